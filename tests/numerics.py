@@ -1,0 +1,19 @@
+"""Comparison of arrays by RMS-error ratio, which is meaningful for bf16 and for long reductions."""
+
+import numpy as np
+
+
+def rms_ratio(actual, expected) -> float:
+    """Return ‖actual − expected‖ / ‖expected‖ in float64; infinite when anything is not finite."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, f"shapes differ: {actual.shape} and {expected.shape}"
+    if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
+        return float("inf")
+    return float(np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-30))
+
+
+def assert_close(name: str, actual, expected, ratio: float, absolute: float = 1e-12) -> None:
+    """Fail unless the RMS ratio is at most `ratio` or the largest error at most `absolute`."""
+    error = rms_ratio(actual, expected)
+    largest = float(np.max(np.abs(np.asarray(actual, np.float64) - np.asarray(expected, np.float64)), initial=0.0))
+    assert error <= ratio or largest <= absolute, f"{name}: RMS ratio {error:.2e} > {ratio:.0e}, max error {largest:.2e}"
