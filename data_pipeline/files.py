@@ -1,0 +1,90 @@
+"""Reading and checking of data files; every problem becomes one DataError sentence."""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+
+SOURCE_FILE = "SOURCE.json"
+
+
+def read_npy(path: Path, shape: Sequence[int | None]) -> np.ndarray:
+    """Read a `.npy` file as float32 and check it against `shape`, in which None stands for any size."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as a NumPy array ({error}); download or generate it again") from error
+    return checked(array, shape, str(path))
+
+
+def read_npz(path: Path, shapes: dict[str, Sequence[int | None]]) -> dict[str, np.ndarray]:
+    """Read the named arrays of a `.npz` file as float32, each checked against its shape."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = sorted(set(shapes) - set(archive.files))
+            if missing:
+                raise DataError(
+                    f"{path} has the arrays {sorted(archive.files)} but lacks {missing}; get the file again"
+                )
+            arrays = {name: archive[name] for name in shapes}
+    except (OSError, EOFError, zipfile.BadZipFile, zipfile.error) as error:
+        raise DataError(f"{path} cannot be read as an npz archive ({error}); get the file again") from error
+    return {name: checked(array, shapes[name], f"{path}[{name}]") for name, array in arrays.items()}
+
+
+def checked(array: np.ndarray, shape: Sequence[int | None], where: str) -> np.ndarray:
+    """Return `array` as float32 after checking its shape and that it is finite."""
+    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+        raise DataError(f"{where} has shape {array.shape} where {wanted} is expected; check that it is the right file")
+    if array.dtype.kind not in "fbiu":
+        raise DataError(f"{where} has dtype {array.dtype}, which is not numeric; check that it is the right file")
+    array = array.astype(np.float32, copy=False)
+    bad = int(array.size - np.isfinite(array).sum())
+    if bad:
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise DataError(
+            f"{where} holds {bad} NaN or infinite values, the first at index {first}; repair or regenerate it"
+        )
+    return array
+
+
+def read_source(folder: Path) -> dict | None:
+    """Return what SOURCE.json says of generated data in `folder`, or None where the files are public ones."""
+    path = folder / SOURCE_FILE
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); delete the folder and generate the data again") from error
+
+
+def first_samples(total: int, count: int, option: str, where: str) -> slice:
+    """Return the slice of the first `count` of `total` samples; `option` names the setting in the error."""
+    if not 1 <= count <= total:
+        raise DataError(f"{option}={count}, but {where} holds {total} samples; choose from 1 to {total}")
+    return slice(0, count)
+
+
+def last_samples(total: int, count: int, option: str, where: str) -> slice:
+    """Return the slice of the last `count` of `total` samples."""
+    first_samples(total, count, option, where)
+    return slice(total - count, total)
+
+
+def split_ends(total: int, n_train: int, n_test: int, where: str) -> tuple[slice, slice]:
+    """Return the slices of the first `n_train` and the last `n_test` samples; they must not overlap."""
+    train = first_samples(total, n_train, "data.n_train", where)
+    test = last_samples(total, n_test, "data.n_test", where)
+    if n_train + n_test > total:
+        raise DataError(
+            f"{where} holds {total} samples, fewer than data.n_train={n_train} plus data.n_test={n_test}; "
+            "lower these or provide more samples"
+        )
+    return train, test

@@ -1,0 +1,52 @@
+"""Command line of the generators: `python -m data_pipeline.generate elasticity --num=2000 --out=data`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from data_pipeline.generate import GENERATORS, generate
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{message}; see --help\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, 2 for refusals, 1 for failures, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        folder = generate(**vars(options))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on from the finished samples", file=sys.stderr)
+        return 130
+    print(f"generated {options.name} data written to {folder}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m data_pipeline.generate",
+        description="Generate a data set with the physics and the file layout of the public one.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", help=f"data set: {', '.join(sorted(GENERATORS))}")
+    parser.add_argument("--out", type=Path, default=Path("data"), help="data root (default: %(default)s)")
+    parser.add_argument("--num", type=int, help="number of samples (default: as many as the public data set has)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random inputs (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="number of processes (default: one per CPU)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that were generated earlier")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Solving the samples of a data set in chunks, on several processes, with every finished chunk kept on disk.
+
+The workers are separate programs, not forks: forking is unsafe once JAX runs its threads, and `multiprocessing`'s
+spawning would import the caller's main module again in every worker. Each uses one BLAS thread, so that a sample's last
+digits do not depend on the number of workers.
+"""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.generate.files import chunk_path
+from data_pipeline.generate.progress import Advance
+
+_ROOT = Path(__file__).resolve().parents[2]
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def split(num: int, size: int) -> list[range]:
+    """Return the index ranges of the chunks of at most `size` samples that make up `num` samples."""
+    return [range(start, min(start + size, num)) for start in range(0, num, size)]
+
+
+def unfinished(folder: Path, chunks: Sequence[range]) -> list[range]:
+    """Return the chunks not yet kept in `folder`."""
+    return [chunk for chunk in chunks if not chunk_path(folder, chunk).exists()]
+
+
+def solve(module: str, seed: int, folder: Path, chunks: Sequence[range], workers: int, advance: Advance) -> None:
+    """Solve `chunks` with the generator of `module` and keep each in `folder`.
+
+    Arguments: `workers`, number of processes; `advance`, called in this thread with the size of each finished chunk.
+    Raises OSError when a chunk cannot be written, RuntimeError when a worker stops; finished chunks are kept.
+    """
+    todo: queue.SimpleQueue[range] = queue.SimpleQueue()
+    results: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+    for chunk in chunks:
+        todo.put(chunk)
+    with _started(module, seed, folder, min(workers, len(chunks))) as processes:
+        for process in processes:
+            threading.Thread(target=_feed, args=(process, todo, results), daemon=True).start()
+        for _ in chunks:
+            result = results.get()
+            if isinstance(result, Exception):
+                raise result
+            advance(result)
+
+
+def gather(folder: Path, chunks: Sequence[range]) -> dict[str, np.ndarray]:
+    """Return the arrays of all samples, in order, from the chunks kept in `folder`."""
+    parts = []
+    for chunk in chunks:
+        with np.load(chunk_path(folder, chunk)) as arrays:
+            parts.append(dict(arrays))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@contextmanager
+def _started(module: str, seed: int, folder: Path, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Yield `count` workers and end them afterwards, in the middle of a chunk if need be."""
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREAD_LIMITS, "1")}
+    command = [sys.executable, "-m", "data_pipeline.generate.worker", module, str(seed), str(folder.resolve())]
+    with ExitStack() as stack:
+        processes = []
+        for _ in range(count):
+            # Their own session keeps Ctrl-C away from the workers: only this process answers it.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env=environment,
+                start_new_session=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            processes.append(process)
+        yield processes
+
+
+def _feed(
+    process: subprocess.Popen[bytes],
+    todo: "queue.SimpleQueue[range]",
+    results: "queue.SimpleQueue[int | Exception]",
+) -> None:
+    """Give chunks to one worker until none is left; report the size of each, or the error that ended the work."""
+    while True:
+        try:
+            chunk = todo.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            results.put(_request(process, chunk))
+        except Exception as error:
+            results.put(error)
+            return
+
+
+def _request(process: subprocess.Popen[bytes], chunk: range) -> int:
+    answer = b""
+    try:
+        process.stdin.write(f"{chunk.start} {chunk.stop}\n".encode())
+        answer = process.stdout.readline()
+    except BrokenPipeError:
+        pass  # The worker has stopped: the empty answer says so below.
+    if answer == b"done\n":
+        return len(chunk)
+    if answer:
+        raise OSError(answer.decode().removeprefix("failed ").strip())
+    raise RuntimeError(
+        f"a worker stopped with exit code {process.wait()} at samples {chunk.start} to {chunk.stop - 1}; if it ran out "
+        "of memory use fewer workers, and run the same command again: finished samples are kept"
+    )

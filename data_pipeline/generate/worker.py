@@ -1,0 +1,33 @@
+"""A process that solves chunks of samples: `python -m data_pipeline.generate.worker MODULE SEED FOLDER`.
+
+It reads a line `START STOP` for every chunk from standard input, keeps the chunk in FOLDER and answers `done` or
+`failed REASON`. It ends when its input ends, hence also when the process that started it is killed.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.generate.files import chunk_path, write_atomic
+from data_pipeline.generate.generator import load_generator
+
+
+def main(module: str, seed: int, folder: Path) -> None:
+    """Answer the requests on standard input (see the module's description)."""
+    # Solvers may print; their output must not mix with the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    generator = load_generator(module)
+    for line in sys.stdin:
+        indices = range(*map(int, line.split()))
+        arrays = generator.solve(seed, indices)
+        try:
+            write_atomic(chunk_path(folder, indices), lambda file: np.savez(file, **arrays))
+        except OSError as error:
+            print(f"failed {error}", file=answers, flush=True)
+        else:
+            print("done", file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
