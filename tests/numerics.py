@@ -16,4 +16,6 @@ def assert_close(name: str, actual, expected, ratio: float, absolute: float = 1e
     """Fail unless the RMS ratio is at most `ratio` or the largest error at most `absolute`."""
     error = rms_ratio(actual, expected)
     largest = float(np.max(np.abs(np.asarray(actual, np.float64) - np.asarray(expected, np.float64)), initial=0.0))
-    assert error <= ratio or largest <= absolute, f"{name}: RMS ratio {error:.2e} > {ratio:.0e}, max error {largest:.2e}"
+    assert error <= ratio or largest <= absolute, (
+        f"{name}: RMS ratio {error:.2e} > {ratio:.0e}, max error {largest:.2e}"
+    )

@@ -1,0 +1,100 @@
+"""Checks of constructor arguments and inputs: each raises ValueError with the value and the remedy."""
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+def check_integer(name: str, value: object, *, minimum: int = 1) -> int:
+    """Return `value` if it is an integer of at least `minimum`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name} is {value!r} but must be an integer of at least {minimum}; set {name} accordingly")
+    return int(value)
+
+
+def check_sizes(**sizes: object) -> None:
+    """Raise unless every named value is an integer of at least 1."""
+    for name, value in sizes.items():
+        check_integer(name, value)
+
+
+def check_depths(**depths: object) -> None:
+    """Raise unless every named number of inner layers is an integer of at least -1 (-1 is a single linear layer)."""
+    for name, value in depths.items():
+        check_integer(name, value, minimum=-1)
+
+
+def check_positive(name: str, value: object) -> float:
+    """Return `value` as a float if it is a positive finite number."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} is {value!r} but must be a positive number; set {name} accordingly")
+    return float(value)
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raise unless `value` is one of `choices`; the message suggests the nearest name."""
+    choices = list(choices)
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} is {value!r}{did_you_mean(value, choices)} but must be one of {listed}")
+
+
+def did_you_mean(value: object, choices: Iterable[object]) -> str:
+    """Return ' (did you mean ...?)' for the choice nearest to a misspelt `value`, or an empty string."""
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def check_head_dim(channel_dim: int, num_heads: int) -> int:
+    """Return the head width `channel_dim / num_heads`; raise if the division leaves a remainder."""
+    check_integer("channel_dim", channel_dim)
+    check_integer("num_heads", num_heads)
+    if channel_dim % num_heads:
+        divisors = ", ".join(str(d) for d in range(1, channel_dim + 1) if channel_dim % d == 0)
+        raise ValueError(
+            f"num_heads {num_heads} does not divide channel_dim {channel_dim}; choose num_heads among {divisors}"
+        )
+    return channel_dim // num_heads
+
+
+def scaled_width(name: str, channel_dim: int, ratio: float) -> int:
+    """Return the hidden width `int(channel_dim · ratio)`; raise if it is not at least 1."""
+    width = int(channel_dim * check_positive(name, ratio))
+    if width < 1:
+        raise ValueError(f"{name} {ratio} makes a hidden width below 1 of channel_dim {channel_dim}; increase {name}")
+    return width
+
+
+def check_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """Return the compute dtype, given as a dtype or its name; raise unless it is float32 or bfloat16."""
+    try:
+        resolved = jnp.dtype(dtype)
+    except TypeError:
+        resolved = None
+    if resolved is None or resolved.name not in COMPUTE_DTYPES:
+        raise ValueError(f"dtype is {dtype!r} but must be one of {', '.join(COMPUTE_DTYPES)}")
+    return resolved
+
+
+def check_points(x: jax.Array, mask: jax.Array | None, in_dim: int) -> None:
+    """Raise unless `x` is a float array [B, N, in_dim] and `mask`, if any, a bool array [B, N]."""
+    if x.ndim != 3 or x.shape[-1] != in_dim:
+        raise ValueError(
+            f"x has shape {x.shape} but must be [B, N, {in_dim}]; "
+            "pass batched points of that width or build the model with another in_dim"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x has dtype {x.dtype} but must be floating point; convert it to float32")
+    if mask is None:
+        return
+    if mask.shape != x.shape[:2]:
+        raise ValueError(f"mask has shape {mask.shape} but x has {x.shape}; the mask must be [B, N] = {x.shape[:2]}")
+    if mask.dtype != jnp.bool_:
+        raise ValueError(f"mask has dtype {mask.dtype} but must be bool, True for real points; compare it with 0 first")

@@ -1,0 +1,38 @@
+"""Activation functions by name; `gelu` means another formula in different layers, so each kind has its own table."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+from jaxtyping import Array, Float
+
+from flare_jax.checks import check_choice
+
+Activation = Callable[[Array], Array]
+
+
+def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return ½x(1 + tanh(√(2/π)(x + 0.044715x³))), the approximate GELU."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+def gelu_erf(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return ½x(1 + erf(x/√2)), the exact GELU."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return x·sigmoid(x)."""
+    return jax.nn.silu(x)
+
+
+_EXPLICIT: dict[str | None, Activation] = {"gelu_tanh": gelu_tanh, "gelu_erf": gelu_erf, "silu": silu}
+
+# The published FLARE checkpoints were trained with these two meanings of `gelu`.
+RESIDUAL_MLP_ACTIVATIONS: Mapping[str | None, Activation] = {None: gelu_tanh, "gelu": gelu_tanh} | _EXPLICIT
+FEED_FORWARD_ACTIVATIONS: Mapping[str | None, Activation] = {None: gelu_erf, "gelu": gelu_erf} | _EXPLICIT
+
+
+def find_activation(name: str | None, table: Mapping[str | None, Activation]) -> Activation:
+    """Return the activation that `table` gives the name; raise ValueError with a suggestion for an unknown one."""
+    check_choice("act", name, table)
+    return table[name]

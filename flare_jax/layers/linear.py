@@ -1,0 +1,42 @@
+"""Linear layer: float32 parameters, products in the compute dtype."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from flare_jax.checks import check_dtype, check_integer
+from flare_jax.layers.initializers import linear_kernel
+
+
+class Linear(nnx.Module):
+    """`x @ kernel + bias`, with `kernel` [C_in, C_out] ~ Normal(0, 0.02²) by default and `bias` [C_out] = 0."""
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        use_bias: bool = True,
+        kernel_init: Initializer = linear_kernel,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        shape = (check_integer("in_dim", in_dim), check_integer("out_dim", out_dim))
+        self.dtype = check_dtype(dtype)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(out_dim, jnp.float32)) if use_bias else None
+
+    def __call__(self, x: Float[Array, "... C_in"]) -> Float[Array, "... C_out"]:
+        """Map the last axis."""
+        bias = None if self.bias is None else self.bias[...]
+        return linear(x.astype(self.dtype), self.kernel[...], bias)
+
+
+def linear(
+    x: Float[Array, "... C_in"], kernel: Float[Array, "C_in C_out"], bias: Float[Array, "C_out"] | None
+) -> Float[Array, "... C_out"]:
+    """Return `x @ kernel + bias` in the dtype of `x`."""
+    y = x @ kernel.astype(x.dtype)
+    return y if bias is None else y + bias.astype(x.dtype)

@@ -1,0 +1,64 @@
+"""Models as flat dictionaries of parameters: what training, checkpoints and conversion work on."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array
+
+Params = dict[str, Array | jax.ShapeDtypeStruct]
+
+
+def split(model: nnx.Module) -> tuple[nnx.GraphDef, Params]:
+    """Return the structure of a model and its parameters by path, such as 'blocks.0.att.k_proj.fc1.kernel'.
+
+    The dictionary is sorted by name, which is also the leaf order that JAX gives it. Abstract models from
+    `nnx.eval_shape` give `jax.ShapeDtypeStruct` leaves. Raises ValueError if the model holds variables that are not
+    parameters (random streams, caches), because they would be lost.
+    """
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    others = _flatten(nnx.to_pure_dict(rest))
+    if others:
+        raise ValueError(
+            f"the model holds variables that are not nnx.Param and would be lost: {', '.join(sorted(others))}; "
+            "pass them as arguments of the call instead"
+        )
+    flat = _flatten(nnx.to_pure_dict(params))
+    return graphdef, {name: flat[name] for name in sorted(flat)}
+
+
+def merge(graphdef: nnx.GraphDef, params: Mapping[str, Any]) -> nnx.Module:
+    """Return the model of this structure with these parameters; inside `jax.jit` this costs tracing time only."""
+    nested: dict[str | int, Any] = {}
+    for name, value in params.items():
+        # Elements of an nnx.List have integer keys.
+        *parents, leaf = (int(part) if part.isdigit() else part for part in name.split("."))
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return nnx.merge(graphdef, nested)
+
+
+def apply_fn(graphdef: nnx.GraphDef) -> Callable[..., Any]:
+    """Return the pure function `(params, *inputs, **options) -> model(*inputs, **options)`; the caller jits it."""
+
+    def apply(params: Mapping[str, Any], *inputs: Any, **options: Any) -> Any:
+        return merge(graphdef, params)(*inputs, **options)
+
+    return apply
+
+
+def count_parameters(params: Mapping[str, Any]) -> int:
+    """Return the number of scalars in a dictionary of parameters."""
+    return sum(math.prod(value.shape) for value in jax.tree.leaves(params))
+
+
+def _flatten(tree: Mapping[str | int, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a nested dictionary by their dotted path."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

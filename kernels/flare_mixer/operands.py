@@ -1,0 +1,47 @@
+"""The arrays that every implementation takes and returns."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Operands(NamedTuple):
+    """Inputs of the mixer; the decode operands are both None where both softmaxes share their logits.
+
+    Shapes: q `[H, M, D]` or `[B, H, M, D]`, k `[B, N, H, D]`, v `[B, N, H, C]`, q_decode and k_decode like q and k with
+    a width of their own, mask `[B, N]` bool.
+    """
+
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    q_decode: jax.Array | None = None
+    k_decode: jax.Array | None = None
+    mask: jax.Array | None = None
+
+    @property
+    def separate(self) -> bool:
+        """Whether the scatter has logits of its own."""
+        return self.q_decode is not None
+
+    @property
+    def scatter_pair(self) -> tuple[jax.Array, jax.Array]:
+        """The latents' and the points' operand of the scatter's logits."""
+        return (self.q_decode, self.k_decode) if self.separate else (self.q, self.k)
+
+
+class Statistics(NamedTuple):
+    """Float32 latents `[B, H, M, C]` with the maximum and mass `[B, H, M]` of their softmax over the points.
+
+    The mass is the sum of exp(logit - maximum), 0 where no point takes part.
+    """
+
+    latents: jax.Array
+    maximum: jax.Array
+    mass: jax.Array
+
+    @property
+    def divisor(self) -> jax.Array:
+        """The mass, 1 where it is 0."""
+        return jnp.where(self.mass > 0, self.mass, 1.0)

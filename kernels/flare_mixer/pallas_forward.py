@@ -1,0 +1,164 @@
+"""The forward kernels: the gather, split over the points, and the scatter (README.md, "Kernels")."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from kernels._pallas import pallas_call
+from kernels.flare_mixer.dispatch import Blocks
+from kernels.flare_mixer.operands import Operands, Statistics
+from kernels.flare_mixer.pallas_specs import Layout, mask_operand
+from kernels.flare_mixer.pallas_tiles import (
+    LOG2_E,
+    LOWEST,
+    dot,
+    load_rows,
+    padded_width,
+    store_rows,
+    store_vector,
+)
+
+
+def _softmax_step(
+    raw: jax.Array, values: jax.Array, carry: tuple[jax.Array, ...], factor: float, exact: str
+) -> tuple[jax.Array, ...]:
+    """Fold one tile of raw logits `[rows, block]` and its values into the (maximum, mass, total) of each row.
+
+    Logits count in powers of two: `factor` is scale · log2(e). It is applied after the maximum, so that scaling and
+    subtraction are one fused operation per logit.
+    """
+    maximum, mass, total = carry
+    new = jnp.maximum(maximum, jnp.max(raw, axis=1) * factor)
+    weights = jnp.exp2(raw * factor - new[:, None])
+    decay = jnp.exp2(maximum - new)
+    mass = decay * mass + jnp.sum(weights, axis=1)
+    total = decay[:, None] * total + dot(weights.astype(values.dtype), values, (1, 0), exact)
+    return new, mass, total
+
+
+def _softmax_start(rows: int, channels: int) -> tuple[jax.Array, ...]:
+    return (
+        jnp.full((rows,), LOWEST, jnp.float32),
+        jnp.zeros((rows,), jnp.float32),
+        jnp.zeros((rows, padded_width(channels)), jnp.float32),
+    )
+
+
+def _gather_kernel(
+    q_ref: Any, k_ref: Any, v_ref: Any, *refs: Any, layout: Layout, widths: tuple[int, int], factor: float, exact: str
+) -> None:
+    """Online softmax of one tile of latents over the points of one split."""
+    *mask_ref, maximum_ref, mass_ref, latents_ref = refs
+    tiling, (width, channels) = layout.tiling, widths
+    split = pl.program_id(1)
+    valid_latents = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
+    q = load_rows(q_ref, 0, tiling.block_latents, width, valid_latents)
+
+    def tile(index: jax.Array, carry: tuple, checked: bool) -> tuple:
+        start = index * tiling.block_points
+        valid = tiling.valid_points(index, split, *mask_ref) if checked else None
+        k = load_rows(k_ref, start, tiling.block_points, width, valid)
+        v = load_rows(v_ref, start, tiling.block_points, channels, valid)
+        raw = dot(q, k, (1, 1), exact)
+        if checked:
+            raw = jnp.where(valid[None, :], raw, -jnp.inf)
+        return _softmax_step(raw, v, carry, factor, exact)
+
+    maximum, mass, total = tiling.fold_tiles(split, tile, _softmax_start(tiling.block_latents, channels))
+    latents = total / jnp.where(mass > 0, mass, 1.0)[:, None]  # no point takes part: the latents are zero
+    store_vector(maximum_ref, 0, maximum, valid_latents)
+    store_vector(mass_ref, 0, mass, valid_latents)
+    store_rows(latents_ref, 0, latents, channels, valid_latents)
+
+
+def gather(operands: Operands, scale: float, blocks: Blocks) -> Statistics:
+    """Return the latents of every split, all arrays with a third axis `[B, H, splits, M]`, maxima in powers of two."""
+    q, k, v, mask = operands.q, operands.k, operands.v, operands.mask
+    layout = Layout.create(blocks, operands, all_latents=False)
+    width, channels = k.shape[-1], v.shape[-1]
+    kernel = functools.partial(
+        _gather_kernel, layout=layout, widths=(width, channels), factor=scale * LOG2_E, exact=blocks.exact
+    )
+    masks, mask_specs = mask_operand(mask, layout)
+    outputs = [layout.partial_statistics(), layout.partial_statistics(), layout.partial_latents(channels)]
+    maximum, mass, latents = pallas_call(
+        kernel,
+        name="flare_gather",
+        grid=layout.grid,
+        in_specs=[layout.latents(q), layout.points(width), layout.points(channels), *mask_specs],
+        out_specs=[spec for spec, _ in outputs],
+        out_shape=[shape for _, shape in outputs],
+        num_warps=blocks.warps,
+        num_stages=blocks.stages,
+    )(q, k, v, *masks)
+    return Statistics(latents, maximum, mass)
+
+
+def _scatter_kernel(
+    q_ref: Any, z_ref: Any, k_ref: Any, *refs: Any, layout: Layout, widths: tuple[int, int], factor: float, exact: str
+) -> None:
+    """Softmax over all latents for the points of one split."""
+    *mask_ref, y_ref, maximum_ref, mass_ref = refs
+    tiling, (width, channels) = layout.tiling, widths
+    split = pl.program_id(1)
+
+    def load_latents(index: Any, valid: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        start = index * tiling.block_latents
+        q = load_rows(q_ref, start, tiling.block_latents, width, valid)
+        return q, load_rows(z_ref, start, tiling.block_latents, channels, valid)
+
+    resident = load_latents(0, tiling.valid_latents(0)) if tiling.latent_tiles == 1 else None
+
+    def tile(index: jax.Array, carry: None, checked: bool) -> None:
+        start = index * tiling.block_points
+        valid = tiling.valid_points(index, split, *mask_ref) if checked else None
+        k = load_rows(k_ref, start, tiling.block_points, width, valid)
+
+        def latents(index: jax.Array, carry: tuple, valid_latents: jax.Array | None) -> tuple:
+            q, z = resident or load_latents(index, valid_latents)
+            raw = dot(k, q, (1, 1), exact)
+            if valid_latents is not None:
+                raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
+            return _softmax_step(raw, z, carry, factor, exact)
+
+        maximum, mass, y = tiling.fold_latents(latents, _softmax_start(tiling.block_points, channels))
+        y = y * (1.0 / mass)[:, None]
+        existing = None
+        if checked:
+            # A point that takes no part gets output 0, and an infinite maximum makes its weights 0 in the backward.
+            y = jnp.where(valid[:, None], y, 0.0)
+            maximum = jnp.where(valid, maximum, jnp.inf)
+            existing = tiling.valid_points(index, split)
+        store_rows(y_ref, start, y, channels, existing)
+        store_vector(maximum_ref, start, maximum, existing)
+        store_vector(mass_ref, start, mass, existing)
+
+    tiling.fold_tiles(split, tile, None)
+
+
+def scatter(
+    operands: Operands, latents: jax.Array, scale: float, blocks: Blocks
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents."""
+    (q, k), mask = operands.scatter_pair, operands.mask
+    layout = Layout.create(blocks, operands, all_latents=True)
+    width, channels = k.shape[-1], latents.shape[-1]
+    batch, points, heads, _ = k.shape
+    kernel = functools.partial(
+        _scatter_kernel, layout=layout, widths=(width, channels), factor=scale * LOG2_E, exact=blocks.exact
+    )
+    masks, mask_specs = mask_operand(mask, layout)
+    statistics = jax.ShapeDtypeStruct((batch, heads, points), jnp.float32)
+    return pallas_call(
+        kernel,
+        name="flare_scatter",
+        grid=layout.grid,
+        in_specs=[layout.latents(q), layout.latents(latents), layout.points(width), *mask_specs],
+        out_specs=[layout.points(channels), layout.point_statistics(), layout.point_statistics()],
+        out_shape=[jax.ShapeDtypeStruct((batch, points, heads, channels), k.dtype), statistics, statistics],
+        num_warps=blocks.warps,
+        num_stages=blocks.stages,
+    )(q, latents, k, *masks)

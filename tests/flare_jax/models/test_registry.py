@@ -1,0 +1,77 @@
+"""Building models by name: every bad option is one sentence with the value and the remedy."""
+
+import pytest
+from flax import nnx
+
+from flare_jax.models import FLARE, MODELS, build_model
+
+NEEDED = {"num_latents": 4, "num_blocks": 1, "channel_dim": 16}
+
+
+def build(model_type="flare", in_dim=2, out_dim=1, dtype="float32", **options):
+    """Return the model without values of its parameters."""
+    return nnx.eval_shape(
+        lambda: build_model(model_type, in_dim, out_dim, NEEDED | options, rngs=nnx.Rngs(0), dtype=dtype)
+    )
+
+
+def test_models_are_built_from_names_and_options():
+    model = build(num_heads=4)
+    assert type(model) is FLARE
+    assert model.blocks[0].att.num_heads == 4
+
+
+def test_integers_are_accepted_for_floats():
+    assert build(ffn_mlp_ratio=2).blocks[0].mlp.fc1.kernel.shape == (16, 32)
+    assert build(attn_scale=2).blocks[0].att.scale == 2.0
+
+
+def test_entries_describe_their_models():
+    for name, entry in MODELS.items():
+        assert entry.summary, name
+        assert entry.paper.startswith("arXiv"), name
+        assert "num_blocks" in entry.options()
+        assert not {"dtype", "rngs", "in_dim"} & set(entry.options())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model_type": "flair"}, "model_type is 'flair' .did you mean 'flare'.. but must be one of 'flare'"),
+        ({"num_latent": 3}, "model type 'flare' has no option 'num_latent' .did you mean 'num_latents'"),
+        ({"shared_latents": True}, "model type 'flare' has no option 'shared_latents'.*its options are channel_dim"),
+        ({"in_dim": 0}, "in_dim is 0 but must be an integer of at least 1"),
+        ({"out_dim": -1}, "out_dim is -1"),
+        ({"num_heads": 3}, "num_heads 3 does not divide channel_dim 16; choose num_heads among 1, 2, 4, 8, 16"),
+        ({"channel_dim": 4}, "num_heads is 0"),
+        ({"num_blocks": 0}, "num_blocks is 0 but must be an integer of at least 1"),
+        ({"num_latents": -3}, "num_latents is -3"),
+        ({"num_latents": "8"}, "option 'num_latents' of model type 'flare' is '8' of type str but must be int"),
+        ({"num_blocks": True}, "option 'num_blocks' .* is True of type bool but must be int"),
+        ({"num_heads": 2.0}, "option 'num_heads' .* is 2.0 of type float but must be int or None"),
+        ({"qk_norm": 1}, "option 'qk_norm' .* is 1 of type int but must be bool"),
+        ({"attn_scale": "squared"}, "attn_scale is 'squared' .* must be one of 'one', 'sqrt'"),
+        ({"attn_scale": float("nan")}, "attn_scale is nan but must be a positive number"),
+        ({"act": "relu"}, "act is 'relu'"),
+        ({"num_layers_ffn": -2}, "num_layers_ffn is -2 but must be an integer of at least -1"),
+        ({"num_layers_in_out_proj": -3}, "num_layers_in_out_proj is -3"),
+        ({"ffn_mlp_ratio": 0.01}, "ffn_mlp_ratio 0.01 makes a hidden width below 1"),
+        ({"dtype": "float8"}, "dtype is 'float8' but must be one of float32, bfloat16"),
+        ({"dtype": "int32"}, "dtype is 'int32' but must be one of float32, bfloat16"),
+        ({"model_type": "flare_ablations", "kv_proj_ratio": -1.0}, "kv_proj_ratio is -1.0"),
+        ({"model_type": "flare_ablations", "num_layers_kv_proj": -2}, "num_layers_kv_proj is -2"),
+        (
+            {"model_type": "flare_ablations", "shared_latents": True, "num_latent_blocks": 1},
+            "num_latent_blocks is 1 but shared_latents needs 0",
+        ),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        build(**arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_options():
+    with pytest.raises(ValueError, match="model type 'flare' needs the option 'num_latents', which has no default"):
+        build_model("flare", 2, 1, {}, rngs=nnx.Rngs(0))

@@ -1,0 +1,102 @@
+"""Golden files of single kernels: outputs and the gradients of all float inputs, relative to the largest entry."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernels import causal_linear_attention, flare_mixer
+from tests.golden_checks.core import Comparison, largest_error
+
+Arrays = Mapping[str, np.ndarray]
+
+# Float32 rounding for logits up to 20; an error of the logits grows with their size, and so does the tolerance.
+TOLERANCE = 2e-5
+LOGIT_OF_TOLERANCE = 20.0
+
+
+def check(arrays: Arrays, config: Mapping[str, Any], implementation: str | None = None) -> list[Comparison]:
+    """Compare the kernel that `config` names with the outputs and gradients of the file."""
+    kind = config["kind"]
+    if kind not in CHECKS:
+        raise ValueError(f"there is no check for files of kind {kind!r}; known are {', '.join(CHECKS)}")
+    return CHECKS[kind](arrays, config, implementation)
+
+
+def _check_flare_mixer(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
+    mask = arrays.get("input/mask")
+    names = ("q", "k", "v")
+    # Files hold points as [B, H, N, D], the kernels take [B, N, H, D].
+    inputs = [_swap_heads(arrays[f"input/{name}"], name) for name in names]
+
+    def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return flare_mixer(
+            q,
+            k,
+            v,
+            scale=config["scale"],
+            mask=None if mask is None else jnp.asarray(mask),
+            implementation=implementation,
+            return_latents=True,
+        )
+
+    (y, z), gradients = _outputs_and_gradients(mix, inputs, _swap_heads(arrays["cotangent/y"], "y"))
+    largest_logit = config["scale"] * np.max(np.abs(np.einsum("hmd,bhnd->bhmn", arrays["input/q"], arrays["input/k"])))
+    tolerance = TOLERANCE * max(1.0, largest_logit / LOGIT_OF_TOLERANCE)
+    outputs = {"y": _swap_heads(y, "y"), "z": z}
+    compared = [_compare(name, "output", outputs[name], arrays[f"output/{name}"], tolerance) for name in ("y", "z")]
+    for name, gradient in zip(names, gradients, strict=True):
+        gradient = _swap_heads(gradient, name)
+        compared.append(_compare(name, "gradient", gradient, arrays[f"grad_input/{name}"], tolerance))
+    return compared
+
+
+def _check_causal_linear(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
+    names = ("q", "k", "v")
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return causal_linear_attention(q, k, v, implementation=implementation, return_state=True)
+
+    inputs = [jnp.swapaxes(arrays[f"input/{name}"], 1, 2) for name in names]
+    cotangent = jnp.swapaxes(arrays["cotangent/out"], 1, 2)
+    (y, state), gradients = _outputs_and_gradients(attend, inputs, cotangent)
+    compared = [
+        _compare("out", "output", jnp.swapaxes(y, 1, 2), arrays["output/out"], TOLERANCE),
+        _compare("final_state", "output", state, arrays["output/final_state"], TOLERANCE),
+    ]
+    for name, gradient in zip(names, gradients, strict=True):
+        expected = arrays[f"grad_input/{name}"]
+        compared.append(_compare(name, "gradient", jnp.swapaxes(gradient, 1, 2), expected, TOLERANCE))
+    return compared
+
+
+def _outputs_and_gradients(
+    function: Callable[..., tuple[jax.Array, ...]], inputs: list[jax.Array], cotangent: jax.Array
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    """Return all outputs, and the gradients of the first one times its cotangent for every input."""
+
+    @jax.jit
+    def evaluate(*inputs: jax.Array) -> tuple[Any, Any]:
+        outputs, pull_back = jax.vjp(function, *inputs)
+        rest = [jnp.zeros_like(x) for x in outputs[1:]]
+        return outputs, pull_back((cotangent.astype(outputs[0].dtype), *rest))
+
+    return evaluate(*inputs)
+
+
+def _swap_heads(x: Any, name: str) -> jax.Array:
+    """Exchange the axes of heads and points; latents `q` have no axis of points."""
+    return jnp.asarray(x) if name == "q" else jnp.swapaxes(jnp.asarray(x), 1, 2)
+
+
+def _compare(name: str, kind: str, actual: Any, expected: np.ndarray, tolerance: float) -> Comparison:
+    largest = max(float(np.max(np.abs(expected), initial=0.0)), np.finfo(np.float32).tiny)
+    return Comparison(name, kind, largest_error(actual, expected) / largest, tolerance)
+
+
+CHECKS: dict[str, Callable[[Arrays, Mapping[str, Any], str | None], list[Comparison]]] = {
+    "kernel/causal_linear_attention": _check_causal_linear,
+    "kernel/flare_mixer": _check_flare_mixer,
+}

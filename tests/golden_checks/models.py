@@ -1,0 +1,122 @@
+"""Golden files of whole models: outputs, parameter gradients through the converter, and input gradients."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flare_jax.convert import from_torch, to_torch
+from flare_jax.models import build_model
+from flare_jax.params import apply_fn, split
+from tests.golden_checks.core import Comparison, largest_error
+
+OUTPUT_TOLERANCE = 2e-5
+
+
+@dataclass(frozen=True)
+class OriginalModel:
+    """How the constructor arguments and the call of an original model map to ours."""
+
+    model_type: str
+    in_dim: str = "in_dim"
+    out_dim: str = "out_dim"
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+ORIGINALS = {name: OriginalModel(name) for name in ("flare", "flare_experimental", "flare_ablations")}
+
+
+def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
+    """Compare a model built from `config` with the outputs and gradients of the file (tolerances: goldens README)."""
+    name = config["model"]
+    if name not in ORIGINALS:
+        raise ValueError(f"there is no model for {name!r}; known are {', '.join(ORIGINALS)}")
+    original = ORIGINALS[name]
+    graphdef, template = _build(original, config["args"])
+    params = from_torch(original.model_type, template, _section(arrays, "param/"))
+    inputs = {key: jnp.asarray(value) for key, value in _section(arrays, "input/").items()}
+    expected = _section(arrays, "output/")
+    cotangent = jnp.asarray(arrays["cotangent"])
+    with_scores = any(key.startswith("scores_") for key in expected)
+    forward = functools.partial(apply_fn(graphdef), return_scores=True) if with_scores else apply_fn(graphdef)
+
+    @jax.jit
+    def evaluate(params: Any, floats: Any) -> Any:
+        def loss(params: Any, floats: Any) -> Any:
+            outputs = _name_outputs(forward(params, **(inputs | floats)))
+            return jnp.sum(outputs["out"] * cotangent), outputs
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, floats)
+
+    floats = {key: value for key, value in inputs.items() if jnp.issubdtype(value.dtype, jnp.floating)}
+    (param_grads, input_grads), outputs = evaluate(params, floats)
+    return [
+        *_compare_outputs(outputs, expected, config),
+        *_compare_param_grads(to_torch(original.model_type, param_grads), _section(arrays, "grad_param/"), config),
+        *_compare_input_grads(input_grads, _section(arrays, "grad_input/")),
+    ]
+
+
+def _build(original: OriginalModel, arguments: Mapping[str, Any]) -> tuple[nnx.GraphDef, dict[str, Any]]:
+    """Return our structure and the shapes of its parameters for the original's constructor arguments."""
+    options = {original.renamed.get(key, key): value for key, value in arguments.items()}
+    sizes = [options.pop(original.in_dim), options.pop(original.out_dim)]
+    return split(nnx.eval_shape(lambda: build_model(original.model_type, *sizes, options, rngs=nnx.Rngs(0))))
+
+
+def _section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def _name_outputs(result: Any) -> dict[str, Any]:
+    """Return the outputs by the names that the files give them."""
+    prediction, scores = result if isinstance(result, tuple) else (result, ())
+    return {"out": prediction} | {f"scores_{block}": array for block, array in enumerate(scores)}
+
+
+def _compare_outputs(
+    outputs: Mapping[str, Any], expected: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> list[Comparison]:
+    rounding = config.get("fp32_vs_fp64", {}).get("output_max_abs", 0.0)
+    tolerance = max(OUTPUT_TOLERANCE, 10 * rounding)
+    return [Comparison(name, "output", _error(outputs.get(name), array), tolerance) for name, array in expected.items()]
+
+
+def _compare_param_grads(
+    grads: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> list[Comparison]:
+    """Compare all parameters of ours; the rest of the file's are those that the original never uses."""
+    largest = max((float(np.max(np.abs(g), initial=0.0)) for g in expected.values()), default=0.0)
+    largest = config.get("fp32_vs_fp64", {}).get("grad_param_global_max", largest)
+    unused = set(config.get("params_without_grad", ()))
+    names = sorted(set(grads) | {name for name in expected if name not in unused})
+    return [
+        Comparison(
+            name,
+            "gradient",
+            _error(grads.get(name), expected.get(name)),
+            1e-3 * _largest(expected.get(name)) + 2e-5 * largest,
+        )
+        for name in names
+    ]
+
+
+def _compare_input_grads(grads: Mapping[str, Any], expected: Mapping[str, np.ndarray]) -> list[Comparison]:
+    return [
+        Comparison(f"input {name}", "gradient", _error(grads.get(name), array), 1e-4 * _largest(array))
+        for name, array in expected.items()
+    ]
+
+
+def _error(actual: Any | None, expected: np.ndarray | None) -> float:
+    """Return the largest error, infinite where either side is absent."""
+    return float("inf") if actual is None or expected is None else largest_error(actual, expected)
+
+
+def _largest(array: np.ndarray | None) -> float:
+    return 0.0 if array is None else float(np.max(np.abs(array), initial=0.0))

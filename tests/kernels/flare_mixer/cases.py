@@ -1,0 +1,109 @@
+"""Inputs for the tests of the mixer, and the comparison of all outputs and gradients of two implementations."""
+
+import functools
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernels import flare_mixer
+from kernels.flare_mixer import dispatch
+from tests.numerics import assert_close
+
+# The programs here run for milliseconds and compile for seconds.
+QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes and options of one call; `logits` is about the largest logit, `channels` the width of v."""
+
+    batch: int = 2
+    points: int = 37
+    heads: int = 2
+    latents: int = 8
+    width: int = 8
+    channels: int | None = None
+    logits: float = 8.0
+    scale: float = 1.0
+    masked: bool = False
+    per_sample: bool = False
+    decode_width: int | None = None
+    dtype: str = "float32"
+    tiled: bool = False  # small tiles and chunks, so that few points and latents have many of them
+
+    def __str__(self) -> str:
+        return "-".join(f"{k}={v}" for k, v in vars(self).items() if v != getattr(Case, k)) or "plain"
+
+
+def use_small_tiles(monkeypatch) -> None:
+    """Make every implementation cut its work into many small parts."""
+    blocks = dispatch.Blocks(points=16, latents=16, programs=12, warps=4)
+    monkeypatch.setattr(dispatch, "kernel_blocks", lambda operands: dispatch.KernelBlocks(*[blocks] * 4))
+    monkeypatch.setattr(dispatch, "chunk_elements", lambda: 500)
+
+
+def inputs(case: Case) -> dict[str, jax.Array]:
+    """Return seeded arguments; a masked case has an arbitrary mask, one sample of it without any real point."""
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int, factor: float = 1.0) -> jax.Array:
+        # Made by numpy: compiling a few operations for each case would take longer than the tests.
+        return jnp.asarray((factor * rng.standard_normal(shape)).astype(jnp.dtype(case.dtype)))
+
+    def latents(width: int) -> jax.Array:
+        shape = (case.heads, case.latents, width)
+        # Logits of normals reach about four standard deviations.
+        factor = case.logits / (4 * case.scale * width**0.5)
+        return normal(*((case.batch, *shape) if case.per_sample else shape), factor=factor)
+
+    arguments = {
+        "q": latents(case.width),
+        "k": normal(case.batch, case.points, case.heads, case.width),
+        "v": normal(case.batch, case.points, case.heads, case.channels or case.width),
+    }
+    if case.decode_width:
+        arguments["q_decode"] = latents(case.decode_width)
+        arguments["k_decode"] = normal(case.batch, case.points, case.heads, case.decode_width)
+    if case.masked:
+        mask = rng.random((case.batch, case.points)) < 0.6
+        mask[-1] = False
+        arguments["mask"] = jnp.asarray(mask)
+    return arguments
+
+
+def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.Array], scale: float) -> dict:
+    """Return y, z and the gradients of all float arguments, for fixed random cotangents of y and z."""
+    mask = arguments.get("mask")
+    floats = {name: x for name, x in arguments.items() if name != "mask"}
+
+    @functools.partial(jax.jit, compiler_options=QUICK_COMPILATION)
+    def evaluate(floats: dict) -> dict:
+        (y, z), pull_back = jax.vjp(
+            lambda f: flare_mixer(**f, mask=mask, scale=scale, implementation=implementation, return_latents=True),
+            floats,
+        )
+        dy, dz = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, z)))
+        # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
+        (gradients,) = pull_back((dy.astype(jnp.bfloat16).astype(y.dtype), dz))
+        return {"y": y, "z": z} | {f"d{name}": x for name, x in gradients.items()}
+
+    return {name: np.asarray(x, np.float64) for name, x in evaluate(floats).items()}
+
+
+@functools.cache
+def expected(case: Case) -> dict:
+    """Return the float32 reference on the inputs of `case` (as rounded to its dtype)."""
+    exact = {name: np.asarray(x).astype(bool if name == "mask" else np.float32) for name, x in inputs(case).items()}
+    arguments = {name: jnp.asarray(x) for name, x in exact.items()}
+    return outputs_and_gradients("reference", arguments, case.scale)
+
+
+def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
+    """Compare all outputs and gradients with the reference, by RMS ratio."""
+    actual = outputs_and_gradients(implementation, inputs(case), case.scale)
+    references = expected(replace(case, tiled=False))
+    assert actual.keys() == references.keys()
+    for name, value in references.items():
+        assert_close(f"{implementation} {name}", actual[name], value, ratio)

@@ -1,0 +1,79 @@
+"""Program of test_sharding.py, run in a process of its own with eight CPU devices; exits non-zero on any mismatch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from kernels import flare_mixer
+from tests.kernels.flare_mixer.cases import QUICK_COMPILATION, Case, expected, inputs
+from tests.numerics import assert_close
+
+CASE = Case(batch=2, points=48, latents=5, masked=True)
+POINTS = P("data", "points")
+
+
+def make_mesh() -> jax.sharding.Mesh:
+    """Return two groups of samples times four groups of points."""
+    return jax.make_mesh((2, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)
+
+
+def differentiated(mix):
+    """Return the function of y, z and the gradients of q, k and v, for the cotangents that `expected` uses."""
+
+    def run(arguments: dict) -> dict:
+        floats = {name: arguments[name] for name in "qkv"}
+        (y, z), pull_back = jax.vjp(lambda f: mix(f["q"], f["k"], f["v"], arguments["mask"]), floats)
+        dy, dz = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, z)))
+        (gradients,) = pull_back((dy.astype(jnp.bfloat16).astype(y.dtype), dz))
+        return {"y": y, "z": z} | {f"d{name}": x for name, x in gradients.items()}
+
+    return run
+
+
+def evaluate(mix, arguments: dict) -> dict:
+    """Return y, z and the gradients of q, k and v."""
+    run = jax.jit(differentiated(mix), compiler_options=QUICK_COMPILATION)
+    return {name: np.asarray(x) for name, x in run(arguments).items()}
+
+
+def under_shard_map(mesh: jax.sharding.Mesh, implementation: str, check_vma: bool):
+    """Return the mixer with samples and points sharded, latents replicated."""
+
+    def local(q, k, v, mask):
+        return flare_mixer(q, k, v, mask=mask, implementation=implementation, axis_name="points", return_latents=True)
+
+    specs = (P(), POINTS, POINTS, POINTS)
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=(POINTS, P("data")), check_vma=check_vma)
+
+
+def check(label: str, actual: dict) -> None:
+    """Compare with the unsharded reference."""
+    for name, value in expected(CASE).items():
+        assert_close(f"{label} {name}", actual[name], value, 1e-5)
+
+
+def main() -> None:
+    """Run every way of sharding."""
+    assert jax.device_count() == 8
+    mesh, arguments = make_mesh(), inputs(CASE)
+    placed = {
+        name: jax.device_put(x, NamedSharding(mesh, P() if name == "q" else POINTS)) for name, x in arguments.items()
+    }
+    for implementation, check_vma in (("xla", True), ("xla", False), ("pallas", False)):
+        mix = under_shard_map(mesh, implementation, check_vma)
+        check(f"shard_map {implementation} check_vma={check_vma}", evaluate(mix, placed))
+    # The Pallas interpreter cannot run typed axes, so that the types of the kernels are only checked by tracing.
+    jax.eval_shape(differentiated(under_shard_map(mesh, "pallas", True)), placed)
+    for implementation in ("reference", "xla"):
+
+        def mix(q, k, v, mask):
+            return flare_mixer(q, k, v, mask=mask, implementation=implementation, return_latents=True)
+
+        check(f"automatic {implementation}", evaluate(mix, placed))
+    print("all shardings agree")
+
+
+if __name__ == "__main__":
+    main()

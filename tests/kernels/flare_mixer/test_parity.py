@@ -1,0 +1,67 @@
+"""Every implementation against the reference: outputs and gradients, over shapes, masks, dtypes and large logits."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.kernels.flare_mixer.cases import Case, assert_agrees, use_small_tiles
+
+FLOAT32 = [
+    Case(),
+    Case(points=5, latents=3, width=4),
+    Case(points=97, latents=40, width=24, tiled=True),
+    Case(batch=1, points=64, latents=16, width=16, tiled=True),
+    Case(batch=1, heads=1, latents=5, width=64),
+    Case(batch=1, heads=1, latents=20, width=128, tiled=True),
+    Case(channels=20, width=12, scale=0.3),
+    Case(masked=True, points=70, latents=20, tiled=True),
+    Case(per_sample=True, latents=19),
+    Case(decode_width=24, masked=True, points=41, latents=18, per_sample=True, tiled=True),
+]
+LARGE_LOGITS = Case(logits=500.0, points=50, latents=20, masked=True, tiled=True)
+HALF = [
+    Case(dtype="bfloat16", points=50, width=16),
+    Case(dtype="bfloat16", points=50, latents=20, masked=True, tiled=True),
+]
+# Larger than the interpreter can run: many splits and tiles with the launches that users get.
+ON_GPU = [
+    Case(batch=2, points=972, heads=8, latents=64, width=8),
+    Case(batch=2, points=7225, heads=16, latents=256, width=4),
+    Case(batch=1, points=40_001, heads=8, latents=100, width=16),
+    Case(batch=3, points=5001, heads=4, latents=256, width=32, masked=True),
+    Case(batch=1, points=5001, heads=2, latents=600, width=64, decode_width=40),
+    Case(batch=1, points=3001, heads=2, latents=130, width=128),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(request, monkeypatch):
+    """Cut the work of tiled cases into small parts."""
+    case = request.node.callspec.params.get("case", LARGE_LOGITS)
+    if case.tiled:
+        use_small_tiles(monkeypatch)
+
+
+@pytest.mark.parametrize("implementation", ["xla", "pallas"])
+@pytest.mark.parametrize("case", FLOAT32, ids=str)
+def test_float32_agrees_with_reference(case, implementation):
+    assert_agrees(case, implementation, ratio=1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["xla", "pallas"])
+def test_large_logits_stay_finite_and_accurate(implementation):
+    # Float32 logits of 500 are themselves only known to 3e-5.
+    assert_agrees(LARGE_LOGITS, implementation, ratio=5e-4)
+
+
+@pytest.mark.parametrize("implementation", ["xla", "pallas", pytest.param("cudnn", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("case", HALF, ids=str)
+def test_bfloat16_agrees_with_float32(case, implementation):
+    assert_agrees(case, implementation, ratio=2e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", ON_GPU, ids=str)
+def test_default_launches_agree_on_gpu(case, dtype):
+    assert_agrees(replace(case, dtype=dtype), "pallas", ratio={"float32": 1e-5, "bfloat16": 2e-2}[dtype])

@@ -1,0 +1,117 @@
+"""The mixer under jit, vmap, remat and hostile padding, its determinism, and the memory of the chunked version."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import flare_mixer
+from kernels.flare_mixer import chunked
+from kernels.flare_mixer.shapes import SHAPES
+from tests.kernels.flare_mixer.cases import QUICK_COMPILATION, Case, expected, inputs, use_small_tiles
+from tests.numerics import assert_close
+
+FAST = ["xla", "pallas"]
+
+
+def compile_quickly(function):
+    return jax.jit(function, compiler_options=QUICK_COMPILATION)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_vmap_over_samples_is_the_batched_call(implementation):
+    case = Case(masked=True)
+    arguments = inputs(case)
+
+    def one(k, v, mask):
+        return flare_mixer(arguments["q"], k[None], v[None], mask=mask[None], implementation=implementation)[0]
+
+    y = compile_quickly(jax.vmap(one))(arguments["k"], arguments["v"], arguments["mask"])
+    assert_close("y", y, expected(case)["y"], 1e-5)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_remat_and_sum_of_two_uses_give_the_same_gradient(implementation):
+    arguments = inputs(Case())
+    mix = jax.checkpoint(lambda x: flare_mixer(**x, implementation=implementation))
+
+    def loss(x, mix):
+        once = mix(x)
+        return jnp.sum(jnp.sin(once) * mix(x | {"v": once}))
+
+    kept = compile_quickly(jax.grad(lambda x: loss(x, lambda x: flare_mixer(**x, implementation="reference"))))
+    recomputed = compile_quickly(jax.grad(lambda x: loss(x, mix)))(arguments)
+    for name, gradient in kept(arguments).items():
+        assert_close(name, recomputed[name], gradient, 1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["reference", *FAST])
+def test_padding_never_leaks(implementation):
+    arguments = inputs(Case(masked=True))
+    mask = arguments["mask"]
+    poisoned = {
+        name: jnp.where(mask[:, :, None, None], x, jnp.nan) if name in "kv" else x for name, x in arguments.items()
+    }
+
+    @compile_quickly
+    def evaluate(x):
+        def loss(floats):
+            y = flare_mixer(**floats, mask=mask, implementation=implementation)
+            return jnp.sum(y * y), y
+
+        return jax.grad(loss, has_aux=True)({name: x[name] for name in "qkv"})
+
+    gradients, y = evaluate(arguments)
+    poisoned_gradients, poisoned_y = evaluate(poisoned)
+    np.testing.assert_array_equal(y, poisoned_y)
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, poisoned_gradients[name], err_msg=name)
+    padding = ~np.asarray(mask)
+    assert not np.any(np.asarray(y)[padding])
+    assert not np.any(np.asarray(gradients["k"])[padding])
+    assert not np.any(np.asarray(gradients["v"])[padding])
+
+
+def test_kernels_are_deterministic(monkeypatch):
+    use_small_tiles(monkeypatch)
+    arguments = inputs(Case(points=70, latents=20, masked=True))
+    mask = arguments.pop("mask")
+    gradient = compile_quickly(jax.grad(lambda x: jnp.sum(flare_mixer(**x, mask=mask, implementation="pallas") ** 2)))
+    first, second = gradient(arguments), gradient(arguments)
+    for name in arguments:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_default_masks_and_decode_operands_change_nothing():
+    arguments = inputs(Case())
+    plain = flare_mixer(**arguments)
+    full = flare_mixer(**arguments, mask=jnp.ones(arguments["k"].shape[:2], bool))
+    same = flare_mixer(**arguments, q_decode=arguments["q"])
+    np.testing.assert_allclose(full, plain, atol=1e-6)
+    np.testing.assert_allclose(same, plain, atol=1e-6)
+
+
+def test_xla_never_holds_all_logits():
+    points, heads, latents, width = 65_536, 8, 64, 8
+    shapes = [(heads, latents, width), (1, points, heads, width), (1, points, heads, width)]
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+
+    def loss(q, k, v):
+        return jnp.sum(flare_mixer(q, k, v, implementation="xla") ** 2)
+
+    compiled = compile_quickly(jax.grad(loss, argnums=(0, 1, 2))).lower(*arguments).compile()
+    all_logits = points * heads * latents * 4
+    assert compiled.memory_analysis().temp_size_in_bytes < all_logits
+
+
+@pytest.mark.parametrize("points", [1, 7, 64, 65])
+def test_chunks_cover_every_point_once(points):
+    x = jnp.arange(points, dtype=jnp.float32)[None, :, None, None]
+    for chunks in {1, min(4, points), points}:
+        total, doubled = chunked._fold_chunks(lambda c, part: (c + jnp.sum(part), 2 * part), jnp.float32(0), x, chunks)
+        assert total == points * (points - 1) / 2
+        np.testing.assert_array_equal(doubled, 2 * x)
+
+
+def test_named_shapes_are_complete():
+    assert {"elasticity", "darcy", "drivaerml_40k", "million_m128", "million_m2048"} <= SHAPES.keys()

@@ -1,0 +1,150 @@
+"""The golden files of this folder pass, and the checker fails, with a reason, on whatever is wrong with a file."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.check_goldens import check_file, checker_name, main
+from tests.golden_checks import models
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+def changed_copy(tmp_path, source, change):
+    """Write a copy of a golden file after `change(arrays, config)`; return its path."""
+    arrays = dict(np.load(GOLDENS / source))
+    config = json.loads(str(arrays["config"]))
+    change(arrays, config)
+    np.savez(tmp_path / "copy.npz", **(arrays | {"config": np.array(json.dumps(config))}))
+    return tmp_path / "copy.npz"
+
+
+@pytest.mark.parametrize("file", sorted(GOLDENS.glob("[fs]*.npz")), ids=lambda f: f.stem)
+def test_golden(file):
+    line, passed = check_file(file)
+    assert passed, line
+
+
+def add(key, amount):
+    def change(arrays, config):
+        arrays[key] = arrays[key] + np.asarray(amount, arrays[key].dtype)
+
+    return change
+
+
+def set_config(*path, value):
+    def change(arrays, config):
+        *parents, last = path
+        for key in parents:
+            config = config[key]
+        config[last] = value
+
+    return change
+
+
+def drop(key):
+    return lambda arrays, config: arrays.pop(key)
+
+
+def test_every_wrong_array_is_found():
+    arrays = dict(np.load(GOLDENS / "flare_scores.npz"))
+    config = json.loads(str(arrays.pop("config")))
+    changes = [
+        add("output/out", 1e-3),
+        add("output/scores_1", 1e-3),
+        add("grad_param/blocks.1.att.latent_q", 1.0),
+        add("grad_param/in_proj.fc2.bias", np.nan),
+        add("grad_input/x", 0.1),
+        drop("grad_param/in_proj.fc1.bias"),
+    ]
+    for change in changes:
+        change(arrays, config)
+    failed = {(c.kind, c.name) for c in models.check(arrays, config) if not c.passed}
+    assert failed == {
+        ("output", "out"),
+        ("output", "scores_1"),
+        ("gradient", "blocks.1.att.latent_q"),
+        ("gradient", "in_proj.fc2.bias"),
+        ("gradient", "input x"),
+        ("gradient", "in_proj.fc1.bias"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (drop("param/in_proj.fc1.bias"), "1 missing keys: in_proj.fc1.bias"),
+        (drop("cotangent"), "not a readable golden file .KeyError: 'cotangent"),
+        (set_config("model", value="unheard_of"), "there is no model for 'unheard_of'"),
+        (set_config("kind", value="unheard_of"), "there is no checker for files of kind 'unheard_of'"),
+        (set_config("args", "num_heads", value=3), "num_heads 3 does not divide channel_dim 16"),
+        (set_config("args", "unheard_of", value=3), "has no option 'unheard_of'"),
+        (set_config("args", "rmsnorm", value=True), "unmatched keys"),
+        (set_config("args", "act", value="silu"), "FAIL: .* arrays, worst .* > "),
+    ],
+)
+def test_model_files_that_must_fail(tmp_path, change, reason):
+    line, passed = check_file(changed_copy(tmp_path, "flare_scores.npz", change))
+    assert not passed
+    assert line.startswith("copy.npz  ")
+    assert "FAIL" in line
+    assert re.search(reason, line), line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("key", ["eigenvalues", "eigenvectors", "W", "csum"])
+def test_spectrum_files_that_must_fail(tmp_path, key):
+    line, passed = check_file(changed_copy(tmp_path, "spectrum_base.npz", add(f"output/{key}", 0.02)))
+    assert not passed
+    assert f"worst output {key}" in line
+
+
+def test_an_output_of_nan_fails(tmp_path):
+    line, passed = check_file(changed_copy(tmp_path, "spectrum_base.npz", add("output/W", np.nan)))
+    assert not passed, line
+
+
+def test_files_that_are_no_goldens_fail(tmp_path):
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "bare.npz", x=np.zeros(2))
+    for name in ("text.npz", "bare.npz", "absent.npz"):
+        line, passed = check_file(tmp_path / name)
+        assert not passed
+        assert line.startswith(f"{name}  FAIL: ")
+
+
+@pytest.mark.parametrize(
+    ("config", "module"),
+    [
+        ({"model": "flare"}, "models"),
+        ({"model": "spectrum"}, "spectrum"),
+        ({"kind": "kernel/flare_mixer"}, "kernels"),
+        ({"kind": "embeddings"}, "embeddings"),
+        ({"model_type": "ModelWrapper", "backend": "flare"}, "sequence_models"),
+    ],
+)
+def test_the_configuration_chooses_the_checker(config, module):
+    assert checker_name(config) == module
+
+
+def test_command_line(tmp_path, capsys):
+    (tmp_path / "text.npz").write_text("no archive")
+    good = GOLDENS / "spectrum_base.npz"
+    assert main([str(good)]) == 0
+    assert main([str(good), str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("spectrum_base.npz  output ")
+    assert lines[0].endswith("PASS")
+    assert lines[1] == "1 of 1 files pass"
+    assert lines[3].startswith("text.npz  FAIL")
+    assert lines[4] == "1 of 2 files pass"
+
+
+def test_command_line_without_files(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert "holds no .npz file" in capsys.readouterr().err
+    assert main([str(tmp_path / "absent")]) == 1
+    assert "does not exist" in capsys.readouterr().err

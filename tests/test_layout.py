@@ -1,0 +1,69 @@
+"""Imports between the packages point downwards only."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import flare_jax
+
+ROOT = Path(__file__).parent.parent
+# From bottom to top; a package may import itself and those on lower lines.
+LAYERS = (("kernels",), ("flare_jax", "data_pipeline"), ("experiments",), ("configs",), ("benchmarks",))
+PACKAGES = [package for layer in LAYERS for package in layer]
+
+
+def allowed_imports(package: str) -> set[str]:
+    """Return our packages that `package` may import."""
+    level = next(i for i, layer in enumerate(LAYERS) if package in layer)
+    return {package}.union(*LAYERS[:level])
+
+
+def imported_packages(source: str) -> set[str]:
+    """Return the top-level names that a module imports, at whatever depth of its code."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+def upward_imports(package: str, source: str) -> set[str]:
+    """Return the packages of ours, tests included, that a module of `package` imports against the order."""
+    ours = {*PACKAGES, "tests"}
+    return (imported_packages(source) & ours) - allowed_imports(package)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_downwards(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files, f"no modules found in {package}"
+    upward = {str(f.relative_to(ROOT)): found for f in files if (found := upward_imports(package, f.read_text()))}
+    assert not upward
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("kernels", "from flare_jax.layers import Linear"),
+        ("kernels", "def f():\n    import flare_jax.models"),
+        ("flare_jax", "import data_pipeline"),
+        ("data_pipeline", "from flare_jax import models"),
+        ("flare_jax", "from experiments.training import state"),
+        ("experiments", "from tests import numerics"),
+    ],
+)
+def test_upward_imports_are_found(package, source):
+    assert upward_imports(package, source)
+
+
+def test_downward_imports_are_allowed():
+    assert not upward_imports("experiments", "import jax\nfrom flare_jax import models\nimport kernels.flare_mixer\n")
+
+
+def test_version_is_that_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert flare_jax.__version__ == project["version"]
