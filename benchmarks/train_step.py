@@ -1,0 +1,110 @@
+"""How long is one training step of a FLARE config, and how long in PyTorch? Run on a GPU:
+
+    python -m benchmarks.train_step --config=configs/flare_elas.py
+
+Times the config's own training step (what `experiments.pdebench` runs: scan over steps, gather of the batch, forward,
+backward, clip, optimizer, average) on random data of the data set's shape, and in the same run the same network
+and optimizer in PyTorch, eager and compiled.
+"""
+
+import statistics
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from flax import nnx
+
+from benchmarks.timing import device_line, peak_bytes, print_table, write_results
+from data_pipeline.dataset import PDEDataset, Source, Split
+from data_pipeline.normalizer import Normalizer
+from experiments import cli
+from experiments.training.loop import ChunkRunner, build_setup
+from experiments.training.mesh import make_mesh
+from experiments.training.task import regression_task
+from flare_jax import params as model_params
+from flare_jax.models.registry import build_model
+
+FLAGS = flags.FLAGS
+
+# Points per sample, input and output channels of the data sets (spec: data sets §2).
+SHAPES = {
+    "elasticity": (972, 2, 1),
+    "darcy_small": (256, 3, 1),
+    "darcy": (7225, 3, 1),
+    "airfoil_steady": (11271, 2, 1),
+    "pipe": (16641, 2, 1),
+    "drivaerml_40k": (40000, 3, 1),
+}
+
+
+def random_dataset(name: str, samples: int) -> PDEDataset:
+    """Return random fields of the shape of data set `name`."""
+    points, c_in, c_out = SHAPES[name]
+    rng = np.random.default_rng(0)
+    x = rng.random((samples, points, c_in), np.float32)
+    y = rng.random((samples, points, c_out), np.float32) + 0.5
+    return PDEDataset(
+        name, Split(x, y), {"test": Split(x[:1], y[:1])}, Normalizer.identity(c_in), Normalizer.fit(y),
+        Source("generated", ""), "random field",
+    )  # fmt: skip
+
+
+def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None, float]:
+    """Return (median seconds per step, peak GiB, compile seconds) of the config's training step."""
+    dataset = random_dataset(config.data.name, max(config.train.batch_size * steps, 8))
+    options = {name: value for name, value in config.model.items() if name != "type"}
+    model = build_model(
+        config.model.type, dataset.c_in, dataset.c_out, options, rngs=nnx.Rngs(0), dtype=config.train.dtype
+    )
+    graphdef, params = model_params.split(model)
+    mesh = make_mesh(1, 1)
+    setup = build_setup(regression_task(dataset, model_params.apply_fn(graphdef)), params, config, 0, mesh)
+    runner = ChunkRunner(setup, config)
+    state, times = setup.template, []
+    for _ in range(repeats + 1):
+        state, _, seconds = runner(state, 0, steps)
+        times.append(seconds / steps)
+    peak = peak_bytes()
+    return statistics.median(times[1:]), None if peak is None else peak / 2**30, runner.compile_seconds
+
+
+def main() -> None:
+    """Time both and print one table."""
+    config = FLAGS.config
+    points, c_in, c_out = SHAPES[config.data.name]
+    shape = {"batch": config.train.batch_size, "points": points, "c_in": c_in, "c_out": c_out}
+    precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
+    with jax.default_matmul_precision(precision):
+        seconds, peak, compile_seconds = time_jax(config, FLAGS.steps, FLAGS.repeats)
+    rows = [("flare_jax", seconds, peak)]
+    results = {"config": config.name, **shape, "flare_jax_ms": 1e3 * seconds, "compile_s": compile_seconds}
+    if FLAGS.torch:
+        from benchmarks.torch_flare import time_training_step
+
+        size = {name: config.model[key] for name, key in _TORCH_SIZES.items()}
+        for label, compiled in (("PyTorch eager", False), ("PyTorch compiled", True)):
+            time_and_peak = time_training_step(**shape, **size, compiled=compiled, steps=FLAGS.torch_steps)
+            rows.append((label, *time_and_peak))
+            results[f"{label} ms"] = 1e3 * time_and_peak[0]
+    print(f"{config.name}: {shape}, dtype {config.train.dtype}, {device_line()}, compilation {compile_seconds:.0f} s")
+    print_table(
+        ("implementation", "ms/step (median)", "ratio", "peak GiB"),
+        [
+            (label, f"{1e3 * time:.3f}", f"{time / seconds:.1f}x", "-" if gib is None else f"{gib:.2f}")
+            for label, time, gib in rows
+        ],
+    )
+    write_results(FLAGS.output, results)
+
+
+_TORCH_SIZES = {"channels": "channel_dim", "blocks": "num_blocks", "heads": "num_heads", "latents": "num_latents"}
+
+if __name__ == "__main__":
+    cli.define_flags()
+    flags.DEFINE_integer("steps", 200, "Optimizer steps per measurement.")
+    flags.DEFINE_integer("repeats", 5, "Measurements; the median is reported.")
+    flags.DEFINE_bool("torch", True, "Measure the PyTorch baseline too.")
+    flags.DEFINE_integer("torch_steps", 50, "Steps per PyTorch measurement.")
+    flags.DEFINE_string("output", None, "JSON file for the results.")
+    cli.run(main)

@@ -1,0 +1,28 @@
+"""FLARE on true FNO Darcy solutions at 16², tested at 16² and, without retraining, at 32².
+
+    python -m experiments.pdebench --config=configs/flare_darcy_small.py
+    python -m experiments.pdebench --config=configs/flare_darcy_small.py:smoke     (minutes on two CPU cores)
+
+The three files darcy_{train_16,test_16,test_32}.npz belong into data/darcy_small.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import parse_argument, pde_config, update
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Return the configuration; `smoke` is a small network for few epochs."""
+    variant = parse_argument(argument)
+    config = pde_config("darcy_small")
+    config.name = "flare_darcy_small"
+    update(config.data, {"source": "files", "n_train": 1000, "n_test": 50})
+    update(config.model, {"channel_dim": 64, "num_blocks": 8, "num_heads": 8, "num_latents": 64})
+    update(config.train, {"epochs": 200, "batch_size": 4})
+    config.optimizer.weight_decay = 1e-5
+    config.eval.batch_size = 50
+    if variant == "smoke":
+        config.name = "flare_darcy_small_smoke"
+        update(config.model, {"channel_dim": 32, "num_blocks": 4, "num_heads": 4, "num_latents": 32})
+        update(config.train, {"epochs": 20, "batch_size": 10})
+    return config

@@ -1,0 +1,110 @@
+"""What every `python -m experiments.*` program shares: flags, one-sentence errors, exit status."""
+
+import difflib
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from experiments.errors import UserError
+
+FLAGS = flags.FLAGS
+EXIT_USER_ERROR = 2
+
+
+def define_flags(modes: tuple[str, ...] = ("train", "eval")) -> None:
+    """Define the flags of an experiment program."""
+    config_flags.DEFINE_config_file("config", None, "Config file, with :variant if wanted.", lock_config=True)
+    flags.DEFINE_string("workdir", None, "Folder of the run; by default out/<name of the config>.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data sets; replaces config.data.dir.")
+    flags.DEFINE_enum("mode", "train", modes, "train: train or resume, then evaluate; eval: evaluate a checkpoint.")
+    flags.DEFINE_integer("step", None, "Checkpoint to evaluate; by default the newest.")
+    flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    flags.DEFINE_string("coordinator_address", None, "host:port of process 0, for training on several hosts.")
+    flags.DEFINE_integer("num_processes", None, "Number of processes, with --coordinator_address.")
+    flags.DEFINE_integer("process_id", None, "Number of this process from 0, with --coordinator_address.")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags and call `main`; print expected errors as one sentence and exit with status 2."""
+    app.define_help_flags()
+    debug = "--debug" in sys.argv or "--debug=true" in sys.argv
+    # Orbax logs tracebacks of failed writes from its threads; the error itself arrives here as a UserError.
+    logging.set_verbosity(logging.WARNING if debug else logging.FATAL)
+    try:
+        _parse(sys.argv)
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; run the same command again to resume")
+    except (UserError, ValueError, OSError, flags.Error) as error:
+        # ValueError is what the library and the loaders raise for bad input, OSError what files do.
+        if debug:
+            raise
+        print(f"error: {_sentence(error)}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _parse(argv: list[str]) -> None:
+    # Checked first: config_flags reports a missing file or a wrong option by a traceback inside a message.
+    _check_overrides(argv[1:])
+    try:
+        rest = FLAGS(argv)
+    except TypeError as error:
+        raise UserError(f"an option has a value of the wrong type ({_sentence(error)})") from error
+    if len(rest) > 1:
+        raise UserError(f"arguments {rest[1:]} are not understood; options are written --name=value")
+
+
+def _check_overrides(arguments: list[str]) -> None:
+    """Load the config file and check that every --config.… option exists in it."""
+    path = next((match[1] for text in arguments if (match := re.match(r"--?config=(.+)$", text))), None)
+    names = [match[1] for text in arguments if (match := re.match(r"--?config\.([^=]+)", text))]
+    if path is None:
+        if names:
+            raise UserError(f"option config.{names[0]} needs --config=FILE")
+        return
+    known = flatten(load_config(path))
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            sections = ", ".join(sorted({key.split(".")[0] for key in known}))
+            hint = f"did you mean config.{near[0]}?" if near else f"the sections are {sections}"
+            raise UserError(f"option config.{name} does not exist; {hint}")
+
+
+def load_config(path: str) -> ConfigDict:
+    """Return the configuration of `path.py` or `path.py:variant`; raises UserError where there is none."""
+    file, _, variant = path.partition(":")
+    if not Path(file).is_file():
+        raise UserError(f"config file {file} does not exist; the ones that come with the project are in configs/")
+    get_config = runpy.run_path(file).get("get_config")
+    if get_config is None:
+        raise UserError(f"config file {file} defines no function get_config; see configs/flare_elas.py")
+    return get_config(variant) if variant else get_config()
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+    """Return the options of `config` as {dotted path: value}."""
+    flat: dict[str, object] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def overrides() -> dict[str, object]:
+    """Return the options given on the command line as {dotted path: value}."""
+    return dict(config_flags.get_override_values(FLAGS["config"])) if FLAGS.config is not None else {}
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" {error.filename}" if error.filename else ""
+        return f"the file system refuses{where}: {error.strerror}; check that it exists, is writable and has space"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,101 @@
+"""What a finished run leaves for people: eval.json, per_case.csv, figures, and two lines on the console."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.training.evaluate import PerCase
+from experiments.training.loop import Setup
+from experiments.training.records import write_json
+from experiments.training.state import TrainState
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def evaluate_all(setup: Setup, state: TrainState) -> dict[str, dict[str, PerCase]]:
+    """Return the metrics per sample as {split: {weights: {metric: [S]}}}, for the tests and the training set."""
+    splits = {**setup.task.tests, "train": setup.task.train}
+    results: dict[str, dict[str, PerCase]] = {}
+    for split, arrays in splits.items():
+        data = setup.mesh.place_dataset(arrays)
+        results[split] = {name: setup.evaluate(params, data) for name, params in setup.weights(state).items()}
+    return results
+
+
+def summarize(
+    results: Mapping[str, Mapping[str, PerCase]], weights: str, baselines: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the content of eval.json: means with the chosen weights first, then both sets, baselines and quantiles."""
+    chosen = {
+        f"{split}/{metric}": float(np.mean(values))
+        for split, sets in results.items()
+        for metric, values in sets[weights].items()
+    }
+    both = {
+        f"{split}/{metric}_{name}": float(np.mean(values))
+        for split, sets in results.items()
+        for name, per_case in sets.items()
+        for metric, values in per_case.items()
+    }
+    quantiles = {
+        f"{split}/{metric}_quantiles": {f"{q:g}": float(np.quantile(values, q)) for q in QUANTILES}
+        for split, sets in results.items()
+        for metric, values in sets[weights].items()
+    }
+    return {**chosen, "weights": weights, **both, **baselines, **quantiles}
+
+
+def write_eval(workdir: Path, name: str, summary: Mapping[str, Any]) -> None:
+    """Write eval.json (or the file of another step)."""
+    write_json(workdir / name, dict(summary))
+
+
+def write_per_case(path: Path, results: Mapping[str, Mapping[str, PerCase]]) -> None:
+    """Write one row per sample: split, case, then every metric for every set of weights."""
+    temporary = path.with_name(path.name + ".tmp")
+    first = next(iter(results.values()))
+    columns = [(weights, metric) for weights, per_case in first.items() for metric in per_case]
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["split", "case", *(f"{metric}_{weights}" for weights, metric in columns)])
+        for split, sets in results.items():
+            values = [sets[weights][metric] for weights, metric in columns]
+            for case, row in enumerate(zip(*values, strict=True)):
+                writer.writerow([split, case, *(f"{value:.8g}" for value in row)])
+    temporary.replace(path)
+
+
+def combine_seeds(summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return mean and sample standard deviation over seeds of every scalar metric, and the values themselves."""
+    first = next(iter(summaries.values()))
+    combined: dict[str, Any] = {"seeds": list(summaries)}
+    for name, value in first.items():
+        if isinstance(value, float) and "/" in name:
+            values = [summary[name] for summary in summaries.values()]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            combined[name] = {"mean": float(np.mean(values)), "std": spread, "values": values}
+    return combined
+
+
+def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
+    """Return one line per test split: the error beside that of predicting the training mean."""
+    lines = []
+    for name, value in summary.items():
+        split, _, rest = name.partition("/")
+        if rest == metric and split != "train":
+            parts = [f"{split} {metric} {value:.4e} ({summary['weights']} weights)"]
+            other = "raw" if summary["weights"] == "ema" else "ema"
+            if f"{name}_{other}" in summary:
+                parts.append(f"{other} weights {summary[f'{name}_{other}']:.4e}")
+            parts.append(f"predicting the training mean {summary[f'{split}/{metric}_mean_predictor']:.4e}")
+            lines.append(", ".join(parts))
+    return lines
+
+
+def read_eval(path: Path) -> dict[str, Any] | None:
+    """Return an existing eval.json, None where there is none."""
+    return json.loads(path.read_text()) if path.exists() else None

@@ -1,0 +1,51 @@
+"""Evaluation of every sample exactly once, in batches padded to one size; results per sample."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from experiments.training.mesh import Mesh
+from experiments.training.packing import Params
+from experiments.training.task import Task
+
+PerCase = dict[str, np.ndarray]
+
+
+def make_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params, Mapping[str, Array]], PerCase]:
+    """Return `evaluate(params, data)` -> the metrics of each sample, {name: [S]}.
+
+    The last batch is filled up with copies of sample 0, whose results are dropped, so a mean over the result does not
+    depend on the batch size.
+    """
+
+    @partial(jax.jit, static_argnames="count")
+    def run(params: Params, data: Mapping[str, Array], *, count: int) -> dict[str, Array]:
+        batches = -(-count // batch_size)
+        index = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+
+        def one(rows: Array) -> dict[str, Array]:
+            batch = {name: mesh.constrain_batch(value[None, rows])[0] for name, value in data.items()}
+            prediction = task.predict(params, batch, None)
+            return {name: metric(prediction, batch) for name, metric in task.metrics.items()}
+
+        results = jax.lax.map(one, jnp.where(index < count, index, 0))
+        return {name: value.reshape(-1)[:count] for name, value in results.items()}
+
+    def evaluate(params: Params, data: Mapping[str, Array]) -> PerCase:
+        return jax.device_get(run(params, data, count=len(next(iter(data.values())))))
+
+    return evaluate
+
+
+def make_predictor(task: Task) -> Callable[[Params, Mapping[str, Array], int], np.ndarray]:
+    """Return `predict(params, data, case)` -> the prediction for one sample in data units, [N, C_out]."""
+
+    @jax.jit
+    def run(params: Params, data: Mapping[str, Array], case: Array) -> Array:
+        return task.predict(params, {name: value[case][None] for name, value in data.items()}, None)[0]
+
+    return lambda params, data, case: jax.device_get(run(params, data, jnp.asarray(case)))

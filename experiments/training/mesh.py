@@ -1,0 +1,69 @@
+"""Devices as a (data, points) mesh: batches are split along `data`, point clouds along `points`.
+
+One device is the 1 × 1 mesh, so there is no second code path; XLA inserts the collectives.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments.errors import UserError
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A `jax.sharding.Mesh` with the placements that training needs."""
+
+    devices: jax.sharding.Mesh
+
+    @property
+    def points(self) -> int:
+        return self.devices.shape["points"]
+
+    @property
+    def data(self) -> int:
+        return self.devices.shape["data"]
+
+    def replicate(self, tree: Any) -> Any:
+        """Put every array of `tree` on every device."""
+        return jax.device_put(tree, self.replicated)
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.devices, P())
+
+    def place_dataset(self, arrays: dict[str, np.ndarray]) -> dict[str, Array]:
+        """Put a data set [S, N, ...] on the devices: samples on each, points split."""
+        return {
+            name: jax.device_put(value, NamedSharding(self.devices, P(None, "points")))
+            for name, value in arrays.items()
+        }
+
+    def constrain_batch(self, value: Array) -> Array:
+        """Split [accumulation, B, N, ...] along B and N."""
+        return jax.lax.with_sharding_constraint(value, NamedSharding(self.devices, P(None, "data", "points")))
+
+
+def make_mesh(data: int, points: int) -> Mesh:
+    """Return the mesh of data × points devices; −1 for one of them takes all remaining devices."""
+    available = jax.device_count()
+    if data == -1 and points > 0:
+        data = max(1, available // points)
+    if points == -1 and data > 0:
+        points = max(1, available // data)
+    if data < 1 or points < 1:
+        raise UserError(
+            f"mesh.data={data} and mesh.points={points} must be positive, or one of them -1 for all devices"
+        )
+    if data * points > available:
+        raise UserError(
+            f"mesh.data={data} times mesh.points={points} asks for {data * points} devices, but there are {available}; "
+            "lower them"
+        )
+    chosen = jax.devices()[: data * points]
+    return Mesh(jax.make_mesh((data, points), ("data", "points"), axis_types=(AxisType.Auto,) * 2, devices=chosen))

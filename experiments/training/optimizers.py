@@ -1,0 +1,120 @@
+"""Optimizers with the original's parameter groups: weight decay on everything but biases, norms and embeddings.
+
+Groups (spec training §7.1): `no_decay` by the leaf's path, `latent` for learned latent tokens, `decay` for the rest;
+with Muon also `muon` for the matrices inside blocks. Latents are decayed unless `optimizer.decay_latents` is false,
+which is what the published runs did.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.errors import UserError
+from experiments.training.packing import Packing, Params, make_packing
+from experiments.training.schedules import Schedule
+
+OPTIMIZERS = ("adamw", "lion", "muon")
+
+# Leaf names of norms, embeddings and biases; a path component that contains one of the words below is excluded too.
+_UNDECAYED_LEAVES = ("bias", "scale", "embedding", "cls_token")
+_UNDECAYED_WORDS = ("embed", "layernorm", "rmsnorm", "cls_token")
+_LATENT_LEAVES = ("latent_q", "query")
+
+
+def parameter_group(path: str) -> str:
+    """Return `decay`, `no_decay` or `latent` for the parameter at dotted `path`."""
+    leaf = path.rsplit(".", 1)[-1]
+    if leaf in _LATENT_LEAVES:
+        return "latent"
+    lowered = path.lower()
+    # `bias` is matched as a suffix: names such as `dt_bias` are biases as well.
+    if leaf in _UNDECAYED_LEAVES or leaf.endswith("bias") or any(word in lowered for word in _UNDECAYED_WORDS):
+        return "no_decay"
+    return "decay"
+
+
+def muon_group(path: str, ndim: int) -> str:
+    """Return the group under Muon: matrices inside blocks, except latents, are orthogonalised."""
+    group = parameter_group(path)
+    return "muon" if group == "decay" and "block" in path and ndim >= 2 else group
+
+
+def build_packing(name: str, params: Params) -> Packing:
+    """Return the parameter groups that optimizer `name` works on."""
+    if name not in OPTIMIZERS:
+        raise UserError(f"optimizer.name={name!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
+    if name == "muon":
+        labels = {path: muon_group(path, value.ndim) for path, value in params.items()}
+        return make_packing(params, labels, frozenset({"muon"}))
+    return make_packing(params, {path: parameter_group(path) for path in params})
+
+
+def build_optimizer(
+    optimizer: Any, clip_norm: float, learning_rate: Schedule, beta1: Schedule | None, packing: Packing
+) -> optax.GradientTransformation:
+    """Return clipping followed by the optimizer of config section `optimizer`, acting on packed parameters.
+
+    `beta1`, where given, replaces `optimizer.beta1` step by step (OneCycle); Muon keeps its own momentum.
+    """
+    momentum = optimizer.beta1 if beta1 is None else beta1
+    decayed = _decay_mask(packing, optimizer.decay_latents)
+    if optimizer.name == "adamw":
+        update = _adamw(optimizer, learning_rate, momentum, decayed)
+    elif optimizer.name == "lion":
+        update = optax.inject_hyperparams(optax.lion, static_args=("mask",))(
+            learning_rate, b1=momentum, b2=_beta2(optimizer), weight_decay=optimizer.weight_decay, mask=decayed
+        )
+    else:
+        update = _muon(optimizer, learning_rate, packing, decayed)
+    clip = optax.clip_by_global_norm(clip_norm) if clip_norm > 0 else optax.identity()
+    return optax.chain(clip, update)
+
+
+def _beta2(optimizer: Any) -> float:
+    """Return beta2, by default the value of the optimizer's own paper."""
+    if optimizer.beta2 is not None:
+        return optimizer.beta2
+    return 0.99 if optimizer.name == "lion" else 0.999
+
+
+def _decay_mask(packing: Packing, decay_latents: bool) -> dict[str, Any]:
+    decayed = {"decay", "muon"} | ({"latent"} if decay_latents else set())
+    return {group: group in decayed for group in packing.groups}
+
+
+def _adamw(optimizer: Any, learning_rate: Any, beta1: Any, decayed: Mapping[str, bool]) -> optax.GradientTransformation:
+    return optax.inject_hyperparams(optax.adamw, static_args=("mask",))(
+        learning_rate,
+        b1=beta1,
+        b2=_beta2(optimizer),
+        eps=optimizer.eps,
+        weight_decay=optimizer.weight_decay,
+        mask=dict(decayed),
+    )
+
+
+def _muon(
+    optimizer: Any, learning_rate: Schedule, packing: Packing, decayed: Mapping[str, bool]
+) -> optax.GradientTransformation:
+    """Muon (Jordan et al. 2024) on block matrices, AdamW on the rest, both on the same schedule shape."""
+    ratio = optimizer.muon_learning_rate / optimizer.learning_rate
+    rest = {group: flag and group != "muon" for group, flag in decayed.items()}
+    matrices = optax.contrib.muon(
+        lambda step: ratio * learning_rate(step),
+        beta=optimizer.muon_momentum,
+        weight_decay=optimizer.weight_decay,
+        muon_weight_dimension_numbers=_matrix_axes,
+    )
+    labels = {group: "muon" if group == "muon" else "adamw" for group in packing.groups}
+    adamw = _adamw(optimizer, learning_rate, optimizer.beta1, rest)
+    return optax.partition({"muon": matrices, "adamw": adamw}, labels)
+
+
+def _matrix_axes(params: Any) -> Any:
+    """Kernels are [in, out]; a convolution's [kh, kw, in, out] is the matrix (kh·kw·in) × out."""
+    return jax.tree.map(
+        lambda value: optax.contrib.MuonDimensionNumbers(tuple(range(jnp.ndim(value) - 1)), jnp.ndim(value) - 1), params
+    )

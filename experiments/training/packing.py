@@ -1,0 +1,57 @@
+"""Storing parameters in a few long vectors, one per weight-decay group.
+
+A FLARE model has some 300 small arrays. An elementwise optimizer on them is hundreds of tiny GPU kernels; on two
+vectors it is a handful. Groups that need matrices (Muon) stay dictionaries of arrays.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+Params = dict[str, Array]
+Packed = dict[str, "Array | Params"]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which parameters form which group, with their shapes; `matrices` names the groups that are not flattened."""
+
+    groups: Mapping[str, tuple[str, ...]]
+    shapes: Mapping[str, tuple[int, ...]]
+    matrices: frozenset[str] = frozenset()
+
+    def pack(self, params: Params) -> Packed:
+        """Return one vector (or a dictionary of matrices) per non-empty group."""
+        packed: Packed = {}
+        for group, names in self.groups.items():
+            if group in self.matrices:
+                packed[group] = {name: params[name] for name in names}
+            else:
+                packed[group] = jnp.concatenate([jnp.ravel(params[name]) for name in names])
+        return packed
+
+    def unpack(self, packed: Packed) -> Params:
+        """Undo `pack`."""
+        params: Params = {}
+        for group, names in self.groups.items():
+            if group in self.matrices:
+                params.update(packed[group])
+                continue
+            start = 0
+            for name in names:
+                size = math.prod(self.shapes[name])
+                params[name] = packed[group][start : start + size].reshape(self.shapes[name])
+                start += size
+        return params
+
+
+def make_packing(params: Params, labels: Mapping[str, str], matrices: frozenset[str] = frozenset()) -> Packing:
+    """Return the packing that puts each parameter into the group of its label."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in sorted(params):
+        groups[labels[name]] = (*groups.get(labels[name], ()), name)
+    return Packing(groups, {name: tuple(np.shape(value)) for name, value in params.items()}, matrices)

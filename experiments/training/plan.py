@@ -1,0 +1,55 @@
+"""How long a run is and where it stops to evaluate and to checkpoint, as a pure function of the configuration.
+
+The stops are the same whether or not the run is interrupted, so a resumed run compiles and computes the same chunks.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.errors import UserError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All lengths in optimizer steps."""
+
+    steps: int
+    steps_per_epoch: int
+    eval_every: int
+    checkpoint_every: int
+
+    def next_stop(self, step: int) -> int:
+        """Return the end of the chunk that begins at `step`: an epoch's end, an evaluation, a checkpoint or the end."""
+        periods = (self.steps_per_epoch, self.eval_every, self.checkpoint_every)
+        return min(self.steps, *(step - step % period + period for period in periods))
+
+    def evaluates(self, step: int) -> bool:
+        """Return whether the test set is evaluated after `step` steps."""
+        return step % self.eval_every == 0 or step == self.steps
+
+    def saves(self, step: int) -> bool:
+        """Return whether a checkpoint is written after `step` steps; evaluated states are always kept."""
+        return step % self.checkpoint_every == 0 or self.evaluates(step)
+
+
+def make_plan(config: Any, num_train: int) -> Plan:
+    """Return the plan of `config` (sections train, eval, checkpoint) for `num_train` samples; raises UserError."""
+    train = config.train
+    used = train.batch_size * train.accumulation
+    if num_train < used:
+        raise UserError(
+            f"one optimizer step needs train.batch_size={train.batch_size} times "
+            f"train.accumulation={train.accumulation} samples, but there are {num_train}; lower them"
+        )
+    steps_per_epoch = num_train // used
+    if (train.epochs > 0) == (train.steps > 0):
+        raise UserError(
+            f"train.epochs={train.epochs} and train.steps={train.steps}: exactly one of them must be positive"
+        )
+    length, unit = (train.epochs, steps_per_epoch) if train.epochs else (train.steps, 1)
+    return Plan(
+        steps=length * unit,
+        steps_per_epoch=steps_per_epoch,
+        eval_every=unit * (config.eval.every or max(1, length // 10)),
+        checkpoint_every=unit * (config.checkpoint.every or max(1, length // 50)),
+    )

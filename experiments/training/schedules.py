@@ -1,0 +1,116 @@
+"""Learning-rate and first-moment schedules as functions of the 0-based optimizer step.
+
+OneCycle follows Smith & Topin (arXiv 1708.07120) with the phase boundaries of the original's training: they are real
+numbers (`pct_start · steps − 1`), and the first moment coefficient runs the inverse cycle.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from experiments.errors import UserError
+
+Schedule = Callable[[ArrayLike], Any]
+
+SCHEDULES = ("onecycle", "constant", "cosine", "cosine_restarts")
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Warm-up to `peak` and annealing to `peak / (div_factor · final_div_factor)` over `steps` optimizer steps."""
+
+    peak: float
+    steps: int
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    three_phase: bool = False
+    anneal: str = "cos"
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
+
+    def learning_rate(self, step: ArrayLike) -> Any:
+        """Return the learning rate that optimizer step `step` (from 0) uses."""
+        initial = self.peak / self.div_factor
+        final = initial / self.final_div_factor
+        values = (initial, self.peak, initial, final) if self.three_phase else (initial, self.peak, final)
+        return self._interpolate(step, values)
+
+    def momentum(self, step: ArrayLike) -> Any:
+        """Return the first-moment coefficient (beta1 of Adam) that step `step` uses."""
+        high, low = self.max_momentum, self.base_momentum
+        return self._interpolate(step, (high, low, high, high) if self.three_phase else (high, low, high))
+
+    def _boundaries(self) -> tuple[float, ...]:
+        """Return the steps at which the phases end; they need not be whole numbers."""
+        warm = self.pct_start * self.steps - 1
+        if self.three_phase:
+            return (warm, 2 * self.pct_start * self.steps - 2, self.steps - 1)
+        return (warm, self.steps - 1)
+
+    def _interpolate(self, step: ArrayLike, values: tuple[float, ...]) -> Any:
+        """Anneal through `values`, one per boundary, the first of which is at step 0."""
+        ends = self._boundaries()
+        starts = (0.0, *ends[:-1])
+        result = jnp.asarray(values[-1], jnp.float32)
+        for start, end, before, after in reversed(list(zip(starts, ends, values[:-1], values[1:], strict=True))):
+            fraction = jnp.clip((jnp.asarray(step, jnp.float32) - start) / max(end - start, 1e-12), 0.0, 1.0)
+            result = jnp.where(step <= end, _anneal(self.anneal, before, after, fraction), result)
+        return result
+
+
+def _anneal(kind: str, before: float, after: float, fraction: Any) -> Any:
+    # A weighted mean, not an increment on one end: the ends differ by up to 10^8 and float32 would lose the small one.
+    weight = 1 - fraction if kind == "linear" else (1 + jnp.cos(math.pi * fraction)) / 2
+    return before * weight + after * (1 - weight)
+
+
+def build_schedules(schedule: Any, learning_rate: float, steps: int, steps_per_epoch: int) -> tuple[Schedule, Any]:
+    """Return the learning-rate schedule and the beta1 schedule (None where the schedule leaves beta1 alone).
+
+    `schedule` is the config section of that name. The cosine schedules advance once per epoch, as in the original.
+    """
+    if schedule.name == "onecycle":
+        one_cycle = _one_cycle(schedule, learning_rate, steps)
+        return one_cycle.learning_rate, one_cycle.momentum if schedule.cycle_momentum else None
+    if schedule.name == "constant":
+        return lambda step: jnp.full((), learning_rate, jnp.float32), None
+    if schedule.name in ("cosine", "cosine_restarts"):
+        epochs = max(1, -(-steps // steps_per_epoch))
+        return _cosine(learning_rate, epochs, steps_per_epoch), None
+    raise UserError(f"schedule.name={schedule.name!r} is not known; choose one of {', '.join(SCHEDULES)}")
+
+
+def _one_cycle(schedule: Any, learning_rate: float, steps: int) -> OneCycle:
+    if not 0 < schedule.pct_start <= 1:
+        raise UserError(f"schedule.pct_start={schedule.pct_start} must lie in (0, 1]")
+    if schedule.anneal not in ("cos", "linear"):
+        raise UserError(f"schedule.anneal={schedule.anneal!r} is not known; choose cos or linear")
+    div_factor, final_div_factor = schedule.div_factor, schedule.final_div_factor
+    if schedule.min_learning_rate > 0:
+        div_factor, final_div_factor = learning_rate / schedule.min_learning_rate, 1.0
+    return OneCycle(
+        peak=learning_rate,
+        steps=steps,
+        pct_start=schedule.pct_start,
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+        three_phase=schedule.three_phase,
+        anneal=schedule.anneal,
+        base_momentum=schedule.base_momentum,
+        max_momentum=schedule.max_momentum,
+    )
+
+
+def _cosine(learning_rate: float, epochs: int, steps_per_epoch: int) -> Schedule:
+    """One half cosine from `learning_rate` to 0; with a restart period of all epochs the two named ones coincide."""
+
+    def schedule(step: ArrayLike) -> Any:
+        epoch = jnp.asarray(step) // steps_per_epoch
+        return learning_rate / 2 * (1 + jnp.cos(math.pi * epoch / epochs))
+
+    return schedule

@@ -1,0 +1,66 @@
+"""Running the programs as a user does: subprocesses on miniature data of the true layout."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+
+# A network and a run so small that compiling takes longer than training.
+TINY = (
+    "--config=configs/flare_elas.py:smoke",
+    "--config.data.source=files",
+    "--config.data.n_train=16",
+    "--config.data.n_test=6",
+    "--config.model.channel_dim=8",
+    "--config.model.num_blocks=1",
+    "--config.model.num_heads=2",
+    "--config.model.num_latents=4",
+    "--config.model.num_layers_k_proj=0",
+    "--config.model.num_layers_v_proj=0",
+    "--config.model.num_layers_ffn=0",
+    "--config.model.num_layers_in_out_proj=0",
+    "--config.train.batch_size=4",
+    "--config.train.epochs=4",
+)
+
+
+def write_elasticity(data_dir: Path, samples: int = 24) -> Path:
+    """Write fake elasticity files of the public layout; return their folder."""
+    folder = data_dir / "Geo-FNO" / "elasticity" / "Meshes"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    points = rng.random((972, 2, samples)).astype(np.float32)
+    stress = 100 + 50 * np.sin(3 * points[:, 0] + points[:, 1] * rng.random(samples))
+    np.save(folder / "Random_UnitCell_XY_10.npy", points)
+    np.save(folder / "Random_UnitCell_sigma_10.npy", stress.astype(np.float32))
+    return folder
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this process's environment with `changes`; matmul precision and the like stay at the user's defaults."""
+    return {**os.environ, **changes}
+
+
+def pdebench(
+    *arguments: str, env: dict[str, str] | None = None, largest_file_kib: int | None = None
+) -> subprocess.CompletedProcess:
+    """Run `python -m experiments.pdebench` from the repository root.
+
+    `largest_file_kib` makes every write beyond that size of a file fail, as on a disk that fills up.
+    """
+    command = [sys.executable, "-m", "experiments.pdebench", *arguments]
+    if largest_file_kib is not None:
+        command = ["bash", "-c", f'ulimit -f {largest_file_kib}; exec "$@"', "bash", *command]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=env or environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

@@ -1,0 +1,156 @@
+"""The program as a user runs it: outputs, evaluation from the workdir alone, resume after a kill, several seeds."""
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments.training.records import read_log
+from tests.experiments.programs import ROOT, TINY, environment, pdebench, write_elasticity
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_elasticity(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    """A run trained to its end."""
+    run = tmp_path_factory.mktemp("finished")
+    result = pdebench(*TINY, f"--data_dir={data_dir}", f"--workdir={run}")
+    assert result.returncode == 0, result.stderr
+    return run, result
+
+
+def test_a_run_writes_all_its_outputs(finished):
+    run, result = finished
+    summary = json.loads((run / "eval.json").read_text())
+    assert {"test/rel_l2", "test/rel_l2_ema", "test/rel_l2_raw", "train/rel_l2", "test/rel_l2_quantiles"} <= set(
+        summary
+    )
+    assert summary["data"]["kind"] == "public files"
+    with (run / "per_case.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    test = [float(row["rel_l2_ema"]) for row in rows if row["split"] == "test"]
+    assert len(test) == 6
+    assert len(rows) == 22
+    np.testing.assert_allclose(np.mean(test), summary["test/rel_l2"], rtol=1e-6)
+    names = {path.name for path in (run / "figures").iterdir()}
+    assert names == {"learning_curve.png", "test_best.png", "test_median.png", "test_worst.png"}
+    assert "predicting the training mean" in result.stdout
+    config = json.loads((run / "config.json").read_text())
+    assert config["overrides"]["train.epochs"] == "4"
+
+
+def test_evaluation_reproduces_the_final_metric_exactly(finished):
+    run, _ = finished
+    before = json.loads((run / "eval.json").read_text())
+    (run / "eval.json").unlink()
+    result = pdebench("--mode=eval", f"--workdir={run}")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((run / "eval.json").read_text()) == before
+
+
+def test_a_finished_run_started_again_only_evaluates(finished, data_dir):
+    run, _ = finished
+    log = (run / "metrics.jsonl").read_text()
+    result = pdebench(*TINY, f"--data_dir={data_dir}", f"--workdir={run}")
+    assert result.returncode == 0, result.stderr
+    assert (run / "metrics.jsonl").read_text() == log
+
+
+def test_changed_data_is_noticed(finished, data_dir, tmp_path):
+    run, _ = finished
+    folder = write_elasticity(tmp_path)
+    values = np.load(folder / "Random_UnitCell_sigma_10.npy")
+    np.save(folder / "Random_UnitCell_sigma_10.npy", values * 1.01)
+    (tmp_path / "copy").mkdir()
+    result = pdebench("--mode=eval", f"--workdir={run}", f"--data_dir={tmp_path}", "--step=16")
+    assert "not what this run was trained on" in result.stdout
+    assert (run / "eval_step_16.json").exists()
+
+
+def _cut_newest_checkpoint(run):
+    newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
+    for path in (newest / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return newest
+
+
+def test_truncated_checkpoint_is_reported_and_the_previous_one_used(data_dir, tmp_path):
+    run = tmp_path / "run"
+    arguments = (*TINY, f"--data_dir={data_dir}", f"--workdir={run}", "--config.figures=False")
+    assert pdebench(*arguments).returncode == 0
+    want = json.loads((run / "eval.json").read_text())
+    newest = _cut_newest_checkpoint(run)
+    evaluated = pdebench("--mode=eval", f"--workdir={run}")
+    assert f"checkpoint {newest}" in evaluated.stdout
+    assert json.loads((run / "eval.json").read_text())["step"] < want["step"]
+    named = pdebench("--mode=eval", f"--workdir={run}", f"--step={newest.name}")
+    assert named.returncode == 2
+    assert f"checkpoint {newest}" in named.stderr
+    # Training goes on from the previous one and ends where it ended before.
+    resumed = pdebench(*arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming from step" in resumed.stdout
+    assert json.loads((run / "eval.json").read_text()) == want
+
+
+def _last_step(run):
+    path = run / "metrics.jsonl"
+    return max((line["step"] for line in read_log(path)), default=-1) if path.exists() else -1
+
+
+def _kill_at(command, run, step, delay):
+    """Start the program, and kill it `delay` seconds after it has logged `step`."""
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while _last_step(run) < step:
+            assert process.poll() is None, "the program ended by itself"
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_run_killed_at_any_moment_resumes_to_the_same_result(data_dir, tmp_path):
+    def arguments(run):
+        changes = ("--config.train.epochs=80", "--config.checkpoint.every=1", "--config.figures=False")
+        return [*TINY, *changes, f"--data_dir={data_dir}", f"--workdir={run}"]
+
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert pdebench(*arguments(straight)).returncode == 0
+    moments = random.Random(0)
+    for step in (4, 60, 120, 180):
+        command = [sys.executable, "-m", "experiments.pdebench", *arguments(killed)]
+        _kill_at(command, killed, step, delay=moments.uniform(0, 0.1))
+    result = pdebench(*arguments(killed))
+    assert result.returncode == 0, result.stderr
+    assert "resuming from step" in result.stdout
+    assert (killed / "eval.json").read_text() == (straight / "eval.json").read_text()
+
+
+def test_several_seeds_are_summarised(data_dir, tmp_path):
+    run = tmp_path / "run"
+    result = pdebench(
+        *TINY, f"--data_dir={data_dir}", f"--workdir={run}", "--config.train.seeds=3,5", "--config.figures=False"
+    )
+    assert result.returncode == 0, result.stderr
+    combined = json.loads((run / "eval.json").read_text())
+    values = [json.loads((run / f"seed_{seed}" / "eval.json").read_text())["test/rel_l2"] for seed in (3, 5)]
+    assert values[0] != values[1]
+    assert combined["test/rel_l2"]["values"] == values
+    np.testing.assert_allclose(combined["test/rel_l2"]["std"], np.std(values, ddof=1))
+    assert "±" in result.stdout

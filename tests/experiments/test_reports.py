@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from configs import flare_darcy_small, flare_elas
+from experiments import figures, report
+from experiments.options import check_options
+
+
+def test_best_median_worst():
+    assert figures.chosen_cases(np.array([0.3, 0.1, 0.2, 0.9, 0.5])) == {"best": 1, "median": 0, "worst": 3}
+
+
+def test_figures_show_the_real_points(tmp_path):
+    rng = np.random.default_rng(0)
+    positions, truth = rng.random((50, 2)), rng.random(50)
+    figure = figures.case_figure("title", positions, truth, truth + 0.1, "stress")
+    drawn = figure.axes[0].collections[0]
+    np.testing.assert_allclose(drawn.get_offsets(), positions)
+    np.testing.assert_allclose(figure.axes[2].collections[0].get_array(), 0.1)
+    figures.save(figure, tmp_path / "figures" / "a.png")
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["a.png"]
+
+
+def test_summary_has_the_chosen_weights_first_and_their_quantiles():
+    results = {"test": {"raw": {"rel_l2": np.array([1.0, 3.0])}, "ema": {"rel_l2": np.array([0.0, 1.0])}}}
+    summary = report.summarize(results, "ema", {"test/rel_l2_mean_predictor": 9.0})
+    assert summary["test/rel_l2"] == summary["test/rel_l2_ema"] == 0.5
+    assert summary["test/rel_l2_raw"] == 2.0
+    assert summary["test/rel_l2_quantiles"]["1"] == 1.0
+    (line,) = report.result_lines(summary, "rel_l2")
+    assert "5.0000e-01 (ema weights), raw weights 2.0000e+00, predicting the training mean 9.0000e+00" in line
+
+
+def test_seeds_are_combined():
+    combined = report.combine_seeds({0: {"test/rel_l2": 1.0, "step": 5}, 1: {"test/rel_l2": 3.0, "step": 5}})
+    assert combined["seeds"] == [0, 1]
+    assert combined["test/rel_l2"]["mean"] == 2.0
+    np.testing.assert_allclose(combined["test/rel_l2"]["std"], np.sqrt(2))
+    assert "step" not in combined
+
+
+@pytest.mark.parametrize("module", [flare_elas, flare_darcy_small])
+@pytest.mark.parametrize("variant", [None, "smoke"])
+def test_configs_are_valid_and_say_how_to_run_them(module, variant):
+    config = module.get_config(variant)
+    check_options(config, {})
+    assert "python -m experiments.pdebench --config=configs/" in module.__doc__
+    with pytest.raises(ValueError, match="smokey"):
+        module.get_config("smokey")

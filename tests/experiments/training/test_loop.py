@@ -1,0 +1,185 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.errors import UserError
+from experiments.training.evaluate import make_evaluator
+from experiments.training.loop import build_setup, open_checkpoints, train
+from experiments.training.mesh import make_mesh
+from experiments.training.optimizers import build_packing
+from experiments.training.plan import make_plan
+from experiments.training.records import read_log
+from experiments.training.state import create_state
+from experiments.training.step import epoch_order, make_step
+from tests.experiments.training.toy import toy_config, toy_params, toy_task
+
+
+def _train(config, workdir, task=None, seed=0):
+    workdir.mkdir(exist_ok=True)
+    setup = build_setup(task or toy_task(), toy_params(), config, seed, make_mesh(1, 1))
+    return setup, train(setup, config, workdir, quiet=True)
+
+
+def _arrays(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))]
+
+
+def test_training_lowers_the_loss_and_logs_it(tmp_path):
+    _, state = _train(toy_config(), tmp_path)
+    log = read_log(tmp_path / "metrics.jsonl")
+    losses = [line["loss"] for line in log if line["event"] == "train"]
+    assert int(state.step) == 24
+    assert losses[-1] < 0.5 * losses[0]
+    assert any("test/error_ema" in line and "test/error_raw" in line for line in log)
+    assert log[-1]["event"] == "timing"
+
+
+def test_ema_follows_its_closed_form():
+    packing = build_packing("adamw", toy_params())
+    still = optax.sgd(0.0)
+    state = create_state(toy_params(), packing, still, 0, ema=True)
+    moved = jax.tree.map(lambda x: x + 1.0, state.params)
+    step = make_step(toy_task(), still, packing, ema_decay=0.9)
+    batch = {name: jnp.asarray(value[None, :4]) for name, value in toy_task().train.items()}
+    state = state._replace(params=moved)
+    for _ in range(5):
+        state, _ = step(state, batch)
+    for start, now, average in zip(*map(jax.tree.leaves, (packing.pack(toy_params()), moved, state.ema)), strict=True):
+        np.testing.assert_allclose(average, now + 0.9**5 * (start - now), rtol=1e-6)
+
+
+def test_accumulated_batches_equal_one_large_batch():
+    with jax.enable_x64(True):
+        task = toy_task(dtype=np.float64)
+        params = {name: jnp.asarray(value, jnp.float64) for name, value in toy_params().items()}
+        packing = build_packing("adamw", params)
+        optimizer = optax.sgd(0.1)
+        step = make_step(task, optimizer, packing, 0.9)
+        rows = {name: jnp.asarray(value[:12]) for name, value in task.train.items()}
+        results = []
+        for count in (1, 3):
+            batches = {name: value.reshape(count, 12 // count, *value.shape[1:]) for name, value in rows.items()}
+            state, metrics = step(create_state(params, packing, optimizer, 0, ema=False), batches)
+            results.append((*jax.tree.leaves(state.params), metrics["loss"], metrics["grad_norm"]))
+        for one, three in zip(*results, strict=True):
+            np.testing.assert_allclose(one, three, rtol=1e-12)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_resumed_run_is_bit_exact(tmp_path, accumulation):
+    long = toy_config(epochs=6, accumulation=accumulation)
+    _, straight = _train(long, tmp_path / "straight")
+    setup = build_setup(toy_task(), toy_params(), long, 0, make_mesh(1, 1))
+    (tmp_path / "parts").mkdir()
+
+    class Stop(Exception):
+        pass
+
+    # Stop the first part after half of the checkpoints, as a kill would, then resume.
+    from experiments.training import loop
+
+    original, saved = loop.Checkpoints.save, []
+
+    def save(self, state, step, metrics):
+        original(self, state, step, metrics)
+        saved.append(step)
+        if step >= setup.plan.steps // 2:
+            self.wait()
+            raise Stop
+
+    loop.Checkpoints.save = save
+    try:
+        with pytest.raises(Stop):
+            train(setup, long, tmp_path / "parts", quiet=True)
+    finally:
+        loop.Checkpoints.save = original
+    assert 0 < saved[-1] < setup.plan.steps
+    _, resumed = _train(long, tmp_path / "parts")
+    for a, b in zip(_arrays(straight), _arrays(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    straight_log, resumed_log = (
+        [
+            {k: v for k, v in line.items() if k not in ("step_ms",)}
+            for line in read_log(tmp_path / name / "metrics.jsonl")
+        ]
+        for name in ("straight", "parts")
+    )
+    drop = lambda log: [line for line in log if line["event"] != "timing"]  # noqa: E731
+    assert drop(straight_log) == drop(resumed_log)
+
+
+def test_finished_run_is_not_trained_again(tmp_path):
+    _, first = _train(toy_config(), tmp_path)
+    _, again = _train(toy_config(), tmp_path)
+    for a, b in zip(_arrays(first), _arrays(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_seeds_change_order_and_only_order_of_data():
+    first, second = (epoch_order(jax.random.key(seed), 0, 50) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, epoch_order(jax.random.key(0), 1, 50))
+    np.testing.assert_array_equal(np.sort(first), np.arange(50))
+
+
+def test_steps_mode_runs_that_many_steps(tmp_path):
+    config = toy_config(epochs=0, steps=13)
+    _, state = _train(config, tmp_path)
+    assert int(state.step) == 13
+
+
+def test_final_state_is_saved_whatever_the_cadence(tmp_path):
+    config = toy_config(epochs=5)
+    config.checkpoint.every = 3
+    config.eval.every = 4
+    setup, _ = _train(config, tmp_path)
+    assert open_checkpoints(setup, config, tmp_path, read_only=True).steps()[-1] == setup.plan.steps == 30
+
+
+@pytest.mark.parametrize(("batch", "seed"), [(1, 0), (3, 0), (7, 0), (50, 0)])
+def test_evaluation_does_not_depend_on_the_batch_size(batch, seed):
+    task, mesh = toy_task(), make_mesh(1, 1)
+    data = mesh.place_dataset(task.tests["test"])
+    want = task.loss(task.predict(toy_params(), data, None), data)
+    got = make_evaluator(task, batch, mesh)(toy_params(), data)["error"]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    config = toy_config(epochs=20)
+    config.optimizer.learning_rate = 1e30
+    config.optimizer.name = "lion"
+    config.train.clip_norm = 0.0
+    with pytest.raises(UserError, match=r"became NaN or infinite at step \d+.*learning_rate=1e\+30"):
+        _train(config, tmp_path)
+    setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
+    kept = open_checkpoints(setup, config, tmp_path, read_only=True)
+    assert np.isfinite(kept.restore(setup.template, kept.steps()[-1]).params["decay"]).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3, "steps": 3}, "exactly one of them must be positive"),
+        ({"epochs": 0, "steps": 0}, "exactly one of them must be positive"),
+        ({"batch_size": 30}, "batch_size=30 times train.accumulation=1 samples, but there are 24"),
+    ],
+)
+def test_plans_that_cannot_be(changes, message):
+    with pytest.raises(UserError, match=message):
+        make_plan(toy_config(**changes), 24)
+
+
+def test_plan_stops_are_the_same_from_every_stop():
+    plan = make_plan(toy_config(epochs=0, steps=100), 24)
+    stops, step = [], 0
+    while step < plan.steps:
+        step = plan.next_stop(step)
+        stops.append(step)
+    assert stops[-1] == 100
+    assert {6, 10, 12, 18, 20}.issubset(stops)
+    assert all(plan.next_stop(a) == b for a, b in itertools.pairwise(stops))

@@ -1,0 +1,142 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from configs.common import pde_config
+from experiments.errors import UserError
+from experiments.training.optimizers import build_optimizer, build_packing, muon_group, parameter_group
+from experiments.training.packing import make_packing
+from flare_jax import params as model_params
+from flare_jax.models.registry import build_model
+
+
+def _section(**changes):
+    optimizer = ConfigDict(pde_config("elasticity").optimizer)
+    for name, value in changes.items():
+        optimizer[name] = value
+    return optimizer
+
+
+def _run(section, params, gradients, rate=0.1, beta1=None, clip=0.0):
+    packing = build_packing(section.name, params)
+    optimizer = build_optimizer(section, clip, lambda k: jnp.asarray(rate), beta1, packing)
+    packed = packing.pack(params)
+    state = optimizer.init(packed)
+    for gradient in gradients:
+        updates, state = optimizer.update(packing.pack(gradient), state, packed)
+        packed = optax.apply_updates(packed, updates)
+    return packing.unpack(packed)
+
+
+def test_adamw_two_steps_by_hand_with_cycled_beta1_and_decay_mask():
+    betas, rate, decay, eps, b2 = [0.95, 0.85], 0.1, 0.5, 1e-8, 0.99
+    section = _section(weight_decay=decay, beta2=b2, eps=eps)
+    start = {"a.kernel": np.array([[1.0, -2.0]]), "a.bias": np.array([3.0])}
+    gradients = [
+        {"a.kernel": np.array([[0.3, -0.1]]), "a.bias": np.array([0.7])},
+        {"a.kernel": np.array([[-0.2, 0.4]]), "a.bias": np.array([0.1])},
+    ]
+    as_jax = lambda tree: {name: jnp.asarray(value, jnp.float32) for name, value in tree.items()}  # noqa: E731
+    got = _run(section, as_jax(start), [as_jax(g) for g in gradients], rate, lambda k: jnp.asarray(betas)[k])
+
+    for name, decayed in (("a.kernel", True), ("a.bias", False)):
+        p, m, v = start[name], 0.0, 0.0
+        for t, (b1, gradient) in enumerate(zip(betas, gradients, strict=True), start=1):
+            g = gradient[name]
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+            p = p - rate * decay * p * decayed - rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+        np.testing.assert_allclose(got[name], p, rtol=1e-5)
+
+
+def test_lion_is_the_published_one():
+    section = _section(name="lion", weight_decay=0.5)
+    start, gradients = 2.0, [0.3, -1.0]
+    got = _run(
+        section, {"a.kernel": jnp.full((1, 1), start)}, [{"a.kernel": jnp.full((1, 1), g)} for g in gradients], rate=0.1
+    )
+    p, m = start, 0.0
+    for g in gradients:
+        p = p - 0.1 * (np.sign(0.9 * m + 0.1 * g) + 0.5 * p)
+        m = 0.99 * m + 0.01 * g
+    np.testing.assert_allclose(got["a.kernel"], p, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "scale"), [((16, 64), 2.0), ((64, 16), 1.0)])
+def test_muon_orthogonalises_and_scales_by_out_over_in(shape, scale):
+    gradient = {
+        "blocks.0.a.kernel": jax.random.normal(jax.random.key(0), shape),
+        "blocks.0.a.bias": jnp.ones(3),
+        "in_proj.kernel": jnp.ones((2, 2)),
+    }
+    zero = jax.tree.map(jnp.zeros_like, gradient)
+    section = _section(name="muon", learning_rate=1.0, muon_learning_rate=1.0)
+    got = _run(section, zero, [gradient], rate=1.0)
+    values = np.linalg.svd(np.asarray(got["blocks.0.a.kernel"]), compute_uv=False) / scale
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    np.testing.assert_allclose(got["in_proj.kernel"], -1.0, rtol=1e-5)  # AdamW's first step is the sign
+
+
+@pytest.mark.parametrize(("norm", "clipped"), [(10.0, 1.0), (0.5, 0.5)])
+def test_clipping_limits_the_global_norm_and_leaves_smaller_ones(norm, clipped):
+    # With eps far above the gradient AdamW's first step is rate · gradient / eps, so the step shows the gradient.
+    section = _section(eps=1e6)
+    zero = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    gradient = {"a": jnp.array([0.6 * norm]), "b": jnp.array([0.8 * norm])}
+    moved = _run(section, zero, [gradient], rate=1e6, clip=1.0)
+    np.testing.assert_allclose(optax.tree.norm(moved), clipped, rtol=1e-4)
+
+
+def test_decay_latents_false_takes_the_latents_out():
+    params = {"blocks.0.att.latent_q": jnp.ones((2, 2)), "blocks.0.att.out_proj.kernel": jnp.ones((2, 2))}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    kept = _run(_section(weight_decay=0.5, decay_latents=False), params, [zero])
+    default = _run(_section(weight_decay=0.5), params, [zero])
+    np.testing.assert_allclose(kept["blocks.0.att.latent_q"], 1.0)
+    np.testing.assert_allclose(default["blocks.0.att.latent_q"], 0.95, rtol=1e-6)
+    np.testing.assert_allclose(kept["blocks.0.att.out_proj.kernel"], 0.95, rtol=1e-6)
+
+
+def test_undecayed_parameters_of_flare_are_its_biases_and_norms():
+    model = build_model(
+        "flare", 2, 1, {"channel_dim": 8, "num_blocks": 1, "num_heads": 2, "num_latents": 4}, rngs=nnx.Rngs(0)
+    )
+    _, params = model_params.split(model)
+    undecayed = {name for name in params if parameter_group(name) == "no_decay"}
+    assert undecayed == {name for name in params if name.endswith((".bias", ".scale"))}
+    assert {name for name in params if parameter_group(name) == "latent"} == {"blocks.0.att.latent_q"}
+    matrices = {name for name, value in params.items() if muon_group(name, value.ndim) == "muon"}
+    assert matrices == {name for name in params if name.startswith("blocks.") and name.endswith(".kernel")}
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("token_embedding.embedding", "no_decay"),
+        ("cls_token", "no_decay"),
+        ("blocks.0.ssm.dt_bias", "no_decay"),
+        ("blocks.0.att.temperature", "decay"),
+        ("encoder.latent_q", "latent"),
+        ("query", "latent"),
+    ],
+)
+def test_groups_by_path(path, group):
+    assert parameter_group(path) == group
+
+
+def test_packing_is_undone_exactly():
+    params = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.array(7.0), "m": jnp.ones((2, 2))}
+    packing = make_packing(params, {"a": "x", "b": "x", "m": "y"}, frozenset({"y"}))
+    packed = packing.pack(params)
+    assert packed["x"].shape == (7,)
+    for name, value in packing.unpack(packed).items():
+        np.testing.assert_array_equal(value, params[name])
+
+
+def test_unknown_optimizer_is_named():
+    with pytest.raises(UserError, match="adamW"):
+        build_packing("adamW", {})

@@ -1,0 +1,65 @@
+import io
+import json
+
+import pytest
+from rich.console import Console as RichConsole
+
+from experiments.training import records
+from experiments.training.records import Console, MetricsLog, read_log, write_json
+
+
+def test_log_drops_what_a_resumed_run_will_write_again(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"event": "train", "step": 1}\n{"event": "train", "step": 2}\n{"event": "train", "st')
+    log = MetricsLog(path, resume_step=1)
+    log.write("train", 2, {"loss": 0.5})
+    assert read_log(path) == [{"event": "train", "step": 1}, {"event": "train", "step": 2, "loss": 0.5}]
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_plain_console_prints_one_line_per_interval_with_the_time_left(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(records.time, "monotonic", lambda: now[0])
+    console = Console(total=100, done=0, interval=10.0)
+    for step in range(1, 61):
+        now[0] += 1.0
+        console.advance(step, "loss 1")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[-1] == "step 51/100  loss 1  0:49 left"
+
+
+def test_terminal_gets_a_bar_with_messages_above_it(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(records.sys.stdout, "isatty", lambda: True, raising=False)
+    progress = records.Progress
+    monkeypatch.setattr(
+        records,
+        "Progress",
+        lambda *columns: progress(*columns, console=RichConsole(file=screen, force_terminal=True, width=100)),
+    )
+    console = Console(total=10, done=4)
+    console.say("hello [loss]")
+    console.advance(7, "loss 0.25")
+    console.stop()
+    assert "hello [loss]" in screen.getvalue()
+    assert "7/10" in screen.getvalue()
+
+
+def test_quiet_console_is_silent(capsys):
+    console = Console(total=10, done=0, quiet=True)
+    console.say("a")
+    console.advance(1, "b")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(59.6, "1:00"), (61, "1:01"), (7325, "2:02:05")])
+def test_clock(seconds, text):
+    assert records._clock(seconds) == text
