@@ -93,7 +93,9 @@ def flare_model() -> ConfigDict:
             "v_proj_mlp_ratio": 1.0,
             "num_layers_ffn": 3,
             "ffn_mlp_ratio": 1.0,
-            "implementation": config_dict.placeholder(str),  # of the mixer; None chooses by device, dtype and shape
+            # Kernels of the mixer and of the residual MLPs; None chooses by device, dtype and shape.
+            "implementation": config_dict.placeholder(str),
+            "mlp_implementation": config_dict.placeholder(str),
         }
     )
 

@@ -1,13 +1,17 @@
 """What every `python -m experiments.*` program shares: flags, one-sentence errors, exit status."""
 
 import difflib
+import logging
 import re
 import runpy
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.errors import UserError
@@ -33,8 +37,8 @@ def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; print expected errors as one sentence and exit with status 2."""
     app.define_help_flags()
     debug = "--debug" in sys.argv or "--debug=true" in sys.argv
-    # Orbax logs tracebacks of failed writes from its threads; the error itself arrives here as a UserError.
-    logging.set_verbosity(logging.WARNING if debug else logging.FATAL)
+    if not debug:
+        _silence_writer_threads()
     try:
         _parse(sys.argv)
         main()
@@ -46,6 +50,23 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f"error: {_sentence(error)}", file=sys.stderr, flush=True)
         sys.exit(EXIT_USER_ERROR)
+
+
+def _silence_writer_threads() -> None:
+    """Keep the tracebacks of failed checkpoint writes off the console; the error itself arrives as a UserError.
+
+    Orbax logs them, asyncio logs what nobody awaited after the first failure, and TensorStore's threads report the
+    event loop that was closed under them.
+    """
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
+
+    def report(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = report
 
 
 def _parse(argv: list[str]) -> None:

@@ -90,8 +90,10 @@ def _build_model(config: ConfigDict, c_in: int, c_out: int, seed: int) -> nnx.Mo
     options = {name: value for name, value in config.model.items() if name != "type"}
     with contextlib.suppress(KeyError, ValueError):
         options["attn_scale"] = float(options["attn_scale"])  # the command line gives 'one', 'sqrt' or a number as text
-    if config.mesh.data * config.mesh.points != 1 and options.get("implementation") is None:
-        options["implementation"] = "xla"  # XLA splits it over devices by itself
+    if config.mesh.data * config.mesh.points != 1:
+        # XLA splits these over devices by itself, as it cannot split a GPU kernel.
+        for name, plain in (("implementation", "xla"), ("mlp_implementation", "reference")):
+            options[name] = plain if options[name] is None else options[name]
     return build_model(config.model.type, c_in, c_out, options, rngs=nnx.Rngs(seed), dtype=config.train.dtype)
 
 

@@ -41,6 +41,7 @@ class Checkpoints:
     def save(self, state: TrainState, step: int, metrics: dict[str, float] | None) -> None:
         """Begin to write `state`; `metrics` ranks it among the best. Raises UserError if an earlier write failed."""
         tree = _to_saved(state, self._packing)
+        self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
         record = {"format": FORMAT, "digest": digest(tree), "metrics": metrics}
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
         self._guard(lambda: self._manager.save(step, args=items, metrics=metrics))
@@ -61,7 +62,7 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=items)
         except Exception as error:  # Orbax and TensorStore raise many types for damaged files
-            raise UserError(f"checkpoint {self.directory / str(step)} cannot be read ({_first_line(error)})") from error
+            raise UserError(f"checkpoint {self.directory / str(step)} cannot be read ({_reason(error)})") from error
         if digest(restored["state"]) != restored["record"].get("digest"):
             raise UserError(
                 f"checkpoint {self.directory / str(step)} does not match its own hash, so its files changed"
@@ -96,12 +97,20 @@ class Checkpoints:
         if newer:
             self._manager.reload()
 
+    def _check_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self.directory).free
+        if free < 2 * needed:
+            raise UserError(
+                f"the disk of {self.directory} has {free / 2**20:.0f} MiB left, too little for a checkpoint of "
+                f"{needed / 2**20:.0f} MiB; free space and run the same command again to resume"
+            )
+
     def _guard(self, action: Callable[[], Any]) -> None:
         try:
             action()
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"a checkpoint could not be written to {self.directory} ({_first_line(error)}); free space or make the "
+                f"a checkpoint could not be written to {self.directory} ({_reason(error)}); free space or make the "
                 "folder writable, and run the same command again to resume from the last complete one"
             ) from error
 
@@ -171,6 +180,8 @@ def digest(tree: Any) -> str:
     return result.hexdigest()
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """Return the first line of the message; of a long one its end, where the cause stands."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    line = text.splitlines()[0]
+    return line if len(line) <= 200 else f"… {line[-200:]}"

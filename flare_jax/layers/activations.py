@@ -1,6 +1,7 @@
 """Activation functions by name; `gelu` means another formula in different layers, so each kind has its own table."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import jax
 from jaxtyping import Array, Float
@@ -8,6 +9,7 @@ from jaxtyping import Array, Float
 from flare_jax.checks import check_choice
 
 Activation = Callable[[Array], Array]
+Found = TypeVar("Found")
 
 
 def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -25,14 +27,17 @@ def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.silu(x)
 
 
-_EXPLICIT: dict[str | None, Activation] = {"gelu_tanh": gelu_tanh, "gelu_erf": gelu_erf, "silu": silu}
+_EXPLICIT = {"gelu_tanh": gelu_tanh, "gelu_erf": gelu_erf, "silu": silu}
 
-# The published FLARE checkpoints were trained with these two meanings of `gelu`.
-RESIDUAL_MLP_ACTIVATIONS: Mapping[str | None, Activation] = {None: gelu_tanh, "gelu": gelu_tanh} | _EXPLICIT
+# The published FLARE checkpoints were trained with these two meanings of `gelu`. Residual MLPs run as one fused
+# operation, which knows its activations by name.
+RESIDUAL_MLP_ACTIVATIONS: Mapping[str | None, str] = {None: "gelu_tanh", "gelu": "gelu_tanh"} | {
+    n: n for n in _EXPLICIT
+}
 FEED_FORWARD_ACTIVATIONS: Mapping[str | None, Activation] = {None: gelu_erf, "gelu": gelu_erf} | _EXPLICIT
 
 
-def find_activation(name: str | None, table: Mapping[str | None, Activation]) -> Activation:
+def find_activation(name: str | None, table: Mapping[str | None, Found]) -> Found:
     """Return the activation that `table` gives the name; raise ValueError with a suggestion for an unknown one."""
     check_choice("act", name, table)
     return table[name]

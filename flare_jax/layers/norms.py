@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flare_jax.checks import check_dtype, check_integer
+from kernels.residual_mlp import Norm
 
 LAYER_NORM_EPSILON = 1e-5
 # The original passes no epsilon to its RMSNorm, which then takes the machine epsilon of float32.
@@ -22,6 +23,10 @@ class LayerNorm(nnx.Module):
         self.dtype = check_dtype(dtype)
         self.scale = nnx.Param(jnp.ones(channel_dim, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(channel_dim, jnp.float32))
+
+    def operand(self) -> Norm:
+        """Return the norm as an argument of `kernels.residual_mlp`."""
+        return Norm(scale=self.scale[...], bias=self.bias[...], kind="layer", epsilon=self.epsilon)
 
     def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... C"]:
         """Normalise the last axis."""
@@ -41,6 +46,10 @@ class RMSNorm(nnx.Module):
         self.epsilon = epsilon
         self.dtype = check_dtype(dtype)
         self.scale = nnx.Param(jnp.ones(channel_dim, jnp.float32))
+
+    def operand(self) -> Norm:
+        """Return the norm as an argument of `kernels.residual_mlp`."""
+        return Norm(scale=self.scale[...], bias=None, kind="rms", epsilon=self.epsilon)
 
     def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... C"]:
         """Normalise the last axis."""

@@ -23,6 +23,7 @@ class OutputProjection(nnx.Module):
         use_norm: bool = True,
         rmsnorm: bool = False,
         dtype: DTypeLike = jnp.float32,
+        implementation: str | None = None,
         rngs: nnx.Rngs,
     ):
         self.norm = make_norm(channel_dim, rmsnorm=rmsnorm, dtype=dtype) if use_norm else None
@@ -34,9 +35,10 @@ class OutputProjection(nnx.Module):
             act=act,
             output_residual=False,
             dtype=dtype,
+            implementation=implementation,
             rngs=rngs,
         )
 
     def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... C_out"]:
         """Map the last axis."""
-        return self.mlp(x if self.norm is None else self.norm(x))
+        return self.mlp(x, norm=self.norm)

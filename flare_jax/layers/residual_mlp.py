@@ -8,8 +8,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flare_jax.checks import check_dtype, check_integer
-from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS, Activation, find_activation
-from flare_jax.layers.linear import Linear, linear
+from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS, find_activation
+from flare_jax.layers.linear import Linear
+from flare_jax.layers.norms import LayerNorm, RMSNorm
+from kernels.residual_mlp import Projection, residual_mlp, residual_mlp_branches
 
 
 class ResidualMLP(nnx.Module):
@@ -17,6 +19,7 @@ class ResidualMLP(nnx.Module):
 
     `num_layers = -1` is a single linear layer `fc`; otherwise there are `num_layers + 2` of them: `fc1`, `fcs`, `fc2`.
     A residual connection whose two widths differ is off; for a single linear layer both flags must be set.
+    `implementation` is that of `kernels.residual_mlp`; None chooses.
     """
 
     def __init__(
@@ -30,10 +33,12 @@ class ResidualMLP(nnx.Module):
         input_residual: bool = True,
         output_residual: bool = True,
         dtype: DTypeLike = jnp.float32,
+        implementation: str | None = None,
         rngs: nnx.Rngs,
     ):
         check_integer("num_layers", num_layers, minimum=-1)
         self.dtype = check_dtype(dtype)
+        self.implementation = implementation
         self.activation = find_activation(act, RESIDUAL_MLP_ACTIVATIONS)
         if num_layers == -1:
             both = input_residual and output_residual and in_dim == out_dim
@@ -51,38 +56,51 @@ class ResidualMLP(nnx.Module):
         """The linear layers in the order of their application."""
         return [self.fc] if hasattr(self, "fc") else [self.fc1, *self.fcs, self.fc2]
 
-    def __call__(self, x: Float[Array, "... C_in"]) -> Float[Array, "... C_out"]:
-        """Map the last axis."""
+    def branch(self) -> tuple[tuple[Float[Array, "_ _"], ...], tuple[Float[Array, "_"], ...]]:
+        """Return the kernels and the biases in the order of their application."""
+        return tuple(layer.kernel[...] for layer in self.layers), tuple(layer.bias[...] for layer in self.layers)
+
+    def __call__(
+        self,
+        x: Float[Array, "... C_in"],
+        *,
+        norm: LayerNorm | RMSNorm | None = None,
+        projection: Linear | None = None,
+        skip: Float[Array, "... C"] | None = None,
+        outer_residual: bool = False,
+    ) -> Float[Array, "... C_out"]:
+        """Map the last axis, with what surrounds the MLP in a block done by the same kernel.
+
+        `projection` replaces x by `skip + projection(x)`, `norm` normalises what enters the MLP, and `outer_residual`
+        adds the unnormalised input to the result.
+        """
+        operand = None
+        if projection is not None:
+            operand = Projection(weight=projection.kernel[...], bias=projection.bias[...], skip=skip.astype(self.dtype))
         return residual_mlp(
             x.astype(self.dtype),
-            [layer.kernel[...] for layer in self.layers],
-            [layer.bias[...] for layer in self.layers],
+            *self.branch(),
             activation=self.activation,
-            input_residual=self.input_residual,
-            output_residual=self.output_residual,
+            residual_in=self.input_residual,
+            residual_out=self.output_residual,
+            norm=None if norm is None else norm.operand(),
+            projection=operand,
+            outer_residual=outer_residual,
+            implementation=self.implementation,
         )
 
 
-def residual_mlp(
-    x: Float[Array, "... C_in"],
-    kernels: Sequence[Float[Array, "_ _"]],
-    biases: Sequence[Float[Array, "_"]],
-    *,
-    activation: Activation,
-    input_residual: bool,
-    output_residual: bool,
-) -> Float[Array, "... C_out"]:
-    """Return `fc2(u)`, where `u` starts as `act(fc1 x)` and each inner layer adds `act(fc u)`.
-
-    The residual flags add `x` to the first `u` and the last `u` to the result. One kernel alone is a linear layer.
-    """
-    if len(kernels) == 1:
-        y = linear(x, kernels[0], biases[0])
-        return x + y if input_residual and output_residual else y
-    hidden = activation(linear(x, kernels[0], biases[0]))
-    if input_residual:
-        hidden = x + hidden
-    for kernel, bias in zip(kernels[1:-1], biases[1:-1], strict=True):
-        hidden = hidden + activation(linear(hidden, kernel, bias))
-    y = linear(hidden, kernels[-1], biases[-1])
-    return hidden + y if output_residual else y
+def apply_branches(
+    mlps: Sequence[ResidualMLP], x: Float[Array, "... C"], norm: LayerNorm | RMSNorm | None = None
+) -> tuple[Float[Array, "... _"], ...]:
+    """Apply MLPs of the same activation to one input, normalised by `norm` if given, in one kernel."""
+    first = mlps[0]
+    return residual_mlp_branches(
+        x.astype(first.dtype),
+        [mlp.branch() for mlp in mlps],
+        activation=first.activation,
+        residual_in=True,
+        residual_out=True,
+        norm=None if norm is None else norm.operand(),
+        implementation=first.implementation,
+    )

@@ -16,8 +16,8 @@ from flare_jax.checks import (
 )
 from flare_jax.layers.initializers import latents
 from flare_jax.layers.linear import Linear
-from flare_jax.layers.norms import make_norm
-from flare_jax.layers.residual_mlp import ResidualMLP
+from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
+from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.self_attention import SelfAttentionBlock
 from kernels.flare_mixer import flare_mixer
@@ -29,7 +29,8 @@ class FlareAttention(nnx.Module):
     Keys and values are residual MLPs of the points. `attn_scale` is s: 'one', 'sqrt' (1/√D) or a number.
     `shared_latents` gives all heads the same latents; `num_latent_blocks` inserts self-attention among the latents
     between the two steps, without `implementation` and storing the softmax weights. The mixing matrix of a head has
-    rank M at most. `implementation` names the kernel, None chooses (`kernels.flare_mixer`).
+    rank M at most. `implementation` and `mlp_implementation` name the kernels of the mixing and of the projections
+    (`kernels.flare_mixer`, `kernels.residual_mlp`); None chooses.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class FlareAttention(nnx.Module):
         num_latent_blocks: int = 0,
         dtype: DTypeLike = jnp.float32,
         implementation: str | None = None,
+        mlp_implementation: str | None = None,
         rngs: nnx.Rngs,
     ):
         self.num_heads = num_heads
@@ -66,12 +68,21 @@ class FlareAttention(nnx.Module):
         # Stored [C, M] and read by reshape, not transposed: this keeps checkpoints of the original valid.
         width = self.head_dim if shared_latents else channel_dim
         self.latent_q = nnx.Param(latents(rngs.params(), (width, num_latents)))
-        self.k_proj = ResidualMLP(
-            channel_dim, k_hidden, channel_dim, num_layers=num_layers_k_proj, act=act, dtype=dtype, rngs=rngs
-        )
-        self.v_proj = ResidualMLP(
-            channel_dim, v_hidden, channel_dim, num_layers=num_layers_v_proj, act=act, dtype=dtype, rngs=rngs
-        )
+
+        def projection(hidden_dim: int, num_layers: int) -> ResidualMLP:
+            return ResidualMLP(
+                channel_dim,
+                hidden_dim,
+                channel_dim,
+                num_layers=num_layers,
+                act=act,
+                dtype=dtype,
+                implementation=mlp_implementation,
+                rngs=rngs,
+            )
+
+        self.k_proj = projection(k_hidden, num_layers_k_proj)
+        self.v_proj = projection(v_hidden, num_layers_v_proj)
         self.q_norm = make_norm(self.head_dim, rmsnorm=rmsnorm, dtype=dtype) if qk_norm else None
         self.k_norm = make_norm(self.head_dim, rmsnorm=rmsnorm, dtype=dtype) if qk_norm else None
         self.latent_blocks = nnx.List(
@@ -84,13 +95,22 @@ class FlareAttention(nnx.Module):
 
     def __call__(self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None) -> Float[Array, "B N C"]:
         """Mix the real points of each sample; a padded point receives the bias of `out_proj`."""
-        q, k = self._queries(), self._keys(x)
-        v = self._split_heads(self.v_proj(x))
+        return self.out_proj(self.mix(x, mask))
+
+    def mix(
+        self,
+        x: Float[Array, "B N C"],
+        mask: Bool[Array, "B N"] | None = None,
+        norm: LayerNorm | RMSNorm | None = None,
+    ) -> Float[Array, "B N C"]:
+        """Return the merged heads before `out_proj`; `norm` is applied to x by the kernel of the projections."""
+        k, v = map(self._split_heads, apply_branches((self.k_proj, self.v_proj), x, norm))
+        q, k = self._queries(), k if self.k_norm is None else self.k_norm(k)
         if self.latent_blocks:
             y = self._mix_through_blocks(q, k, v, mask)
         else:
             y = flare_mixer(q, k, v, scale=self.scale, mask=mask, implementation=self.implementation)
-        return self.out_proj(y.reshape(x.shape))
+        return y.reshape(x.shape)
 
     def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
         """Return the scaled logits `s q kᵀ` in float32, one per head, latent and point; only analysis needs them."""
@@ -99,7 +119,8 @@ class FlareAttention(nnx.Module):
                 f"scores do not describe the mixing when num_latent_blocks is {len(self.latent_blocks)}; "
                 "analyse a model with num_latent_blocks=0"
             )
-        q, k = self._queries(), self._keys(x)
+        q, k = self._queries(), self._split_heads(self.k_proj(x))
+        k = k if self.k_norm is None else self.k_norm(k)
         products = jnp.einsum("hmd,bnhd->bhmn", q, k, precision="highest", preferred_element_type=jnp.float32)
         return self.scale * products
 
@@ -107,10 +128,6 @@ class FlareAttention(nnx.Module):
         q = self.latent_q[...].reshape(-1, self.num_latents, self.head_dim)
         q = q if self.q_norm is None else self.q_norm(q)
         return jnp.broadcast_to(q, (self.num_heads, *q.shape[1:])).astype(self.dtype)
-
-    def _keys(self, x: Float[Array, "B N C"]) -> Float[Array, "B N H D"]:
-        k = self._split_heads(self.k_proj(x))
-        return k if self.k_norm is None else self.k_norm(k)
 
     def _split_heads(self, x: Float[Array, "B N C"]) -> Float[Array, "B N H D"]:
         return x.reshape(*x.shape[:2], self.num_heads, self.head_dim)

@@ -32,9 +32,9 @@ class FLAREBlock(nnx.Module):
         self.mlp = mlp
 
     def __call__(self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None) -> Float[Array, "B N C"]:
-        """Apply the block."""
-        x = x + self.att(self.norm1(x), mask)
-        return x + self.mlp(self.norm2(x))
+        """Apply the block: a fused kernel for keys and values, the mixer, a fused kernel for all the rest."""
+        mixed = self.att.mix(x, mask, norm=self.norm1)
+        return self.mlp(mixed, projection=self.att.out_proj, skip=x, norm=self.norm2, outer_residual=True)
 
     def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
         """Return the scaled attention logits of the block for its input."""
@@ -88,7 +88,8 @@ class FLARE(FLAREStack):
     `num_heads` defaults to `channel_dim // 8`. `act` is 'gelu' (tanh form), 'silu' or None for the former.
     `num_layers_*` count the inner layers of a residual MLP, -1 is a single linear layer. `attn_scale` is 'one',
     'sqrt' (1/√D) or a positive number; `qk_norm` normalises latents and keys per head. `implementation` names the
-    kernel, None chooses. Raises ValueError for values out of range, and if `num_heads` does not divide `channel_dim`.
+    kernel of the mixer, `mlp_implementation` that of the residual MLPs; None chooses. Raises ValueError for values out
+    of range, and if `num_heads` does not divide `channel_dim`.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class FLARE(FLAREStack):
         qk_norm: bool = False,
         dtype: DTypeLike = jnp.float32,
         implementation: str | None = None,
+        mlp_implementation: str | None = None,
         rngs: nnx.Rngs,
     ):
         check_sizes(in_dim=in_dim, out_dim=out_dim, channel_dim=channel_dim, num_blocks=num_blocks)
@@ -135,10 +137,18 @@ class FLARE(FLAREStack):
                 act=act,
                 dtype=dtype,
                 implementation=implementation,
+                mlp_implementation=mlp_implementation,
                 rngs=rngs,
             )
             mlp = ResidualMLP(
-                channel_dim, ffn_hidden, channel_dim, num_layers=num_layers_ffn, act=act, dtype=dtype, rngs=rngs
+                channel_dim,
+                ffn_hidden,
+                channel_dim,
+                num_layers=num_layers_ffn,
+                act=act,
+                dtype=dtype,
+                implementation=mlp_implementation,
+                rngs=rngs,
             )
             return FLAREBlock(channel_dim, att=att, mlp=mlp, rmsnorm=rmsnorm, dtype=dtype)
 
@@ -152,6 +162,7 @@ class FLARE(FLAREStack):
                 act=act,
                 input_residual=False,
                 dtype=dtype,
+                implementation=mlp_implementation,
                 rngs=rngs,
             ),
             blocks=[make_block() for _ in range(num_blocks)],
@@ -164,6 +175,7 @@ class FLARE(FLAREStack):
                 use_norm=out_proj_norm,
                 rmsnorm=rmsnorm,
                 dtype=dtype,
+                implementation=mlp_implementation,
                 rngs=rngs,
             ),
             dtype=dtype,

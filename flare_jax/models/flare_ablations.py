@@ -40,6 +40,7 @@ class FLAREAblations(FLAREStack):
         num_latent_blocks: int = 0,
         dtype: DTypeLike = jnp.float32,
         implementation: str | None = None,
+        mlp_implementation: str | None = None,
         rngs: nnx.Rngs,
     ):
         check_sizes(in_dim=in_dim, out_dim=out_dim, channel_dim=channel_dim, num_blocks=num_blocks)
@@ -66,10 +67,18 @@ class FLAREAblations(FLAREStack):
                 num_latent_blocks=num_latent_blocks,
                 dtype=dtype,
                 implementation=implementation,
+                mlp_implementation=mlp_implementation,
                 rngs=rngs,
             )
             mlp = ResidualMLP(
-                channel_dim, mlp_hidden, channel_dim, num_layers=num_layers_mlp, act=act, dtype=dtype, rngs=rngs
+                channel_dim,
+                mlp_hidden,
+                channel_dim,
+                num_layers=num_layers_mlp,
+                act=act,
+                dtype=dtype,
+                implementation=mlp_implementation,
+                rngs=rngs,
             )
             return FLAREBlock(channel_dim, att=att, mlp=mlp, dtype=dtype)
 
@@ -83,6 +92,7 @@ class FLAREAblations(FLAREStack):
                 act=act,
                 input_residual=False,
                 dtype=dtype,
+                implementation=mlp_implementation,
                 rngs=rngs,
             ),
             blocks=[make_block() for _ in range(num_blocks)],
@@ -94,6 +104,7 @@ class FLAREAblations(FLAREStack):
                 act=act,
                 use_norm=out_proj_ln,
                 dtype=dtype,
+                implementation=mlp_implementation,
                 rngs=rngs,
             ),
             dtype=dtype,

@@ -96,7 +96,7 @@ LAUNCHES = (
         "float32",
         16,
         2048,
-        KernelBlocks(Blocks(64, 16, 1, 4), Blocks(64, 32, 528, 4), Blocks(64, 16, 1, 4), Blocks(64, 32, 528, 4)),
+        KernelBlocks(Blocks(64, 16, 264, 4), Blocks(32, 64, 528, 4), Blocks(64, 16, 264, 4), Blocks(32, 64, 528, 4)),
     ),
     Launch(
         "float32",

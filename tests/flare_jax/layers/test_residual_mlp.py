@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from flare_jax.layers import FeedForward, Linear, ResidualMLP, residual_mlp
-from flare_jax.layers.activations import FEED_FORWARD_ACTIVATIONS, RESIDUAL_MLP_ACTIVATIONS
+from flare_jax.layers import FeedForward, LayerNorm, Linear, ResidualMLP, RMSNorm, apply_branches
+from flare_jax.layers.activations import FEED_FORWARD_ACTIVATIONS
 from flare_jax.params import count_parameters, split
 from tests.numerics import assert_close
 
@@ -67,8 +67,11 @@ def test_formula(num_layers, widths):
 
 @pytest.mark.parametrize(("act", "formula"), [(None, gelu_tanh), ("gelu", gelu_tanh), ("silu", silu)])
 def test_activation_names(act, formula):
-    x = jnp.linspace(-5, 5, 101)
-    assert_close("residual mlp", RESIDUAL_MLP_ACTIVATIONS[act](x), formula(np.linspace(-5, 5, 101)), 1e-6)
+    x = np.linspace(-5, 5, 101)[:, None]
+    mlp = ResidualMLP(1, 1, 1, num_layers=0, act=act, input_residual=False, output_residual=False, rngs=nnx.Rngs(0))
+    for layer in mlp.layers:
+        layer.kernel[...] = jnp.ones((1, 1))
+    assert_close("residual mlp", mlp(jnp.asarray(x, jnp.float32)), formula(x), 1e-6)
 
 
 @pytest.mark.parametrize(("act", "formula"), [(None, gelu_erf), ("gelu", gelu_erf), ("silu", silu)])
@@ -110,6 +113,28 @@ def test_compute_dtype():
 
 @pytest.mark.parametrize("flags", [(True, True), (False, True), (True, False)], ids=str)
 def test_a_single_layer_is_residual_only_with_both_flags(flags):
-    x, kernel, bias = jnp.ones((1, 2)), jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([0.5, 0.0])
-    y = residual_mlp(x, [kernel], [bias], activation=jnp.tanh, input_residual=flags[0], output_residual=flags[1])
-    assert_close(str(flags), y, [[5.5, 7.0]] if all(flags) else [[4.5, 6.0]], 1e-6)
+    mlp = ResidualMLP(2, 5, 2, num_layers=-1, input_residual=flags[0], output_residual=flags[1], rngs=nnx.Rngs(0))
+    mlp.fc.kernel[...] = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    mlp.fc.bias[...] = jnp.array([0.5, 0.0])
+    assert_close(str(flags), mlp(jnp.ones((1, 2))), [[5.5, 7.0]] if all(flags) else [[4.5, 6.0]], 1e-6)
+
+
+def test_branches_share_one_normalised_input():
+    norm = LayerNorm(4)
+    mlps = [ResidualMLP(4, width, 4, num_layers=layers, rngs=nnx.Rngs(layers)) for width, layers in ((4, 1), (6, 0))]
+    x = jax.random.normal(jax.random.key(0), (3, 5, 4))
+    for mlp, y in zip(mlps, apply_branches(mlps, x, norm), strict=True):
+        assert_close("branch", y, mlp(norm(x)), 1e-6)
+
+
+def test_projection_norm_and_outer_residual_are_the_second_half_of_a_block():
+    mlp, norm, projection = (
+        ResidualMLP(4, 4, 4, num_layers=1, rngs=nnx.Rngs(0)),
+        RMSNorm(4),
+        Linear(6, 4, rngs=nnx.Rngs(1)),
+    )
+    x = jax.random.normal(jax.random.key(0), (3, 6))
+    skip = jax.random.normal(jax.random.key(1), (3, 4))
+    stream = skip + projection(x)
+    y = mlp(x, projection=projection, skip=skip, norm=norm, outer_residual=True)
+    assert_close("block", y, stream + mlp(norm(stream)), 1e-6)

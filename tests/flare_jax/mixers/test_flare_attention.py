@@ -61,7 +61,10 @@ def test_latent_blocks_that_do_nothing_leave_the_mixing_unchanged():
 
 def test_scores_are_scaled_logits():
     att = FlareAttention(8, **SMALL, attn_scale="sqrt", rngs=nnx.Rngs(0))
-    q, k = np.asarray(att._queries(), np.float64), np.asarray(att._keys(points()), np.float64)
+    q, k = (
+        np.asarray(value, np.float64)
+        for value in (att._queries(), att.k_proj(points()).reshape(*points().shape[:2], -1, 4))
+    )
     expected = np.einsum("hmd,bnhd->bhmn", q, k) / 2
     assert_close("scores", att.scores(points()), expected, 1e-6)
 

@@ -28,6 +28,7 @@ _FLARE = {
     "ffn_mlp_ratio": 1.5,
     "qk_norm": True,
     "implementation": "xla",
+    "mlp_implementation": "reference",
 }
 _ABLATIONS = {
     "channel_dim": 12,
@@ -42,6 +43,7 @@ _ABLATIONS = {
     "kv_proj_ratio": 2.0,
     "in_out_proj_ratio": 1.5,
     "out_proj_ln": False,
+    "mlp_implementation": "reference",
 }
 
 # No option of a model keeps its default in the cases named after it alone.

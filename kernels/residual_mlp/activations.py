@@ -1,0 +1,42 @@
+"""Activations with their slopes for the kernels, from exp and division alone because Pallas has no erf on the GPU."""
+
+import math
+
+import jax.numpy as jnp
+from jax import Array
+
+from kernels.residual_mlp.operands import Activation
+
+_SQRT_HALF = math.sqrt(0.5)
+_INVERSE_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
+_TANH_SCALE = 2.0 * math.sqrt(2.0 / math.pi)
+_TANH_CUBIC = 0.044715
+# erfc(z) exp(z²) as a polynomial in 1 / (1 + p z): Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26,
+# absolute error 1.5e-7, which is float32 rounding for Φ.
+_ERFC_P = 0.3275911
+_ERFC_COEFFICIENTS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+
+
+def value_and_slope(activation: Activation, z: Array) -> tuple[Array, Array]:
+    """Return act(z) and act'(z); the caller's unused one is removed by the compiler."""
+    if activation == "gelu_erf":
+        return _gelu_erf(z)
+    if activation == "gelu_tanh":
+        # ½(1 + tanh y) = σ(2y), which needs one exp and is exact at both ends.
+        argument, slope = _TANH_SCALE * z * (1.0 + _TANH_CUBIC * z * z), _TANH_SCALE * (1.0 + 3.0 * _TANH_CUBIC * z * z)
+    else:
+        argument, slope = z, 1.0
+    gate = 1.0 / (1.0 + jnp.exp(-argument))
+    value = z * gate
+    return value, gate + value * (1.0 - gate) * slope
+
+
+def _gelu_erf(z: Array) -> tuple[Array, Array]:
+    t = 1.0 / (1.0 + (_ERFC_P * _SQRT_HALF) * jnp.abs(z))
+    tail = t * _ERFC_COEFFICIENTS[0]
+    for coefficient in _ERFC_COEFFICIENTS[1:]:
+        tail = t * (tail + coefficient)
+    gaussian = jnp.exp(-0.5 * z * z)
+    tail = 0.5 * tail * gaussian
+    cumulative = jnp.where(z < 0.0, tail, 1.0 - tail)
+    return z * cumulative, cumulative + z * (_INVERSE_SQRT_2PI * gaussian)

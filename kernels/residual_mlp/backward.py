@@ -1,0 +1,163 @@
+"""The backward pass around its kernel: launches, the reduction over programs, products of stored factors."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+
+from kernels._pallas import pallas_call
+from kernels._sharding import vary_like
+from kernels.residual_mlp.gradients import Factors
+from kernels.residual_mlp.kernel import Incoming, Outgoing, backward_kernel
+from kernels.residual_mlp.operands import Operands, Projection, round_weights
+from kernels.residual_mlp.plan import GradientSlots, Launch, Plan, Section, plan_launch, plan_slots
+
+# Factors are stored for at most this many bytes of rows at a time.
+_FACTOR_BYTES = 2**30
+# Upper limit of the parts that a product over many rows is split into, to fill the device.
+_PRODUCT_PARTS = 64
+
+
+class Sums(NamedTuple):
+    """Gradient sums over the rows of a launch: the slot of every group, and one product per factored matrix."""
+
+    slot: Array
+    products: tuple[Array, ...]
+
+
+class Cotangents(NamedTuple):
+    """Cotangents of the row operands."""
+
+    x: Array
+    skip: Array | None
+
+
+Step = Callable[[Array | None], tuple[Cotangents, Sums]]
+
+
+def run_backward(plan: Plan, operands: Operands, cotangents: tuple[Array, ...]) -> Operands:
+    """Return the gradients of all operands, in their structure and dtypes."""
+    count, width = operands.x.shape
+    tiling = plan.backward
+    factor_row_bytes = sum(layer.inputs + layer.outputs for layers in plan.structure.branches for layer in layers)
+    if operands.projection is not None:
+        factor_row_bytes += width + plan.structure.stream
+    largest_chunk = _FACTOR_BYTES // (factor_row_bytes * operands.x.dtype.itemsize) if tiling.factored else None
+    launch = plan_launch(tiling, count, len(plan.structure.branches), largest_chunk)
+    slots = plan_slots(operands, launch)
+    read = round_weights(operands) if tiling.precast else operands
+    step = partial(_launch_backward, plan, launch, slots, read, cotangents)
+    rows, sums = step(None) if launch.chunks == 1 else _accumulate(launch, step, operands)
+    rows = jax.tree.map(lambda array: array[:count], rows)
+    return _assemble(operands, slots, rows, sums)
+
+
+def _accumulate(launch: Launch, step: Step, operands: Operands) -> tuple[Cotangents, Sums]:
+    """Launch over one part of the rows after the other, so that the stored factors take bounded memory."""
+
+    def body(total: Sums, first: Array) -> tuple[Sums, Cotangents]:
+        rows, sums = step(first)
+        return jax.tree.map(jnp.add, total, sums), rows
+
+    firsts = jnp.arange(launch.chunks, dtype=jnp.int32)[:, None] * launch.covered
+    sums = jax.eval_shape(lambda: step(firsts[0])[1])
+    zeros = jax.tree.map(lambda leaf: vary_like(jnp.zeros(leaf.shape, leaf.dtype), operands.x), sums)
+    total, rows = lax.scan(body, zeros, firsts)
+    return jax.tree.map(lambda array: array.reshape(-1, array.shape[-1]), rows), total
+
+
+def _launch_backward(
+    plan: Plan,
+    launch: Launch,
+    slots: GradientSlots,
+    operands: Operands,
+    cotangents: tuple[Array, ...],
+    first: Array | None,
+) -> tuple[Cotangents, Sums]:
+    """Run the kernel for the rows from `first` on; return their cotangents and the sums over them."""
+    results = _results(launch, slots, operands)
+    shapes, result_tree = jax.tree.flatten(results)
+    incoming = Incoming(cotangents, first)
+    outputs = pallas_call(
+        partial(backward_kernel, plan, launch, slots.sections, jax.tree.structure((operands, incoming, results))),
+        name="residual_mlp_backward",
+        grid=(launch.programs * launch.groups,),
+        in_specs=[pl.BlockSpec()] * len(jax.tree.leaves((operands, incoming))),
+        out_specs=jax.tree.leaves(_specs(launch, results)),
+        out_shape=shapes,
+        num_warps=launch.tiling.warps,
+        num_stages=launch.tiling.stages,
+    )(*jax.tree.leaves((operands, incoming)))
+    outgoing = result_tree.unflatten(outputs)
+    x = outgoing.x[0] if launch.groups == 1 else jnp.sum(outgoing.x, axis=0, dtype=jnp.float32)
+    products = tuple(_product(plan.precision, launch, *factors) for factors in outgoing.factors)
+    rows = Cotangents(x.astype(operands.x.dtype), outgoing.skip)
+    return rows, Sums(jnp.sum(outgoing.slot, axis=0), products)
+
+
+def _results(launch: Launch, slots: GradientSlots, operands: Operands) -> Outgoing:
+    """Describe what the kernel writes."""
+    x, projection = operands.x, operands.projection
+    height = launch.covered if launch.tiling.factored else x.shape[0]
+    factors = ()
+    if launch.tiling.factored:
+        matrices = [section for section in jax.tree.leaves(slots.sections) if section.is_matrix]
+        factors = tuple(
+            Factors(*(jax.ShapeDtypeStruct((height, width), x.dtype) for width in (section.rows, section.columns)))
+            for section in matrices
+        )
+    return Outgoing(
+        x=jax.ShapeDtypeStruct((launch.groups, height, x.shape[1]), x.dtype),
+        skip=None if projection is None else jax.ShapeDtypeStruct((height, projection.skip.shape[1]), x.dtype),
+        slot=jax.ShapeDtypeStruct((launch.programs, launch.groups, slots.height, slots.width), jnp.float32),
+        factors=factors,
+    )
+
+
+def _specs(launch: Launch, results: Outgoing) -> Outgoing:
+    """Give each program its group's cotangent of x and its own slot, and everything else whole."""
+    groups = launch.groups
+    return jax.tree.map(lambda shape: pl.BlockSpec(), results)._replace(
+        x=pl.BlockSpec((None, *results.x.shape[1:]), lambda program: (program % groups, 0, 0)),
+        slot=pl.BlockSpec(
+            (None, None, *results.slot.shape[2:]), lambda program: (program // groups, program % groups, 0, 0)
+        ),
+    )
+
+
+def _product(precision: lax.Precision, launch: Launch, inputs: Array, cotangents: Array) -> Array:
+    """Return inputsᵀ @ cotangents in float32; the rows are split so that small matrices still fill the device."""
+    parts = max(divisor for divisor in range(1, _PRODUCT_PARTS + 1) if launch.programs % divisor == 0)
+    inputs, cotangents = (array.reshape(parts, -1, array.shape[-1]) for array in (inputs, cotangents))
+    product = jnp.einsum("brc,brd->bcd", inputs, cotangents, precision=precision, preferred_element_type=jnp.float32)
+    return jnp.sum(product, axis=0)
+
+
+def _assemble(operands: Operands, slots: GradientSlots, rows: Cotangents, sums: Sums) -> Operands:
+    """Cut the sums into parameter gradients and put the cotangents of the row operands beside them."""
+    matrices = [section for section in jax.tree.leaves(slots.sections) if section.is_matrix]
+    products = dict(zip(matrices, sums.products, strict=True)) if sums.products else {}
+
+    def gradient(section: Section, parameter: Array) -> Array:
+        if section in products:
+            return products[section].astype(parameter.dtype)
+        slot = jnp.sum(sums.slot, axis=0) if section.group is None else sums.slot[section.group]
+        block = slot[section.start : section.start + section.rows, : section.columns]
+        return block.reshape(parameter.shape).astype(parameter.dtype)
+
+    # x and skip have no section; they are taken out of the tree and put back as cotangents.
+    parameters = operands._replace(x=None)
+    if (projection := operands.projection) is not None:
+        parameters = parameters._replace(
+            projection=Projection(weight=projection.weight, bias=projection.bias, skip=None)
+        )
+    gradients = jax.tree.map(gradient, slots.sections, parameters)._replace(x=rows.x)
+    if projection is None:
+        return gradients
+    inner = gradients.projection
+    skip = rows.skip.astype(projection.skip.dtype)
+    return gradients._replace(projection=Projection(weight=inner.weight, bias=inner.bias, skip=skip))

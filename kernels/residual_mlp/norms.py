@@ -1,0 +1,69 @@
+"""LayerNorm and RMSNorm on row tiles, forward and backward, with float32 statistics."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from kernels.residual_mlp.chain import Arithmetic, Sink, add, multiply
+from kernels.residual_mlp.operands import Norm
+from kernels.residual_mlp.tiles import Chunk, Ref, Tile
+
+
+class NormState(NamedTuple):
+    """What the backward pass needs: the normalised tile before the scale, and 1 / deviation of every row."""
+
+    normalized: Tile
+    inverse: Array
+
+
+def apply_norm(norm: Norm, arithmetic: Arithmetic, chunks: tuple[Chunk, ...], tile: Tile) -> tuple[Tile, NormState]:
+    """Return the normalised, scaled and shifted tile and the state; `norm` holds references."""
+    if norm.kind == "layer":
+        mean = _channel_mean(arithmetic, chunks, tile)
+        # Columns beyond the width must stay zero: they would otherwise count in the variance.
+        tile = tuple(_valid(arithmetic, chunk, part - mean) for chunk, part in zip(chunks, tile, strict=True))
+    inverse = lax.rsqrt(_channel_mean(arithmetic, chunks, multiply(tile, tile)) + norm.epsilon)
+    normalized = tuple(part * inverse for part in tile)
+    result = multiply(normalized, _vector(arithmetic, norm.scale, chunks))
+    if norm.bias is not None:
+        result = add(result, _vector(arithmetic, norm.bias, chunks))
+    return result, NormState(normalized, inverse)
+
+
+def norm_cotangent(
+    norm: Norm,
+    sections: Norm,
+    arithmetic: Arithmetic,
+    chunks: tuple[Chunk, ...],
+    state: NormState,
+    cotangent: Tile,
+    sink: Sink,
+) -> Tile:
+    """Hand the gradients of scale and bias to the sink and return the cotangent of the norm's input."""
+    sink.sums(sections.scale, chunks, multiply(cotangent, state.normalized))
+    if norm.bias is not None:
+        sink.sums(sections.bias, chunks, cotangent)
+    inner = multiply(cotangent, _vector(arithmetic, norm.scale, chunks))
+    along = _channel_mean(arithmetic, chunks, multiply(inner, state.normalized))
+    shift = _channel_mean(arithmetic, chunks, inner) if norm.kind == "layer" else 0.0
+    return tuple(
+        state.inverse * (part - shift - normalized * along)
+        for part, normalized in zip(inner, state.normalized, strict=True)
+    )
+
+
+def _vector(arithmetic: Arithmetic, ref: Ref, chunks: tuple[Chunk, ...]) -> Tile:
+    return tuple(arithmetic.vector(ref, chunk) for chunk in chunks)
+
+
+def _channel_mean(arithmetic: Arithmetic, chunks: tuple[Chunk, ...], tile: Tile) -> Array:
+    """Return the mean over the channels, axis kept, of a tile that is zero beyond its width."""
+    return sum(arithmetic.over_channels(part) for part in tile) * (1.0 / sum(chunk.valid for chunk in chunks))
+
+
+def _valid(arithmetic: Arithmetic, chunk: Chunk, part: Array) -> Array:
+    if not chunk.partial:
+        return part
+    channel = lax.broadcasted_iota(jnp.int32, part.shape, arithmetic.channel_axis)
+    return jnp.where(channel < chunk.valid, part, 0.0)

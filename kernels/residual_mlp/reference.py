@@ -1,0 +1,56 @@
+"""The definition in plain jnp, and the fallback on every device.
+
+Hidden states are stored in the dtype of x as any XLA program would; sums, norms and activations are float32.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from kernels.residual_mlp.operands import Norm, Operands, Structure
+
+_ACTIVATIONS = {
+    "gelu_tanh": lambda z: jax.nn.gelu(z, approximate=True),
+    "gelu_erf": lambda z: jax.nn.gelu(z, approximate=False),
+    "silu": jax.nn.silu,
+}
+
+
+def residual_mlp_reference(
+    structure: Structure, operands: Operands, precision: lax.Precision | None
+) -> tuple[Array, ...]:
+    """Return one `[..., C_out]` array per branch; `precision` None follows the configured one."""
+    dtype = operands.x.dtype
+    stream = operands.x
+    if (projection := operands.projection) is not None:
+        projected = _linear(operands.x, projection.weight, projection.bias, precision)
+        stream = (_widen(projection.skip) + projected).astype(dtype)
+    entry = stream if operands.norm is None else _normalize(stream, operands.norm).astype(dtype)
+    results = []
+    for layers, branch in zip(structure.branches, operands.branches, strict=True):
+        hidden = entry
+        for index, (layer, weight, bias) in enumerate(zip(layers, branch.weights, branch.biases, strict=True)):
+            change = _linear(hidden, weight, bias, precision)
+            if index + 1 < len(layers):
+                change = _ACTIVATIONS[structure.activation](change)
+            hidden = (_widen(hidden) + change if layer.residual else change).astype(dtype)
+        results.append((_widen(stream) + _widen(hidden)).astype(dtype) if structure.outer_residual else hidden)
+    return tuple(results)
+
+
+def _widen(values: Array) -> Array:
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _linear(values: Array, weight: Array, bias: Array, precision: lax.Precision | None) -> Array:
+    product = jnp.dot(values, weight.astype(values.dtype), precision=precision)
+    return _widen(product) + bias.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _normalize(stream: Array, norm: Norm) -> Array:
+    values = _widen(stream)
+    if norm.kind == "layer":
+        values = values - jnp.mean(values, axis=-1, keepdims=True)
+    normalized = values * lax.rsqrt(jnp.mean(jnp.square(values), axis=-1, keepdims=True) + norm.epsilon)
+    scaled = normalized * norm.scale
+    return scaled if norm.bias is None else scaled + norm.bias

@@ -1,0 +1,112 @@
+"""Row tiles inside the kernels: a tile of `[rows, C]` is a tuple of column chunks whose sizes are powers of two.
+
+Triton blocks have power-of-two sides of at least 16. Other widths are padded (80 becomes 128: two blocks of 64 and 16
+compile to three times the instructions), and large ones are cut, which keeps one weight block within shared memory.
+With `channel_axis` 0 a chunk is held as `[size, rows]`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as plt
+
+Ref = Any  # a Pallas reference
+Tile = tuple[Array, ...]
+SMALLEST_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Columns `start` to `start + valid` of an array, in a block of `size` columns."""
+
+    start: int
+    size: int
+    valid: int
+
+    @property
+    def partial(self) -> bool:
+        """Whether the block overruns the array, so that it must be masked."""
+        return self.valid < self.size
+
+
+def column_chunks(width: int, largest: int, start: int = 0) -> tuple[Chunk, ...]:
+    """Cut `width` columns into blocks of `largest` and one of the smallest power of two that holds the rest."""
+    if width > largest:
+        return (Chunk(start, largest, largest), *column_chunks(width - largest, largest, start + largest))
+    return (Chunk(start, max(SMALLEST_BLOCK, 1 << (width - 1).bit_length()), width),)
+
+
+def padded(width: int, largest: int) -> int:
+    """Return the columns that the blocks of a width take together."""
+    return sum(chunk.size for chunk in column_chunks(width, largest))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows `start` to `start + height` of arrays with `count` rows; `masked` if some tile overruns the end."""
+
+    start: Array | int
+    height: int
+    count: int
+    masked: bool
+
+    def mask(self, chunk: Chunk) -> Array | None:
+        """Return the mask of valid elements of a block, or None when all are."""
+        return _mask(self.height, chunk, self.count - self.start if self.masked else None)
+
+    def view(self, ref: Ref, chunk: Chunk) -> Ref:
+        """Return the block of `ref` in these rows."""
+        return _view(ref, self.start, self.height, chunk, chunk.partial)
+
+
+def load_rows(ref: Ref, rows: Rows, chunks: tuple[Chunk, ...], channel_axis: int) -> Tile:
+    """Read a tile as float32, with zeros where it overruns the array."""
+    blocks = [_load(rows.view(ref, chunk), rows.mask(chunk)) for chunk in chunks]
+    return tuple((block if channel_axis == 1 else block.T).astype(jnp.float32) for block in blocks)
+
+
+def store_rows(ref: Ref, tile: Tile, rows: Rows, chunks: tuple[Chunk, ...], channel_axis: int) -> None:
+    """Write a tile in the dtype of `ref`, leaving out what overruns the array."""
+    for values, chunk in zip(tile, chunks, strict=True):
+        block = values.astype(ref.dtype)
+        plt.store(rows.view(ref, chunk), block if channel_axis == 1 else block.T, mask=rows.mask(chunk))
+
+
+def load_matrix(ref: Ref, row_chunk: Chunk, chunk: Chunk) -> Array:
+    """Read one block of a `[C_in, C_out]` matrix, zeros beyond it."""
+    view = _view(ref, row_chunk.start, row_chunk.size, chunk, row_chunk.partial or chunk.partial)
+    return _load(view, _mask(row_chunk.size, chunk, row_chunk.valid if row_chunk.partial else None))
+
+
+def load_vector(ref: Ref, chunk: Chunk, channel_axis: int) -> Array:
+    """Read one block of a `[C]` vector as float32, zeros beyond it, with a row axis of size 1 for broadcasting."""
+    if chunk.partial:
+        columns = lax.iota(jnp.int32, chunk.size)
+        values = plt.load(ref.at[chunk.start + columns], mask=columns < chunk.valid, other=0.0)
+    else:
+        values = plt.load(ref.at[pl.ds(chunk.start, chunk.size)])
+    return jnp.expand_dims(values.astype(jnp.float32), 1 - channel_axis)
+
+
+def _view(ref: Ref, start: Array | int, height: int, chunk: Chunk, overruns: bool) -> Ref:
+    if not overruns:
+        return ref.at[pl.ds(start, height), pl.ds(chunk.start, chunk.size)]
+    # A static slice may not leave the array even where it is masked, so the block is addressed element by element.
+    rows = start + lax.broadcasted_iota(jnp.int32, (height, 1), 0)
+    return ref.at[rows, chunk.start + lax.broadcasted_iota(jnp.int32, (1, chunk.size), 1)]
+
+
+def _mask(height: int, chunk: Chunk, valid_rows: Array | int | None) -> Array | None:
+    shape = (height, chunk.size)
+    mask = None if valid_rows is None else lax.broadcasted_iota(jnp.int32, shape, 0) < valid_rows
+    if chunk.partial:
+        columns = lax.broadcasted_iota(jnp.int32, shape, 1) < chunk.valid
+        mask = columns if mask is None else mask & columns
+    return mask
+
+
+def _load(view: Ref, mask: Array | None) -> Array:
+    return plt.load(view) if mask is None else plt.load(view, mask=mask, other=0.0)

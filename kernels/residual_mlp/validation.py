@@ -1,0 +1,113 @@
+"""Checks of the arguments, made while tracing; every failure is one sentence with its remedy."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kernels.residual_mlp.operands import Activation, Branch, Norm, NormKind, Operands, Projection
+
+
+def check_operands(operands: Operands) -> None:
+    """Raise ValueError unless the shapes and dtypes of all arrays fit together."""
+    x, projection = operands.x, operands.projection
+    if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x has shape {x.shape} and dtype {x.dtype}; give a floating point array [..., C_in].")
+    width = x.shape[-1]
+    if projection is not None:
+        width = _check_projection(x, projection)
+    if operands.norm is not None:
+        _check_norm(operands.norm, width)
+    for index, branch in enumerate(operands.branches):
+        _check_branch(f" of branch {index}" if len(operands.branches) > 1 else "", branch, width)
+
+
+def check_branches(branches: Sequence[Any]) -> tuple[Branch, ...]:
+    """Return the branches as `Branch` tuples, or raise ValueError unless there are pairs of sequences."""
+    if not branches:
+        raise ValueError("branches is empty; give at least one pair (weights, biases).")
+    for index, branch in enumerate(branches):
+        if not isinstance(branch, Sequence) or len(branch) != 2:
+            raise ValueError(f"branch {index} is a {type(branch).__name__}; give a pair (weights, biases).")
+    return tuple(Branch(tuple(weights), tuple(biases)) for weights, biases in branches)
+
+
+def check_outer_residual(operands: Operands) -> None:
+    """Raise ValueError unless the result can be added to the stream."""
+    stream = operands.x.shape[-1] if operands.projection is None else operands.projection.weight.shape[1]
+    outputs = operands.branches[0].weights[-1].shape[1]
+    if outputs != stream:
+        raise ValueError(
+            f"outer_residual adds an input of width {stream} to a result of width {outputs}; "
+            "make the last weight as wide as the input or set outer_residual=False."
+        )
+
+
+def check_activation(activation: Any) -> None:
+    """Raise ValueError for an unknown activation."""
+    if activation not in get_args(Activation):
+        raise ValueError(f"activation is {activation!r}; give one of {', '.join(get_args(Activation))}.")
+
+
+def check_precision(precision: Any) -> lax.Precision | None:
+    """Return the precision to compute with, None where only XLA knows what the configured one means."""
+    configured = jax.config.jax_default_matmul_precision if precision is None else precision
+    try:
+        return lax.Precision("default" if configured is None else configured)
+    except ValueError:
+        if precision is None:
+            return None
+    raise ValueError(f"precision is {precision!r}; give 'default', 'high', 'highest' or None for the configured one.")
+
+
+def _check_projection(x: jax.Array, projection: Projection) -> int:
+    weight, bias, skip = projection.weight, projection.bias, projection.skip
+    if weight.ndim != 2 or weight.shape[0] != x.shape[-1]:
+        raise ValueError(
+            f"projection.weight has shape {weight.shape} and x has {x.shape}; give a weight [{x.shape[-1]}, C]."
+        )
+    width = weight.shape[1]
+    if bias.shape != (width,):
+        raise ValueError(f"projection.bias has shape {bias.shape}; give ({width},) to fit its weight {weight.shape}.")
+    if skip.shape != (*x.shape[:-1], width) or skip.dtype != x.dtype:
+        raise ValueError(
+            f"projection.skip has shape {skip.shape} and dtype {skip.dtype}; "
+            f"give {(*x.shape[:-1], width)} and {x.dtype} to fit x and the weight."
+        )
+    return width
+
+
+def _check_norm(norm: Norm, width: int) -> None:
+    if norm.kind not in get_args(NormKind):
+        raise ValueError(f"norm.kind is {norm.kind!r}; give one of {', '.join(get_args(NormKind))}.")
+    if not (math.isfinite(norm.epsilon) and norm.epsilon > 0):
+        raise ValueError(f"norm.epsilon is {norm.epsilon}; give a positive number, such as 1e-5.")
+    for name, vector in (("scale", norm.scale), ("bias", norm.bias)):
+        if vector is not None and vector.shape != (width,):
+            raise ValueError(f"norm.{name} has shape {vector.shape}; give ({width},), the width that is normalised.")
+
+
+def _check_branch(where: str, branch: Branch, width: int) -> None:
+    weights, biases = branch.weights, branch.biases
+    if not weights or len(weights) != len(biases):
+        raise ValueError(
+            f"there are {len(weights)} weights and {len(biases)} biases{where}; "
+            "give at least one weight, and one bias for each."
+        )
+    for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        if weight.ndim != 2 or weight.shape[0] != width:
+            raise ValueError(
+                f"weight {index}{where} has shape {weight.shape}; give [{width}, C_out] to fit the width before it."
+            )
+        width = weight.shape[1]
+        if bias.shape != (width,):
+            raise ValueError(
+                f"bias {index}{where} has shape {bias.shape}; give ({width},) to fit weight {weight.shape}."
+            )
+        if 0 < index < len(weights) - 1 and weight.shape[0] != width:
+            raise ValueError(
+                f"weight {index}{where} has shape {weight.shape}; inner weights are residual, make it square."
+            )

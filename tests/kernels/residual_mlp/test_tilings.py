@@ -1,0 +1,77 @@
+"""Every way of cutting the work into programs gives the same outputs and gradients."""
+
+import pytest
+
+from kernels.residual_mlp import backward
+from kernels.residual_mlp.dispatch import forced_tilings
+from kernels.residual_mlp.plan import Tiling, plan_launch
+from kernels.residual_mlp.tiles import column_chunks, padded
+from tests.kernels.residual_mlp.cases import BLOCK, Case, assert_agrees
+
+SMALL = {"rows": 16, "warps": 4}
+LOOPING = Tiling(**SMALL, programs=2)
+TILINGS = {
+    "accumulated": (LOOPING, LOOPING),
+    "resident-carried": (Tiling(**SMALL, programs=3, resident=True), Tiling(**SMALL, programs=2, carried=True)),
+    "factored": (Tiling(**SMALL, precast=True), Tiling(**SMALL, programs=4, factored=True, precast=True)),
+    "serial": (Tiling(**SMALL, parallel=False), Tiling(**SMALL, parallel=False, programs=2, resident=True)),
+    "transposed": (
+        Tiling(**SMALL, transposed=True, columns=16),
+        Tiling(**SMALL, transposed=True, columns=16, programs=2, carried=True),
+    ),
+    "transposed-factored": (
+        Tiling(**SMALL, transposed=True),
+        Tiling(**SMALL, transposed=True, factored=True, carried=True, programs=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("tilings", TILINGS.values(), ids=TILINGS)
+@pytest.mark.parametrize("case", [BLOCK, Case(branches=2, norm="layer", widths=(24, 20, 8))], ids=["block", "branches"])
+def test_tilings_agree(case, tilings):
+    with forced_tilings(*tilings):
+        assert_agrees(case)
+
+
+@pytest.mark.parametrize("case", [BLOCK, Case(branches=2, norm="rms", dtype="bfloat16")], ids=["block", "branches"])
+def test_factors_of_one_part_of_the_rows_at_a_time(case, monkeypatch):
+    tiling = Tiling(**SMALL, factored=True, programs=4)
+    # Room for one tile: 37 rows take three launches.
+    monkeypatch.setattr(backward, "_FACTOR_BYTES", 1)
+    with forced_tilings(tiling, tiling):
+        assert_agrees(case, ratio=1e-2 if case.dtype == "bfloat16" else 1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 1000, 40_001])
+def test_launches_cover_all_rows_within_their_limit(count):
+    tiling = Tiling(rows=16, warps=4, programs=10)
+    for branches in (1, 2):
+        launch = plan_launch(tiling, count, branches)
+        assert launch.covered >= count
+        assert launch.programs * launch.groups <= 10
+        assert (launch.programs - 1) * launch.tiles * 16 < count
+    chunked = plan_launch(tiling, count, 1, largest_chunk=320)
+    assert chunked.chunks * chunked.covered >= count
+    assert (chunked.chunks - 1) * chunked.covered < count
+    assert chunked.masked == (chunked.chunks * chunked.covered != count)
+
+
+@pytest.mark.parametrize(
+    ("width", "sizes"),
+    [
+        (1, [16]),
+        (16, [16]),
+        (24, [32]),
+        (64, [64]),
+        (80, [128]),
+        (130, [128, 16]),
+        (200, [128, 128]),
+        (256, [128, 128]),
+    ],
+)
+def test_column_chunks(width, sizes):
+    chunks = column_chunks(width, 128)
+    assert [chunk.size for chunk in chunks] == sizes
+    assert sum(chunk.valid for chunk in chunks) == width
+    assert [chunk.start for chunk in chunks] == [sum(sizes[:i]) for i in range(len(sizes))]
+    assert padded(width, 128) == sum(sizes)
