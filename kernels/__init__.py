@@ -1,6 +1,16 @@
 """GPU operations without any Flax; each has a plain reference implementation beside its fast ones."""
 
+from kernels.causal_flare import causal_flare
+from kernels.causal_linear_attention import causal_linear_attention
 from kernels.flare_mixer import flare_mixer
 from kernels.residual_mlp import residual_mlp, residual_mlp_branches
+from kernels.triple_attention import triple_attention
 
-__all__ = ["flare_mixer", "residual_mlp", "residual_mlp_branches"]
+__all__ = [
+    "causal_flare",
+    "causal_linear_attention",
+    "flare_mixer",
+    "residual_mlp",
+    "residual_mlp_branches",
+    "triple_attention",
+]

@@ -180,8 +180,10 @@ def digest(tree: Any) -> str:
     return result.hexdigest()
 
 
+_CAUSES = ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system")
+
+
 def _reason(error: BaseException) -> str:
-    """Return the first line of the message; of a long one its end, where the cause stands."""
+    """Return the system's own words where the message holds them, else its first line, cut at 200 characters."""
     text = str(error).strip() or type(error).__name__
-    line = text.splitlines()[0]
-    return line if len(line) <= 200 else f"… {line[-200:]}"
+    return next((cause for cause in _CAUSES if cause in text), text.splitlines()[0][:200])

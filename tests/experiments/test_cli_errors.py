@@ -148,4 +148,5 @@ def test_disk_that_fills_up_while_training(tmp_path, data_dir):
     arguments = (*TINY, "--config.model.channel_dim=64", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}")
     sentence = _sentence(pdebench(*arguments, largest_file_kib=20))
     assert "checkpoint could not be written" in sentence
+    assert "File too large" in sentence
     assert "resume" in sentence

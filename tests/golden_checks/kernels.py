@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import causal_linear_attention, flare_mixer
+from kernels import causal_flare, causal_linear_attention, flare_mixer, triple_attention
 from tests.golden_checks.core import Comparison, largest_error
 
 Arrays = Mapping[str, np.ndarray]
@@ -53,6 +53,30 @@ def _check_flare_mixer(arrays: Arrays, config: Mapping[str, Any], implementation
     return compared
 
 
+def _check_causal_flare(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
+    # Files name the read operands q_dec and k_dec, and the state mu, d and u.
+    names = [name for name in ("q", "k", "v", "q_dec", "k_dec") if f"input/{name}" in arrays]
+
+    def orient(name: str, x: Any) -> jax.Array:
+        return jnp.asarray(x) if name in ("q", "q_dec") else jnp.swapaxes(jnp.asarray(x), 1, 2)
+
+    def mix(*inputs: jax.Array) -> tuple[jax.Array, ...]:
+        arguments = {name.replace("dec", "decode"): x for name, x in zip(names, inputs, strict=True)}
+        y, state = causal_flare(**arguments, scale=config["scale"], implementation=implementation, return_state=True)
+        return y, *state
+
+    inputs = [orient(name, arrays[f"input/{name}"]) for name in names]
+    (y, *state), gradients = _outputs_and_gradients(mix, inputs, orient("out", arrays["cotangent/out"]))
+    largest_logit = config["scale"] * np.max(np.abs(np.einsum("hmd,bhnd->bhmn", arrays["input/q"], arrays["input/k"])))
+    tolerance = TOLERANCE * max(1.0, largest_logit / LOGIT_OF_TOLERANCE)
+    compared = [_compare("out", "output", orient("out", y), arrays["output/out"], tolerance)]
+    for name, actual in zip(("final_mu", "final_d", "final_u"), state, strict=True):
+        compared.append(_compare(name, "output", actual, arrays[f"output/{name}"], tolerance))
+    for name, gradient in zip(names, gradients, strict=True):
+        compared.append(_compare(name, "gradient", orient(name, gradient), arrays[f"grad_input/{name}"], tolerance))
+    return compared
+
+
 def _check_causal_linear(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
     names = ("q", "k", "v")
 
@@ -69,6 +93,31 @@ def _check_causal_linear(arrays: Arrays, config: Mapping[str, Any], implementati
     for name, gradient in zip(names, gradients, strict=True):
         expected = arrays[f"grad_input/{name}"]
         compared.append(_compare(name, "gradient", jnp.swapaxes(gradient, 1, 2), expected, TOLERANCE))
+    return compared
+
+
+def _check_triple_attention(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
+    names = ("q1", "q2", "k1", "k2", "v")
+
+    @jax.jit
+    def evaluate(*inputs: jax.Array) -> tuple[Any, Any]:
+        def attend(*inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return triple_attention(*inputs, implementation=implementation, return_state=True)
+
+        (y, state), pull_back = jax.vjp(attend, *inputs)
+        d_state = arrays.get("cotangent/state", np.zeros(state.shape, np.float32))
+        return (y, state), pull_back((_swap_heads(arrays["cotangent/out"], "out"), jnp.asarray(d_state)))
+
+    (y, state), gradients = evaluate(*(_swap_heads(arrays[f"input/{name}"], name) for name in names))
+    outputs = {"out": _swap_heads(y, "out"), "state": state, "state_corner": state[..., :8, :8, :8]}
+    compared = [
+        _compare(name, "output", value, arrays[f"output/{name}"], TOLERANCE)
+        for name, value in outputs.items()
+        if f"output/{name}" in arrays
+    ]
+    for name, gradient in zip(names, gradients, strict=True):
+        gradient = _swap_heads(gradient, name)
+        compared.append(_compare(name, "gradient", gradient, arrays[f"grad_input/{name}"], TOLERANCE))
     return compared
 
 
@@ -97,6 +146,8 @@ def _compare(name: str, kind: str, actual: Any, expected: np.ndarray, tolerance:
 
 
 CHECKS: dict[str, Callable[[Arrays, Mapping[str, Any], str | None], list[Comparison]]] = {
+    "kernel/causal_flare": _check_causal_flare,
     "kernel/causal_linear_attention": _check_causal_linear,
     "kernel/flare_mixer": _check_flare_mixer,
+    "kernel/triple_attention": _check_triple_attention,
 }

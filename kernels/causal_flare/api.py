@@ -1,0 +1,78 @@
+"""The public entry of the causal mixer: checks the arguments, chooses the implementation, calls it."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from kernels._sharding import vary_like
+from kernels.causal_flare import dispatch
+from kernels.causal_flare.chunked import ChunkedBackend
+from kernels.causal_flare.operands import LOWEST, Operands, State, empty_state
+from kernels.causal_flare.pallas import PallasBackend
+from kernels.causal_flare.reference import dense_mixer
+from kernels.causal_flare.scheme import mix
+from kernels.causal_flare.validation import check_operands, check_scale, check_state
+
+
+def causal_flare(
+    q: Float[Array, "H M D"],
+    k: Float[Array, "B N H D"],
+    v: Float[Array, "B N H C"],
+    *,
+    scale: float | int = 1.0,
+    mask: Bool[Array, "B N"] | None = None,
+    q_decode: Float[Array, "H M _"] | None = None,
+    k_decode: Float[Array, "B N H _"] | None = None,
+    initial_state: State | None = None,
+    implementation: str | None = None,
+    return_state: bool = False,
+) -> Float[Array, "B N H C"] | tuple[Float[Array, "B N H C"], State]:
+    """Mix tokens through causal latents: `z_t = softmax_{τ≤t}(scale q k_τᵀ) v_τ`, `y_t = softmax_M(scale k_t qᵀ) z_t`.
+
+    q holds the latent queries, at most 2048 per head, k and v the keys and values of the tokens (`C` is the width of a
+    value, usually D). `mask` is True for real tokens: the others leave the state unchanged and get output 0. `q_decode`
+    and `k_decode` (default q and k) give the second softmax logits of its own. All float arrays share one dtype;
+    softmaxes, sums and states are float32.
+
+    `initial_state` continues a sequence from the state after its first part, default `init_state`. Both states are
+    differentiable through `mass` and `total`; the `maximum` of a returned state is a reference point without gradient,
+    so that gradients are right for whatever depends on it through this op, `decode_step`, `total / mass` or
+    `maximum + log(mass)`.
+
+    `implementation` is "reference" (O(N²M) memory), "xla" or "pallas"; None chooses by device, dtype and shape. The
+    batch may be sharded inside `jax.shard_map`; the tokens may not, because each depends on all earlier ones.
+    Returns y in the dtype of v, with `return_state` also the state after the last token.
+
+    Raises ValueError for shapes or dtypes that do not fit, a scale that is not positive and finite, an unknown
+    implementation, and a named implementation that cannot serve the request.
+
+    Source: FLARE, arXiv 2508.12594, section 3, with prefix softmaxes; both directions are derived in README.md.
+    """
+    scale = check_scale(scale)
+    if q_decode is not None or k_decode is not None:
+        q_decode = q if q_decode is None else q_decode
+        k_decode = k if k_decode is None else k_decode
+    operands = Operands(q, k, v, q_decode, k_decode, mask)
+    check_operands(operands)
+    if initial_state is None:
+        initial_state = empty_state((k.shape[0], k.shape[2], q.shape[1]), v.shape[-1])
+    check_state(initial_state, operands)
+    width = max(x.shape[-1] for x in (k, v, k_decode) if x is not None)
+    chosen = dispatch.resolve(implementation, k.dtype.name, width)
+    everything = jax.tree.leaves((operands, initial_state))
+    operands, state = jax.tree.map(lambda x: vary_like(x, *everything), (operands, initial_state))
+    # A state that starts at minus infinity, the textbook's choice, would give NaN as a difference with itself.
+    state = state._replace(maximum=jnp.maximum(state.maximum, LOWEST))
+    y, final_state = _run(chosen, operands, state, scale, width)
+    return (y, final_state) if return_state else y
+
+
+def _run(implementation: str, operands: Operands, state: State, scale: float, width: int) -> tuple[jax.Array, State]:
+    match implementation:
+        case "reference":
+            return dense_mixer(operands, state, scale=scale)
+        case "xla":
+            return mix(ChunkedBackend(*dispatch.chunk_sizes()), scale, operands, state)
+        case "pallas":
+            return mix(PallasBackend(dispatch.kernel_blocks(operands.k.dtype.name, width)), scale, operands, state)
+    raise AssertionError(f"dispatch returned {implementation}")

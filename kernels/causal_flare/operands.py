@@ -1,0 +1,66 @@
+"""The arrays that every implementation takes and returns."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# Where a running maximum starts: finite, so that a difference of two starts is 0 and not NaN.
+LOWEST = -1e30
+
+
+class Operands(NamedTuple):
+    """Inputs of the mixer; the decode operands are both None where reading shares the logits of the prefix softmax.
+
+    Shapes: q `[H, M, D]`, k `[B, N, H, D]`, v `[B, N, H, C]`, q_decode and k_decode like q and k with a width of their
+    own, mask `[B, N]` bool.
+    """
+
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    q_decode: jax.Array | None = None
+    k_decode: jax.Array | None = None
+    mask: jax.Array | None = None
+
+    @property
+    def separate(self) -> bool:
+        """Whether reading has logits of its own."""
+        return self.q_decode is not None
+
+    @property
+    def read_pair(self) -> tuple[jax.Array, jax.Array]:
+        """The latents' and the tokens' operand of the read logits."""
+        return (self.q_decode, self.k_decode) if self.separate else (self.q, self.k)
+
+
+class State(NamedTuple):
+    """The prefix softmax of every latent after some tokens, float32: all that later tokens need of the earlier ones.
+
+    `maximum` `[B, H, M]` is the largest logit so far (-1e30 before any), `mass` `[B, H, M]` the sum of
+    exp(logit - maximum), `total` `[B, H, M, C]` the sum of exp(logit - maximum) times the value; total / mass is the
+    latent. The maximum is only the reference point of the other two, and as such it has no gradient as an output.
+    """
+
+    maximum: jax.Array
+    mass: jax.Array
+    total: jax.Array
+
+
+def empty_state(shape: tuple[int, ...], channels: int) -> State:
+    """Return the state before any token for latents of `shape`, `[B, H, M]` or with further axes."""
+    maximum = jnp.full(shape, LOWEST, jnp.float32)
+    return State(maximum, jnp.zeros(shape, jnp.float32), jnp.zeros((*shape, channels), jnp.float32))
+
+
+def merge(first: State, second: State) -> State:
+    """Return the state after the tokens of both; associative."""
+    maximum = jnp.maximum(first.maximum, second.maximum)
+    shares = [jnp.exp(state.maximum - maximum) for state in (first, second)]
+    mass = shares[0] * first.mass + shares[1] * second.mass
+    return State(maximum, mass, shares[0][..., None] * first.total + shares[1][..., None] * second.total)
+
+
+def reciprocal(mass: jax.Array) -> jax.Array:
+    """Return 1 / mass, and 1 where nothing has been seen and the mass is 0."""
+    return 1.0 / jnp.where(mass > 0, mass, 1.0)

@@ -1,0 +1,150 @@
+"""Grid and block specifications of the causal kernels: which part of each array a program sees.
+
+The grid is (heads, splits of the tokens, batch) with heads varying fastest, so that programs which run at the same time
+read neighbouring heads of the same tokens. A program owns one tile of latents and walks over the tokens of its split.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from kernels._pallas import pallas_call
+from kernels.causal_flare.dispatch import Blocks
+from kernels.causal_flare.operands import Operands
+from kernels.causal_flare.tile import Latents, Tokens
+from kernels.flare_mixer.pallas_tiles import padded_width
+
+
+@dataclass(frozen=True)
+class Output:
+    """One array that a kernel writes: its shape, and the block of it that a program sees."""
+
+    shape: tuple[int, ...]
+    spec: pl.BlockSpec
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of one launch over all heads, the tokens in splits and one tile of latents."""
+
+    blocks: Blocks
+    batch: int
+    points: int
+    heads: int
+    latents: int
+    width: int
+    channels: int
+    decode_width: int | None
+    masked: bool
+
+    @classmethod
+    def create(cls, blocks: Blocks, latents: Latents, operands: Operands) -> "Layout":
+        """Return the layout for a tile of latents and all tokens."""
+        batch, points, heads, width = operands.k.shape
+        decode_width = operands.k_decode.shape[-1] if operands.separate else None
+        return cls(
+            blocks,
+            batch,
+            points,
+            heads,
+            latents.bias.shape[0],
+            width,
+            operands.v.shape[-1],
+            decode_width,
+            operands.mask is not None,
+        )
+
+    @property
+    def split_tokens(self) -> int:
+        return self.blocks.split_tokens(self.points, self.batch * self.heads)
+
+    @property
+    def splits(self) -> int:
+        return pl.cdiv(self.points, self.split_tokens)
+
+    @property
+    def steps(self) -> int:
+        """Short tiles per split."""
+        return self.split_tokens // self.blocks.tokens
+
+    def token_rows(self, width: int) -> pl.BlockSpec:
+        """Return the specification of `[B, N, H, width]`."""
+        return pl.BlockSpec((None, self.split_tokens, None, padded_width(width)), lambda h, s, b: (b, s, h, 0))
+
+    def token_scalars(self) -> pl.BlockSpec:
+        """Return the specification of `[B, H, N]`."""
+        return pl.BlockSpec((None, None, self.split_tokens), lambda h, s, b: (b, h, s))
+
+    def token_inputs(self, tokens: Tokens) -> Tokens:
+        """Return the specifications of the arrays in `tokens`, which hold all tokens; `valid` is `[B, N]`."""
+        rows = {name: _spec(getattr(tokens, name), self.token_rows) for name in ("k", "v", "k_decode", "dy")}
+        names = ("read_maximum", "read_mass", "mean")
+        scalars = {name: None if getattr(tokens, name) is None else self.token_scalars() for name in names}
+        mask = pl.BlockSpec((None, self.split_tokens), lambda h, s, b: (b, s)) if self.masked else None
+        return Tokens(valid=mask, **rows, **scalars)
+
+    def latent_inputs(self, latents: Latents) -> Latents:
+        """Return the specifications of a tile of latents."""
+
+        def rows(width: int) -> pl.BlockSpec:
+            return pl.BlockSpec((None, self.latents, padded_width(width)), lambda h, s, b: (h, 0, 0))
+
+        bias = pl.BlockSpec((self.latents,), lambda h, s, b: (0,))
+        return Latents(rows(self.width), _spec(latents.q_decode, rows), bias)
+
+    def split_vectors(self) -> Output:
+        """Return `[B, H, splits, m]`."""
+        spec = pl.BlockSpec((None, None, None, self.latents), lambda h, s, b: (b, h, s, 0))
+        return Output((self.batch, self.heads, self.splits, self.latents), spec)
+
+    def split_rows(self, width: int) -> Output:
+        """Return `[B, H, splits, m, width]`."""
+        block = (None, None, None, self.latents, padded_width(width))
+        shape = (self.batch, self.heads, self.splits, self.latents, width)
+        return Output(shape, pl.BlockSpec(block, lambda h, s, b: (b, h, s, 0, 0)))
+
+    def token_output(self, width: int) -> Output:
+        """Return `[B, N, H, width]`."""
+        return Output((self.batch, self.points, self.heads, width), self.token_rows(width))
+
+    def scalar_output(self) -> Output:
+        """Return `[B, H, N]`."""
+        return Output((self.batch, self.heads, self.points), self.token_scalars())
+
+    def slope_output(self) -> Output:
+        """Return `[B, H, m, N]`."""
+        spec = pl.BlockSpec((None, None, self.latents, self.split_tokens), lambda h, s, b: (b, h, 0, s))
+        return Output((self.batch, self.heads, self.latents, self.points), spec)
+
+    def step_output(self) -> Output:
+        """Return `[B, H, tiles, m]`, tiles of all splits."""
+        spec = pl.BlockSpec((None, None, self.steps, self.latents), lambda h, s, b: (b, h, s, 0))
+        return Output((self.batch, self.heads, self.splits * self.steps, self.latents), spec)
+
+    def launch(self, kernel: Callable[..., None], name: str, inputs: Any, specs: Any, outputs: Any) -> Any:
+        """Run `kernel(input refs, output refs)` on trees of arrays; returns the tree of float32 outputs."""
+        arrays, structure = jax.tree.flatten(inputs)
+        wanted, out_structure = jax.tree.flatten(outputs)
+
+        def flat(*refs: Any) -> None:
+            kernel(structure.unflatten(refs[: len(arrays)]), out_structure.unflatten(refs[len(arrays) :]))
+
+        results = pallas_call(
+            flat,
+            name=name,
+            grid=(self.heads, self.splits, self.batch),
+            in_specs=jax.tree.leaves(specs),
+            out_specs=[x.spec for x in wanted],
+            out_shape=[jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in wanted],
+            num_warps=self.blocks.warps,
+            num_stages=self.blocks.stages,
+        )(*arrays)
+        return out_structure.unflatten(results)
+
+
+def _spec(x: jax.Array | None, rows: Callable[[int], pl.BlockSpec]) -> pl.BlockSpec | None:
+    return None if x is None else rows(x.shape[-1])

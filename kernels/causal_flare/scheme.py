@@ -1,0 +1,210 @@
+"""The scheme that both fast implementations share: tiles of latents in turn, splits of the sequence side by side.
+
+A backend supplies five operations on one tile of latents and all splits; the states between splits are merged here
+(README.md, "Scheme").
+"""
+
+import abc
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kernels._sharding import vary_like
+from kernels.causal_flare.operands import Operands, State, empty_state, merge, reciprocal
+from kernels.causal_flare.tile import Future, Gradients, Latents
+
+
+class ReadStatistics(NamedTuple):
+    """Maximum and mass `[B, H, N]` of the softmax over all latents with which each token reads."""
+
+    maximum: jax.Array
+    mass: jax.Array
+
+
+class Reading(NamedTuple):
+    """What reads one tile of latents: the tile `[H, m, D]`, the tokens, and how their read weights are normalised."""
+
+    latents: Latents
+    operands: Operands
+    statistics: ReadStatistics
+
+
+class Backend(abc.ABC):
+    """The five operations; hashable, because it is a static argument. States have the axes `[B, H, splits, m]`."""
+
+    @abc.abstractmethod
+    def tile_latents(self, latents: int) -> int:
+        """Return how many of `latents` latents form a tile; the last tile is padded."""
+
+    @abc.abstractmethod
+    def read_statistics(self, latents: Latents, operands: Operands, scale: float) -> ReadStatistics:
+        """Return the statistics of a softmax over the latents of the tile alone.
+
+        Its logits must be bitwise those of `read`, or large ones would give weights that do not add up to 1.
+        """
+
+    @abc.abstractmethod
+    def summarize(self, latents: Latents, operands: Operands, scale: float) -> State:
+        """Return the state after each split on its own."""
+
+    @abc.abstractmethod
+    def read(self, reading: Reading, starts: State, scale: float) -> jax.Array:
+        """Return what the tile contributes to the outputs, `[B, N, H, C]` float32, from the states at the starts."""
+
+    @abc.abstractmethod
+    def slopes(self, reading: Reading, dy: jax.Array, starts: State, scale: float) -> tuple[Any, Future]:
+        """Return whatever `gradients` needs from a walk forwards, and what each split says about its start."""
+
+    @abc.abstractmethod
+    def gradients(
+        self, reading: Reading, dy: jax.Array, mean: jax.Array, walked: Any, ends: Future, scale: float
+    ) -> Gradients:
+        """Return float32 gradients of the tokens, and of the latents per split `[B, H, splits, m, D]`.
+
+        `mean` is dy·y `[B, H, N]`, `ends` what later splits say about the state that leaves each split.
+        """
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def mix(backend: Backend, scale: float, operands: Operands, state: State) -> tuple[jax.Array, State]:
+    """Return the outputs, in the dtype of `v`, and the state after the last token."""
+    return _forward(backend, scale, operands, state)[0]
+
+
+def _forward(backend: Backend, scale: float, operands: Operands, state: State) -> tuple[Any, Any]:
+    tiles, states = _tile(backend, operands, state)
+    statistics = _read_statistics(backend, tiles, operands, scale)
+
+    def body(y: jax.Array, tile: tuple[Latents, State]) -> tuple[jax.Array, State]:
+        latents, initial = tile
+        starts, final = _prefix_states(initial, backend.summarize(latents, operands, scale))
+        return y + backend.read(Reading(latents, operands, statistics), starts, scale), final
+
+    v = operands.v
+    y, finals = _fold(body, vary_like(jnp.zeros(v.shape, jnp.float32), v), (tiles, states))
+    y = y.astype(v.dtype)
+    final = jax.tree.map(lambda x: _untile(x, operands.q.shape[1]), finals)
+    return (y, final), (operands, state, statistics, y)
+
+
+def _backward(backend: Backend, scale: float, residuals: tuple, cotangents: tuple) -> tuple[Operands, State]:
+    operands, state, statistics, y = residuals
+    dy, dfinal = cotangents
+    tiles, states = _tile(backend, operands, state)
+    cotangent_tiles = jax.tree.map(lambda x: _tile_state(x, tiles), dfinal)
+    mean = jnp.einsum("bnhc,bnhc->bhn", dy.astype(jnp.float32), y.astype(jnp.float32), precision="highest")
+
+    def body(tokens: tuple, tile: tuple[Latents, State, State]) -> tuple[tuple, tuple]:
+        latents, initial, dfinal = tile
+        starts, final = _prefix_states(initial, backend.summarize(latents, operands, scale))
+        reading = Reading(latents, operands, statistics)
+        walked, futures = backend.slopes(reading, dy, starts, scale)
+        ends, future = _futures(starts, final, futures, dfinal)
+        found = backend.gradients(reading, dy, mean, walked, ends, scale)
+        tokens = jax.tree.map(jnp.add, tokens, (found.dk, found.dv, found.dk_decode))
+        latent_gradients = jax.tree.map(lambda x: jnp.sum(x, axis=(0, 2)), (found.dq, found.dq_decode))
+        return tokens, (latent_gradients, _state_gradient(initial, future))
+
+    zeros = jax.tree.map(
+        lambda x: vary_like(jnp.zeros(x.shape, jnp.float32), x), (operands.k, operands.v, operands.k_decode)
+    )
+    (dk, dv, dk_decode), ((dq, dq_decode), dstate) = _fold(body, zeros, (tiles, states, cotangent_tiles))
+    latents = operands.q.shape[1]
+    dq, dq_decode = jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, x.shape[3])[:, :latents], (dq, dq_decode)
+    )
+    found = Operands(dq, dk, dv, dq_decode, dk_decode, None)
+    dtype = operands.v.dtype
+    return jax.tree.map(lambda x: x.astype(dtype), found), jax.tree.map(lambda x: _untile(x, latents), dstate)
+
+
+mix.defvjp(_forward, _backward)
+
+
+def _tile(backend: Backend, operands: Operands, state: State) -> tuple[Latents, State]:
+    """Cut latents and state into tiles along a new first axis; the last tile is padded."""
+    heads, latents, _ = operands.q.shape
+    size = backend.tile_latents(latents)
+    padding = -latents % size
+
+    def cut(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), (0, padding), (0, 0)))
+        return jnp.moveaxis(x.reshape(heads, -1, size, x.shape[-1]), 1, 0)
+
+    bias = jnp.where(jnp.arange(latents + padding) < latents, 0.0, -jnp.inf).reshape(-1, size)
+    q_decode = cut(operands.q_decode) if operands.separate else None
+    tiles = Latents(cut(operands.q), q_decode, vary_like(bias, operands.q))
+    return tiles, jax.tree.map(lambda x: _tile_state(x, tiles), state)
+
+
+def _tile_state(x: jax.Array, tiles: Latents) -> jax.Array:
+    """Cut `[B, H, M, ...]` into `[tiles, B, H, m, ...]`; the padding is never read, so that zeros will do."""
+    count, size = tiles.bias.shape
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, count * size - x.shape[2]), *((0, 0),) * (x.ndim - 3)))
+    return jnp.moveaxis(x.reshape(*x.shape[:2], count, size, *x.shape[3:]), 2, 0)
+
+
+def _untile(x: jax.Array, latents: int) -> jax.Array:
+    x = jnp.moveaxis(x, 0, 2)
+    return x.reshape(*x.shape[:2], -1, *x.shape[4:])[:, :, :latents]
+
+
+def _fold(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, tiles: Any) -> tuple[Any, Any]:
+    """Scan over the tiles of latents; a single one, the usual case, needs no loop."""
+    if jax.tree.leaves(tiles)[0].shape[0] > 1:
+        return jax.lax.scan(body, carry, tiles)
+    carry, outputs = body(carry, jax.tree.map(lambda x: x[0], tiles))
+    return carry, jax.tree.map(lambda x: x[None], outputs)
+
+
+def _read_statistics(backend: Backend, tiles: Latents, operands: Operands, scale: float) -> ReadStatistics:
+    """Merge the softmaxes over the latents tile by tile; a masked token gets maximum +inf and so no weight at all."""
+
+    def body(merged: ReadStatistics, latents: Latents) -> tuple[ReadStatistics, None]:
+        tile = backend.read_statistics(latents, operands, scale)
+        maximum = jnp.maximum(merged.maximum, tile.maximum)
+        masses = (x.mass * jnp.exp(x.maximum - maximum) for x in (merged, tile))
+        return ReadStatistics(maximum, sum(masses)), None
+
+    batch, points, heads, _ = operands.k.shape
+    start = empty_state((batch, heads, points), 1)
+    start = ReadStatistics(*(vary_like(x, operands.k) for x in (start.maximum, start.mass)))
+    statistics, _ = _fold(body, start, tiles)
+    if operands.mask is None:
+        return statistics
+    return statistics._replace(maximum=jnp.where(operands.mask[:, None, :], statistics.maximum, jnp.inf))
+
+
+def _prefix_states(initial: State, sums: State) -> tuple[State, State]:
+    """Return the state at the start of every split, and the one after the last."""
+    joined = jax.tree.map(lambda x, y: jnp.concatenate([x[:, :, None], y], axis=2), initial, sums)
+    states = jax.lax.associative_scan(merge, joined, axis=2)
+    return jax.tree.map(lambda x: x[:, :, :-1], states), jax.tree.map(lambda x: x[:, :, -1], states)
+
+
+def _futures(starts: State, final: State, futures: Future, dfinal: State) -> tuple[Future, Future]:
+    """Return what all later tokens say about the end of every split, and about the initial state."""
+    ends = jax.tree.map(lambda x, y: jnp.concatenate([x[:, :, 1:], y[:, :, None]], axis=2), starts, final)
+    kept = jnp.exp(starts.maximum - ends.maximum) * starts.mass * reciprocal(ends.mass)
+    last = Future(final.mass[..., None] * dfinal.total, -final.mass * dfinal.mass)
+    kept = jnp.concatenate([kept, jnp.zeros_like(kept[:, :, :1])], axis=2)
+    futures = jax.tree.map(lambda x, y: jnp.concatenate([x, y[:, :, None]], axis=2), futures, last)
+
+    def combine(later: tuple, earlier: tuple) -> tuple:
+        kept, (values, slopes) = earlier
+        values = values + kept[..., None] * later[1].values
+        return kept * later[0], Future(values, slopes + kept * later[1].slopes)
+
+    _, about = jax.lax.associative_scan(combine, (kept, futures), reverse=True, axis=2)
+    return jax.tree.map(lambda x: x[:, :, 1:], about), jax.tree.map(lambda x: x[:, :, 0], about)
+
+
+def _state_gradient(state: State, future: Future) -> State:
+    """Return the gradient of a state from what later tokens say about it, relative to its mass."""
+    inverse = reciprocal(state.mass)
+    total = future.values * inverse[..., None]
+    maximum = jnp.sum(state.total * total, axis=-1) - future.slopes
+    return State(maximum, -future.slopes * inverse, total)

@@ -1,0 +1,198 @@
+"""The maths of one short tile of tokens and one tile of latents of one head (README.md, "One tile").
+
+Plain functions of arrays without batch axes: the XLA version maps them over heads and splits, the Pallas kernels call
+them on what they have loaded. Logits and everything derived from them are `[m, t]`, m latents by t tokens; the weights
+of the prefix softmaxes are `[m, t, τ]`, zero for τ > t. All exponents are at most 0.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kernels.causal_flare.operands import State, reciprocal
+
+# Multiplies two tiles over the given axes with float32 sums.
+Dot = Callable[[jax.Array, jax.Array, tuple[int, int]], jax.Array]
+
+
+class Latents(NamedTuple):
+    """A tile of latents: q `[m, D]`, q_decode like it or None, bias `[m]`: -inf for padding, which is never read."""
+
+    q: jax.Array
+    q_decode: jax.Array | None
+    bias: jax.Array
+
+
+class Tokens(NamedTuple):
+    """A tile of tokens: k `[t, D]`, v `[t, C]`, k_decode or None, `valid` `[t]` bool or None where all take part.
+
+    `read_maximum` and `read_mass` `[t]` normalise the read weights over all latents, not only those of a tile; the
+    maximum is +inf for a token that takes no part. In the backward, dy `[t, C]` and `mean` `[t]`, the product dy·y.
+    """
+
+    k: jax.Array
+    v: jax.Array
+    k_decode: jax.Array | None
+    valid: jax.Array | None
+    read_maximum: jax.Array | None = None
+    read_mass: jax.Array | None = None
+    dy: jax.Array | None = None
+    mean: jax.Array | None = None
+
+
+class Gradients(NamedTuple):
+    """What one tile contributes: dk `[t, D]`, dv `[t, C]`, dq `[m, D]`, and dk_decode and dq_decode or None."""
+
+    dk: jax.Array
+    dv: jax.Array
+    dq: jax.Array
+    dk_decode: jax.Array | None
+    dq_decode: jax.Array | None
+
+
+class Future(NamedTuple):
+    """What later tokens say about the state: `values` `[m, C]` and `slopes` `[m]`, relative to its mass."""
+
+    values: jax.Array
+    slopes: jax.Array
+
+
+class _Prefix(NamedTuple):
+    """Prefix softmaxes: weights `[m, t, τ]`, not normalised; share of the state and 1 / mass `[m, t]`."""
+
+    weights: jax.Array
+    carry: jax.Array
+    inverse: jax.Array
+
+
+def write_logits(latents: Latents, tokens: Tokens, scale: float, dot: Dot) -> jax.Array:
+    """Return the logits of the prefix softmax, -inf for tokens that take no part."""
+    logits = scale * dot(latents.q, tokens.k, (1, 1))
+    return logits if tokens.valid is None else jnp.where(tokens.valid[None, :], logits, -jnp.inf)
+
+
+def _read_logits(latents: Latents, tokens: Tokens, scale: float, dot: Dot) -> jax.Array:
+    if latents.q_decode is None:
+        return scale * dot(latents.q, tokens.k, (1, 1)) + latents.bias[:, None]
+    return scale * dot(latents.q_decode, tokens.k_decode, (1, 1)) + latents.bias[:, None]
+
+
+def read_statistics(latents: Latents, tokens: Tokens, scale: float, dot: Dot) -> tuple[jax.Array, jax.Array]:
+    """Return maximum and mass `[t]` of the read softmax over the latents of the tile."""
+    logits = _read_logits(latents, tokens, scale, dot)
+    maximum = jnp.max(logits, axis=0)
+    return maximum, jnp.sum(jnp.exp(logits - maximum[None, :]), axis=0)
+
+
+def _read_weights(latents: Latents, tokens: Tokens, logits: jax.Array, scale: float, dot: Dot) -> jax.Array:
+    if latents.q_decode is None:
+        logits = logits + latents.bias[:, None]
+    else:
+        logits = _read_logits(latents, tokens, scale, dot)
+    return jnp.exp(logits - tokens.read_maximum[None, :]) * (1.0 / tokens.read_mass)[None, :]
+
+
+def _prefix(logits: jax.Array, state: State) -> _Prefix:
+    order = jnp.arange(logits.shape[1], dtype=jnp.int32)
+    earlier = (order[:, None] >= order[None, :])[None, :, :]
+    spread = jnp.where(earlier, logits[:, None, :], -jnp.inf)
+    running = jnp.maximum(state.maximum[:, None], jnp.max(spread, axis=2))
+    weights = jnp.exp(spread - running[:, :, None])
+    carry = jnp.exp(state.maximum[:, None] - running)
+    return _Prefix(weights, carry, reciprocal(carry * state.mass[:, None] + jnp.sum(weights, axis=2)))
+
+
+def _write(logits: jax.Array, state: State) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return new maximum and mass, the share of the old state `[m]` and the weights of the tokens `[m, t]`."""
+    maximum = jnp.maximum(state.maximum, jnp.max(logits, axis=1))
+    decay = jnp.exp(state.maximum - maximum)
+    weights = jnp.exp(logits - maximum[:, None])
+    return maximum, decay * state.mass + jnp.sum(weights, axis=1), decay, weights
+
+
+def absorb(logits: jax.Array, tokens: Tokens, state: State, dot: Dot) -> State:
+    """Return the state after the tokens of the tile."""
+    maximum, mass, decay, weights = _write(logits, state)
+    total = decay[:, None] * state.total + dot(weights.astype(tokens.v.dtype), tokens.v, (1, 0))
+    return State(maximum, mass, total)
+
+
+def read(latents: Latents, tokens: Tokens, state: State, scale: float, dot: Dot) -> tuple[jax.Array, State]:
+    """Return what these latents contribute to the outputs `[t, C]`, and the state after the tile."""
+    logits = write_logits(latents, tokens, scale, dot)
+    prefix = _prefix(logits, state)
+    dtype = tokens.v.dtype
+    share = _read_weights(latents, tokens, logits, scale, dot) * prefix.inverse
+    mixing = jnp.sum(share[:, :, None] * prefix.weights, axis=0)
+    y = dot((share * prefix.carry).astype(dtype), state.total.astype(dtype), (0, 0))
+    y = y + dot(mixing.astype(dtype), tokens.v, (1, 0))
+    return y, absorb(logits, tokens, state, dot)
+
+
+def slopes(
+    latents: Latents, tokens: Tokens, state: State, start: State, past: Future, scale: float, dot: Dot
+) -> tuple[jax.Array, State, Future]:
+    """Return dy·z `[m, t]` for the latents z after every token, the state after the tile, and `past` with its tokens.
+
+    `past` collects what the tokens since `start` say about the state `start`, of which only maximum and mass are used.
+    """
+    logits = write_logits(latents, tokens, scale, dot)
+    prefix = _prefix(logits, state)
+    pairs = dot(tokens.dy, tokens.v, (1, 1))
+    seen = dot(state.total.astype(tokens.dy.dtype), tokens.dy, (1, 1))
+    slope = (prefix.carry * seen + jnp.sum(prefix.weights * pairs[None, :, :], axis=2)) * prefix.inverse
+    # exp(start - running maximum) in two factors, neither of which can overflow.
+    ratio = jnp.exp(start.maximum - state.maximum)[:, None] * prefix.carry * start.mass[:, None] * prefix.inverse
+    read_share = _read_weights(latents, tokens, logits, scale, dot) * ratio
+    values = past.values + dot(read_share.astype(tokens.dy.dtype), tokens.dy, (1, 0))
+    past = Future(values, past.slopes + jnp.sum(read_share * slope, axis=1))
+    return slope, absorb(logits, tokens, state, dot), past
+
+
+def gradients(
+    latents: Latents, tokens: Tokens, state: State, slope: jax.Array, future: Future, scale: float, dot: Dot
+) -> tuple[Gradients, Future]:
+    """Return the gradients of a tile, and what it and all later tokens say about the state that enters it.
+
+    `state` is the entering one, its total is not used; `future` is relative to the leaving one.
+    """
+    logits = write_logits(latents, tokens, scale, dot)
+    prefix = _prefix(logits, state)
+    _, mass, decay, weights = _write(logits, state)
+    dtype = tokens.v.dtype
+    left = weights * reciprocal(mass)[:, None]
+    reading = _read_weights(latents, tokens, logits, scale, dot)
+    shared = (reading * prefix.inverse)[:, :, None] * prefix.weights
+    mixing = jnp.sum(shared, axis=0).astype(dtype)
+    later = future.values.astype(dtype)
+    dv = dot(mixing, tokens.dy, (0, 0)) + dot(left.astype(dtype), later, (0, 0))
+    pairs = dot(tokens.dy, tokens.v, (1, 1))
+    # The difference is taken before the sum: both parts are much larger than it where a softmax is sharp.
+    gradient = jnp.sum(shared * (pairs[None, :, :] - slope[:, :, None]), axis=1)
+    gradient = gradient + left * (dot(later, tokens.v, (1, 1)) - future.slopes[:, None])
+    read_gradient = reading * (slope - tokens.mean[None, :])
+    result = _logit_gradients(latents, tokens, scale * gradient, scale * read_gradient, dv, dot)
+    kept = decay * state.mass * reciprocal(mass)
+    share = prefix.carry * prefix.inverse * state.mass[:, None] * reading
+    values = kept[:, None] * future.values + dot(share.astype(dtype), tokens.dy, (1, 0))
+    return result, Future(values, kept * future.slopes + jnp.sum(share * slope, axis=1))
+
+
+def _logit_gradients(
+    latents: Latents, tokens: Tokens, gradient: jax.Array, read_gradient: jax.Array, dv: jax.Array, dot: Dot
+) -> Gradients:
+    """Contract the gradients of the logits with the queries and keys that they are products of."""
+    dtype = tokens.k.dtype
+    if latents.q_decode is None:
+        both = (gradient + read_gradient).astype(dtype)
+        return Gradients(dot(both, latents.q, (0, 0)), dv, dot(both, tokens.k, (1, 0)), None, None)
+    gradient, read_gradient = gradient.astype(dtype), read_gradient.astype(dtype)
+    return Gradients(
+        dot(gradient, latents.q, (0, 0)),
+        dv,
+        dot(gradient, tokens.k, (1, 0)),
+        dot(read_gradient, latents.q_decode, (0, 0)),
+        dot(read_gradient, tokens.k_decode, (1, 0)),
+    )

@@ -1,0 +1,110 @@
+"""Checks of the arguments, made while tracing; every failure is one sentence with its remedy."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kernels.causal_flare.operands import Operands, State
+
+DTYPES = ("float32", "bfloat16", "float16")
+MOST_LATENTS = 2048
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    return str(tuple(shape)).replace(" ", "")
+
+
+def check_operands(operands: Operands, token: bool = False) -> None:
+    """Raise ValueError unless ranks, shapes and dtypes of all arrays fit together.
+
+    With `token` the caller gave arrays without the axis N, and the sentences name their shapes.
+    """
+    names = {"axes": "[B,H,D]" if token else "[B,N,H,D]", "common": "[B,H,.]" if token else "[B,N,H,.]"}
+
+    def shape(x: jax.Array) -> str:
+        return _describe((x.shape[0], *x.shape[2:]) if token else x.shape)
+
+    for name in ("k", "v", "k_decode"):
+        x = getattr(operands, name)
+        if x is not None and (x.ndim != 4 or 0 in x.shape):
+            raise ValueError(f"{name} has shape {shape(x)}; give a non-empty array {names['axes']}.")
+        if x is not None and x.shape[:3] != operands.k.shape[:3]:
+            raise ValueError(
+                f"{name} has shape {shape(x)} and k has {shape(operands.k)}; "
+                f"give both the same sizes {names['common']}."
+            )
+    _check_latents("q", operands.q, "k", operands.k)
+    if operands.separate:
+        _check_latents("q_decode", operands.q_decode, "k_decode", operands.k_decode)
+        if operands.q_decode.shape[1] != operands.q.shape[1]:
+            raise ValueError(
+                f"q_decode has {operands.q_decode.shape[1]} latents and q has {operands.q.shape[1]}; "
+                "give both the same number of latents."
+            )
+    _check_mask(operands, token)
+    _check_dtypes(operands)
+
+
+def _check_latents(name: str, q: jax.Array, tokens_name: str, tokens: jax.Array) -> None:
+    heads, width = tokens.shape[2:]
+    if q.ndim != 3 or 0 in q.shape or (q.shape[0], q.shape[2]) != (heads, width):
+        raise ValueError(
+            f"{name} has shape {_describe(q.shape)}, which does not fit {tokens_name}; "
+            f"give a non-empty array [H,M,D] with H={heads} and D={width}."
+        )
+    if q.shape[1] > MOST_LATENTS:
+        raise ValueError(f"{name} has {q.shape[1]} latents; give at most {MOST_LATENTS}.")
+
+
+def _check_mask(operands: Operands, token: bool) -> None:
+    mask = operands.mask
+    if mask is None:
+        return
+    expected = operands.k.shape[:2]
+    if mask.shape != expected or mask.dtype != jnp.bool_:
+        given = mask.shape[:1] + mask.shape[2:] if token else mask.shape
+        raise ValueError(
+            f"mask has shape {_describe(given)} and dtype {mask.dtype}; "
+            f"give a bool array of shape {_describe(expected[:1] if token else expected)}."
+        )
+
+
+def _check_dtypes(operands: Operands) -> None:
+    dtype = operands.k.dtype
+    if dtype.name not in DTYPES:
+        raise ValueError(f"k has dtype {dtype}; cast it to one of {', '.join(DTYPES)}.")
+    for name in ("q", "v", "q_decode", "k_decode"):
+        x = getattr(operands, name)
+        if x is not None and x.dtype != dtype:
+            raise ValueError(f"{name} has dtype {x.dtype} and k has {dtype}; cast them to one dtype.")
+
+
+def check_state(state: State, operands: Operands) -> None:
+    """Raise ValueError unless the state is one of these operands' sizes, float32."""
+    batch, _, heads, channels = operands.v.shape
+    shape = (batch, heads, operands.q.shape[1])
+    for name, expected in (("maximum", shape), ("mass", shape), ("total", (*shape, channels))):
+        x = getattr(state, name)
+        if x.shape != expected or x.dtype != jnp.float32:
+            raise ValueError(
+                f"the state's {name} has shape {_describe(x.shape)} and dtype {x.dtype}; "
+                f"give a float32 array of shape {_describe(expected)}, as init_state makes it."
+            )
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError unless all sizes are positive."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; give a positive number.")
+
+
+def check_scale(scale: Any) -> float:
+    """Return `scale` as a float, or raise ValueError unless it is a positive finite Python number."""
+    if isinstance(scale, jax.core.Tracer):
+        raise ValueError("scale is a traced value; give a Python number, or multiply q by the traced factor instead.")
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale is {scale}; give a positive finite number, such as 1.0 or D ** -0.5.")
+    return float(scale)

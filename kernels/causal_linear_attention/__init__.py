@@ -1,0 +1,5 @@
+"""Causal linear attention with carried states, forward and backward in parallel over N; README.md has the maths."""
+
+from kernels.causal_linear_attention.api import causal_linear_attention
+
+__all__ = ["causal_linear_attention"]

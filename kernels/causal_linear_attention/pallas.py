@@ -1,0 +1,185 @@
+"""Causal linear attention in two Pallas kernels: sums of outer products, and causal mixing (README.md, "Kernels").
+
+The grid is (heads x tiles of value columns, splits of the points, batch) with heads varying fastest, so that programs
+which run at the same time read neighbouring heads of the same points.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from kernels._pallas import pallas_call
+from kernels.causal_linear_attention.dispatch import KernelBlocks
+from kernels.causal_linear_attention.recurrence import Backend
+from kernels.flare_mixer.pallas_tiles import dot, load_rows, padded_width, store_rows
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The tiles of the points of one split."""
+
+    points: int
+    split_points: int
+    block: int
+
+    @property
+    def splits(self) -> int:
+        return pl.cdiv(self.points, self.split_points)
+
+    def tiles(self, split: jax.Array) -> jax.Array | int:
+        """Return how many tiles the split has; the last one may be shorter."""
+        tiles, per_split = pl.cdiv(self.points, self.block), self.split_points // self.block
+        return per_split if tiles % per_split == 0 else jnp.minimum(per_split, tiles - split * per_split)
+
+    def valid(self, start: jax.Array, split: jax.Array) -> jax.Array | None:
+        """Return which points of the tile exist, or None where every tile is full."""
+        if self.points % self.block == 0:
+            return None
+        return start + jnp.arange(self.block, dtype=jnp.int32) < self.points - split * self.split_points
+
+
+def _existing(rows: int) -> jax.Array | None:
+    """Return which rows of a padded state exist, or None where there is no padding."""
+    padded = padded_width(rows)
+    return None if padded == rows else jnp.arange(padded, dtype=jnp.int32) < rows
+
+
+def _sums_kernel(a_ref: Any, b_ref: Any, sums_ref: Any, *, walk: _Walk, widths: tuple[int, int], exact: str) -> None:
+    """Sum `a_n b_nᵀ` over one split."""
+    width, columns = widths
+    split = pl.program_id(1)
+
+    def step(tile: jax.Array, sums: jax.Array) -> jax.Array:
+        start = tile * walk.block
+        valid = walk.valid(start, split)
+        a = load_rows(a_ref, start, walk.block, width, valid)
+        b = load_rows(b_ref, start, walk.block, columns, valid)
+        return sums + dot(a, b, (0, 0), exact)
+
+    zeros = jnp.zeros((padded_width(width), padded_width(columns)), jnp.float32)
+    sums = jax.lax.fori_loop(0, walk.tiles(split), step, zeros)
+    store_rows(sums_ref, 0, sums, columns, _existing(width))
+
+
+def _mix_kernel(
+    q_ref: Any,
+    k_ref: Any,
+    v_ref: Any,
+    start_ref: Any,
+    y_ref: Any,
+    *,
+    walk: _Walk,
+    widths: tuple[int, int],
+    scale: float,
+    reverse: bool,
+    exact: str,
+) -> None:
+    """Walk over one split with the state in registers; backwards in time if `reverse`."""
+    width, columns = widths
+    split = pl.program_id(1)
+    tiles = walk.tiles(split)
+    rows = jnp.arange(walk.block, dtype=jnp.int32)
+    seen = rows[:, None] <= rows[None, :] if reverse else rows[:, None] >= rows[None, :]
+
+    def step(tile: jax.Array, state: jax.Array) -> jax.Array:
+        start = (tiles - 1 - tile if reverse else tile) * walk.block
+        valid = walk.valid(start, split)
+        q = load_rows(q_ref, start, walk.block, width, valid)
+        k = load_rows(k_ref, start, walk.block, width, valid)
+        v = load_rows(v_ref, start, walk.block, columns, valid)
+        weights = jnp.where(seen, scale * dot(q, k, (1, 1), exact), 0.0)
+        y = dot(q, state.astype(q.dtype), (1, 0), exact) + dot(weights.astype(v.dtype), v, (1, 0), exact)
+        store_rows(y_ref, start, y, columns, valid)
+        return state + scale * dot(k, v, (0, 0), exact)
+
+    state = load_rows(start_ref, 0, padded_width(width), columns, _existing(width))
+    jax.lax.fori_loop(0, tiles, step, state)
+
+
+@dataclass(frozen=True)
+class PallasBackend(Backend):
+    """The two operations as kernels; states of widths that are no powers of two are padded in registers."""
+
+    blocks: KernelBlocks
+
+    def outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """Return `[B, H, splits, D, C]` float32."""
+        batch, _, heads, width = a.shape
+        columns = b.shape[-1]
+        blocks, walk = self.blocks.sums, self._walk(a, self.blocks.sums.points)
+        (sums,) = pallas_call(
+            functools.partial(_sums_kernel, walk=walk, widths=(width, columns), exact=self.blocks.exact),
+            name="causal_linear_sums",
+            grid=(heads, walk.splits, batch),
+            in_specs=[_points(walk, padded_width(width)), _points(walk, padded_width(columns))],
+            out_specs=[_states(padded_width(width), padded_width(columns))],
+            out_shape=[jax.ShapeDtypeStruct((batch, heads, walk.splits, width, columns), jnp.float32)],
+            num_warps=blocks.warps,
+            num_stages=blocks.stages,
+        )(a, b)
+        return sums
+
+    def mix(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, starts: jax.Array, scale: float, reverse: bool
+    ) -> jax.Array:
+        """Return `[B, N, H, C]` in the dtype of v."""
+        batch, _, heads, width = q.shape
+        blocks, walk = self.blocks.mix, self._walk(q, self.blocks.mix.points)
+        # Tiles of columns that would not divide the width are one tile of all columns.
+        tiles = v.shape[-1] // blocks.columns if v.shape[-1] % blocks.columns == 0 else 1
+        columns = v.shape[-1] // tiles
+        padded = padded_width(columns)
+        tokens, values = _points(walk, padded_width(width), tiles), _points(walk, padded, tiles, tiled=True)
+        (y,) = pallas_call(
+            functools.partial(
+                _mix_kernel,
+                walk=walk,
+                widths=(width, columns),
+                scale=scale,
+                reverse=reverse,
+                exact=self.blocks.exact,
+            ),
+            name="causal_linear_mix",
+            grid=(heads * tiles, walk.splits, batch),
+            in_specs=[tokens, tokens, values, _states(padded_width(width), padded, tiles)],
+            out_specs=[values],
+            out_shape=[jax.ShapeDtypeStruct(v.shape, v.dtype)],
+            num_warps=blocks.warps,
+            num_stages=blocks.stages,
+        )(q, k, v, starts)
+        return y
+
+    def _walk(self, x: jax.Array, block: int) -> _Walk:
+        batch, points, heads, _ = x.shape
+        return _Walk(points, self.blocks.split_points(points, batch * heads), block)
+
+
+def _points(walk: _Walk, width: int, tiles: int = 1, tiled: bool = False) -> pl.BlockSpec:
+    """Return the specification of `[B, N, H, width]`: the rows of one head in one split, one tile of columns of it."""
+
+    def index(i: Any, split: Any, sample: Any) -> tuple[Any, ...]:
+        head, tile = _head_and_tile(i, tiles)
+        return sample, split, head, tile if tiled else 0
+
+    return pl.BlockSpec((None, walk.split_points, None, width), index)
+
+
+def _states(width: int, columns: int, tiles: int = 1) -> pl.BlockSpec:
+    """Return the specification of `[B, H, splits, D, C]`: the state of one split, one tile of columns of it."""
+
+    def index(i: Any, split: Any, sample: Any) -> tuple[Any, ...]:
+        head, tile = _head_and_tile(i, tiles)
+        return sample, head, split, 0, tile
+
+    return pl.BlockSpec((None, None, None, width, columns), index)
+
+
+def _head_and_tile(index: Any, tiles: int) -> tuple[Any, Any]:
+    """Return head and tile of columns; tiles vary fastest, because programs of one head share its queries and keys."""
+    if tiles == 1:
+        return index, 0
+    return jax.lax.div(index, jnp.int32(tiles)), jax.lax.rem(index, jnp.int32(tiles))

@@ -1,0 +1,71 @@
+"""The scheme that every fast implementation shares: states of all parts of the sequence first, then all outputs.
+
+The sequence is cut into splits that run in parallel. Forward and backward need two operations only, sums of outer
+products and causal mixing, so a backend is these two functions (README.md, "Scheme").
+"""
+
+import abc
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+class Backend(abc.ABC):
+    """The two operations on `[B, N, H, D]` arrays; hashable, because it is a static argument."""
+
+    @abc.abstractmethod
+    def outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """Return the float32 sums `[B, H, splits, D, C]` of `a_n b_nᵀ` over the points of each split."""
+
+    @abc.abstractmethod
+    def mix(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, starts: jax.Array, scale: float, reverse: bool
+    ) -> jax.Array:
+        """Return `y_t = Sᵀ q_t + scale Σ (q_t·k_τ) v_τ` over the τ ≤ t (τ ≥ t if `reverse`) of the split of t.
+
+        S is the split's entry `[D, C]` of `starts` `[B, H, splits, D, C]`; y has the dtype of v.
+        """
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def attend(
+    backend: Backend, scale: float, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the outputs, in the dtype of `v`, and the float32 final state `[B, H, D, C]`."""
+    return _forward(backend, scale, q, k, v, state)[0]
+
+
+def _forward(
+    backend: Backend, scale: float, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    sums = backend.outer_sums(k, v)
+    before = _sums_before(sums)
+    starts = state[:, :, None] + scale * before
+    final = starts[:, :, -1] + scale * sums[:, :, -1]
+    return (backend.mix(q, k, v, starts, scale, False), final), (q, k, v, starts)
+
+
+def _backward(
+    backend: Backend, scale: float, residuals: tuple[jax.Array, ...], cotangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, ...]:
+    q, k, v, starts = residuals
+    dy, dfinal = cotangents
+    sums = backend.outer_sums(q, dy)
+    after = jnp.flip(_sums_before(jnp.flip(sums, axis=2)), axis=2)
+    ends = dfinal[:, :, None] + after
+    dstate = ends[:, :, 0] + sums[:, :, 0]
+    ends = scale * ends
+    dq = backend.mix(dy, v, k, jnp.swapaxes(starts, 3, 4), scale, False)
+    dk = backend.mix(v, dy, q, jnp.swapaxes(ends, 3, 4), scale, True)
+    dv = backend.mix(k, q, dy, ends, scale, True)
+    return dq, dk, dv, dstate
+
+
+def _sums_before(sums: jax.Array) -> jax.Array:
+    """Return the sum over all earlier splits for every split."""
+    splits = sums.shape[2]
+    return jnp.pad(jnp.cumsum(sums, axis=2), ((0, 0), (0, 0), (1, 0), (0, 0), (0, 0)))[:, :, :splits]
+
+
+attend.defvjp(_forward, _backward)

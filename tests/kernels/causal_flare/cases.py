@@ -1,0 +1,120 @@
+"""Inputs for the tests of the causal mixer, and the comparison of all outputs, states and gradients."""
+
+import functools
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernels import causal_flare
+from kernels.causal_flare import State, dispatch
+from tests.numerics import assert_close
+
+# The programs here run for milliseconds and compile for seconds.
+QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes and options of one call; `logits` is about the largest logit, `tiled` cuts it into many small parts."""
+
+    batch: int = 2
+    points: int = 37
+    heads: int = 2
+    latents: int = 5
+    width: int = 8
+    channels: int = 8
+    logits: float = 8.0
+    scale: float = 1.0
+    masked: bool = False
+    decode_width: int | None = None
+    state: bool = True
+    dtype: str = "float32"
+    tiled: bool = False
+
+    def __str__(self) -> str:
+        return "-".join(f"{k}={v}" for k, v in vars(self).items() if v != getattr(Case, k)) or "plain"
+
+
+def use_small_tiles(monkeypatch) -> None:
+    """Make every implementation cut tokens into several splits of several tiles, and latents into several tiles."""
+    blocks = dispatch.Blocks(tokens=16, long_tokens=32, latents=16, programs=8, warps=4)
+    monkeypatch.setattr(dispatch, "kernel_blocks", lambda dtype, width: blocks)
+    monkeypatch.setattr(dispatch, "chunk_sizes", lambda: (4, 3, 500))
+
+
+def compile_quickly(function):
+    """Return `function` under jit."""
+    return jax.jit(function, compiler_options=QUICK_COMPILATION)
+
+
+def inputs(case: Case) -> dict:
+    """Return seeded arguments; the last sample of a masked case has no real token."""
+    rng = np.random.default_rng(0)
+    tokens, latents = (case.batch, case.points, case.heads), (case.heads, case.latents)
+
+    def queries(width: int) -> np.ndarray:
+        # Logits of normals reach about four standard deviations.
+        return rng.standard_normal((*latents, width)) * case.logits / (4 * case.scale * width**0.5)
+
+    arrays = {
+        "q": queries(case.width),
+        "k": rng.standard_normal((*tokens, case.width)),
+        "v": rng.standard_normal((*tokens, case.channels)),
+    }
+    if case.decode_width:
+        arrays["q_decode"] = queries(case.decode_width)
+        arrays["k_decode"] = rng.standard_normal((*tokens, case.decode_width))
+    arguments = {name: jnp.asarray(x, case.dtype) for name, x in arrays.items()}
+    if case.state:
+        shape = (case.batch, *latents)
+        mass = 1 + rng.random(shape)
+        total = mass[..., None] * rng.standard_normal((*shape, case.channels))
+        arguments["initial_state"] = State(*map(jnp.float32, (rng.standard_normal(shape), mass, total)))
+    if case.masked:
+        mask = rng.random((case.batch, case.points)) < 0.6
+        mask[-1] = False
+        arguments["mask"] = jnp.asarray(mask)
+    return arguments
+
+
+def outputs_and_gradients(implementation: str | None, arguments: dict, scale: float) -> dict:
+    """Return y, the state and the gradients of all float arguments, for random cotangents of y, mass and total."""
+    mask = arguments.get("mask")
+    floats = {name: x for name, x in arguments.items() if name != "mask"}
+
+    def mix(floats: dict) -> tuple[jax.Array, State]:
+        return causal_flare(**floats, mask=mask, scale=scale, implementation=implementation, return_state=True)
+
+    @compile_quickly
+    def evaluate(floats: dict) -> tuple:
+        (y, state), pull_back = jax.vjp(mix, floats)
+        # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
+        dy = jax.random.normal(jax.random.key(0), y.shape).astype(jnp.bfloat16).astype(y.dtype)
+        dmass, dtotal = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate(state[1:]))
+        return y, state, pull_back((dy, State(jnp.zeros_like(state.maximum), dmass, dtotal)))[0]
+
+    y, state, gradients = evaluate(floats)
+    dstate = gradients.pop("initial_state", State(None, None, None))
+    named = {"y": y} | state._asdict()
+    named |= {f"d{name}": x for name, x in gradients.items()}
+    named |= {f"dinitial {name}": x for name, x in dstate._asdict().items() if x is not None}
+    return {name: np.asarray(x, np.float64) for name, x in named.items()}
+
+
+@functools.cache
+def expected(case: Case) -> dict:
+    """Return the float32 reference on the inputs of `case` (as rounded to its dtype)."""
+    arguments = inputs(case)
+    arguments |= {name: x.astype(jnp.float32) for name, x in arguments.items() if name[0] in "qkv"}
+    return outputs_and_gradients("reference", arguments, case.scale)
+
+
+def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
+    """Compare all outputs and gradients with the reference, by RMS ratio."""
+    actual = outputs_and_gradients(implementation, inputs(case), case.scale)
+    references = expected(replace(case, tiled=False))
+    assert actual.keys() == references.keys()
+    for name, value in references.items():
+        assert_close(f"{implementation} {name}", actual[name], value, ratio)

@@ -1,0 +1,57 @@
+"""Every implementation against the reference: outputs, states and all gradients, over shapes, masks and dtypes."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.kernels.causal_flare.cases import Case, assert_agrees, use_small_tiles
+
+FLOAT32 = [
+    Case(points=1, latents=1, width=4, channels=4, state=False),
+    Case(points=97, latents=20, width=12, channels=20, tiled=True),
+    Case(batch=1, points=64, latents=16, width=16, channels=16, tiled=True, state=False),
+    Case(batch=1, heads=1, points=18, latents=3, width=128, channels=128),
+    Case(points=41, latents=18, decode_width=5, scale=0.3, masked=True, tiled=True),
+]
+LARGE_LOGITS = Case(logits=500.0, points=70, latents=18, masked=True, tiled=True)
+BFLOAT16 = [Case(dtype="bfloat16", points=70, latents=18, width=16, channels=16, masked=True, tiled=True)]
+# Larger than the interpreter can run: many splits and tiles with the launches that users get.
+ON_GPU = [
+    Case(batch=1, points=1000, heads=4, latents=64, width=64, channels=64),
+    Case(batch=2, points=500, heads=2, latents=100, width=16, channels=24, masked=True),
+    Case(batch=1, points=300, heads=2, latents=300, width=8, channels=8, decode_width=12),
+    Case(batch=1, points=257, heads=2, latents=40, width=128, channels=128),
+]
+FAST = ["xla", "pallas"]
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(request, monkeypatch):
+    """Cut the work of tiled cases into small parts."""
+    if request.node.callspec.params.get("case", LARGE_LOGITS).tiled:
+        use_small_tiles(monkeypatch)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("case", FLOAT32, ids=str)
+def test_float32_agrees_with_reference(case, implementation):
+    assert_agrees(case, implementation, ratio=1e-5)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_large_logits_stay_finite_and_accurate(implementation):
+    # Float32 logits of 500 are themselves only known to 3e-5.
+    assert_agrees(LARGE_LOGITS, implementation, ratio=5e-4)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("case", BFLOAT16, ids=str)
+def test_bfloat16_agrees_with_float32(case, implementation):
+    assert_agrees(case, implementation, ratio=2e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", ON_GPU, ids=str)
+def test_default_launches_agree_on_gpu(case, dtype):
+    assert_agrees(replace(case, dtype=dtype), "pallas", ratio={"float32": 1e-5, "bfloat16": 2e-2}[dtype])

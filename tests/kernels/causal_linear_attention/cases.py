@@ -1,0 +1,120 @@
+"""Inputs for the tests of causal linear attention, and the comparison of all outputs and gradients."""
+
+import functools
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import causal_linear_attention
+from kernels._triton import triton_available
+from kernels.causal_linear_attention import dispatch
+from tests.numerics import assert_close
+
+# The programs here run for milliseconds and compile for seconds.
+QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+
+NEEDS_TRITON = pytest.mark.skipif(not triton_available(), reason="needs the extra [triton]")
+TRITON = pytest.param("triton", marks=[pytest.mark.gpu, NEEDS_TRITON])
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes and options of one call; `tiled` cuts it into many small parts."""
+
+    batch: int = 2
+    points: int = 37
+    heads: int = 2
+    width: int = 8
+    channels: int = 8
+    scale: float | None = None
+    normalize: bool = False
+    masked: bool = False
+    state: bool = True
+    size: float = 1.0
+    dtype: str = "float32"
+    tiled: bool = False
+
+    def __str__(self) -> str:
+        return "-".join(f"{k}={v}" for k, v in vars(self).items() if v != getattr(Case, k)) or "plain"
+
+
+def use_small_tiles(monkeypatch) -> None:
+    """Make every implementation cut its work into many small parts, the values' columns included."""
+    blocks = dispatch.Blocks(points=16, columns=16, warps=4)
+    monkeypatch.setattr(dispatch, "kernel_blocks", lambda name, dtype, width: dispatch.KernelBlocks(12, blocks, blocks))
+    monkeypatch.setattr(dispatch, "chunk_points", lambda width: 8)
+
+
+def compile_quickly(function):
+    """Return `function` under jit."""
+    return jax.jit(function, compiler_options=QUICK_COMPILATION)
+
+
+def inputs(case: Case) -> dict[str, jax.Array]:
+    """Return seeded arguments; queries and keys of normalised cases are positive, as feature maps make them."""
+    rng = np.random.default_rng(0)
+    tokens = (case.batch, case.points, case.heads)
+    arrays = {
+        "q": case.size * rng.standard_normal((*tokens, case.width)),
+        "k": case.size * rng.standard_normal((*tokens, case.width)),
+        "v": rng.standard_normal((*tokens, case.channels)),
+    }
+    if case.normalize:
+        arrays |= {name: np.abs(arrays[name]) for name in "qk"}
+    arguments = {name: jnp.asarray(x, case.dtype) for name, x in arrays.items()}
+    if case.state:
+        shape = (case.batch, case.heads, case.width, case.channels + int(case.normalize))
+        state = rng.standard_normal(shape)
+        state[..., -1] = np.abs(state[..., -1])
+        arguments["initial_state"] = jnp.asarray(state, jnp.float32)
+    if case.masked:
+        mask = rng.random((case.batch, case.points)) < 0.6
+        mask[-1] = False
+        arguments["mask"] = jnp.asarray(mask)
+    return arguments
+
+
+def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.Array], case: Case) -> dict:
+    """Return y, the final state and the gradients of all float arguments, for fixed random cotangents of both."""
+    mask = arguments.get("mask")
+    floats = {name: x for name, x in arguments.items() if name != "mask"}
+
+    def attend(floats: dict) -> tuple[jax.Array, jax.Array]:
+        return causal_linear_attention(
+            **floats,
+            mask=mask,
+            scale=case.scale,
+            normalize=case.normalize,
+            implementation=implementation,
+            return_state=True,
+        )
+
+    @compile_quickly
+    def evaluate(floats: dict) -> dict:
+        (y, state), pull_back = jax.vjp(attend, floats)
+        dy, dstate = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, state)))
+        # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
+        (gradients,) = pull_back((dy.astype(jnp.bfloat16).astype(y.dtype), dstate))
+        return {"y": y, "state": state} | {f"d{name}": x for name, x in gradients.items()}
+
+    return {name: np.asarray(x, np.float64) for name, x in evaluate(floats).items()}
+
+
+@functools.cache
+def expected(case: Case) -> dict:
+    """Return the float32 reference on the inputs of `case` (as rounded to its dtype)."""
+    arguments = inputs(case)
+    arguments |= {name: arguments[name].astype(jnp.float32) for name in "qkv"}
+    return outputs_and_gradients("reference", arguments, case)
+
+
+def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
+    """Compare all outputs and gradients with the reference, by RMS ratio."""
+    actual = outputs_and_gradients(implementation, inputs(case), case)
+    references = expected(replace(case, tiled=False))
+    assert actual.keys() == references.keys()
+    for name, value in references.items():
+        assert_close(f"{implementation} {name}", actual[name], value, ratio)
