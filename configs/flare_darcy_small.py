@@ -3,6 +3,9 @@
     python -m experiments.pdebench --config=configs/flare_darcy_small.py
     python -m experiments.pdebench --config=configs/flare_darcy_small.py:smoke     (minutes on two CPU cores)
 
+Seed 0, one H100: test relative L2 8.20e-2 at 16² and 9.75e-2 at 32² (predicting the training mean: 6.43e-1, 6.34e-1),
+2 minutes.
+
 The three files darcy_{train_16,test_16,test_32}.npz belong into data/darcy_small.
 """
 

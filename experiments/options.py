@@ -63,6 +63,12 @@ def _check_ranges(config: Any) -> None:
             raise UserError(f"{name}={value} must lie in [0, 1)")
 
 
+# A single linear layer has no hidden width: each ratio needs the depth named beside it.
+_DEPTHS = {
+    "model.k_proj_mlp_ratio": "num_layers_k_proj",
+    "model.v_proj_mlp_ratio": "num_layers_v_proj",
+    "model.ffn_mlp_ratio": "num_layers_ffn",
+}
 _ONE_CYCLE = (
     "pct_start",
     "div_factor",
@@ -82,6 +88,7 @@ def _unused_because(name: str, config: Any) -> str | None:
     one_cycle = schedule.name == "onecycle"
     cycled = one_cycle and schedule.cycle_momentum and optimizer.name != "muon"
     section, _, option = name.partition(".")
+    depth = _DEPTHS.get(name)
     rules = (
         (section == "schedule" and option in _ONE_CYCLE, one_cycle, f"with schedule.name={schedule.name}"),
         (
@@ -94,6 +101,7 @@ def _unused_because(name: str, config: Any) -> str | None:
             cycled,
             "because beta1 is not cycled",
         ),
+        (depth is not None, depth is None or config.model[depth] >= 0, f"with model.{depth}=-1"),
         (name == "optimizer.beta1", not cycled, "because schedule.cycle_momentum replaces it"),
         (name == "optimizer.eps", optimizer.name != "lion", "with optimizer.name=lion"),
         (

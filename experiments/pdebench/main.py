@@ -93,7 +93,8 @@ def _build_model(config: ConfigDict, c_in: int, c_out: int, seed: int) -> nnx.Mo
     if config.mesh.data * config.mesh.points != 1:
         # XLA splits these over devices by itself, as it cannot split a GPU kernel.
         for name, plain in (("implementation", "xla"), ("mlp_implementation", "reference")):
-            options[name] = plain if options[name] is None else options[name]
+            if name in options and options[name] is None:
+                options[name] = plain
     return build_model(config.model.type, c_in, c_out, options, rngs=nnx.Rngs(seed), dtype=config.train.dtype)
 
 

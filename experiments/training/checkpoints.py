@@ -1,8 +1,8 @@
 """Checkpoints on Orbax: asynchronous, the last few and the best kept, verified when read.
 
 A checkpoint holds the parameters, their average, the optimizer state, the step and the random key, beside a record with
-a hash of all arrays. A checkpoint that cannot be read, or whose hash differs, is reported and the previous one is used;
-nothing is ever half loaded.
+the configuration and a hash of all arrays. A checkpoint that cannot be read, or whose hash differs, is reported and the
+previous one is used; nothing is ever half loaded.
 """
 
 import contextlib
@@ -25,12 +25,24 @@ FORMAT = 1
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `directory`; `metric` names the recorded number by which the best are kept."""
+    """The checkpoints of one run, in `directory`; `metric` names the recorded number by which the best are kept.
+
+    `config` is stored beside every state; the rest of the run's record is in its workdir.
+    """
 
     def __init__(
-        self, directory: Path, packing: Packing, *, keep_last: int, keep_best: int, metric: str, read_only: bool = False
+        self,
+        directory: Path,
+        packing: Packing,
+        *,
+        keep_last: int,
+        keep_best: int,
+        metric: str,
+        config: dict[str, Any],
+        read_only: bool = False,
     ) -> None:
         self.directory = directory.absolute()
+        self._config = config
         self._packing = packing
         self._manager = _open_manager(self.directory, keep_last, keep_best, metric, read_only)
 
@@ -42,7 +54,7 @@ class Checkpoints:
         """Begin to write `state`; `metrics` ranks it among the best. Raises UserError if an earlier write failed."""
         tree = _to_saved(state, self._packing)
         self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-        record = {"format": FORMAT, "digest": digest(tree), "metrics": metrics}
+        record = {"format": FORMAT, "digest": digest(tree), "metrics": metrics, "config": self._config}
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
         self._guard(lambda: self._manager.save(step, args=items, metrics=metrics))
 

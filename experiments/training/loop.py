@@ -84,6 +84,7 @@ def open_checkpoints(setup: Setup, config: Any, workdir: Path, read_only: bool =
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         metric=setup.task.headline,
+        config=config.to_dict(),
         read_only=read_only,
     )
 

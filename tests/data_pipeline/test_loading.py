@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from data_pipeline.files import read_npz, split_ends
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.pde import darcy_small
 from data_pipeline.registry import load_dataset
-from tests.experiments.programs import write_elasticity
+from tests.experiments.programs import write_darcy_small, write_elasticity
 
 
 def _elasticity(data_dir, **changes):
@@ -95,21 +94,8 @@ def test_unknown_data_set(tmp_path):
         load_dataset("elastic", tmp_path, num_generate=1, n_train=1, n_test=1)
 
 
-def _write_darcy(data_dir: Path):
-    folder = data_dir / "darcy_small"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, samples, side in (("train_16", 12, 16), ("test_16", 5, 16), ("test_32", 5, 32)):
-        fields = {
-            "x": rng.random((samples, side, side)) > 0.5,
-            "y": rng.random((samples, side, side)).astype(np.float32),
-        }
-        np.savez(folder / f"darcy_{name}.npz", **fields)
-    return folder
-
-
 def test_darcy_small_has_coordinates_coefficient_and_two_tests(tmp_path):
-    folder = _write_darcy(tmp_path)
+    folder = write_darcy_small(tmp_path)
     dataset = load_dataset("darcy_small", tmp_path, num_generate=1, n_train=10, n_test=4)
     assert dataset.train.x.shape == (10, 256, 3)
     assert {name: split.x.shape for name, split in dataset.tests.items()} == {
@@ -126,7 +112,7 @@ def test_darcy_small_has_coordinates_coefficient_and_two_tests(tmp_path):
 
 
 def test_darcy_small_statistics_come_from_the_training_samples(tmp_path):
-    folder = _write_darcy(tmp_path)
+    folder = write_darcy_small(tmp_path)
     dataset = load_dataset("darcy_small", tmp_path, num_generate=1, n_train=6, n_test=4)
     raw = np.load(folder / "darcy_train_16.npz")
     np.testing.assert_allclose(dataset.y_normalizer.mean[0], raw["y"][:6].mean(), rtol=1e-5)

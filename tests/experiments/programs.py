@@ -40,6 +40,17 @@ def write_elasticity(data_dir: Path, samples: int = 24) -> Path:
     return folder
 
 
+def write_darcy_small(data_dir: Path) -> Path:
+    """Write fake small Darcy files of the public layout; return their folder."""
+    folder = data_dir / "darcy_small"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, samples, side in (("train_16", 12, 16), ("test_16", 5, 16), ("test_32", 5, 32)):
+        shape = (samples, side, side)
+        np.savez(folder / f"darcy_{name}.npz", x=rng.random(shape) > 0.5, y=rng.random(shape).astype(np.float32))
+    return folder
+
+
 def environment(**changes: str) -> dict[str, str]:
     """Return this process's environment with `changes`; matmul precision and the like stay at the user's defaults."""
     return {**os.environ, **changes}

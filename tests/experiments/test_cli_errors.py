@@ -39,6 +39,7 @@ def _sentence(result, status=2):
         ("--config.train.epochs=many", "many"),
         ("--config.schedule.name=constant --config.schedule.pct_start=0.2", "pct_start has no effect"),
         ("--config.optimizer.beta1=0.8", "beta1 has no effect"),
+        ("--config.model.num_layers_ffn=-1 --config.model.ffn_mlp_ratio=2", "ffn_mlp_ratio has no effect"),
         ("--config.model.num_heads=3", "num_heads 3 does not divide channel_dim 8"),
         ("--config.model.implementation=magic", "magic"),
         ("--config.optimizer.name=adm", "adm"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments.training.records import read_log
-from tests.experiments.programs import ROOT, TINY, environment, pdebench, write_elasticity
+from tests.experiments.programs import ROOT, TINY, environment, pdebench, write_darcy_small, write_elasticity
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,31 @@ def test_changed_data_is_noticed(finished, data_dir, tmp_path):
     result = pdebench("--mode=eval", f"--workdir={run}", f"--data_dir={tmp_path}", "--step=16")
     assert "not what this run was trained on" in result.stdout
     assert (run / "eval_step_16.json").exists()
+
+
+def test_missing_data_is_generated_and_labelled(tmp_path):
+    changes = ("--config.data.source=auto", "--config.data.num_generate=12", "--config.data.n_train=8")
+    more = ("--config.data.n_test=4", "--config.train.epochs=1", "--config.figures=False")
+    run = tmp_path / "run"
+    result = pdebench(*TINY, *changes, *more, f"--data_dir={tmp_path / 'data'}", f"--workdir={run}")
+    assert result.returncode == 0, result.stderr
+    assert "NOT the public set" in result.stdout
+    assert json.loads((run / "eval.json").read_text())["data"]["detail"]["num"] == 12
+    assert json.loads((run / "config.json").read_text())["data"]["kind"] == "generated"
+
+
+def test_small_darcy_is_tested_at_both_resolutions(tmp_path):
+    write_darcy_small(tmp_path / "data")
+    model = ("channel_dim=8", "num_blocks=1", "num_heads=2", "num_latents=4")
+    result = pdebench(
+        "--config=configs/flare_darcy_small.py:smoke", *(f"--config.model.{option}" for option in model),
+        "--config.data.n_train=10", "--config.data.n_test=4", "--config.train.epochs=1",
+        f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / "run" / "eval.json").read_text())
+    assert {"test/rel_l2", "test_32/rel_l2", "test_32/rel_l2_mean_predictor"} <= set(summary)
+    assert (tmp_path / "run" / "figures" / "test_32_worst.png").exists()
 
 
 def _cut_newest_checkpoint(run):
