@@ -17,6 +17,7 @@ from data_pipeline.registry import load_dataset
 from experiments import cli, figures, report, workdir
 from experiments.errors import UserError
 from experiments.options import check_options
+from experiments.training import hosts
 from experiments.training.evaluate import make_predictor
 from experiments.training.loop import Setup, build_setup, open_checkpoints, train
 from experiments.training.mesh import Mesh, make_mesh
@@ -39,14 +40,16 @@ def main() -> None:
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     _check_model(config)
     if FLAGS.mode == "train":
-        workdir.prepare(folder, config, cli.overrides())
-    dataset = load_dataset(config.data.name, Path(config.data.dir), **_data_options(config))
+        with hosts.main_first("workdir"):
+            workdir.prepare(folder, config, cli.overrides())
+    with hosts.main_first("data"):
+        dataset = load_dataset(config.data.name, Path(config.data.dir), **_data_options(config), say=hosts.say)
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
-    print(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}", flush=True)
-    if FLAGS.mode == "train":
-        workdir.record(folder, "data", data_record)
-    else:
+    hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")
+    if FLAGS.mode == "eval":
         _warn_of_other_data(folder, data_record)
+    elif hosts.is_main():
+        workdir.record(folder, "data", data_record)
     with jax.default_matmul_precision(
         None if config.train.matmul_precision == "default" else config.train.matmul_precision
     ):
@@ -106,7 +109,7 @@ def _data_options(config: ConfigDict) -> dict[str, Any]:
 def _warn_of_other_data(folder: Path, data_record: Mapping[str, Any]) -> None:
     trained_on = workdir.read_config_file(folder).get("data", {}).get("fingerprint")
     if trained_on != data_record["fingerprint"]:
-        print(f"warning: the data in {data_record['path']} is not what this run was trained on", flush=True)
+        hosts.say(f"warning: the data in {data_record['path']} is not what this run was trained on")
 
 
 def _run_seed(
@@ -116,7 +119,7 @@ def _run_seed(
     if len(config.train.seeds) > 1:
         folder = folder / f"seed_{seed}"
         folder.mkdir(exist_ok=True)
-        print(f"seed {seed}", flush=True)
+        hosts.say(f"seed {seed}")
     graphdef, params = model_params.split(_build_model(config, dataset.c_in, dataset.c_out, seed))
     task = regression_task(dataset, model_params.apply_fn(graphdef), points_multiple=mesh.points)
     setup = build_setup(task, params, config, seed, mesh)
@@ -138,12 +141,12 @@ def _run_seed(
         "parameters": model_params.count_parameters(params),
         "data": dict(data_record),
     }
-    if jax.process_index() == 0:
+    if hosts.is_main():
         report.write_eval(folder, file, summary)
         report.write_per_case(folder / "per_case.csv", results)
-        if config.figures:
-            _draw(setup, config, state, dataset, results, summary, folder)
-    print("\n".join(report.result_lines(summary, task.headline)), flush=True)
+    if config.figures:
+        _draw(setup, config, state, dataset, results, summary, folder)
+    hosts.say("\n".join(report.result_lines(summary, task.headline)))
     return summary
 
 
@@ -157,7 +160,7 @@ def _restore(setup: Setup, config: ConfigDict, folder: Path) -> TrainState:
         raise UserError(f"--step={FLAGS.step} is not among the checkpoints {steps} in {folder / 'checkpoints'}")
     if FLAGS.step is not None:
         return checkpoints.restore(setup.template, FLAGS.step)
-    state = checkpoints.restore_latest(setup.template, print)
+    state = checkpoints.restore_latest(setup.template, hosts.say)
     if state is None:
         raise UserError(f"{folder / 'checkpoints'} holds no complete checkpoint; train first, with the same --workdir")
     return state
@@ -175,17 +178,19 @@ def _draw(
     """Draw the learning curve and three test cases into figures/."""
     metric, weights = setup.task.headline, config.eval.weights
     log = read_log(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
-    if any(line["event"] == "train" for line in log):
+    if hosts.is_main() and any(line["event"] == "train" for line in log):
         curve = figures.learning_curve(log, metric, summary[f"test/{metric}_mean_predictor"])
         figures.save(curve, folder / "figures" / "learning_curve.png")
-    predict = make_predictor(setup.task)
+    predict = make_predictor(setup.task, setup.mesh)
     params = setup.weights(state)[weights]
     for name, split in dataset.tests.items():
         arrays = setup.mesh.place_dataset(setup.task.tests[name])
         errors = results[name][weights][metric]
         for label, case in figures.chosen_cases(errors).items():
             real = np.ones(split.x.shape[1], bool) if split.mask is None else split.mask[case]
-            prediction = predict(params, arrays, case)[: split.x.shape[1]]
+            prediction = predict(params, arrays, case)[: split.x.shape[1]]  # on all processes: they share the work
+            if not hosts.is_main():
+                continue
             figure = figures.case_figure(
                 f"{name} case {case} ({label}): relative L2 {errors[case]:.2e}",
                 dataset.positions(split)[case][real],
@@ -198,7 +203,8 @@ def _draw(
 
 def _report_seeds(folder: Path, summaries: Mapping[int, Mapping[str, Any]]) -> None:
     combined = report.combine_seeds(summaries)
-    report.write_eval(folder, "eval.json", combined)
+    if hosts.is_main():
+        report.write_eval(folder, "eval.json", combined)
     for name, value in combined.items():
         if name.endswith("/rel_l2"):
-            print(f"{name} over seeds {combined['seeds']}: {value['mean']:.4e} ± {value['std']:.1e}", flush=True)
+            hosts.say(f"{name} over seeds {combined['seeds']}: {value['mean']:.4e} ± {value['std']:.1e}")

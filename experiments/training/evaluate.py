@@ -33,7 +33,7 @@ def make_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params,
             return {name: metric(prediction, batch) for name, metric in task.metrics.items()}
 
         results = jax.lax.map(one, jnp.where(index < count, index, 0))
-        return {name: value.reshape(-1)[:count] for name, value in results.items()}
+        return mesh.constrain_replicated({name: value.reshape(-1)[:count] for name, value in results.items()})
 
     def evaluate(params: Params, data: Mapping[str, Array]) -> PerCase:
         return jax.device_get(run(params, data, count=len(next(iter(data.values())))))
@@ -41,11 +41,12 @@ def make_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params,
     return evaluate
 
 
-def make_predictor(task: Task) -> Callable[[Params, Mapping[str, Array], int], np.ndarray]:
+def make_predictor(task: Task, mesh: Mesh) -> Callable[[Params, Mapping[str, Array], int], np.ndarray]:
     """Return `predict(params, data, case)` -> the prediction for one sample in data units, [N, C_out]."""
 
     @jax.jit
     def run(params: Params, data: Mapping[str, Array], case: Array) -> Array:
-        return task.predict(params, {name: value[case][None] for name, value in data.items()}, None)[0]
+        batch = {name: value[case][None] for name, value in data.items()}
+        return mesh.constrain_replicated(task.predict(params, batch, None)[0])
 
     return lambda params, data, case: jax.device_get(run(params, data, jnp.asarray(case)))

@@ -14,6 +14,7 @@ import optax
 from jax import Array
 
 from experiments.errors import UserError
+from experiments.training import hosts
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.evaluate import PerCase, make_evaluator
 from experiments.training.mesh import Mesh
@@ -95,12 +96,13 @@ def train(setup: Setup, config: Any, workdir: Path, quiet: bool = False) -> Trai
     Raises UserError when the loss stops being finite or a checkpoint cannot be written; what was saved before stays.
     """
     checkpoints = open_checkpoints(setup, config, workdir)
-    restored = checkpoints.restore_latest(setup.template, print)
+    restored = checkpoints.restore_latest(setup.template, hosts.say)
     state = setup.template if restored is None else setup.mesh.replicate(restored)
     start = int(state.step)
-    checkpoints.drop_after(start)
-    log = MetricsLog(workdir / "metrics.jsonl", start)
-    console = Console(setup.plan.steps, start, quiet or jax.process_index() > 0)
+    with hosts.main_first("unreadable checkpoints"):
+        checkpoints.drop_after(start)
+    log = MetricsLog(workdir / "metrics.jsonl" if hosts.is_main() else None, start)
+    console = Console(setup.plan.steps, start, quiet or not hosts.is_main())
     if restored is not None:
         console.say(f"resuming from step {start} of {setup.plan.steps}")
     try:

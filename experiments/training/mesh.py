@@ -30,8 +30,8 @@ class Mesh:
         return self.devices.shape["data"]
 
     def replicate(self, tree: Any) -> Any:
-        """Put every array of `tree` on every device."""
-        return jax.device_put(tree, self.replicated)
+        """Put every array of `tree` on every device; each process holds the same values."""
+        return jax.tree.map(lambda value: _place(value, self.replicated), tree)
 
     @property
     def replicated(self) -> NamedSharding:
@@ -39,14 +39,24 @@ class Mesh:
 
     def place_dataset(self, arrays: dict[str, np.ndarray]) -> dict[str, Array]:
         """Put a data set [S, N, ...] on the devices: samples on each, points split."""
-        return {
-            name: jax.device_put(value, NamedSharding(self.devices, P(None, "points")))
-            for name, value in arrays.items()
-        }
+        sharding = NamedSharding(self.devices, P(None, "points"))
+        return {name: _place(value, sharding) for name, value in arrays.items()}
 
     def constrain_batch(self, value: Array) -> Array:
         """Split [accumulation, B, N, ...] along B and N."""
         return jax.lax.with_sharding_constraint(value, NamedSharding(self.devices, P(None, "data", "points")))
+
+    def constrain_replicated(self, tree: Any) -> Any:
+        """Give every device the whole of each array, so that every process can read it."""
+        return jax.lax.with_sharding_constraint(tree, self.replicated)
+
+
+def _place(value: Any, sharding: NamedSharding) -> Array:
+    """Put a value that every process holds on devices of all of them (`device_put` takes those of one only)."""
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_place(jax.random.key_data(value), sharding))
+    host = np.asarray(value)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def make_mesh(data: int, points: int) -> Mesh:

@@ -19,11 +19,14 @@ def write_json(path: Path, content: Any) -> None:
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl`; lines of steps after `resume_step` are dropped, for they will be made again."""
+    """Appends to `metrics.jsonl`; lines of steps after `resume_step` are dropped, for they will be made again.
 
-    def __init__(self, path: Path, resume_step: int) -> None:
+    Without a path nothing is written: of several processes one keeps the log.
+    """
+
+    def __init__(self, path: Path | None, resume_step: int) -> None:
         self._path = path
-        if path.exists():
+        if path is not None and path.exists():
             kept = [line for line in read_log(path) if line["step"] <= resume_step]
             temporary = path.with_name(path.name + ".tmp")
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -31,6 +34,8 @@ class MetricsLog:
 
     def write(self, event: str, step: int, values: dict[str, Any]) -> None:
         """Append one line."""
+        if self._path is None:
+            return
         with self._path.open("a") as file:
             file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
 

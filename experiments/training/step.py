@@ -83,6 +83,7 @@ def make_chunk(
             batches = {name: mesh.constrain_batch(value[index]) for name, value in data.items()}
             return step(carry, batches)
 
-        return jax.lax.scan(body, state, jax.lax.dynamic_slice_in_dim(order, first, length))
+        state, metrics = jax.lax.scan(body, state, jax.lax.dynamic_slice_in_dim(order, first, length))
+        return mesh.constrain_replicated(state), mesh.constrain_replicated(metrics)
 
     return chunk

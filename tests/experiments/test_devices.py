@@ -1,6 +1,7 @@
 """The same program on 1 and on 8 devices; each runs in its own process, for the device count is fixed at start."""
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -85,3 +86,26 @@ def test_batch_that_does_not_split_over_devices(data_dir, tmp_path):
     result = pdebench(*TINY, f"--data_dir={data_dir}", f"--workdir={tmp_path}", "--config.mesh.data=8", env=EIGHT)
     assert result.returncode == 2
     assert "train.batch_size=4 does not split over mesh.data=8" in result.stderr
+
+
+def test_two_processes_train_as_one(data_dir, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    shared = (*TINY, f"--data_dir={data_dir}", "--config.figures=False")
+    command = [sys.executable, "-m", "experiments.pdebench", *shared, f"--workdir={tmp_path / 'two'}"]
+    command += ["--config.mesh.data=2", f"--coordinator_address={address}", "--num_processes=2"]
+    one_device = environment(XLA_FLAGS="", JAX_DEFAULT_MATMUL_PRECISION="highest")
+    processes = [
+        subprocess.Popen(
+            [*command, f"--process_id={i}"], cwd=ROOT, env=one_device, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert pdebench(*shared, f"--workdir={tmp_path / 'one'}", env=one_device).returncode == 0
+    one, two = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("one", "two"))
+    np.testing.assert_allclose(two["test/rel_l2"], one["test/rel_l2"], rtol=1e-5)
+    assert b"training samples" in outputs[0][0]
+    assert b"training samples" not in outputs[1][0]  # one process speaks for both

@@ -1,0 +1,28 @@
+"""Several processes as one program: process 0 writes files and speaks, the others wait for it where they must."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+from jax.experimental import multihost_utils
+
+
+def is_main() -> bool:
+    """Return whether this process writes files and prints."""
+    return jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """Print a line, once for all processes."""
+    if is_main():
+        print(text, flush=True)
+
+
+@contextmanager
+def main_first(what: str) -> Iterator[None]:
+    """Run the block on process 0 first and on the others after it, so that they find the files it makes."""
+    if jax.process_count() > 1 and not is_main():
+        multihost_utils.sync_global_devices(what)
+    yield
+    if jax.process_count() > 1 and is_main():
+        multihost_utils.sync_global_devices(what)
