@@ -1,5 +1,6 @@
 """Comparison of arrays by RMS-error ratio, which is meaningful for bf16 and for long reductions."""
 
+import jax
 import numpy as np
 
 
@@ -19,3 +20,12 @@ def assert_close(name: str, actual, expected, ratio: float, absolute: float = 1e
     assert error <= ratio or largest <= absolute, (
         f"{name}: RMS ratio {error:.2e} > {ratio:.0e}, max error {largest:.2e}"
     )
+
+
+def round_to_bfloat16(x):
+    """Round float32 values to those of bfloat16, so that every dtype sees the same input.
+
+    Not by casting there and back: inside of jit XLA leaves such a pair out, for it allows itself excess precision, and
+    two programs then differ by 1e-3.
+    """
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels import causal_flare
 from kernels.causal_flare import State, dispatch
-from tests.numerics import assert_close
+from tests.numerics import assert_close, round_to_bfloat16
 
 # The programs here run for milliseconds and compile for seconds.
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
@@ -91,7 +91,7 @@ def outputs_and_gradients(implementation: str | None, arguments: dict, scale: fl
     def evaluate(floats: dict) -> tuple:
         (y, state), pull_back = jax.vjp(mix, floats)
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
-        dy = jax.random.normal(jax.random.key(0), y.shape).astype(jnp.bfloat16).astype(y.dtype)
+        dy = round_to_bfloat16(jax.random.normal(jax.random.key(0), y.shape)).astype(y.dtype)
         dmass, dtotal = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate(state[1:]))
         return y, state, pull_back((dy, State(jnp.zeros_like(state.maximum), dmass, dtotal)))[0]
 

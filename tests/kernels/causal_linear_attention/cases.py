@@ -11,7 +11,7 @@ import pytest
 from kernels import causal_linear_attention
 from kernels._triton import triton_available
 from kernels.causal_linear_attention import dispatch
-from tests.numerics import assert_close
+from tests.numerics import assert_close, round_to_bfloat16
 
 # The programs here run for milliseconds and compile for seconds.
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
@@ -97,7 +97,7 @@ def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.A
         (y, state), pull_back = jax.vjp(attend, floats)
         dy, dstate = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, state)))
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
-        (gradients,) = pull_back((dy.astype(jnp.bfloat16).astype(y.dtype), dstate))
+        (gradients,) = pull_back((round_to_bfloat16(dy).astype(y.dtype), dstate))
         return {"y": y, "state": state} | {f"d{name}": x for name, x in gradients.items()}
 
     return {name: np.asarray(x, np.float64) for name, x in evaluate(floats).items()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels import flare_mixer
 from kernels.flare_mixer import dispatch
-from tests.numerics import assert_close
+from tests.numerics import assert_close, round_to_bfloat16
 
 # The programs here run for milliseconds and compile for seconds.
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
@@ -78,21 +78,18 @@ def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.A
     mask = arguments.get("mask")
     floats = {name: x for name, x in arguments.items() if name != "mask"}
 
-    def mix(f: dict) -> tuple[jax.Array, jax.Array]:
-        return flare_mixer(**f, mask=mask, scale=scale, implementation=implementation, return_latents=True)
-
     @functools.partial(jax.jit, compiler_options=QUICK_COMPILATION)
-    def evaluate(floats: dict, dy: jax.Array, dz: jax.Array) -> dict:
-        (y, z), pull_back = jax.vjp(mix, floats)
-        (gradients,) = pull_back((dy.astype(y.dtype), dz))
+    def evaluate(floats: dict) -> dict:
+        (y, z), pull_back = jax.vjp(
+            lambda f: flare_mixer(**f, mask=mask, scale=scale, implementation=implementation, return_latents=True),
+            floats,
+        )
+        dy, dz = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, z)))
+        # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
+        (gradients,) = pull_back((round_to_bfloat16(dy).astype(y.dtype), dz))
         return {"y": y, "z": z} | {f"d{name}": x for name, x in gradients.items()}
 
-    rng = np.random.default_rng(1)
-    dy, dz = (rng.standard_normal(x.shape).astype(np.float32) for x in jax.eval_shape(mix, floats))
-    # Rounded to bfloat16, so that every implementation sees the same cotangent; outside of jit, where XLA would leave
-    # the rounding out (it allows itself excess precision).
-    dy = dy.astype(jnp.bfloat16).astype(np.float32)
-    return {name: np.asarray(x, np.float64) for name, x in evaluate(floats, dy, dz).items()}
+    return {name: np.asarray(x, np.float64) for name, x in evaluate(floats).items()}
 
 
 @functools.cache

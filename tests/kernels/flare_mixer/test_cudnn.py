@@ -1,13 +1,12 @@
 """The adapter to cuDNN's attention, run through XLA's attention of the same interface."""
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from kernels.flare_mixer import cudnn
 from kernels.flare_mixer.operands import Operands
 from tests.kernels.flare_mixer.cases import QUICK_COMPILATION, Case, expected, inputs
-from tests.numerics import assert_close
+from tests.numerics import assert_close, round_to_bfloat16
 
 CASES = [
     Case(width=4),
@@ -26,7 +25,7 @@ def test_padding_and_mask_column_are_exact(case, monkeypatch):
         operands = Operands(floats["q"], floats["k"], floats["v"], floats.get("q_decode"), floats.get("k_decode"), mask)
         (y, z), pull_back = jax.vjp(lambda o: cudnn.cudnn_mixer(o, scale=case.scale), operands)
         dy, dz = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, z)))
-        (gradients,) = pull_back((dy.astype(jnp.bfloat16).astype(y.dtype), dz))
+        (gradients,) = pull_back((round_to_bfloat16(dy).astype(y.dtype), dz))
         return {"y": y, "z": z} | {f"d{name}": getattr(gradients, name) for name in floats}
 
     actual = jax.jit(evaluate, compiler_options=QUICK_COMPILATION)(arguments)

@@ -9,7 +9,6 @@ import pytest
 from kernels.flare_mixer import dispatch
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_tiles import Tiling
-from kernels.flare_mixer.shapes import SHAPES
 
 
 def operands(dtype="bfloat16", width=16, points=1000, latents=64, values=None):
@@ -44,14 +43,6 @@ def test_every_shape_has_a_launch(dtype):
             assert all(side >= 16 and side & (side - 1) == 0 for side in sides), kernel
             assert kernel.warps in (1, 2, 4, 8, 16)
             assert kernel.exact in ("tf32x3", "ieee")
-
-
-def test_few_points_are_not_split_in_the_gather():
-    shape = SHAPES["elasticity"]
-    blocks = dispatch.kernel_blocks(operands("float32", shape.width, shape.points, shape.latents))
-    heads = shape.batch * shape.heads
-    tiling = Tiling.create(blocks.gather, shape.points, shape.latents, heads, masked=False, all_latents=False)
-    assert tiling.splits == 1
 
 
 @pytest.mark.parametrize(("points", "programs"), [(1, 1), (100, 7), (1000, 1000), (4097, 33)])

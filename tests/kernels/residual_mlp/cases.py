@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels.residual_mlp import Norm, Projection, residual_mlp, residual_mlp_branches
-from tests.numerics import assert_close
+from tests.numerics import assert_close, round_to_bfloat16
 
 # The programs here run for milliseconds and compile for seconds.
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
@@ -99,7 +99,7 @@ def outputs_and_gradients(case: Case, implementation: str | None, arrays: dict) 
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
         drawn = [jax.random.normal(jax.random.key(i), y.shape) for i, y in enumerate(outputs)]
         pairs = zip(drawn, outputs, strict=True)
-        (gradients,) = pull_back(tuple(c.astype(jnp.bfloat16).astype(y.dtype) for c, y in pairs))
+        (gradients,) = pull_back(tuple(round_to_bfloat16(c).astype(y.dtype) for c, y in pairs))
         return {"output": outputs, "gradient": gradients}
 
     leaves, _ = jax.tree.flatten_with_path(evaluate(arrays))

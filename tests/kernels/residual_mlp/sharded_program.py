@@ -12,7 +12,7 @@ from kernels.residual_mlp import backward
 from kernels.residual_mlp.dispatch import forced_tilings
 from kernels.residual_mlp.plan import Tiling
 from tests.kernels.residual_mlp.cases import BLOCK, QUICK_COMPILATION, Case, apply, expected, inputs
-from tests.numerics import assert_close
+from tests.numerics import assert_close, round_to_bfloat16
 
 CASES = (replace(BLOCK, leading=(2, 48)), Case(leading=(2, 48), branches=2, norm="layer"))
 ROWS = P("data", "points")
@@ -29,7 +29,7 @@ def specs(arrays: dict) -> dict:
 def cotangents(outputs: tuple) -> tuple:
     """Return the cotangents that `expected` uses."""
     drawn = (jax.random.normal(jax.random.key(i), y.shape) for i, y in enumerate(outputs))
-    return tuple(c.astype(jnp.bfloat16).astype(jnp.float32) for c in drawn)
+    return tuple(round_to_bfloat16(c) for c in drawn)
 
 
 def differentiated(function, arrays: dict) -> dict:

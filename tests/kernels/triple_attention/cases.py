@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels import triple_attention
 from kernels.triple_attention import dispatch
-from tests.numerics import assert_close
+from tests.numerics import assert_close, round_to_bfloat16
 
 NAMES = ("q1", "q2", "k1", "k2", "v")
 # The programs here run for milliseconds and compile for seconds.
@@ -58,7 +58,7 @@ def differentiated(attend):
         (y, state), pull_back = jax.vjp(lambda f: attend(*(f[name] for name in NAMES)), operands)
         dy, d_state = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, state)))
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
-        (gradients,) = pull_back((dy.astype(jnp.bfloat16).astype(y.dtype), d_state))
+        (gradients,) = pull_back((round_to_bfloat16(dy).astype(y.dtype), d_state))
         return {"y": y, "state": state} | {f"d{name}": gradients[name] for name in NAMES}
 
     return run
