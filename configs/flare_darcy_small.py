@@ -27,5 +27,5 @@ def get_config(argument: str | None = None) -> ConfigDict:
     if variant == "smoke":
         config.name = "flare_darcy_small_smoke"
         update(config.model, {"channel_dim": 32, "num_blocks": 4, "num_heads": 4, "num_latents": 32})
-        update(config.train, {"epochs": 20, "batch_size": 10})
+        update(config.train, {"epochs": 20, "batch_size": 10, "ema_decay": 0.99})
     return config
