@@ -1,7 +1,6 @@
 """What a finished run leaves for people: eval.json, per_case.csv, figures, and two lines on the console."""
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,8 +93,3 @@ def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
             parts.append(f"predicting the training mean {summary[f'{split}/{metric}_mean_predictor']:.4e}")
             lines.append(", ".join(parts))
     return lines
-
-
-def read_eval(path: Path) -> dict[str, Any] | None:
-    """Return an existing eval.json, None where there is none."""
-    return json.loads(path.read_text()) if path.exists() else None

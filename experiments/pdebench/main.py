@@ -70,7 +70,11 @@ def _config_and_folder() -> tuple[ConfigDict, Path]:
             raise UserError("--mode=eval needs --workdir=FOLDER, the folder of a run")
         if FLAGS.config is not None:
             raise UserError("--mode=eval takes the config from the workdir; leave --config out")
-        return workdir.load_run_config(Path(FLAGS.workdir)), Path(FLAGS.workdir)
+        config = workdir.load_run_config(Path(FLAGS.workdir))
+        if config.mesh.data * config.mesh.points > jax.device_count():
+            hosts.say(f"evaluating on one device of {jax.device_count()}; the run was trained on more")
+            config.mesh.data = config.mesh.points = 1
+        return config, Path(FLAGS.workdir)
     if FLAGS.config is None:
         raise UserError("--config=FILE is missing; for example --config=configs/flare_elas.py")
     if FLAGS.step is not None:

@@ -30,7 +30,10 @@ from experiments.training.task import Task
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that training, resuming and evaluating one run share."""
+    """Everything that training, resuming and evaluating one run share.
+
+    `template` is the state before the first step; training donates its arrays, after which only shapes are left.
+    """
 
     task: Task
     plan: Plan
