@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from configs import flare_darcy_small, flare_elas
+from configs import flare_ablations_elas, flare_darcy_small, flare_elas
 from experiments import figures, report
 from experiments.options import check_options
+from flare_jax.models.registry import MODELS
 
 
 def test_best_median_worst():
@@ -39,11 +40,13 @@ def test_seeds_are_combined():
     assert "step" not in combined
 
 
-@pytest.mark.parametrize("module", [flare_elas, flare_darcy_small])
+@pytest.mark.parametrize("module", [flare_elas, flare_ablations_elas, flare_darcy_small])
 @pytest.mark.parametrize("variant", [None, "smoke"])
 def test_configs_are_valid_and_say_how_to_run_them(module, variant):
     config = module.get_config(variant)
     check_options(config, {})
+    options = {name: value for name, value in config.model.items() if name != "type"}
+    assert set(options) == set(MODELS[config.model.type].options())  # every option can be set on the command line
     assert "python -m experiments.pdebench --config=configs/" in module.__doc__
     with pytest.raises(ValueError, match="smokey"):
         module.get_config("smokey")
