@@ -10,7 +10,7 @@ train: $(READY)
 	$(BIN)/python -m experiments.pdebench --config=configs/flare_elas.py:smoke
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
