@@ -1,4 +1,4 @@
-"""Program of test_sharding.py, run in a process of its own with eight CPU devices; exits non-zero on any mismatch."""
+"""Program of tests/kernels/test_sharding.py: its own process, eight CPU devices, non-zero exit on any mismatch."""
 
 from dataclasses import replace
 

@@ -1,21 +1,24 @@
-"""Points sharded over a mesh axis: under shard_map with merged softmaxes, and under plain jit."""
+"""Each op with its points or rows sharded over a mesh, under shard_map and under plain jit, in a process of its own."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
-def test_eight_devices_agree_with_one():
+@pytest.mark.parametrize("op", ["flare_mixer", "residual_mlp", "triple_attention"])
+def test_eight_devices_agree_with_one(op):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
     }
     result = subprocess.run(
-        [sys.executable, "-m", "tests.kernels.flare_mixer.sharded_program"],
+        [sys.executable, "-m", f"tests.kernels.{op}.sharded_program"],
         cwd=ROOT,
         env=environment,
         capture_output=True,
