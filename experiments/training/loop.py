@@ -106,7 +106,9 @@ def train(setup: Setup, config: Any, workdir: Path, quiet: bool = False) -> Trai
         checkpoints.drop_after(start)
     log = MetricsLog(workdir / "metrics.jsonl" if hosts.is_main() else None, start)
     console = Console(setup.plan.steps, start, quiet or not hosts.is_main())
-    if restored is not None:
+    if start == setup.plan.steps:
+        console.say(f"all {start} steps are done already")
+    elif restored is not None:
         console.say(f"resuming from step {start} of {setup.plan.steps}")
     try:
         state = _run(setup, config, state, checkpoints, log, console)

@@ -66,6 +66,7 @@ def test_a_finished_run_started_again_only_evaluates(finished, data_dir):
     result = pdebench(*TINY, f"--data_dir={data_dir}", f"--workdir={run}")
     assert result.returncode == 0, result.stderr
     assert (run / "metrics.jsonl").read_text() == log
+    assert "steps are done already" in result.stdout
 
 
 def test_changed_data_is_noticed(finished, data_dir, tmp_path):
