@@ -1,6 +1,6 @@
 """The tables: device, dtype and shape to the implementation that runs and to the launch of its kernels.
 
-The launches are chosen with `python -m benchmarks.search_causal_linear_attention`, which prints rows in this form.
+The launches are chosen with `python -m benchmarks.search --op=causal_linear_attention`, which prints rows in this form.
 """
 
 from dataclasses import dataclass

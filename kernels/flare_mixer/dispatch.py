@@ -1,6 +1,6 @@
 """The tables: device, dtype and shape to the implementation that runs and to the launch of its kernels.
 
-`python -m benchmarks.search_flare_mixer` times other launches on the GPU at hand and prints them in this form.
+`python -m benchmarks.search --op=flare_mixer` times other launches on the GPU at hand and prints them in this form.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,8 @@ class Blocks:
     """How one kernel is launched.
 
     `points` and `latents` are the sides of a tile; the points are split so that about `programs` programs run in all;
-    `warps` and `stages` are Triton's. `exact` says how float32 tiles are multiplied: "tf32x3" or "ieee".
+    `warps` and `stages` are Triton's. In the kernel of the operands' gradients `group` tiles of points share a
+    pass over the latents, whose gradients travel between memory and registers once per pass.
     """
 
     points: int
@@ -41,7 +42,7 @@ class Blocks:
     programs: int
     warps: int
     stages: int = 2
-    exact: str = "tf32x3"
+    group: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Launch:
     blocks: KernelBlocks
 
 
-# The first row that fits decides. Measured on an H100: float32 up to width 16 and 2048 points. The other rows come from
-# registers and occupancy of the compiled kernels.
+# The first row that fits decides. Measured on an H100: the rows up to width 16. The others come from registers and
+# occupancy of the compiled kernels.
 LAUNCHES = (
     Launch(
         "bfloat16",
@@ -78,7 +79,10 @@ LAUNCHES = (
         16,
         None,
         KernelBlocks(
-            Blocks(64, 128, 1056, 8), Blocks(64, 128, 2112, 4), Blocks(64, 128, 1056, 8), Blocks(64, 32, 792, 4)
+            Blocks(64, 128, 2112, 4, stages=3),
+            Blocks(128, 128, 2112, 4, stages=3),
+            Blocks(64, 128, 2112, 4, stages=3),
+            Blocks(32, 64, 1056, 2, stages=3, group=2),
         ),
     ),
     Launch(
@@ -98,6 +102,28 @@ LAUNCHES = (
         16,
         2048,
         KernelBlocks(Blocks(64, 16, 264, 4), Blocks(32, 64, 528, 4), Blocks(64, 16, 264, 4), Blocks(32, 64, 528, 4)),
+    ),
+    Launch(
+        "float32",
+        16,
+        65536,
+        KernelBlocks(
+            Blocks(128, 64, 1056, 4),
+            Blocks(64, 128, 1056, 4),
+            Blocks(64, 128, 1056, 4),
+            Blocks(32, 32, 1056, 2, group=2),
+        ),
+    ),
+    Launch(
+        "float32",
+        16,
+        None,
+        KernelBlocks(
+            Blocks(64, 64, 2112, 4, stages=3),
+            Blocks(64, 128, 2112, 4),
+            Blocks(64, 128, 2112, 4, stages=3),
+            Blocks(32, 32, 2112, 2, group=2),
+        ),
     ),
     Launch(
         "float32",

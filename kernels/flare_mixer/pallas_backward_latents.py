@@ -10,8 +10,9 @@ from jax.experimental import pallas as pl
 from kernels._pallas import pallas_call
 from kernels.flare_mixer.dispatch import Blocks
 from kernels.flare_mixer.operands import Operands
+from kernels.flare_mixer.pallas_products import multiply, split_tile, stored_parts, weight_parts
 from kernels.flare_mixer.pallas_specs import Layout, mask_operand
-from kernels.flare_mixer.pallas_tiles import LOG2_E, dot, load_rows, load_vector, padded_width, store_rows
+from kernels.flare_mixer.pallas_tiles import LOG2_E, load_parts, load_rows, load_vector, padded_width, store_rows
 
 
 def _latent_gradient_kernel(
@@ -24,25 +25,25 @@ def _latent_gradient_kernel(
     layout: Layout,
     widths: tuple[int, int],
     factor: float,
-    exact: str,
 ) -> None:
     """Sum the scatter's weights times dy over the points of one split, for one tile of latents."""
     *mask_ref, dz_ref = refs
     tiling, (width, channels) = layout.tiling, widths
     split = pl.program_id(1)
     valid_latents = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
-    q = load_rows(q_ref, 0, tiling.block_latents, width, valid_latents)
+    q = load_parts(q_ref, 0, tiling.block_latents, width, valid_latents)
 
     def tile(index: jax.Array, dz: jax.Array, checked: bool) -> jax.Array:
         start = index * tiling.block_points
-        valid = tiling.valid_points(index, split, *mask_ref) if checked else None
+        valid = tiling.valid_points(start, split, *mask_ref) if checked else None
         k = load_rows(k_ref, start, tiling.block_points, width, valid)
         dy = load_rows(dy_ref, start, tiling.block_points, channels, valid)
         maximum = load_vector(maximum_ref, start, tiling.block_points, valid, jnp.inf)
         mass = load_vector(mass_ref, start, tiling.block_points, valid, 1.0)
         dy = (dy.astype(jnp.float32) * (1.0 / mass)[:, None]).astype(dy.dtype)
-        weights = jnp.exp2(dot(q, k, (1, 1), exact) * factor - maximum[None, :])
-        return dz + dot(weights.astype(dy.dtype), dy, (1, 0), exact)
+        weights = jnp.exp2(multiply(q, split_tile(k), (1, 1)) * factor - maximum[None, :])
+        values = split_tile(dy)
+        return multiply(weight_parts(weights, values), values, (1, 0), start=dz)
 
     dz = jnp.zeros((tiling.block_latents, padded_width(channels)), jnp.float32)
     store_rows(dz_ref, 0, tiling.fold_tiles(split, tile, dz), channels, valid_latents)
@@ -55,9 +56,8 @@ def latent_gradient(
     (q, k), mask = operands.scatter_pair, operands.mask
     layout = Layout.create(blocks, operands, all_latents=False)
     width, channels = k.shape[-1], dy.shape[-1]
-    kernel = functools.partial(
-        _latent_gradient_kernel, layout=layout, widths=(width, channels), factor=scale * LOG2_E, exact=blocks.exact
-    )
+    kernel = functools.partial(_latent_gradient_kernel, layout=layout, widths=(width, channels), factor=scale * LOG2_E)
+    q = stored_parts(q, read_once=True)
     masks, mask_specs = mask_operand(mask, layout)
     spec, shape = layout.partial_latents(channels)
     statistics = layout.point_statistics()

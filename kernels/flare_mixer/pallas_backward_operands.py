@@ -15,8 +15,9 @@ from jax.experimental import pallas as pl
 from kernels._pallas import barrier, pallas_call
 from kernels.flare_mixer.dispatch import Blocks
 from kernels.flare_mixer.operands import Operands, Statistics
+from kernels.flare_mixer.pallas_products import Parts, multiply, split_tile, stored_parts, weight_parts
 from kernels.flare_mixer.pallas_specs import Layout, mask_operand
-from kernels.flare_mixer.pallas_tiles import LOG2_E, dot, load_rows, load_vector, padded_width, store_rows
+from kernels.flare_mixer.pallas_tiles import LOG2_E, load_parts, load_rows, load_vector, padded_width, store_rows
 
 
 class _Settings(NamedTuple):
@@ -26,7 +27,6 @@ class _Settings(NamedTuple):
     logits: tuple[int, ...]
     values: int
     scale: float
-    exact: str
 
 
 class _Tile(NamedTuple):
@@ -38,9 +38,9 @@ class _Tile(NamedTuple):
     this tile is normalised by.
     """
 
-    keys: list[jax.Array]
-    value: jax.Array
-    decode_value: jax.Array
+    keys: list[Parts]
+    value: Parts
+    decode_value: Parts
     maximum: jax.Array
     mean: jax.Array
     valid: jax.Array | None
@@ -51,9 +51,9 @@ def _load_latents(refs: list[Any], index: Any, valid: jax.Array | None, settings
     rows = settings.layout.tiling.block_latents
     start = index * rows
     return _Tile(
-        keys=[load_rows(ref, start, rows, w, valid) for ref, w in zip(key_refs, settings.logits, strict=True)],
-        value=load_rows(dz_ref, start, rows, settings.values, valid),
-        decode_value=load_rows(z_ref, start, rows, settings.values, valid),
+        keys=[load_parts(ref, start, rows, w, valid) for ref, w in zip(key_refs, settings.logits, strict=True)],
+        value=load_parts(dz_ref, start, rows, settings.values, valid),
+        decode_value=load_parts(z_ref, start, rows, settings.values, valid),
         maximum=load_vector(maximum_ref, start, rows, valid, jnp.inf),
         mean=load_vector(mean_ref, start, rows, valid, 0.0),
         valid=valid,
@@ -62,15 +62,16 @@ def _load_latents(refs: list[Any], index: Any, valid: jax.Array | None, settings
 
 def _load_points(refs: list[Any], start: jax.Array, valid: jax.Array | None, settings: _Settings) -> _Tile:
     v_ref, y_ref, dy_ref, maximum_ref, mass_ref, *key_refs = refs
-    rows = settings.layout.tiling.block_points
+    rows = settings.layout.tiling.group_points
     dy = load_rows(dy_ref, start, rows, settings.values, valid)
     y = load_rows(y_ref, start, rows, settings.values, valid).astype(jnp.float32)
     mass = load_vector(mass_ref, start, rows, valid, 1.0)
     dy_over_mass = dy.astype(jnp.float32) * (1.0 / mass)[:, None]
+    keys = [load_rows(ref, start, rows, w, valid) for ref, w in zip(key_refs, settings.logits, strict=True)]
     return _Tile(
-        keys=[load_rows(ref, start, rows, w, valid) for ref, w in zip(key_refs, settings.logits, strict=True)],
-        value=load_rows(v_ref, start, rows, settings.values, valid),
-        decode_value=dy_over_mass.astype(dy.dtype),
+        keys=[split_tile(key) for key in keys],
+        value=split_tile(load_rows(v_ref, start, rows, settings.values, valid)),
+        decode_value=split_tile(dy_over_mass.astype(dy.dtype)),
         maximum=load_vector(maximum_ref, start, rows, valid, jnp.inf),
         mean=jnp.sum(dy_over_mass * y, axis=1),
         valid=valid,
@@ -82,25 +83,19 @@ def _pair_gradients(points: _Tile, latents: _Tile, settings: _Settings) -> tuple
 
     The weights are not normalised: the masses have been divided out of `value`, `decode_value` and `mean`.
     """
-    exact, factor = settings.exact, settings.scale * LOG2_E
-    raw = [dot(k, q, (1, 1), exact) for k, q in zip(points.keys, latents.keys, strict=True)]
+    factor = settings.scale * LOG2_E
+    raw = [multiply(k, q, (1, 1)) for k, q in zip(points.keys, latents.keys, strict=True)]
     if points.valid is not None:
         raw = [jnp.where(points.valid[:, None], x, -jnp.inf) for x in raw]
     if latents.valid is not None:
         raw = [jnp.where(latents.valid[None, :], x, -jnp.inf) for x in raw]
     weights = jnp.exp2(raw[0] * factor - latents.maximum[None, :])
-    gradient = weights * (dot(points.value, latents.value, (1, 1), exact) - latents.mean[None, :])
+    gradient = weights * (multiply(points.value, latents.value, (1, 1)) - latents.mean[None, :])
     decode_weights = jnp.exp2(raw[-1] * factor - points.maximum[:, None])
-    slope = dot(points.decode_value, latents.decode_value, (1, 1), exact) - points.mean[:, None]
+    slope = multiply(points.decode_value, latents.decode_value, (1, 1)) - points.mean[:, None]
     decode_gradient = decode_weights * slope
     shared = len(raw) == 1
     return weights, [gradient + decode_gradient] if shared else [gradient, decode_gradient]
-
-
-def _add_rows(ref: Any, start: Any, value: jax.Array, first: jax.Array, width: int, valid: jax.Array | None) -> None:
-    """Add to rows of this program's own buffer, which its first tile of points starts."""
-    before = load_rows(ref, start, value.shape[0], width, valid)
-    store_rows(ref, start, jnp.where(first, 0.0, before) + value, width, valid)
 
 
 def _zeros(rows: int, widths: tuple[int, ...]) -> list[jax.Array]:
@@ -109,40 +104,61 @@ def _zeros(rows: int, widths: tuple[int, ...]) -> list[jax.Array]:
 
 def _operand_gradient_kernel(*refs: Any, settings: _Settings) -> None:
     """Gradients of the points of one split, and this split's part of the gradients of the latents' keys."""
-    tiling, exact = settings.layout.tiling, settings.exact
+    tiling = settings.layout.tiling
     keys = len(settings.logits)
     latent_refs, point_refs, mask_ref, dk_refs, dv_ref, dq_refs = _group(list(refs), keys, tiling.masked)
     split = pl.program_id(1)
     resident = tiling.latent_tiles == 1
     only = _load_latents(latent_refs, 0, tiling.valid_latents(0), settings) if resident else None
 
-    def pair(points: _Tile, first: jax.Array, j: Any, carry: tuple, valid: jax.Array | None) -> tuple:
-        dk, dv, dq = carry
+    def load_sums(j: Any, first: jax.Array) -> list[jax.Array]:
+        """Load this program's own sums of the gradients of a tile of latents; its first tile of points starts them."""
+        start, valid = j * tiling.block_latents, tiling.valid_latents(j)
+        sums = [
+            load_rows(ref, start, tiling.block_latents, w, valid)
+            for ref, w in zip(dq_refs, settings.logits, strict=True)
+        ]
+        return [jnp.where(first, 0.0, x) for x in sums]
+
+    def pair(group: list[_Tile], first: jax.Array, j: Any, carry: tuple, valid: jax.Array | None) -> tuple:
+        sums, dq = carry
         latents = only or _load_latents(latent_refs, j, valid, settings)
-        weights, gradients = _pair_gradients(points, latents, settings)
-        gradients = [x.astype(latents.value.dtype) for x in gradients]
-        dv = dv + dot(weights.astype(latents.value.dtype), latents.value, (1, 0), exact)
-        dk = [dk[i] + dot(gradients[i], latents.keys[i], (1, 0), exact) for i in range(keys)]
-        parts = [dot(gradients[i], points.keys[i], (0, 0), exact) for i in range(keys)]
-        if resident:
-            return dk, dv, [dq[i] + parts[i] for i in range(keys)]
-        for i in range(keys):
-            _add_rows(dq_refs[i], j * tiling.block_latents, parts[i], first, settings.logits[i], valid)
-        return dk, dv, dq
+        if not resident:
+            # Ask for the next sums now: they come from afar.
+            following = load_sums(jnp.minimum(j + 1, tiling.latent_tiles - 1), first)
+        new_sums = []
+        for points, (dk, dv) in zip(group, sums, strict=True):
+            weights, gradients = _pair_gradients(points, latents, settings)
+            gradients = [weight_parts(x, latents.value) for x in gradients]
+            dv = multiply(weight_parts(weights, latents.value), latents.value, (1, 0), start=dv)
+            dk = [multiply(gradients[i], latents.keys[i], (1, 0), start=dk[i]) for i in range(keys)]
+            dq = [multiply(gradients[i], points.keys[i], (0, 0), start=dq[i]) for i in range(keys)]
+            new_sums.append((dk, dv))
+        if not resident:
+            for i in range(keys):
+                store_rows(dq_refs[i], j * tiling.block_latents, dq[i], settings.logits[i], valid)
+            dq = following
+        return new_sums, dq
 
     def tile(index: jax.Array, dq: list[jax.Array], checked: bool) -> list[jax.Array]:
-        start = index * tiling.block_points
-        valid = tiling.valid_points(index, split, *mask_ref) if checked else None
-        points = _load_points(point_refs, start, valid, settings)
-        (dv,) = _zeros(tiling.block_points, (settings.values,))
-        carry = (_zeros(tiling.block_points, settings.logits), dv, dq)
-        dk, dv, dq = tiling.fold_latents(functools.partial(pair, points, index == 0), carry)
-        existing = tiling.valid_points(index, split) if checked else None
-        store_rows(dv_ref, start, dv, settings.values, existing)
-        for i in range(keys):
-            store_rows(dk_refs[i], start, settings.scale * dk[i], settings.logits[i], existing)
+        starts = [index * tiling.block_points + i * tiling.group_points for i in range(tiling.group)]
+        group = [
+            _load_points(point_refs, start, tiling.valid_points(start, split, *mask_ref) if checked else None, settings)
+            for start in starts
+        ]
+        rows = tiling.group_points
+        sums = [(_zeros(rows, settings.logits), *_zeros(rows, (settings.values,))) for _ in group]
+        first = index == 0
+        carry = sums, dq if resident else load_sums(0, first)
+        sums, dq = tiling.fold_latents(functools.partial(pair, group, first), carry)
+        for start, (dk, dv) in zip(starts, sums, strict=True):
+            existing = tiling.valid_points(start, split) if checked else None
+            store_rows(dv_ref, start, dv, settings.values, existing)
+            for i in range(keys):
+                store_rows(dk_refs[i], start, settings.scale * dk[i], settings.logits[i], existing)
         if not resident:
             barrier()
+            dq = []
         return dq
 
     dq = tiling.fold_tiles(split, tile, _zeros(tiling.block_latents, settings.logits) if resident else [])
@@ -179,14 +195,16 @@ def operand_gradients(
     layout = Layout.create(blocks, operands, all_latents=True)
     dz_over_mass = dz / statistics.divisor[..., None]
     mean = jnp.sum(dz_over_mass * statistics.latents, axis=-1)
-    latent_values = [statistics.latents.astype(dtype), dz_over_mass.astype(dtype)]
+    read_once = layout.tiling.latent_tiles == 1
+    latent_values = [stored_parts(x.astype(dtype), read_once) for x in (statistics.latents, dz_over_mass)]
     latent_keys = [operands.q, operands.q_decode] if operands.separate else [operands.q]
+    latent_keys = [stored_parts(x, read_once) for x in latent_keys]
     point_keys = [operands.k, operands.k_decode] if operands.separate else [operands.k]
     masks, mask_specs = mask_operand(operands.mask, layout)
     widths = tuple(k.shape[-1] for k in point_keys)
     values = layout.points(y.shape[-1])
     partial = [layout.partial_latents(width) for width in widths]
-    settings = _Settings(layout, widths, y.shape[-1], scale, blocks.exact)
+    settings = _Settings(layout, widths, y.shape[-1], scale)
     launch = pallas_call(
         functools.partial(_operand_gradient_kernel, settings=settings),
         name="flare_operand_gradients",

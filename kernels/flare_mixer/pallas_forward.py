@@ -10,11 +10,12 @@ from jax.experimental import pallas as pl
 from kernels._pallas import pallas_call
 from kernels.flare_mixer.dispatch import Blocks
 from kernels.flare_mixer.operands import Operands, Statistics
+from kernels.flare_mixer.pallas_products import Parts, multiply, split_tile, stored_parts, weight_parts
 from kernels.flare_mixer.pallas_specs import Layout, mask_operand
 from kernels.flare_mixer.pallas_tiles import (
     LOG2_E,
     LOWEST,
-    dot,
+    load_parts,
     load_rows,
     padded_width,
     store_rows,
@@ -22,9 +23,7 @@ from kernels.flare_mixer.pallas_tiles import (
 )
 
 
-def _softmax_step(
-    raw: jax.Array, values: jax.Array, carry: tuple[jax.Array, ...], factor: float, exact: str
-) -> tuple[jax.Array, ...]:
+def _softmax_step(raw: jax.Array, values: Parts, carry: tuple[jax.Array, ...], factor: float) -> tuple[jax.Array, ...]:
     """Fold one tile of raw logits `[rows, block]` and its values into the (maximum, mass, total) of each row.
 
     Logits count in powers of two: `factor` is scale · log2(e). It is applied after the maximum, so that scaling and
@@ -35,7 +34,7 @@ def _softmax_step(
     weights = jnp.exp2(raw * factor - new[:, None])
     decay = jnp.exp2(maximum - new)
     mass = decay * mass + jnp.sum(weights, axis=1)
-    total = decay[:, None] * total + dot(weights.astype(values.dtype), values, (1, 0), exact)
+    total = multiply(weight_parts(weights, values), values, (1, 0), start=decay[:, None] * total)
     return new, mass, total
 
 
@@ -48,24 +47,24 @@ def _softmax_start(rows: int, channels: int) -> tuple[jax.Array, ...]:
 
 
 def _gather_kernel(
-    q_ref: Any, k_ref: Any, v_ref: Any, *refs: Any, layout: Layout, widths: tuple[int, int], factor: float, exact: str
+    q_ref: Any, k_ref: Any, v_ref: Any, *refs: Any, layout: Layout, widths: tuple[int, int], factor: float
 ) -> None:
     """Online softmax of one tile of latents over the points of one split."""
     *mask_ref, maximum_ref, mass_ref, latents_ref = refs
     tiling, (width, channels) = layout.tiling, widths
     split = pl.program_id(1)
     valid_latents = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
-    q = load_rows(q_ref, 0, tiling.block_latents, width, valid_latents)
+    q = load_parts(q_ref, 0, tiling.block_latents, width, valid_latents)
 
     def tile(index: jax.Array, carry: tuple, checked: bool) -> tuple:
         start = index * tiling.block_points
-        valid = tiling.valid_points(index, split, *mask_ref) if checked else None
+        valid = tiling.valid_points(start, split, *mask_ref) if checked else None
         k = load_rows(k_ref, start, tiling.block_points, width, valid)
         v = load_rows(v_ref, start, tiling.block_points, channels, valid)
-        raw = dot(q, k, (1, 1), exact)
+        raw = multiply(q, split_tile(k), (1, 1))
         if checked:
             raw = jnp.where(valid[None, :], raw, -jnp.inf)
-        return _softmax_step(raw, v, carry, factor, exact)
+        return _softmax_step(raw, split_tile(v), carry, factor)
 
     maximum, mass, total = tiling.fold_tiles(split, tile, _softmax_start(tiling.block_latents, channels))
     latents = total / jnp.where(mass > 0, mass, 1.0)[:, None]  # no point takes part: the latents are zero
@@ -79,9 +78,8 @@ def gather(operands: Operands, scale: float, blocks: Blocks) -> Statistics:
     q, k, v, mask = operands.q, operands.k, operands.v, operands.mask
     layout = Layout.create(blocks, operands, all_latents=False)
     width, channels = k.shape[-1], v.shape[-1]
-    kernel = functools.partial(
-        _gather_kernel, layout=layout, widths=(width, channels), factor=scale * LOG2_E, exact=blocks.exact
-    )
+    kernel = functools.partial(_gather_kernel, layout=layout, widths=(width, channels), factor=scale * LOG2_E)
+    q = stored_parts(q, read_once=True)
     masks, mask_specs = mask_operand(mask, layout)
     outputs = [layout.partial_statistics(), layout.partial_statistics(), layout.partial_latents(channels)]
     maximum, mass, latents = pallas_call(
@@ -98,31 +96,31 @@ def gather(operands: Operands, scale: float, blocks: Blocks) -> Statistics:
 
 
 def _scatter_kernel(
-    q_ref: Any, z_ref: Any, k_ref: Any, *refs: Any, layout: Layout, widths: tuple[int, int], factor: float, exact: str
+    q_ref: Any, z_ref: Any, k_ref: Any, *refs: Any, layout: Layout, widths: tuple[int, int], factor: float
 ) -> None:
     """Softmax over all latents for the points of one split."""
     *mask_ref, y_ref, maximum_ref, mass_ref = refs
     tiling, (width, channels) = layout.tiling, widths
     split = pl.program_id(1)
 
-    def load_latents(index: Any, valid: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def load_latents(index: Any, valid: jax.Array | None) -> tuple[Parts, Parts]:
         start = index * tiling.block_latents
-        q = load_rows(q_ref, start, tiling.block_latents, width, valid)
-        return q, load_rows(z_ref, start, tiling.block_latents, channels, valid)
+        q = load_parts(q_ref, start, tiling.block_latents, width, valid)
+        return q, load_parts(z_ref, start, tiling.block_latents, channels, valid)
 
     resident = load_latents(0, tiling.valid_latents(0)) if tiling.latent_tiles == 1 else None
 
     def tile(index: jax.Array, carry: None, checked: bool) -> None:
         start = index * tiling.block_points
-        valid = tiling.valid_points(index, split, *mask_ref) if checked else None
-        k = load_rows(k_ref, start, tiling.block_points, width, valid)
+        valid = tiling.valid_points(start, split, *mask_ref) if checked else None
+        k = split_tile(load_rows(k_ref, start, tiling.block_points, width, valid))
 
         def latents(index: jax.Array, carry: tuple, valid_latents: jax.Array | None) -> tuple:
             q, z = resident or load_latents(index, valid_latents)
-            raw = dot(k, q, (1, 1), exact)
+            raw = multiply(k, q, (1, 1))
             if valid_latents is not None:
                 raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
-            return _softmax_step(raw, z, carry, factor, exact)
+            return _softmax_step(raw, z, carry, factor)
 
         maximum, mass, y = tiling.fold_latents(latents, _softmax_start(tiling.block_points, channels))
         y = y * (1.0 / mass)[:, None]
@@ -131,7 +129,7 @@ def _scatter_kernel(
             # A point that takes no part gets output 0, and an infinite maximum makes its weights 0 in the backward.
             y = jnp.where(valid[:, None], y, 0.0)
             maximum = jnp.where(valid, maximum, jnp.inf)
-            existing = tiling.valid_points(index, split)
+            existing = tiling.valid_points(start, split)
         store_rows(y_ref, start, y, channels, existing)
         store_vector(maximum_ref, start, maximum, existing)
         store_vector(mass_ref, start, mass, existing)
@@ -147,9 +145,8 @@ def scatter(
     layout = Layout.create(blocks, operands, all_latents=True)
     width, channels = k.shape[-1], latents.shape[-1]
     batch, points, heads, _ = k.shape
-    kernel = functools.partial(
-        _scatter_kernel, layout=layout, widths=(width, channels), factor=scale * LOG2_E, exact=blocks.exact
-    )
+    kernel = functools.partial(_scatter_kernel, layout=layout, widths=(width, channels), factor=scale * LOG2_E)
+    q, latents = (stored_parts(x, read_once=layout.tiling.latent_tiles == 1) for x in (q, latents))
     masks, mask_specs = mask_operand(mask, layout)
     statistics = jax.ShapeDtypeStruct((batch, heads, points), jnp.float32)
     return pallas_call(

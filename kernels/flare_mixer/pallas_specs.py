@@ -64,11 +64,15 @@ class Layout:
         return pl.BlockSpec((None, self.tiling.split_points), lambda i, s, b: (b, s))
 
     def latents(self, x: jax.Array) -> pl.BlockSpec:
-        """Return the specification of `[H, M, width]` or `[B, H, M, width]`."""
-        block = (None, self._latent_rows, padded_width(x.shape[-1]))
-        if x.ndim == 3:
-            return pl.BlockSpec(block, lambda i, s, b: (self._head(i), self.latent_tile(i), 0))
-        return pl.BlockSpec((None, *block), lambda i, s, b: (b, self._head(i), self.latent_tile(i), 0))
+        """Return the specification of the parts `[parts, H, M, width]` or `[parts, B, H, M, width]`."""
+        rows, width = self._latent_rows, padded_width(x.shape[-1])
+        if x.ndim == 4:
+            return pl.BlockSpec(
+                (x.shape[0], None, rows, width), lambda i, s, b: (0, self._head(i), self.latent_tile(i), 0)
+            )
+        return pl.BlockSpec(
+            (x.shape[0], None, None, rows, width), lambda i, s, b: (0, b, self._head(i), self.latent_tile(i), 0)
+        )
 
     def latent_statistics(self) -> pl.BlockSpec:
         """Return the specification of `[B, H, M]`."""

@@ -16,6 +16,7 @@ from jax.experimental.pallas import triton as plt
 
 from kernels._pallas import interpreted
 from kernels.flare_mixer.dispatch import Blocks
+from kernels.flare_mixer.pallas_products import Parts, split_tile
 
 LOG2_E = math.log2(math.e)
 # Where a running maximum starts: finite, so that a difference of two starts is 0 and not NaN.
@@ -30,7 +31,10 @@ def padded_width(width: int) -> int:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How one kernel cuts N points and M latents; `masked` tells whether the caller gave a mask of the points."""
+    """How one kernel cuts N points and M latents.
+
+    A tile of `block_points` points is worked on in `group` parts. `masked` tells whether the caller gave a mask.
+    """
 
     points: int
     latents: int
@@ -38,16 +42,17 @@ class Tiling:
     block_latents: int
     tiles_per_split: int
     masked: bool
+    group: int = 1
 
     @classmethod
     def create(cls, blocks: Blocks, points: int, latents: int, heads: int, masked: bool, all_latents: bool) -> "Tiling":
         """Split the points so that about `blocks.programs` programs run for all `heads`, those of all samples."""
-        block_points = min(blocks.points, padded_width(points))
+        block_points = min(blocks.points, padded_width(points)) * blocks.group
         block_latents = min(blocks.latents, padded_width(latents))
         programs_per_split = heads * (1 if all_latents else pl.cdiv(latents, block_latents))
         tiles = pl.cdiv(points, block_points)
         splits = min(tiles, max(1, blocks.programs // programs_per_split))
-        return cls(points, latents, block_points, block_latents, pl.cdiv(tiles, splits), masked)
+        return cls(points, latents, block_points, block_latents, pl.cdiv(tiles, splits), masked, blocks.group)
 
     @property
     def splits(self) -> int:
@@ -85,13 +90,16 @@ class Tiling:
         is_last = (split == self.splits - 1).astype(jnp.int32)
         return self.tiles_per_split - is_last * (self.tiles_per_split - tiles_of_last)
 
-    def valid_points(self, tile: jax.Array, split: jax.Array, mask_ref: Any = None) -> jax.Array:
-        """Return which of the tile's points exist and are not masked, `[block_points]` bool."""
-        start = tile * self.block_points
-        rows = start + jnp.arange(self.block_points, dtype=jnp.int32)
+    @property
+    def group_points(self) -> int:
+        return self.block_points // self.group
+
+    def valid_points(self, start: jax.Array, split: jax.Array, mask_ref: Any = None) -> jax.Array:
+        """Return which of the points from `start` on exist and are not masked, `[group_points]` bool."""
+        rows = start + jnp.arange(self.group_points, dtype=jnp.int32)
         valid = rows < self.points - split * self.split_points
         if mask_ref is not None:
-            valid = valid & plt.load(mask_ref.at[pl.ds(start, self.block_points)], mask=valid, other=False)
+            valid = valid & plt.load(mask_ref.at[pl.ds(start, self.group_points)], mask=valid, other=False)
         return valid
 
     def valid_latents(self, tile: jax.Array | int) -> jax.Array | None:
@@ -123,11 +131,19 @@ def _tile_mask(shape: tuple[int, int], width: int, valid: jax.Array | None) -> j
     return mask
 
 
-def load_rows(ref: Any, start: Any, rows: int, width: int, valid: jax.Array | None) -> jax.Array:
+def load_rows(
+    ref: Any, start: Any, rows: int, width: int, valid: jax.Array | None, part: tuple[jax.Array, ...] = ()
+) -> jax.Array:
     """Load a `[rows, padded width]` tile; columns beyond `width` and rows that are not valid are zeros."""
     mask = _tile_mask((rows, padded_width(width)), width, valid)
-    view = ref.at[pl.ds(start, rows), :]
+    view = ref.at[(*part, pl.ds(start, rows), slice(None))]
     return plt.load(view) if mask is None else plt.load(view, mask=mask, other=0.0)
+
+
+def load_parts(ref: Any, start: Any, rows: int, width: int, valid: jax.Array | None) -> Parts:
+    """Load the parts of a tile from `[parts, rows, width]`, or split it here if it is stored as one."""
+    tiles = tuple(load_rows(ref, start, rows, width, valid, (jnp.int32(part),)) for part in range(ref.shape[0]))
+    return split_tile(*tiles) if len(tiles) == 1 else tiles
 
 
 def store_rows(ref: Any, start: Any, value: jax.Array, width: int, valid: jax.Array | None) -> None:

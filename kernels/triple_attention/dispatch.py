@@ -1,6 +1,6 @@
 """The tables: device, dtype and shape to the implementation that runs and to the launch of its kernels.
 
-The launches can be searched with `python -m benchmarks.search_triple_attention`, which prints rows in this form.
+The launches can be searched with `python -m benchmarks.search --op=triple_attention`, which prints rows in this form.
 """
 
 from dataclasses import dataclass
