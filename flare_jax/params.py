@@ -1,10 +1,12 @@
 """Models as flat dictionaries of parameters: what training, checkpoints and conversion work on."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
@@ -54,6 +56,17 @@ def apply_fn(graphdef: nnx.GraphDef) -> Callable[..., Any]:
 def count_parameters(params: Mapping[str, Any]) -> int:
     """Return the number of scalars in a dictionary of parameters."""
     return sum(math.prod(value.shape) for value in jax.tree.leaves(params))
+
+
+def digest(tree: Any) -> str:
+    """Return a SHA-256 over the paths, shapes, dtypes and bytes of all arrays of a tree."""
+    result = hashlib.sha256()
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    for (path, _), value in zip(leaves, jax.device_get([leaf for _, leaf in leaves]), strict=True):
+        array = np.asarray(value)
+        result.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
+        result.update(np.ascontiguousarray(array).tobytes())
+    return result.hexdigest()
 
 
 def _flatten(tree: Mapping[str | int, Any], prefix: str = "") -> dict[str, Any]:

@@ -27,7 +27,7 @@ def checker_name(config: Mapping[str, Any]) -> str:
     if kind is not None:
         return "kernels" if kind.startswith("kernel/") else kind
     if "backend" in config and "model_type" in config:
-        return "sequence_models"
+        return "recursive_models" if config["model_type"] == "TRMWrapper" else "sequence_models"
     return "spectrum" if config.get("model") == "spectrum" else "models"
 
 

@@ -22,7 +22,10 @@ def changed_copy(tmp_path, source, change):
     return tmp_path / "copy.npz"
 
 
-@pytest.mark.parametrize("file", sorted(GOLDENS.glob("[fs]*.npz")), ids=lambda f: f.stem)
+# The files of kernels are checked beside the kernels.
+@pytest.mark.parametrize(
+    "file", sorted(set(GOLDENS.glob("*.npz")) - set(GOLDENS.glob("kernel_*.npz"))), ids=lambda f: f.stem
+)
 def test_golden(file):
     line, passed = check_file(file)
     assert passed, line
@@ -124,6 +127,7 @@ def test_files_that_are_no_goldens_fail(tmp_path):
         ({"kind": "kernel/flare_mixer"}, "kernels"),
         ({"kind": "embeddings"}, "embeddings"),
         ({"model_type": "ModelWrapper", "backend": "flare"}, "sequence_models"),
+        ({"model_type": "TRMWrapper", "backend": "flare"}, "recursive_models"),
     ],
 )
 def test_the_configuration_chooses_the_checker(config, module):

@@ -1,12 +1,14 @@
 """Analysis of what FLARE models learn: attention scores, spectra, ranks. Figures: `flare_jax.analysis.figures`."""
 
-from flare_jax.analysis.dataset import dataset_eigenvalues
+from flare_jax.analysis.dataset import BlockAnalysis, dataset_analysis, dataset_eigenvalues
 from flare_jax.analysis.scores import ScoreStatistics, score_statistics
 from flare_jax.analysis.spectrum import Spectrum, effective_rank, mixing_eigenvalues, mixing_spectrum
 
 __all__ = [
+    "BlockAnalysis",
     "ScoreStatistics",
     "Spectrum",
+    "dataset_analysis",
     "dataset_eigenvalues",
     "effective_rank",
     "mixing_eigenvalues",

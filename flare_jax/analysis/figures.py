@@ -1,12 +1,16 @@
-"""Figures of FLARE's spectra; they are returned, and the caller saves them (`figure.savefig('eigenvals.png')`)."""
+"""Figures of FLARE's spectra and scores; they are returned, and the caller saves them (`figure.savefig('a.png')`)."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from flare_jax.analysis.dataset import BlockAnalysis
+from flare_jax.analysis.spectrum import effective_rank
 
 _ROUNDING = float(np.finfo(np.float32).eps)
 _PUBLICATION_RANGE = (1e-8, 2.0)
@@ -42,6 +46,32 @@ def spectra_figure(spectra: Sequence[Float[np.ndarray, "B H M"]]) -> Figure:
     return figure
 
 
+def score_figure(blocks: Sequence[BlockAnalysis]) -> Figure:
+    """Return a figure (`scores.png`) of every block and head: effective rank, and how even the two softmaxes are."""
+    _check_spectra(blocks)
+    ranks = np.stack([effective_rank(block.eigenvalues).mean(0) for block in blocks])
+    latents = blocks[0].eigenvalues.shape[-1]
+    panels = [
+        (f"Effective rank (of {latents})", ranks, latents),
+        ("Entropy of the gather (1: uniform)", _mean_over_cases(blocks, "encode_entropy"), 1),
+        ("Entropy of the scatter (1: uniform)", _mean_over_cases(blocks, "decode_entropy"), 1),
+    ]
+    figure = Figure(figsize=(4 * len(panels), 1.5 + 0.3 * len(blocks)), layout="constrained")
+    for axes, (title, values, largest) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        image = axes.imshow(values, vmin=0, vmax=largest, aspect="auto")
+        axes.set_title(title)
+        axes.set_xlabel("head")
+        axes.set_yticks(range(len(blocks)), [str(number) for number in range(1, len(blocks) + 1)])
+        axes.set_ylabel("block")
+        figure.colorbar(image, ax=axes)
+    return figure
+
+
+def _mean_over_cases(blocks: Sequence[BlockAnalysis], field: str) -> np.ndarray:
+    """Return a statistic of the scores, averaged over cases, as [blocks, H]."""
+    return np.stack([getattr(block.statistics, field).mean(0) for block in blocks])
+
+
 def _draw_block(panel: Axes, eigenvalues: Float[np.ndarray, "B H M"]) -> None:
     """Draw the mean spectrum of each head, the index M − 1 and the float32 rounding level."""
     for head, mean in enumerate(eigenvalues.mean(0)):
@@ -52,6 +82,6 @@ def _draw_block(panel: Axes, eigenvalues: Float[np.ndarray, "B H M"]) -> None:
     panel.set_ylabel("eigenvalue")
 
 
-def _check_spectra(spectra: Sequence[np.ndarray]) -> None:
+def _check_spectra(spectra: Sequence[Any]) -> None:
     if not spectra:
         raise ValueError("spectra is empty, so there is nothing to draw; pass the eigenvalues of at least one block")

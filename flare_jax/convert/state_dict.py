@@ -7,30 +7,41 @@ output channels), a norm's `weight` is our `scale`, and an embedding's is our `e
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from flare_jax.checks import check_choice
-from flare_jax.convert.mappings import TORCH_MAPPINGS, TorchMapping, is_unused, torch_path
+from flare_jax.convert.mappings import TORCH_MAPPINGS, TorchMapping, is_unsaved, is_unused, torch_path
 
 _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
-# Axes that turn one of our kernels into PyTorch's layout, by rank: linear, 1-d and 2-d convolution.
-_KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1)}
+# Axes that turn one of our kernels into PyTorch's layout, by rank: linear, then convolutions along 1, 2 and 3 axes.
+_KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1), 5: (4, 3, 0, 1, 2)}
 _WRAPPER_PREFIXES = ("_orig_mod.", "module.")
 _LISTED_KEYS = 8
+
+
+class StateDictMismatch(ValueError):
+    """A state_dict and a model do not fit; `problems` maps missing, unmatched and misshapen to all such keys."""
+
+    def __init__(self, message: str, problems: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 def from_torch(model_type: str, template: Mapping[str, Any], state_dict: Mapping[str, np.ndarray]) -> dict[str, Array]:
     """Return the parameters stored in a PyTorch `state_dict` of numpy arrays.
 
     `template` is the parameter dictionary of a model built with the checkpoint's options; only the shapes and dtypes of
-    its leaves are used, so `jax.ShapeDtypeStruct` leaves do. Prefixes of compiled and data-parallel models are
-    stripped. Raises ValueError, naming the keys, if any is missing, unmatched or has another shape; nothing partial is
-    returned.
+    its leaves are used, so `jax.ShapeDtypeStruct` leaves do. What the original does not save (the random features of
+    performer) is taken from the state_dict if it is there and else from the template, which then needs values of it.
+    Prefixes of compiled and data-parallel models are stripped. Raises StateDictMismatch, a ValueError naming the keys,
+    if any is missing, unmatched or has another shape; nothing partial is returned.
     """
     mapping = _find_mapping(model_type)
     state = {name: value for name, value in strip_prefixes(state_dict).items() if not is_unused(name, mapping)}
+    state = _unsaved_values(template, mapping) | state
     names = {ours: _torch_name(ours, mapping) for ours in template}
     missing = sorted(set(names.values()) - set(state))
     unmatched = sorted(set(state) - set(names.values()))
@@ -45,20 +56,28 @@ def from_torch(model_type: str, template: Mapping[str, Any], state_dict: Mapping
         else:
             wanted = _torch_shape(ours, leaf.shape)
             misshapen.append(f"{theirs} (stored {np.shape(state[theirs])}, model {wanted})")
-    problems = [("missing", missing), ("unmatched", unmatched), ("misshapen", misshapen)]
-    if any(keys for _, keys in problems):
-        listed = "; ".join(f"{len(keys)} {kind} keys: {_list_keys(keys)}" for kind, keys in problems if keys)
-        raise ValueError(
+    problems = {"missing": missing, "unmatched": unmatched, "misshapen": misshapen}
+    if any(problems.values()):
+        listed = "; ".join(f"{len(keys)} {kind} keys: {_list_keys(keys)}" for kind, keys in problems.items() if keys)
+        raise StateDictMismatch(
             f"the state_dict does not fit this {model_type!r} model, {listed}; "
-            "build the model with the options that the checkpoint was trained with"
+            "build the model with the options that the checkpoint was trained with",
+            problems,
         )
     return params
 
 
 def to_torch(model_type: str, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return parameters, or anything of their structure such as gradients, under PyTorch names and layouts."""
+    """Return parameters, or anything of their structure such as gradients, under PyTorch names and layouts.
+
+    What the original does not save is left out.
+    """
     mapping = _find_mapping(model_type)
-    return {_torch_name(ours, mapping): _to_torch_layout(ours, np.asarray(value)) for ours, value in params.items()}
+    return {
+        _torch_name(ours, mapping): _to_torch_layout(ours, np.asarray(value))
+        for ours, value in params.items()
+        if not is_unsaved(ours, mapping)
+    }
 
 
 def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +91,15 @@ def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"the state_dict holds {name!r} twice, with and without a prefix; remove one of them")
         stripped[name] = value
     return stripped
+
+
+def _unsaved_values(template: Mapping[str, Any], mapping: TorchMapping) -> dict[str, np.ndarray]:
+    """Return what the original does not save, where the template has values of it, under PyTorch names and layouts."""
+    return {
+        _torch_name(ours, mapping): _to_torch_layout(ours, np.asarray(value))
+        for ours, value in template.items()
+        if is_unsaved(ours, mapping) and not isinstance(value, jax.ShapeDtypeStruct)
+    }
 
 
 def _find_mapping(model_type: str) -> TorchMapping:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flare_jax.checks import check_choice
@@ -27,6 +28,26 @@ def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.silu(x)
 
 
+def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return x where it is positive and 0.1·x elsewhere."""
+    return jax.nn.leaky_relu(x, 0.1)
+
+
+def swiglu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return a·silu(g) of the two halves a, g of the last axis."""
+    value, gate = jnp.split(x, 2, axis=-1)
+    return value * silu(gate)
+
+
+def geglu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return a·gelu_tanh(g) of the two halves a, g of the last axis."""
+    value, gate = jnp.split(x, 2, axis=-1)
+    return value * gelu_tanh(gate)
+
+
+# These halve the width of their argument.
+GATED_ACTIVATIONS = frozenset({swiglu, geglu})
+
 _EXPLICIT = {"gelu_tanh": gelu_tanh, "gelu_erf": gelu_erf, "silu": silu}
 
 # The published FLARE checkpoints were trained with these two meanings of `gelu`. Residual MLPs run as one fused
@@ -35,6 +56,20 @@ RESIDUAL_MLP_ACTIVATIONS: Mapping[str | None, str] = {None: "gelu_tanh", "gelu":
     n: n for n in _EXPLICIT
 }
 FEED_FORWARD_ACTIVATIONS: Mapping[str | None, Activation] = {None: gelu_erf, "gelu": gelu_erf} | _EXPLICIT
+
+POINTWISE_ACTIVATIONS: Mapping[str | None, Activation] = {
+    "gelu": gelu_erf,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "relu": jax.nn.relu,
+    "leaky_relu": leaky_relu,
+    "softplus": jax.nn.softplus,
+    "ELU": jax.nn.elu,
+} | _EXPLICIT
+TS1_ACTIVATIONS: Mapping[str | None, Activation] = FEED_FORWARD_ACTIVATIONS | {"swiglu": swiglu}
+TS3_ACTIVATIONS: Mapping[str | None, Activation] = (
+    {None: gelu_tanh, "gelu": gelu_tanh} | _EXPLICIT | {"swiglu": swiglu, "geglu": geglu}
+)
 
 
 def find_activation(name: str | None, table: Mapping[str | None, Found]) -> Found:

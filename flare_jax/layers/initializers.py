@@ -19,5 +19,20 @@ def normal(std: float) -> Initializer:
     return initialize
 
 
+def uniform(bound: float) -> Initializer:
+    """Return the initialiser Uniform(−bound, bound)."""
+
+    def initialize(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialize
+
+
+def fan_in_uniform(fan_in: int) -> Initializer:
+    """Return the initialiser Uniform(±1/√fan_in), what PyTorch gives to weights and biases alike."""
+    return uniform(fan_in**-0.5)
+
+
+# The slice models ask for Normal(0, 0.02²) truncated at ±2, which is 100 standard deviations: the same distribution.
 linear_kernel = normal(LINEAR_STD)
 latents = normal(LATENT_STD)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from flare_jax.layers.dropout import Key, dropout
+
 
 def softmax_attention(
     q: Float[Array, "B M H D"],
@@ -12,10 +14,13 @@ def softmax_attention(
     *,
     scale: float,
     mask: Bool[Array, "B N"] | None = None,
+    drop_rate: float = 0.0,
+    key: Key | None = None,
 ) -> Float[Array, "B M H D"]:
     """Return `softmax_N(scale · q kᵀ) v` per head, over the keys that `mask` marks as real.
 
     A sample without a real key gives zeros. Values at masked keys, NaN included, affect neither result nor gradients.
+    With a random `key` a share `drop_rate` of the softmax weights is dropped.
     """
     if mask is not None:
         real = mask[:, :, None, None]
@@ -26,5 +31,5 @@ def softmax_attention(
     peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     weights = jnp.exp(logits - jnp.where(jnp.isfinite(peak), peak, 0))
     total = weights.sum(-1, keepdims=True)
-    weights = (weights / jnp.where(total == 0, 1, total)).astype(v.dtype)
+    weights = dropout(weights / jnp.where(total == 0, 1, total), drop_rate, key).astype(v.dtype)
     return jnp.einsum("bhmn,bnhd->bmhd", weights, v, preferred_element_type=jnp.float32).astype(v.dtype)

@@ -1,5 +1,6 @@
 """FLARE attention: learned latents gather from all points and scatter back (FLARE, arXiv 2508.12594)."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -14,10 +15,12 @@ from flare_jax.checks import (
     check_positive,
     scaled_width,
 )
+from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
 from flare_jax.layers.initializers import latents
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
+from flare_jax.layers.rotary import RotaryEmbedding, check_even_heads
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.self_attention import SelfAttentionBlock
 from kernels.flare_mixer import flare_mixer
@@ -30,7 +33,10 @@ class FlareAttention(nnx.Module):
     `shared_latents` gives all heads the same latents; `num_latent_blocks` inserts self-attention among the latents
     between the two steps, without `implementation` and storing the softmax weights. The mixing matrix of a head has
     rank M at most. `implementation` and `mlp_implementation` name the kernels of the mixing and of the projections
-    (`kernels.flare_mixer`, `kernels.residual_mlp`); None chooses.
+    (`kernels.flare_mixer`, `kernels.residual_mlp`); None chooses. `gating` multiplies the merged heads by the sigmoid
+    of a residual MLP of the points (arXiv 2505.06708). `rope` gives the keys their positions in a sequence. With a
+    random key, `attn_drop` of the weights of both softmaxes, which are then stored, and `proj_drop` of the output are
+    dropped.
     """
 
     def __init__(
@@ -49,6 +55,12 @@ class FlareAttention(nnx.Module):
         act: str | None = None,
         shared_latents: bool = False,
         num_latent_blocks: int = 0,
+        gating: bool = False,
+        num_layers_gating_proj: int = 3,
+        gating_proj_mlp_ratio: float = 1.0,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         implementation: str | None = None,
         mlp_implementation: str | None = None,
@@ -60,11 +72,21 @@ class FlareAttention(nnx.Module):
         self.scale = resolve_scale(attn_scale, self.head_dim)
         self.dtype = check_dtype(dtype)
         self.implementation = implementation
-        check_depths(num_layers_k_proj=num_layers_k_proj, num_layers_v_proj=num_layers_v_proj)
+        self.attn_drop = check_rate("attn_drop", attn_drop)
+        self.proj_drop = check_rate("proj_drop", proj_drop)
+        self.rope = rope
+        if rope is not None:
+            check_even_heads(self.head_dim)
+        check_depths(
+            num_layers_k_proj=num_layers_k_proj,
+            num_layers_v_proj=num_layers_v_proj,
+            num_layers_gating_proj=num_layers_gating_proj,
+        )
         _check_latent_blocks(num_latent_blocks, shared_latents, implementation)
 
         k_hidden = scaled_width("k_proj_mlp_ratio", channel_dim, k_proj_mlp_ratio)
         v_hidden = scaled_width("v_proj_mlp_ratio", channel_dim, v_proj_mlp_ratio)
+        g_hidden = scaled_width("gating_proj_mlp_ratio", channel_dim, gating_proj_mlp_ratio)
         # Stored [C, M] and read by reshape, not transposed: this keeps checkpoints of the original valid.
         width = self.head_dim if shared_latents else channel_dim
         self.latent_q = nnx.Param(latents(rngs.params(), (width, num_latents)))
@@ -91,26 +113,33 @@ class FlareAttention(nnx.Module):
                 for _ in range(num_latent_blocks)
             ]
         )
+        self.g_proj = projection(g_hidden, num_layers_gating_proj) if gating else None
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None) -> Float[Array, "B N C"]:
+    def __call__(
+        self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None
+    ) -> Float[Array, "B N C"]:
         """Mix the real points of each sample; a padded point receives the bias of `out_proj`."""
-        return self.out_proj(self.mix(x, mask))
+        attn_key, proj_key = split_key(key, 2)
+        return dropout(self.out_proj(self.mix(x, mask, key=attn_key)), self.proj_drop, proj_key)
 
     def mix(
         self,
         x: Float[Array, "B N C"],
         mask: Bool[Array, "B N"] | None = None,
         norm: LayerNorm | RMSNorm | None = None,
+        key: Key | None = None,
     ) -> Float[Array, "B N C"]:
         """Return the merged heads before `out_proj`; `norm` is applied to x by the kernel of the projections."""
-        k, v = map(self._split_heads, apply_branches((self.k_proj, self.v_proj), x, norm))
-        q, k = self._queries(), k if self.k_norm is None else self.k_norm(k)
-        if self.latent_blocks:
-            y = self._mix_through_blocks(q, k, v, mask)
+        gating = () if self.g_proj is None else (self.g_proj,)
+        k, v, *gates = apply_branches((self.k_proj, self.v_proj, *gating), x, norm)
+        q, k, v = self._queries(), self._keys(k), self._split_heads(v)
+        if self.latent_blocks or (key is not None and self.attn_drop):
+            y = self._mix_with_stored_weights(q, k, v, mask, key)
         else:
             y = flare_mixer(q, k, v, scale=self.scale, mask=mask, implementation=self.implementation)
-        return y.reshape(x.shape)
+        y = y.reshape(x.shape)
+        return y * jax.nn.sigmoid(gates[0]) if gates else y
 
     def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
         """Return the scaled logits `s q kᵀ` in float32, one per head, latent and point; only analysis needs them."""
@@ -119,8 +148,7 @@ class FlareAttention(nnx.Module):
                 f"scores do not describe the mixing when num_latent_blocks is {len(self.latent_blocks)}; "
                 "analyse a model with num_latent_blocks=0"
             )
-        q, k = self._queries(), self._split_heads(self.k_proj(x))
-        k = k if self.k_norm is None else self.k_norm(k)
+        q, k = self._queries(), self._keys(self.k_proj(x))
         products = jnp.einsum("hmd,bnhd->bhmn", q, k, precision="highest", preferred_element_type=jnp.float32)
         return self.scale * products
 
@@ -129,23 +157,31 @@ class FlareAttention(nnx.Module):
         q = q if self.q_norm is None else self.q_norm(q)
         return jnp.broadcast_to(q, (self.num_heads, *q.shape[1:])).astype(self.dtype)
 
+    def _keys(self, projected: Float[Array, "B N C"]) -> Float[Array, "B N H D"]:
+        k = self._split_heads(projected)
+        k = k if self.k_norm is None else self.k_norm(k)
+        return k if self.rope is None else self.rope(k)
+
     def _split_heads(self, x: Float[Array, "B N C"]) -> Float[Array, "B N H D"]:
         return x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
 
-    def _mix_through_blocks(
+    def _mix_with_stored_weights(
         self,
         q: Float[Array, "H M D"],
         k: Float[Array, "B N H D"],
         v: Float[Array, "B N H D"],
         mask: Bool[Array, "B N"] | None,
+        key: Key | None,
     ) -> Float[Array, "B N H D"]:
-        """Gather to the latents, apply the latent blocks on [B, M, C], scatter back."""
+        """Gather to the latents, apply the latent blocks on [B, M, C], scatter back; drop weights of both steps."""
+        gather_key, scatter_key = split_key(key, 2)
+        rate = self.attn_drop
         queries = jnp.broadcast_to(q.swapaxes(0, 1), (k.shape[0], self.num_latents, self.num_heads, self.head_dim))
-        z = softmax_attention(queries, k, v, scale=self.scale, mask=mask)
+        z = softmax_attention(queries, k, v, scale=self.scale, mask=mask, drop_rate=rate, key=gather_key)
         z = z.reshape(*z.shape[:2], -1)
         for block in self.latent_blocks:
             z = block(z)
-        y = softmax_attention(k, queries, self._split_heads(z), scale=self.scale)
+        y = softmax_attention(k, queries, self._split_heads(z), scale=self.scale, drop_rate=rate, key=scatter_key)
         return y if mask is None else jnp.where(mask[:, :, None, None], y, 0)
 
 

@@ -5,17 +5,20 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_head_dim
+from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
 from flare_jax.layers.feed_forward import FeedForward
 from flare_jax.layers.linear import Linear
-from flare_jax.layers.norms import make_norm
+from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers.attention import softmax_attention
+from flare_jax.mixers.block import PreNormBlock
+from flare_jax.mixers.heads import check_attention_heads, merge_heads, parts_then_heads
 
 
 class SelfAttention(nnx.Module):
     """Multi-head softmax attention among all points, scale 1/√D; `num_heads` defaults to `channel_dim // 16`.
 
-    The output columns of `qkv_proj` are q, k and v, each of width C with heads inside.
+    The output columns of `qkv_proj` are q, k and v, each of width C with heads inside. `rope` gives queries and keys
+    their positions. With a random key, `attn_drop` of the softmax weights and `proj_drop` of the output are dropped.
     """
 
     def __init__(
@@ -23,24 +26,35 @@ class SelfAttention(nnx.Module):
         channel_dim: int,
         *,
         num_heads: int | None = None,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.num_heads = channel_dim // 16 if num_heads is None else num_heads
-        self.head_dim = check_head_dim(channel_dim, self.num_heads)
-        self.qkv_proj = Linear(channel_dim, 3 * channel_dim, dtype=dtype, rngs=rngs)
+        self.num_heads, self.head_dim = check_attention_heads(channel_dim, num_heads, rope)
+        self.rope = rope
+        self.attn_drop = check_rate("attn_drop", attn_drop)
+        self.proj_drop = check_rate("proj_drop", proj_drop)
+        self.qkv_proj = Linear(channel_dim, 3 * channel_dim, use_bias=qkv_bias, dtype=dtype, rngs=rngs)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None) -> Float[Array, "B N C"]:
+    def __call__(
+        self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None
+    ) -> Float[Array, "B N C"]:
         """Mix the real points of each sample; a padded point receives the bias of `out_proj`."""
-        q, k, v = self.qkv_proj(x).reshape(*x.shape[:2], 3, self.num_heads, self.head_dim).transpose(2, 0, 1, 3, 4)
-        y = softmax_attention(q, k, v, scale=self.head_dim**-0.5, mask=mask)
+        attn_key, proj_key = split_key(key, 2)
+        q, k, v = parts_then_heads(self.qkv_proj(x), self.num_heads)
+        if self.rope is not None:
+            q, k = self.rope(q), self.rope(k)
+        y = softmax_attention(q, k, v, scale=self.head_dim**-0.5, mask=mask, drop_rate=self.attn_drop, key=attn_key)
         if mask is not None:
             y = jnp.where(mask[:, :, None, None], y, 0)
-        return self.out_proj(y.reshape(x.shape))
+        return dropout(self.out_proj(merge_heads(y)), self.proj_drop, proj_key)
 
 
-class SelfAttentionBlock(nnx.Module):
+class SelfAttentionBlock(PreNormBlock):
     """Pre-norm transformer block: `x + att(norm1 x)`, then `x + mlp(norm2 x)`."""
 
     def __init__(
@@ -51,15 +65,20 @@ class SelfAttentionBlock(nnx.Module):
         mlp_ratio: float = 4.0,
         act: str | None = None,
         rmsnorm: bool = False,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.norm1 = make_norm(channel_dim, rmsnorm=rmsnorm, dtype=dtype)
-        self.att = SelfAttention(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs)
-        self.norm2 = make_norm(channel_dim, rmsnorm=rmsnorm, dtype=dtype)
-        self.mlp = FeedForward(channel_dim, mlp_ratio=mlp_ratio, act=act, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None) -> Float[Array, "B N C"]:
-        """Apply the block."""
-        x = x + self.att(self.norm1(x), mask)
-        return x + self.mlp(self.norm2(x))
+        att = SelfAttention(
+            channel_dim,
+            num_heads=num_heads,
+            attn_drop=attn_drop,
+            proj_drop=proj_drop,
+            rope=rope,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        mlp = FeedForward(channel_dim, mlp_ratio=mlp_ratio, act=act, proj_drop=proj_drop, dtype=dtype, rngs=rngs)
+        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=rmsnorm, dtype=dtype)

@@ -1,6 +1,6 @@
 """FLARE, a neural PDE surrogate of cost O(N·M) on any set of points (arXiv 2508.12594)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from flax import nnx
@@ -8,7 +8,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_depths, check_dtype, check_points, check_sizes, scaled_width
-from flare_jax.layers.norms import make_norm
+from flare_jax.layers.dropout import Key
+from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.output_projection import OutputProjection
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.flare_attention import FlareAttention
@@ -31,14 +32,34 @@ class FLAREBlock(nnx.Module):
         self.norm2 = make_norm(channel_dim, rmsnorm=rmsnorm, dtype=dtype)
         self.mlp = mlp
 
-    def __call__(self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None) -> Float[Array, "B N C"]:
-        """Apply the block: a fused kernel for keys and values, the mixer, a fused kernel for all the rest."""
-        mixed = self.att.mix(x, mask, norm=self.norm1)
-        return self.mlp(mixed, projection=self.att.out_proj, skip=x, norm=self.norm2, outer_residual=True)
+    def __call__(
+        self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None
+    ) -> Float[Array, "B N C"]:
+        """Apply the block."""
+        return apply_block(x, mask, key, norm1=self.norm1, att=self.att, norm2=self.norm2, mlp=self.mlp)
 
     def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
         """Return the scaled attention logits of the block for its input."""
         return self.att.scores(self.norm1(x))
+
+
+def apply_block(
+    x: Float[Array, "B N C"],
+    mask: Bool[Array, "B N"] | None,
+    key: Key | None,
+    *,
+    norm1: LayerNorm | RMSNorm,
+    att: FlareAttention,
+    norm2: LayerNorm | RMSNorm,
+    mlp: ResidualMLP,
+) -> Float[Array, "B N C"]:
+    """Apply a block: a fused kernel for keys and values, the mixer, a fused kernel for all the rest."""
+    if key is not None and (att.attn_drop or att.proj_drop):
+        # Dropout of the mixer's output stands between what the last kernel would fuse.
+        x = x + att(norm1(x), mask, key)
+        return mlp(x, norm=norm2, outer_residual=True)
+    mixed = att.mix(x, mask, norm=norm1)
+    return mlp(mixed, projection=att.out_proj, skip=x, norm=norm2, outer_residual=True)
 
 
 class FLAREStack(nnx.Module):
@@ -49,7 +70,7 @@ class FLAREStack(nnx.Module):
         in_dim: int,
         *,
         in_proj: ResidualMLP,
-        blocks: Sequence[FLAREBlock],
+        blocks: Sequence[nnx.Module],
         out_proj: OutputProjection,
         dtype: DTypeLike = jnp.float32,
     ):
@@ -58,6 +79,10 @@ class FLAREStack(nnx.Module):
         self.in_proj = in_proj
         self.blocks = nnx.List(blocks)
         self.out_proj = out_proj
+
+    def applications(self) -> Sequence[Callable[..., Array]]:
+        """Return the blocks in the order of their application; each has a method `scores` besides its call."""
+        return list(self.blocks)
 
     def __call__(
         self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None = None, *, return_scores: bool = False
@@ -73,7 +98,7 @@ class FLAREStack(nnx.Module):
             x = jnp.where(mask[..., None], x, 0)
         x = self.in_proj(x.astype(self.dtype))
         scores = []
-        for block in self.blocks:
+        for block in self.applications():
             if return_scores:
                 # The logits are computed beside the prediction, so that asking for them cannot change it.
                 scores.append(block.scores(x))

@@ -2,7 +2,6 @@
 
 import inspect
 import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,25 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from flare_jax.checks import check_choice, check_dtype, check_sizes, did_you_mean
+from flare_jax.checks import check_choice, check_dtype, check_sizes
 from flare_jax.models.flare import FLARE
 from flare_jax.models.flare_ablations import FLAREAblations
 from flare_jax.models.flare_experimental import FLAREExperimental
+from flare_jax.models.gnot import GNOT
+from flare_jax.models.lamo import LaMO
+from flare_jax.models.linear import LinearTransformer
+from flare_jax.models.linformer import Linformer
+from flare_jax.models.lno import LNO
+from flare_jax.models.loopy import Loopy
+from flare_jax.models.perceiverio import PerceiverIO
+from flare_jax.models.transformer import Transformer
+from flare_jax.models.transolver import Transolver
+from flare_jax.models.transolver_plus_plus import TransolverPlusPlus
+from flare_jax.models.ts1_uncond import TS1Uncond
+from flare_jax.models.ts3_uncond import TS3Uncond
+from flare_jax.models.unloopy import Unloopy
+from flare_jax.models.upt import UPT
+from flare_jax.options import check_options, keyword_options
 
 
 @dataclass(frozen=True)
@@ -27,9 +41,7 @@ class ModelEntry:
 
     def options(self) -> dict[str, inspect.Parameter]:
         """Return the options by name; compute dtype and random streams are arguments of `build_model` instead."""
-        parameters = inspect.signature(self.constructor.__init__).parameters.values()
-        keywords = (p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
-        return {p.name: p for p in keywords if p.name not in ("dtype", "rngs")}
+        return keyword_options(self.constructor, excluded=("dtype", "rngs"))
 
 
 MODELS: Mapping[str, ModelEntry] = types.MappingProxyType(
@@ -38,6 +50,28 @@ MODELS: Mapping[str, ModelEntry] = types.MappingProxyType(
         "flare_experimental": ModelEntry(FLAREExperimental, "FLARE under a second name", "arXiv 2508.12594"),
         "flare_ablations": ModelEntry(
             FLAREAblations, "FLARE with shared latents or self-attention among the latents", "arXiv 2508.12594"
+        ),
+        "loopy": ModelEntry(Loopy, "FLARE blocks applied several times with the same weights", "arXiv 2508.12594"),
+        "unloopy": ModelEntry(
+            Unloopy, "FLARE with feed-forward part or attention shared by the blocks, and gates", "arXiv 2505.06708"
+        ),
+        "transformer": ModelEntry(Transformer, "softmax attention among all points", "arXiv 1706.03762"),
+        "linformer": ModelEntry(Linformer, "softmax attention to k sums over the points", "arXiv 2006.04768"),
+        "linear": ModelEntry(LinearTransformer, "linear attention with a feature map", "arXiv 2006.16236"),
+        "transolver": ModelEntry(
+            Transolver, "attention among soft slices of the points, any mesh or a structured grid", "arXiv 2402.02366"
+        ),
+        "transolver++": ModelEntry(
+            TransolverPlusPlus, "Transolver with a temperature per point and Gumbel noise", "arXiv 2502.02414"
+        ),
+        "lamo": ModelEntry(LaMO, "slices mixed by a state-space layer, Hydra or Mamba-2", "arXiv 2505.19105"),
+        "lno": ModelEntry(LNO, "tokens to modes and back by one score matrix", "arXiv 2406.03923"),
+        "gnot": ModelEntry(GNOT, "normalised linear attention, experts gated by position", "arXiv 2302.14376"),
+        "perceiverio": ModelEntry(PerceiverIO, "cross-attention into and out of a latent array", "arXiv 2107.14795"),
+        "upt": ModelEntry(UPT, "supernode pooling, latent transformer, perceiver decoder", "arXiv 2402.12364"),
+        "ts1_uncond": ModelEntry(TS1Uncond, "slices with learned queries, a precursor of FLARE", "no paper"),
+        "ts3_uncond": ModelEntry(
+            TS3Uncond, "TS1 with scores mixed across heads and a transformer layer on the slices", "no paper"
         ),
     }
 )
@@ -61,41 +95,5 @@ def build_model(
     check_choice("model_type", model_type, MODELS)
     check_sizes(in_dim=in_dim, out_dim=out_dim)
     entry = MODELS[model_type]
-    checked = _check_options(model_type, entry, options)
+    checked = check_options(f"model type {model_type!r}", [entry.constructor], entry.options(), options)
     return entry.constructor(in_dim, out_dim, **checked, dtype=check_dtype(dtype), rngs=rngs)
-
-
-def _check_options(model_type: str, entry: ModelEntry, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with integers made floats where a float is wanted; raise on names and types."""
-    known = entry.options()
-    for name in options:
-        if name not in known:
-            raise ValueError(
-                f"model type {model_type!r} has no option {name!r}{did_you_mean(name, known)}; "
-                f"its options are {', '.join(known)}"
-            )
-    missing = [name for name, p in known.items() if p.default is inspect.Parameter.empty and name not in options]
-    if missing:
-        raise ValueError(f"model type {model_type!r} needs the option {missing[0]!r}, which has no default; set it")
-    hints = typing.get_type_hints(entry.constructor.__init__)
-    return {name: _check_type(model_type, name, value, hints[name]) for name, value in options.items()}
-
-
-def _check_type(model_type: str, name: str, value: Any, hint: Any) -> Any:
-    """Return `value`, as a float if it is an integer and `hint` has float but not int; raise if no type fits."""
-    accepted = typing.get_args(hint) if _is_union(hint) else (hint,)
-    accepted = tuple(typing.get_origin(kind) or kind for kind in accepted)
-    if isinstance(value, int) and not isinstance(value, bool) and float in accepted and int not in accepted:
-        return float(value)
-    # bool is a subclass of int in Python, but True is no number of blocks.
-    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
-        names = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in accepted)
-        raise ValueError(
-            f"option {name!r} of model type {model_type!r} is {value!r} of type {type(value).__name__} "
-            f"but must be {names}; correct its value"
-        )
-    return value
-
-
-def _is_union(hint: Any) -> bool:
-    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union

@@ -10,7 +10,7 @@ from flax import nnx
 
 from flare_jax.layers import Linear
 from flare_jax.params import apply_fn, count_parameters, merge, split
-from tests.flare_jax.models.cases import CASES, build_perturbed, points
+from tests.flare_jax.models.cases import CASES, build_perturbed, inputs
 from tests.numerics import assert_close
 
 
@@ -61,8 +61,8 @@ def test_models_survive_storage(case):
     restored_params = split(restored)[1]
     assert list(restored_params) == list(params)
     assert all((np.asarray(restored_params[name]) == np.asarray(value)).all() for name, value in params.items())
-    spec = jax.eval_shape(restored, points())
-    assert spec.shape == (2, 11, 2)
+    spec = jax.eval_shape(lambda arguments: restored(**arguments), inputs(case))
+    assert spec.shape == (2, CASES[case].num_points, CASES[case].out_dim)
 
 
 def test_apply_fn_is_pure_and_differentiable():

@@ -1,8 +1,10 @@
-"""Golden files of whole models: outputs, parameter gradients through the converter, and input gradients."""
+"""Golden files of whole models: outputs, parameter gradients through the converter, and input gradients.
+
+How the original's constructor arguments map to our options is `ORIGINALS` in `flare_jax.convert.originals`.
+"""
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -11,34 +13,22 @@ import numpy as np
 from flax import nnx
 
 from flare_jax.convert import from_torch, to_torch
+from flare_jax.convert.originals import OriginalModel, find_original
 from flare_jax.models import build_model
 from flare_jax.params import apply_fn, split
 from tests.golden_checks.core import Comparison, largest_error
 
 OUTPUT_TOLERANCE = 2e-5
-
-
-@dataclass(frozen=True)
-class OriginalModel:
-    """How the constructor arguments and the call of an original model map to ours."""
-
-    model_type: str
-    in_dim: str = "in_dim"
-    out_dim: str = "out_dim"
-    renamed: Mapping[str, str] = field(default_factory=dict)
-
-
-ORIGINALS = {name: OriginalModel(name) for name in ("flare", "flare_experimental", "flare_ablations")}
+_INPUT_NAMES = {"f": "fx", "y": "fx", "T": "time"}
 
 
 def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
     """Compare a model built from `config` with the outputs and gradients of the file (tolerances: goldens README)."""
     name = config["model"]
-    if name not in ORIGINALS:
-        raise ValueError(f"there is no model for {name!r}; known are {', '.join(ORIGINALS)}")
-    original = ORIGINALS[name]
-    graphdef, template = _build(original, config["args"])
-    params = from_torch(original.model_type, template, _section(arrays, "param/"))
+    original = find_original(name)
+    state = _section(arrays, "param/")
+    graphdef, template = _build(original, _effective(config["args"], state))
+    params = from_torch(original.model_type, template, state)
     inputs = {key: jnp.asarray(value) for key, value in _section(arrays, "input/").items()}
     expected = _section(arrays, "output/")
     cotangent = jnp.asarray(arrays["cotangent"])
@@ -48,7 +38,7 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     @jax.jit
     def evaluate(params: Any, floats: Any) -> Any:
         def loss(params: Any, floats: Any) -> Any:
-            outputs = _name_outputs(forward(params, **(inputs | floats)))
+            outputs = _name_outputs(forward(params, **_call_arguments(inputs | floats)))
             return jnp.sum(outputs["out"] * cotangent), outputs
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, floats)
@@ -62,11 +52,23 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     ]
 
 
+def _effective(arguments: Mapping[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments without a gating that the original accepts and drops (defect D4): it then has no gates."""
+    gated = any("g_proj" in name.split(".") for name in state)
+    return arguments if gated else {name: value for name, value in arguments.items() if name != "gating"}
+
+
 def _build(original: OriginalModel, arguments: Mapping[str, Any]) -> tuple[nnx.GraphDef, dict[str, Any]]:
     """Return our structure and the shapes of its parameters for the original's constructor arguments."""
-    options = {original.renamed.get(key, key): value for key, value in arguments.items()}
-    sizes = [options.pop(original.in_dim), options.pop(original.out_dim)]
-    return split(nnx.eval_shape(lambda: build_model(original.model_type, *sizes, options, rngs=nnx.Rngs(0))))
+    in_dim, out_dim, options = original.translate(arguments)
+    return split(nnx.eval_shape(lambda: build_model(original.model_type, in_dim, out_dim, options, rngs=nnx.Rngs(0))))
+
+
+def _call_arguments(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs by our names: function features f or y, the time T, and the uniform draws of each block."""
+    draws = sorted((name for name in inputs if name.startswith("gumbel_u_")), key=lambda name: int(name.split("_")[-1]))
+    named = {_INPUT_NAMES.get(name, name): value for name, value in inputs.items() if name not in draws}
+    return named | ({"uniforms": [inputs[name] for name in draws]} if draws else {})
 
 
 def _section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -6,8 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flare_jax.analysis import dataset_eigenvalues, mixing_spectrum, score_statistics
-from flare_jax.analysis.figures import eigenvalue_figure, spectra_figure
+from flare_jax.analysis import (
+    BlockAnalysis,
+    ScoreStatistics,
+    dataset_analysis,
+    dataset_eigenvalues,
+    mixing_spectrum,
+    score_statistics,
+)
+from flare_jax.analysis.figures import eigenvalue_figure, score_figure, spectra_figure
 from flare_jax.convert import to_torch
 from tests.flare_jax.models import naive_flare
 from tests.flare_jax.models.cases import build_perturbed, points
@@ -30,6 +37,22 @@ def test_dataset_eigenvalues_cover_every_case_once():
         for block, score in zip(collected, scores, strict=True):
             expected = mixing_spectrum(score, precision="float64").eigenvalues[0]
             assert_close(f"case {case}", block[case], expected, 1e-4)
+
+
+def test_dataset_statistics_are_those_of_each_case():
+    graphdef, params = build_perturbed("flare_ablations")
+    mask = jnp.arange(11)[None] < jnp.array([[11], [6], [0]])
+    padded = jnp.where(mask[..., None], jnp.concatenate([points(), points(1)]), jnp.nan)
+    blocks = dataset_analysis(graphdef, params, [(padded, mask)])
+    state = to_torch("flare_ablations", params)
+    for case, count in enumerate((11, 6)):
+        _, scores = naive_flare.forward(state, points()[case : case + 1, :count], num_blocks=2, num_heads=3, act="silu")
+        for block, score in zip(blocks, scores, strict=True):
+            expected = score_statistics(jnp.asarray(score, jnp.float32))
+            for name, values in expected._asdict().items():
+                found = getattr(block.statistics, name)
+                assert found.shape == (2, 3), "the sample without points is left out"
+                assert_close(name, found[case], values[0], 1e-4, absolute=1e-6)
 
 
 def test_nan_names_block_and_batch():
@@ -109,6 +132,17 @@ def test_spectra_figure_shows_first_middle_and_last_block(blocks, shown):
     figure = spectra_figure(random_spectra(blocks))
     assert [axes.get_title() for axes in figure.axes] == [f"Block {number}" for number in shown]
     assert {axes.get_ylim() for axes in figure.axes} == {(1e-8, 2.0)}
+
+
+def test_score_figure_shows_blocks_and_heads():
+    generator = np.random.default_rng(0)
+    fields = {name: generator.random((3, 2)) for name in ScoreStatistics._fields}
+    blocks = [BlockAnalysis(spectrum, ScoreStatistics(**fields)) for spectrum in random_spectra(4)]
+    panels = [axes for axes in score_figure(blocks).axes if axes.images]
+    assert [axes.images[0].get_array().shape for axes in panels] == [(4, 2)] * 3
+    assert_close("entropy", panels[1].images[0].get_array()[2], fields["encode_entropy"].mean(0), 1e-6)
+    with pytest.raises(ValueError, match="spectra is empty"):
+        score_figure([])
 
 
 def test_figures_can_be_saved():

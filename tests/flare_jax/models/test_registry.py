@@ -1,9 +1,14 @@
 """Building models by name: every bad option is one sentence with the value and the remedy."""
 
+import inspect
+
+import jax
 import pytest
 from flax import nnx
 
 from flare_jax.models import FLARE, MODELS, build_model
+from flare_jax.params import apply_fn, split
+from tests.flare_jax.models.cases import CASES
 
 NEEDED = {"num_latents": 4, "num_blocks": 1, "channel_dim": 16}
 
@@ -29,9 +34,31 @@ def test_integers_are_accepted_for_floats():
 def test_entries_describe_their_models():
     for name, entry in MODELS.items():
         assert entry.summary, name
-        assert entry.paper.startswith("arXiv"), name
-        assert "num_blocks" in entry.options()
+        assert entry.paper.startswith(("arXiv", "no paper")), name
+        assert "channel_dim" in entry.options()
         assert not {"dtype", "rngs", "in_dim"} & set(entry.options())
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+def test_defaults(model_type):
+    """With the defaults, and a value for each option that has none, the model maps points of any number and width."""
+    known = MODELS[model_type].options()
+    needed = {name for name, option in known.items() if option.default is inspect.Parameter.empty}
+    case = next(case for case in CASES.values() if case.model_type == model_type)
+    options = {name: case.options[name] for name in needed}
+    n = case.num_points if case.padding == "refused" and needed else 17
+    graphdef, params = split(nnx.eval_shape(lambda: build_model(model_type, 2, 3, options, rngs=nnx.Rngs(0))))
+    y = jax.eval_shape(apply_fn(graphdef), params, jax.ShapeDtypeStruct((2, n, 2), "float32"))
+    assert (y.shape, y.dtype) == ((2, n, 3), "float32")
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+def test_the_cases_leave_no_option_at_its_default(model_type):
+    known = MODELS[model_type].options()
+    cases = [case for case in CASES.values() if case.model_type == model_type]
+    kept = {name for name, p in known.items() if all(c.options.get(name, p.default) == p.default for c in cases)}
+    # flare_experimental is flare, whose own cases set these.
+    assert kept <= ({"qk_norm", "rmsnorm"} if model_type == "flare_experimental" else set())
 
 
 @pytest.mark.parametrize(

@@ -10,116 +10,179 @@ from flax import nnx
 
 from flare_jax.checks import check_points
 from flare_jax.params import apply_fn, split
-from tests.flare_jax.models.cases import CASES, build, build_perturbed, points
+from tests.flare_jax.models.cases import (
+    CASES,
+    build,
+    build_perturbed,
+    inputs,
+    points,
+    poison_points,
+    take_points,
+)
 from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
+
+NUM_REAL = 7
 
 every_case = pytest.mark.parametrize("case", CASES)
 # flare_experimental has the gradients of flare.
 gradient_case = pytest.mark.parametrize("case", [case for case in CASES if case != "flare_experimental"])
+masked_case = pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if CASES[case].padding in ("anywhere", "trailing") and case != "flare_experimental"],
+)
+in_place_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].padding == "in place"])
+refusing_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].padding == "refused"])
+permuting_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].permutes])
 
 
 @functools.cache
 def jitted(case, dtype="float32"):
     """Return the jitted model of a case, of one block, and its perturbed parameters."""
-    graphdef, params = build_perturbed(case, dtype=dtype, num_blocks=1)
+    graphdef, params = build_perturbed(case, dtype=dtype, **CASES[case].small)
     return quick_jit(apply_fn(graphdef), static_argnames="return_scores"), params
 
 
 @functools.cache
 def gradients(case):
-    """Return the jitted function to (gradients for parameters and points, prediction) of a loss over real points."""
-    apply = apply_fn(build_perturbed(case, num_blocks=1)[0])
+    """Return the jitted function to (gradients for parameters and inputs, prediction) of a loss over real points."""
+    apply = apply_fn(build_perturbed(case, **CASES[case].small)[0])
 
-    def loss(params, x, mask):
-        y = apply(params, x, mask)
+    def loss(params, arguments, mask):
+        y = apply(params, **arguments) if mask is None else apply(params, mask=mask, **arguments)
         return jnp.sum(jnp.sin(y) if mask is None else jnp.where(mask[..., None], jnp.sin(y), 0)), y
 
     return quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
 
 
-@pytest.mark.parametrize("case", ["flare", "flare_ablations"])
+def padded_mask(case):
+    """Return the indices [2, NUM_REAL] of real points, and the mask [2, N] that marks them."""
+    real = np.stack([np.arange(NUM_REAL)] * 2)
+    if CASES[case].padding != "trailing":
+        real[1] = [1, 2, 4, 5, 7, 9, 10]
+    mask = np.zeros((2, CASES[case].num_points), bool)
+    np.put_along_axis(mask, real, True, axis=1)
+    return real, mask
+
+
+@every_case
 def test_jit_is_eager(case):
-    graphdef, _ = build_perturbed(case, num_blocks=1)
+    graphdef, _ = build_perturbed(case, **CASES[case].small)
     apply, params = jitted(case)
-    assert_close("jit", apply(params, points()), apply_fn(graphdef)(params, points()), 1e-6)
+    assert_close("jit", apply(params, **inputs(case)), apply_fn(graphdef)(params, **inputs(case)), 1e-6)
 
 
 @gradient_case
 def test_gradients_are_finite_and_present(case):
     _, params = jitted(case)
-    (grads, dx), _ = gradients(case)(params, points(n=7), None)
-    assert np.isfinite(np.asarray(dx)).all()
-    assert np.asarray(dx).any()
-    for name, grad in grads.items():
+    n = CASES[case].num_points if CASES[case].padding in ("in place", "refused") else NUM_REAL
+    (grads, input_grads), _ = gradients(case)(params, inputs(case, n=n), None)
+    absent = set()
+    for name, grad in (grads | input_grads).items():
         assert np.isfinite(np.asarray(grad)).all(), name
-        assert np.asarray(grad).any(), name
+        absent |= set() if np.asarray(grad).any() else {name}
+    assert absent <= set(CASES[case].no_gradient)
 
 
 @every_case
 def test_batch_of_one_is_a_row_of_the_batch(case):
     apply, params = jitted(case)
-    assert_close("row", apply(params, points()[1:2]), apply(params, points())[1:2], 1e-5)
+    row = {name: value[1:2] for name, value in inputs(case).items()}
+    assert_close("row", apply(params, **row), apply(params, **inputs(case))[1:2], 1e-5)
 
 
-@every_case
+@permuting_case
 def test_permuted_points_give_permuted_outputs(case):
     apply, params = jitted(case)
-    order = jax.random.permutation(jax.random.key(3), 11)
-    assert_close("permuted", apply(params, points()[:, order]), apply(params, points())[:, order], 1e-5)
+    order = np.random.default_rng(3).permutation(CASES[case].num_points)
+    permuted = take_points(case, inputs(case), np.stack([order] * 2))
+    assert_close("permuted", apply(params, **permuted), apply(params, **inputs(case))[:, order], 1e-5)
 
 
-@gradient_case
+@masked_case
 def test_padding_with_a_mask_is_no_padding_even_if_it_holds_nan(case):
     _, params = jitted(case)
-    real = np.stack([[0, 1, 2, 3, 4, 5, 6], [1, 2, 4, 5, 7, 9, 10]])
-    mask = np.zeros((2, 11), bool)
-    np.put_along_axis(mask, real, True, axis=1)
-    padded = jnp.where(mask[..., None], points(), jnp.nan)
-    (grads, dx), y = gradients(case)(params, padded, jnp.asarray(mask))
-    alone = jnp.take_along_axis(points(), real[..., None], axis=1)
-    (expected_grads, expected_dx), expected_y = gradients(case)(params, alone, None)
+    real, mask = padded_mask(case)
+    padded = poison_points(case, inputs(case), mask)
+    (grads, input_grads), y = gradients(case)(params, padded, jnp.asarray(mask))
+    (expected_grads, expected_input_grads), expected_y = gradients(case)(
+        params, take_points(case, inputs(case), real), None
+    )
     assert np.isfinite(np.asarray(y)).all()
-    assert_close("prediction", y[mask], expected_y.reshape(14, -1), 1e-5)
-    assert_close("gradient of points", dx[mask], expected_dx.reshape(14, -1), 1e-4)
-    assert not np.asarray(dx)[~mask].any()
+    assert_close("prediction", y[mask], expected_y.reshape(2 * NUM_REAL, -1), 1e-5)
+    for name, grad in input_grads.items():
+        if name == "x" or name in CASES[case].point_inputs:
+            assert not np.asarray(grad)[~mask].any(), name
+            grad, expected_input_grads[name] = grad[mask], expected_input_grads[name].reshape(2 * NUM_REAL, -1)
+        assert_close(f"gradient of {name}", grad, expected_input_grads[name], 1e-4)
     largest = max(float(jnp.abs(grad).max()) for grad in grads.values())
     for name, grad in grads.items():
         # The absolute bound is for gradients that vanish mathematically, such as those of key biases.
         assert_close(name, grad, expected_grads[name], 1e-4, absolute=1e-5 * largest)
 
 
+@in_place_case
+def test_masked_points_of_a_grid_have_no_influence_even_if_they_hold_nan(case):
+    _, params = jitted(case)
+    _, mask = padded_mask(case)
+    (grads, input_grads), y = gradients(case)(params, poison_points(case, inputs(case), mask), jnp.asarray(mask))
+    (expected_grads, _), expected_y = gradients(case)(params, inputs(case), jnp.asarray(mask))
+    assert np.isfinite(np.asarray(y)).all()
+    assert_close("prediction", y[mask], expected_y[mask], 1e-6)
+    assert rms_ratio(y[mask], jitted(case)[0](params, **inputs(case))[mask]) > 1e-3, "the mask has no effect"
+    assert not any(np.asarray(input_grads[name])[~mask].any() for name in ("x", *CASES[case].point_inputs))
+    for name, grad in grads.items():
+        assert_close(name, grad, expected_grads[name], 1e-5)
+
+
+@refusing_case
+def test_a_mask_that_cannot_be_honoured_is_an_error(case):
+    graphdef, params = build_perturbed(case)
+    mask = jnp.ones((2, CASES[case].num_points), bool)
+    with pytest.raises(ValueError, match="mask") as raised:
+        jax.eval_shape(apply_fn(graphdef), params, mask=mask, **inputs(case))
+    assert "\n" not in str(raised.value)
+
+
 @every_case
 def test_bfloat16_is_close_and_returns_float32(case):
     apply, params = jitted(case)
     half, _ = jitted(case, "bfloat16")
-    y = half(params, points())
+    y = half(params, **inputs(case))
     assert y.dtype == jnp.float32
-    ratio = rms_ratio(y, apply(params, points()))
-    assert 1e-4 < ratio < 3e-2, "a ratio near zero would mean that bfloat16 is not used"
-
-
-@pytest.mark.parametrize("case", ["flare", "flare_ablations"])
-def test_scores_do_not_change_the_prediction(case):
-    apply, params = jitted(case)
-    y, scores = apply(params, points(), return_scores=True)
-    assert_close("prediction", y, apply(params, points()), 1e-6)
-    assert [s.shape for s in scores] == [(2, CASES[case][1]["num_heads"], 5, 11)]
-
-
-def test_the_scale_reaches_prediction_and_scores():
-    graphdef, params = build_perturbed("flare", attn_scale=1.0, num_blocks=1)
-    apply, _ = jitted("flare")
-    y, scores = apply(params, points(), return_scores=True)
-    other, unscaled = apply_fn(graphdef)(params, points(), return_scores=True)
-    assert_close("scores", scores[0], 0.37 * unscaled[0], 1e-6)
-    assert rms_ratio(y, other) > 1e-3
+    ratio = rms_ratio(y, apply(params, **inputs(case)))
+    assert 1e-4 < ratio < CASES[case].bfloat16_ratio, "a ratio near zero would mean that bfloat16 is not used"
 
 
 @every_case
 def test_parameters_are_float32_in_any_compute_dtype(case):
     _, params = split(nnx.eval_shape(lambda: build(case, dtype="bfloat16")))
     assert {value.dtype for value in params.values()} == {jnp.dtype("float32")}
+
+
+@every_case
+def test_points_of_the_wrong_width_are_an_error(case):
+    graphdef, params = build_perturbed(case)
+    wrong = inputs(case) | {"x": jnp.ones((2, CASES[case].num_points, CASES[case].in_dim + 1))}
+    with pytest.raises(ValueError, match=r"x has shape \(2, \d+, \d\)"):
+        jax.eval_shape(apply_fn(graphdef), params, **wrong)
+
+
+@pytest.mark.parametrize("case", ["flare", "flare_ablations"])
+def test_scores_do_not_change_the_prediction(case):
+    apply, params = jitted(case)
+    y, scores = apply(params, x=points(), return_scores=True)
+    assert_close("prediction", y, apply(params, x=points()), 1e-6)
+    assert [s.shape for s in scores] == [(2, CASES[case].options["num_heads"], 5, 11)]
+
+
+def test_the_scale_reaches_prediction_and_scores():
+    graphdef, params = build_perturbed("flare", attn_scale=1.0, num_blocks=1)
+    apply, _ = jitted("flare")
+    y, scores = apply(params, x=points(), return_scores=True)
+    other, unscaled = apply_fn(graphdef)(params, points(), return_scores=True)
+    assert_close("scores", scores[0], 0.37 * unscaled[0], 1e-6)
+    assert rms_ratio(y, other) > 1e-3
 
 
 def test_scores_of_latent_blocks_are_an_error():

@@ -1,0 +1,118 @@
+"""Convert checkpoints from and to the PyTorch original.
+
+    python -m flare_jax.convert CHECKPOINT --config=config.yaml --out=WORKDIR
+    python -m flare_jax.convert WORKDIR --to-torch --out=FILE
+
+The first form reads a checkpoint (.pt), or a state_dict (.npz, .safetensors), of the original with the config.yaml that
+the original wrote beside it, and writes a folder that `python -m experiments.pdebench --mode=eval --workdir=WORKDIR`
+evaluates. Where keys are missing, unmatched or misshapen, all of them are listed and nothing is written.
+
+The second form writes the weights of a run, or of a converted folder, as the original loads them: a .pt with raw and
+averaged weights, or one set as .npz or .safetensors. PyTorch is needed for .pt alone.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flare_jax.convert.folder import ConvertedModel, abstract_parameters, check_vacant, file_digest, write_converted
+from flare_jax.convert.original_config import describe_model, read_original_config
+from flare_jax.convert.runs import read_run
+from flare_jax.convert.state_dict import StateDictMismatch, from_torch, strip_prefixes, to_torch
+from flare_jax.convert.torch_files import find_writer, read_snapshot, write_state_dict
+from flare_jax.convert.unused import with_unused_entries
+from flare_jax.params import count_parameters
+
+EXIT_USER_ERROR = 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit status; expected errors are one sentence on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        print(_export(options) if options.to_torch else _import(options))
+    except StateDictMismatch as error:
+        print(f"error: {error}", file=sys.stderr)
+        for kind, keys in error.problems.items():
+            print("\n".join(f"  {kind}: {key}" for key in keys), file=sys.stderr)
+        return EXIT_USER_ERROR
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flare_jax.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, metavar="CHECKPOINT|WORKDIR")
+    parser.add_argument("--out", type=Path, required=True, help="new folder, or with --to-torch the file to write")
+    parser.add_argument("--config", type=Path, help="config.yaml of the original, or a file with keys model and args")
+    parser.add_argument("--to-torch", action="store_true", help="write a state_dict of the original")
+    parser.add_argument("--step", type=int, help="with --to-torch: checkpoint to take; by default the newest")
+    parser.add_argument(
+        "--weights", choices=("raw", "ema"), help="with --to-torch to .npz or .safetensors: which set; by default raw"
+    )
+    return parser
+
+
+def _import(options: argparse.Namespace) -> str:
+    """Convert a checkpoint of the original; return what to tell the user."""
+    for name in ("step", "weights"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name}={getattr(options, name)} goes with --to-torch; leave it out")
+    if options.config is None:
+        raise ValueError("--config=FILE is missing; name the config.yaml that the original wrote beside the checkpoint")
+    check_vacant(options.out)
+    original = read_original_config(options.config)
+    snapshot = read_snapshot(options.source)
+    model = describe_model(original, strip_prefixes(snapshot.raw))
+    template = abstract_parameters(model)
+    sets = {"raw": snapshot.raw} | ({} if snapshot.ema is None else {"ema": snapshot.ema})
+    weights = {name: from_torch(model.model_type, template, state) for name, state in sets.items()}
+    _check_finite(options.source, weights)
+    source = {"file": options.source.name, "sha256": file_digest(options.source)}
+    write_converted(options.out, ConvertedModel(model, weights, original, source, snapshot.step))
+    return (
+        f"{options.out}: {model.model_type}, {count_parameters(template)} parameters, {' and '.join(sets)} weights; "
+        f"evaluate it with python -m experiments.pdebench --mode=eval --workdir={options.out}"
+    )
+
+
+def _check_finite(path: Path, weights: Mapping[str, Mapping[str, Any]]) -> None:
+    for kind, params in weights.items():
+        bad = [name for name, value in params.items() if not np.isfinite(np.asarray(value)).all()]
+        if bad:
+            raise ValueError(f"{path} holds NaN or infinity in the {kind} weights of {bad[0]}; take another checkpoint")
+
+
+def _export(options: argparse.Namespace) -> str:
+    """Write a state_dict of one of our runs; return what to tell the user."""
+    if options.config is not None:
+        raise ValueError(f"--config={options.config} goes with a checkpoint of the original; leave it out")
+    find_writer(options.out)
+    if options.out.exists():
+        raise ValueError(f"--out={options.out} exists; name a new file")
+    run = read_run(options.source, options.step)
+    states = {
+        kind: with_unused_entries(run.model_type, run.options, to_torch(run.model_type, params))
+        for kind, params in run.weights.items()
+    }
+    both = options.out.suffix in (".pt", ".pth")
+    if both and options.weights is not None:
+        raise ValueError(f"--weights={options.weights} has no effect on a .pt file, which holds all; leave it out")
+    chosen = options.weights or "raw"
+    if chosen not in states:
+        raise ValueError(f"--weights={chosen}, but {options.source} holds {', '.join(states)} weights; choose those")
+    write_state_dict(options.out, states[chosen], states.get("ema") if both else None)
+    written = " and ".join(states) if both else chosen
+    return f"{options.out}: state_dict of {run.model_type}, {len(states[chosen])} entries, {written} weights"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

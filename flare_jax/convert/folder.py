@@ -1,0 +1,131 @@
+"""The folder that `python -m flare_jax.convert` writes: a description of the model and its parameters.
+
+`converted.json` says how to build the model and where the weights came from, `parameters.safetensors` holds them under
+our names, as `raw/NAME` and, where the checkpoint had an average, `ema/NAME`. `experiments.pdebench --mode=eval` opens
+such a folder like that of a run of its own.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flare_jax import params as model_params
+from flare_jax.checks import check_choice
+from flare_jax.convert.original_config import ModelDescription
+from flare_jax.convert.safetensors import read_safetensors, write_safetensors
+from flare_jax.models.registry import build_model
+
+DESCRIPTION_FILE = "converted.json"
+PARAMETERS_FILE = "parameters.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """Parameters of a model of ours: `weights` maps 'raw', and 'ema' if there is an average, to them.
+
+    `original` is the content of the original's config, `source` names the checkpoint file and its hash, `step` is the
+    optimizer step of the checkpoint, where known.
+    """
+
+    model: ModelDescription
+    weights: Mapping[str, Mapping[str, Any]]
+    original: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, str] = field(default_factory=dict)
+    step: int | None = None
+
+
+def abstract_parameters(model: ModelDescription) -> model_params.Params:
+    """Return shapes and dtypes of the model's parameters by name, without computing any."""
+    return model_params.split(nnx.eval_shape(lambda: _build(model)))[1]
+
+
+def _build(model: ModelDescription) -> nnx.Module:
+    return build_model(model.model_type, model.in_dim, model.out_dim, model.options, rngs=nnx.Rngs(0))
+
+
+def write_converted(folder: Path, converted: ConvertedModel) -> None:
+    """Write a new folder, whole or not at all; raises ValueError if something else is there."""
+    check_vacant(folder)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    arrays = {
+        f"{kind}/{name}": np.asarray(value)
+        for kind, params in converted.weights.items()
+        for name, value in jax.device_get(dict(params)).items()
+    }
+    write_safetensors(temporary / PARAMETERS_FILE, arrays)
+    description = {
+        "format": FORMAT,
+        "model": asdict(converted.model),
+        "weights": list(converted.weights),
+        "step": converted.step,
+        "digest": file_digest(temporary / PARAMETERS_FILE),
+        "source": dict(converted.source),
+        "original": dict(converted.original),
+    }
+    (temporary / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2, default=str) + "\n")
+    if folder.exists():
+        folder.rmdir()
+    temporary.replace(folder)
+
+
+def check_vacant(folder: Path) -> None:
+    """Raise ValueError unless `folder` does not exist or is empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--out={folder} exists and is not empty; name a new folder")
+
+
+def is_converted(folder: Path) -> bool:
+    """Tell whether `folder` was written by `write_converted`."""
+    return (folder / DESCRIPTION_FILE).is_file()
+
+
+def read_converted(folder: Path) -> ConvertedModel:
+    """Read a converted folder; raises ValueError if its files are damaged, changed or of another version."""
+    try:
+        content = json.loads((folder / DESCRIPTION_FILE).read_text())
+        stored = content["model"]
+        options = {name: tuple(v) if isinstance(v, list) else v for name, v in stored["options"].items()}
+        model = ModelDescription(stored["model_type"], stored["in_dim"], stored["out_dim"], options)
+        version, digest, kinds = content["format"], content["digest"], content["weights"]
+        rest = {name: content[name] for name in ("original", "source", "step")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / DESCRIPTION_FILE} does not describe a converted model ({error}); convert the checkpoint again"
+        ) from error
+    if version != FORMAT:
+        raise ValueError(f"{folder} has format {version} but this version reads {FORMAT}; convert the checkpoint again")
+    path = folder / PARAMETERS_FILE
+    if not path.is_file() or file_digest(path) != digest:
+        raise ValueError(f"{path} is missing or does not match its hash; convert the checkpoint again")
+    arrays = read_safetensors(path)
+    weights = {
+        kind: {name.split("/", 1)[1]: value for name, value in arrays.items() if name.startswith(f"{kind}/")}
+        for kind in kinds
+    }
+    return ConvertedModel(model, weights, **rest)
+
+
+def load_converted(folder: Path, weights: str = "raw") -> nnx.Module:
+    """Return the model in a converted folder with its 'raw' or 'ema' weights; raises ValueError if it has not these."""
+    converted = read_converted(folder)
+    check_choice("weights", weights, converted.weights)
+    graphdef, _ = model_params.split(nnx.eval_shape(lambda: _build(converted.model)))
+    return model_params.merge(graphdef, {name: jnp.asarray(v) for name, v in converted.weights[weights].items()})
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

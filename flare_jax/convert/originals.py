@@ -1,0 +1,180 @@
+"""How the constructor arguments of the PyTorch originals map to the options of our models.
+
+The names are those of the recorded results ("goldens") and, mostly, of the original's `model_type`. One row per class.
+"""
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flare_jax.checks import did_you_mean
+
+
+def _unchanged(arguments: dict[str, Any]) -> dict[str, Any]:
+    return arguments
+
+
+@dataclass(frozen=True)
+class OriginalModel:
+    """How the constructor arguments of an original model map to ours.
+
+    `in_dim` and `out_dim` are the original's names of the two widths. `renamed` maps its argument names to ours,
+    `ignored` lists arguments without effect there, `fixed` sets options of ours that reproduce what the original
+    hard-wires. `adapt` comes first and rewrites the arguments where renaming does not do.
+    """
+
+    model_type: str
+    in_dim: str = "in_dim"
+    out_dim: str = "out_dim"
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    adapt: Callable[[dict[str, Any]], dict[str, Any]] = _unchanged
+
+    def translate(self, arguments: Mapping[str, Any]) -> tuple[int, int, dict[str, Any]]:
+        """Return (in_dim, out_dim, options) of our model for the original's constructor arguments."""
+        adapted = self.adapt(dict(arguments))
+        missing = [name for name in (self.in_dim, self.out_dim) if name not in adapted]
+        if missing:
+            raise ValueError(
+                f"the constructor arguments of the original's {self.model_type!r} lack {missing[0]!r}; "
+                f"add it to {', '.join(adapted)}"
+            )
+        options = {
+            self.renamed.get(name, name): value
+            for name, value in adapted.items()
+            if name not in (self.in_dim, self.out_dim, *self.ignored)
+        }
+        return adapted[self.in_dim], adapted[self.out_dim], {**options, **self.fixed}
+
+
+def _slice_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Give the slice-token models their grid, and the original's use of x: `unified_pos` drops it (defect D2)."""
+    adapted = {"fun_dim": 1, **arguments}
+    shape = tuple(adapted.pop(axis) for axis in ("H", "W", "D") if axis in adapted)
+    if shape:
+        adapted["grid_shape"] = shape
+    if adapted.get("unified_pos"):
+        adapted["unified_pos_drop_input"] = True
+    return adapted
+
+
+def _transolver_pp_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    if arguments.pop("unified_pos", False):
+        raise ValueError("unified_pos is True, for which the original's transolver++ has no features; set it to False")
+    return _slice_arguments(arguments)
+
+
+def _lamo_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Spread the sizes of the state-space layer, which the original hard-wires and recorded results name `ssm`."""
+    sizes = arguments.pop("ssm", {})
+    return _slice_arguments(arguments) | sizes
+
+
+_LNO_ACTIVATIONS = {
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "ELU": "ELU",
+    "GELU": "gelu",
+}
+
+
+def _lno_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Translate the activation; time in `model_attr` forces an output of width 1."""
+    with_time = (arguments.pop("model_attr", None) or {}).get("time", False)
+    act = arguments.get("act", "GELU")
+    adapted = arguments | {"act": _LNO_ACTIVATIONS.get(act, act)}
+    return adapted | {"y2_dim": 1} if with_time else adapted
+
+
+def _gnot_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Give GNOT its grid, and the original's use of x: `unified_pos` drops it (defect D2), without a grid in vain."""
+    adapted = {"fun_dim": 1, "geotype": "unstructured", **arguments}
+    shape, structured = adapted.pop("shapelist", None), adapted.pop("geotype") != "unstructured"
+    reference = adapted.pop("ref", None)
+    unified = adapted.pop("unified_pos", False) and structured
+    if structured and shape is not None:
+        adapted["grid_shape"] = tuple(shape)
+    if unified:
+        adapted |= {"unified_pos": True, "unified_pos_drop_input": True}
+    return adapted if reference is None else adapted | {"ref": reference}
+
+
+def _upt_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Count the features among the channels of the input, which follow the coordinates."""
+    adapted = {"fun_dim": 0, **arguments}
+    minimum = adapted.get("coord_min")
+    adapted["coord_min"] = None if minimum is None else tuple(float(value) for value in minimum)
+    return adapted | {"in_dim": adapted["space_dim"] + adapted.pop("fun_dim")}
+
+
+_LNO_NAMES = {
+    "n_block": "num_blocks",
+    "n_mode": "num_modes",
+    "n_dim": "channel_dim",
+    "n_head": "num_heads",
+    "n_layer": "num_layers_mlp",
+    "y1_dim": "fun_dim",
+}
+_GNOT_NAMES = {
+    "n_experts": "num_experts",
+    "n_heads": "num_heads",
+    "n_hidden": "channel_dim",
+    "n_layers": "num_blocks",
+}
+_UPT_NAMES = {
+    "n_encoder_layers": "num_encoder_blocks",
+    "n_approximator_layers": "num_approximator_blocks",
+    "n_decoder_layers": "num_decoder_blocks",
+}
+_SLICE_NAMES = {
+    "n_layers": "num_blocks",
+    "n_hidden": "channel_dim",
+    "n_head": "num_heads",
+    "slice_num": "num_slices",
+    "Time_Input": "time_input",
+}
+_STATE_SPACE_NAMES = {
+    "d_state": "state_dim",
+    "d_conv": "conv_width",
+    "headdim": "state_space_head_dim",
+    "ngroups": "num_groups",
+}
+
+
+ORIGINALS: Mapping[str, OriginalModel] = types.MappingProxyType(
+    {
+        "flare": OriginalModel("flare"),
+        "flare_experimental": OriginalModel("flare_experimental"),
+        "flare_ablations": OriginalModel("flare_ablations"),
+        "loopy": OriginalModel("loopy"),
+        "unloopy": OriginalModel("unloopy"),
+        "lno": OriginalModel("lno", "x_dim", "y2_dim", renamed=_LNO_NAMES, adapt=_lno_arguments),
+        "gnot": OriginalModel("gnot", "space_dim", renamed=_GNOT_NAMES, adapt=_gnot_arguments),
+        "perceiverio": OriginalModel("perceiverio"),
+        "upt": OriginalModel("upt", renamed=_UPT_NAMES, ignored=("act",), adapt=_upt_arguments),
+        "transformer": OriginalModel("transformer", ignored=("backend",)),
+        "linformer": OriginalModel("linformer", ignored=("backend",)),
+        "linear": OriginalModel("linear", ignored=("backend",)),
+        "transolver": OriginalModel("transolver", "space_dim", renamed=_SLICE_NAMES, adapt=_slice_arguments),
+        "transolver_2d": OriginalModel("transolver", "space_dim", renamed=_SLICE_NAMES, adapt=_slice_arguments),
+        "transolver_pp": OriginalModel(
+            "transolver++", "space_dim", renamed=_SLICE_NAMES, ignored=("ref",), adapt=_transolver_pp_arguments
+        ),
+        "lamo": OriginalModel("lamo", "space_dim", renamed=_SLICE_NAMES | _STATE_SPACE_NAMES, adapt=_lamo_arguments),
+        "ts1_uncond": OriginalModel("ts1_uncond", renamed={"hidden_dim": "channel_dim"}, ignored=("k_val",)),
+        "ts3_uncond": OriginalModel("ts3_uncond", renamed={"hidden_dim": "channel_dim", "num_layers": "num_blocks"}),
+    }
+)
+
+
+def find_original(name: str) -> OriginalModel:
+    """Return the row of an original model; raises ValueError for an unknown name."""
+    if name not in ORIGINALS:
+        raise ValueError(
+            f"there is no model for {name!r}{did_you_mean(name, ORIGINALS)}; choose one of {', '.join(ORIGINALS)}"
+        )
+    return ORIGINALS[name]

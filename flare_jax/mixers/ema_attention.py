@@ -1,0 +1,68 @@
+"""Gated single-head attention on a moving average, after MEGA (Ma et al., arXiv 2209.10655)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from flare_jax.checks import check_dtype
+from flare_jax.layers.dropout import Key, check_rate
+from flare_jax.layers.initializers import linear_kernel
+from flare_jax.layers.linear import Linear
+from flare_jax.mixers.attention import softmax_attention
+from flare_jax.mixers.damped_ema import DampedEMA
+
+
+class EmaAttention(nnx.Module):
+    """Token mixer of cost O(N²·C) with one head of width C, scale 1/√C.
+
+    With e the moving average of x: q, k = silu(linear(e)), v = silu(linear(x)), a = attention(q, k, v), gates
+    γ1, γ2 = sigmoid(linear(e)), h = silu(e Wh + (a∘γ1) Uh + bh), y = h∘γ2 + (1 − γ2)∘x. `attn_drop` is the dropout
+    rate of the softmax weights, `ema_impl` the form of the moving average (see `DampedEMA`).
+
+    The mask acts on the attention only, as in the original: padded tokens still enter the moving average. With
+    `masked_ema` they count as zeros there, and a sequence padded at its end gives what it gives without padding.
+    """
+
+    def __init__(
+        self,
+        channel_dim: int,
+        *,
+        attn_drop: float = 0.0,
+        ema_impl: str = "scan",
+        masked_ema: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.attn_drop = check_rate("attn_drop", attn_drop)
+        self.masked_ema = masked_ema
+        self.dtype = check_dtype(dtype)
+        self.ema = DampedEMA(channel_dim, ema_impl=ema_impl, dtype=dtype, rngs=rngs)
+        self.query_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
+        self.key_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
+        self.value_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
+        self.gate_proj1 = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
+        self.gate_proj2 = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
+        # Not linear layers: the original stores these two matrices as [C_in, C_out] as well.
+        self.Wh = nnx.Param(linear_kernel(rngs.params(), (channel_dim, channel_dim)))
+        self.Uh = nnx.Param(linear_kernel(rngs.params(), (channel_dim, channel_dim)))
+        self.bh = nnx.Param(jnp.zeros(channel_dim, jnp.float32))
+
+    def __call__(
+        self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None
+    ) -> Float[Array, "B N C"]:
+        """Mix the tokens; attention reads real tokens only and gives zero to padded ones."""
+        x = x.astype(self.dtype)
+        average = self.ema(x, mask if self.masked_ema else None)
+        attended = self._attend(average, x, mask, key)
+        gate1, gate2 = jax.nn.sigmoid(self.gate_proj1(average)), jax.nn.sigmoid(self.gate_proj2(average))
+        wh, uh, bh = (param[...].astype(self.dtype) for param in (self.Wh, self.Uh, self.bh))
+        h = jax.nn.silu(average @ wh + (attended * gate1) @ uh + bh)
+        return h * gate2 + (1 - gate2) * x
+
+    def _attend(self, average: Array, x: Array, mask: Array | None, key: Key | None) -> Array:
+        heads = (self.query_proj(average), self.key_proj(average), self.value_proj(x))
+        q, k, v = (jax.nn.silu(head)[:, :, None] for head in heads)
+        a = softmax_attention(q, k, v, scale=x.shape[-1] ** -0.5, mask=mask, drop_rate=self.attn_drop, key=key)
+        return a[:, :, 0] if mask is None else jnp.where(mask[..., None], a[:, :, 0], 0)

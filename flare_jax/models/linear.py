@@ -1,0 +1,69 @@
+"""Transformer with linear attention on the points of a mesh, of cost O(N·D²) (arXiv 2006.16236)."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from flare_jax.checks import check_sizes
+from flare_jax.mixers.linear_attention import LinearAttentionBlock
+from flare_jax.models.transformer_stack import TransformerStack
+
+
+class LinearTransformer(TransformerStack):
+    """Transformer whose attention is linear, with the feature map `kernel` (`flare_jax.layers.feature_maps`).
+
+    `norm_q` and `norm_k` scale the features of queries and keys to unit length. With a feature map of both signs, such
+    as 'identity', the denominator of the attention can come near zero, as in the original. `num_heads` defaults to
+    `channel_dim // 16`. `act` 'gelu' or None is the exact GELU inside of the blocks and its tanh form in the
+    projections; 'silu' is the other choice. `num_layers_in_out_proj` counts inner layers, -1 is a single linear layer.
+    Raises ValueError for values out of range.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        channel_dim: int = 64,
+        num_blocks: int = 8,
+        num_heads: int | None = None,
+        act: str | None = None,
+        rmsnorm: bool = False,
+        out_proj_norm: bool = True,
+        num_layers_in_out_proj: int = 2,
+        mlp_ratio: float = 4.0,
+        kernel: str = "silu",
+        norm_q: bool = False,
+        norm_k: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        check_sizes(channel_dim=channel_dim)
+
+        def make_block() -> LinearAttentionBlock:
+            return LinearAttentionBlock(
+                channel_dim,
+                num_heads=num_heads,
+                kernel=kernel,
+                norm_q=norm_q,
+                norm_k=norm_k,
+                mlp_ratio=mlp_ratio,
+                act=act,
+                rmsnorm=rmsnorm,
+                dtype=dtype,
+                rngs=rngs,
+            )
+
+        super().__init__(
+            in_dim,
+            out_dim,
+            channel_dim=channel_dim,
+            num_blocks=num_blocks,
+            make_block=make_block,
+            act=act,
+            rmsnorm=rmsnorm,
+            out_proj_norm=out_proj_norm,
+            num_layers_in_out_proj=num_layers_in_out_proj,
+            dtype=dtype,
+            rngs=rngs,
+        )

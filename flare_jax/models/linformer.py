@@ -1,0 +1,67 @@
+"""Linformer on the points of a mesh, with keys and values compressed along the points, O(N·k) (arXiv 2006.04768)."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from flare_jax.checks import check_sizes
+from flare_jax.mixers.linformer import LinformerBlock
+from flare_jax.models.transformer_stack import TransformerStack
+
+
+class Linformer(TransformerStack):
+    """Linformer for up to `seq_len` points, compressed to `k` keys and values; the order of the points matters.
+
+    `num_heads` defaults to `channel_dim // 16`. Padded points are left out of the sums over points, so that padding
+    behind the real points changes nothing. `act` 'gelu' or None is the exact GELU inside of the blocks and its tanh
+    form in the projections; 'silu' is the other choice. `num_layers_in_out_proj` counts inner layers, -1 is a single
+    linear layer. Raises ValueError for values out of range, and for more than `seq_len` points.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        seq_len: int,
+        k: int = 256,
+        channel_dim: int = 64,
+        num_blocks: int = 8,
+        num_heads: int | None = None,
+        act: str | None = None,
+        rmsnorm: bool = False,
+        out_proj_norm: bool = True,
+        num_layers_in_out_proj: int = 2,
+        mlp_ratio: float = 4.0,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        check_sizes(channel_dim=channel_dim)
+
+        def make_block() -> LinformerBlock:
+            return LinformerBlock(
+                channel_dim,
+                seq_len=seq_len,
+                k=k,
+                num_heads=num_heads,
+                masked=True,
+                mlp_ratio=mlp_ratio,
+                act=act,
+                rmsnorm=rmsnorm,
+                dtype=dtype,
+                rngs=rngs,
+            )
+
+        super().__init__(
+            in_dim,
+            out_dim,
+            channel_dim=channel_dim,
+            num_blocks=num_blocks,
+            make_block=make_block,
+            act=act,
+            rmsnorm=rmsnorm,
+            out_proj_norm=out_proj_norm,
+            num_layers_in_out_proj=num_layers_in_out_proj,
+            dtype=dtype,
+            rngs=rngs,
+        )

@@ -1,0 +1,127 @@
+"""Latent neural operator: tokens to modes and back by the same scores, attention among modes (arXiv 2406.03923)."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from flare_jax.checks import check_dtype, check_integer, check_points, check_sizes
+from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, find_activation
+from flare_jax.layers.dropout import Key
+from flare_jax.layers.fan_in_initialization import draw_fan_in_uniform
+from flare_jax.layers.feed_forward import FeedForward
+from flare_jax.layers.linear import Linear
+from flare_jax.mixers.block import PreNormBlock
+from flare_jax.mixers.cross_attention import CrossAttention
+from flare_jax.mixers.mode_projection import modes_to_points, points_to_modes
+from flare_jax.models.slice_stack import check_function_features
+
+
+class Projector(nnx.Module):
+    """`output(r)` with `r = act(input x)` and then `r + act(hidden r)` for each of `num_layers` inner layers."""
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden_dim: int,
+        out_dim: int,
+        *,
+        num_layers: int,
+        act: str,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.activation = find_activation(act, POINTWISE_ACTIVATIONS)
+        self.input = Linear(in_dim, hidden_dim, dtype=dtype, rngs=rngs)
+        self.hidden = nnx.List([Linear(hidden_dim, hidden_dim, dtype=dtype, rngs=rngs) for _ in range(num_layers)])
+        self.output = Linear(hidden_dim, out_dim, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B N C_in"]) -> Float[Array, "B N C_out"]:
+        """Map the last axis."""
+        r = self.activation(self.input(x))
+        for layer in self.hidden:
+            r = r + self.activation(layer(r))
+        return self.output(r)
+
+
+class ModeAttention(CrossAttention):
+    """Attention of the modes to themselves, with one linear layer each for queries, keys and values."""
+
+    def __call__(
+        self, x: Float[Array, "B M C"], mask: Bool[Array, "B M"] | None = None, key: Key | None = None
+    ) -> Float[Array, "B M C"]:
+        """Mix the modes; there is no dropout, so that `key` has no effect."""
+        return super().__call__(x, x, mask)
+
+
+class LNO(nnx.Module):
+    """Latent neural operator of cost O(N·M) with `num_modes` modes and `num_blocks` transformer blocks on them.
+
+    The scores come from the points x, the values from observations `fx` at the same points, whose width is `fun_dim`
+    (None: that of x). Without `fx` the observations are x itself. `num_layers_mlp` counts the inner layers of the four
+    projectors. `act` is 'gelu' (erf form), 'sigmoid', 'tanh', 'relu', 'leaky_relu' (slope 0.1), 'ELU', 'silu' or
+    'softplus'. Raises ValueError for values out of range, and if `num_heads` does not divide `channel_dim`.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        channel_dim: int = 128,
+        num_blocks: int = 4,
+        num_heads: int = 8,
+        num_modes: int = 256,
+        num_layers_mlp: int = 2,
+        fun_dim: int | None = None,
+        act: str = "gelu",
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        check_sizes(in_dim=in_dim, out_dim=out_dim, channel_dim=channel_dim, num_blocks=num_blocks, num_modes=num_modes)
+        check_integer("num_layers_mlp", num_layers_mlp, minimum=0)
+        self.in_dim = in_dim
+        self.fun_dim = in_dim if fun_dim is None else check_integer("fun_dim", fun_dim)
+        self.dtype = check_dtype(dtype)
+
+        def projector(inputs: int, outputs: int) -> Projector:
+            return Projector(inputs, channel_dim, outputs, num_layers=num_layers_mlp, act=act, dtype=dtype, rngs=rngs)
+
+        def make_block() -> PreNormBlock:
+            mlp = FeedForward(
+                channel_dim, mlp_ratio=2.0, act=act, activations=POINTWISE_ACTIVATIONS, dtype=dtype, rngs=rngs
+            )
+            att = ModeAttention(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs)
+            return PreNormBlock(channel_dim, att=att, mlp=mlp, dtype=dtype)
+
+        self.trunk_projector = projector(in_dim, channel_dim)
+        self.branch_projector = projector(self.fun_dim, channel_dim)
+        self.attention_projector = projector(channel_dim, num_modes)
+        self.blocks = nnx.List([make_block() for _ in range(num_blocks)])
+        self.out_mlp = projector(channel_dim, out_dim)
+        draw_fan_in_uniform(self, rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "B N C_in"],
+        mask: Bool[Array, "B N"] | None = None,
+        *,
+        fx: Float[Array, "B N C_fx"] | None = None,
+    ) -> Float[Array, "B N C_out"]:
+        """Return the prediction in float32 at the points x from the observations `fx` there (x itself if None).
+
+        Padded points (`mask` False) influence no real point, whatever they hold; their own outputs are meaningless.
+        Raises ValueError if `x` is not [B, N, in_dim], `mask` not a bool array [B, N] or `fx` not [B, N, fun_dim].
+        """
+        check_points(x, mask, self.in_dim)
+        if fx is not None or self.fun_dim != self.in_dim:
+            check_function_features(fx, x.shape, self.fun_dim)
+        y = x if fx is None else fx
+        if mask is not None:
+            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
+            x, y = jnp.where(mask[..., None], x, 0), jnp.where(mask[..., None], y, 0)
+        scores = self.attention_projector(self.trunk_projector(x.astype(self.dtype)))
+        z = points_to_modes(scores, self.branch_projector(y.astype(self.dtype)), mask)
+        for block in self.blocks:
+            z = block(z)
+        return self.out_mlp(modes_to_points(scores, z)).astype(jnp.float32)

@@ -1,0 +1,169 @@
+"""What the blocks of every backend must satisfy: jit, gradients, batches, masks, permutation, positions, bfloat16."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flare_jax.models.sequence import BACKENDS
+from flare_jax.options import keyword_options
+from flare_jax.params import apply_fn
+from tests.flare_jax.models.sequence.cases import CASES, block, features, trailing_mask
+from tests.flare_jax.quick import quick_jit
+from tests.numerics import assert_close, rms_ratio
+
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def cases_where(condition):
+    return pytest.mark.parametrize("case", [name for name, case in CASES.items() if condition(case)])
+
+
+@functools.cache
+def jitted(case, dtype="float32", rope=False):
+    graphdef, params = block(case, dtype, rope)
+    return quick_jit(apply_fn(graphdef)), params
+
+
+@functools.cache
+def gradients(case):
+    """Return the jitted function to (gradients for parameters and inputs, output) of a loss over real tokens."""
+    apply = apply_fn(block(case)[0])
+
+    def loss(params, x, mask):
+        y = apply(params, x, mask)
+        return jnp.sum(jnp.sin(y) if mask is None else jnp.where(mask[..., None], jnp.sin(y), 0)), y
+
+    return quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+
+
+def test_the_cases_leave_no_option_at_its_default():
+    for name in {case.backend for case in CASES.values()}:
+        cases = [case for case in CASES.values() if case.backend == name]
+        known = BACKENDS[name].options()
+        kept = {n for n, p in known.items() if all(c.options.get(n, p.default) == p.default for c in cases)}
+        # Mixers without attention probabilities accept their dropout only as 0.
+        assert kept <= {"attn_drop"}, name
+
+
+def test_backends_are_described():
+    for name, backend in BACKENDS.items():
+        assert "O(N" in backend.summary, name
+        assert backend.paper.startswith(("arXiv", "no paper")), name
+        assert {"num_heads", "act", "rmsnorm", "dtype", "rngs"} <= set(keyword_options(backend.constructor)), name
+
+
+@every_case
+def test_jit_is_eager(case):
+    apply, params = jitted(case)
+    assert_close("jit", apply(params, features()), apply_fn(block(case)[0])(params, features()), 1e-5)
+
+
+@every_case
+def test_gradients_are_finite_and_present(case):
+    (grads, dx), _ = gradients(case)(jitted(case)[1], features(), None)
+    largest = max(float(jnp.abs(grad).max()) for grad in grads.values())
+    for name, grad in (grads | {"x": dx}).items():
+        assert np.isfinite(np.asarray(grad)).all(), name
+        present = float(jnp.abs(grad).max()) > 1e-6 * largest
+        assert present == (name not in CASES[case].no_gradient), name
+
+
+@every_case
+def test_batch_of_one_is_a_row_of_the_batch(case):
+    apply, params = jitted(case)
+    assert_close("row", apply(params, features()[1:]), apply(params, features())[1:], 1e-5)
+
+
+@cases_where(lambda case: case.permutes)
+def test_permuted_tokens_give_permuted_outputs(case):
+    apply, params = jitted(case)
+    order = np.random.default_rng(3).permutation(features().shape[1])
+    assert_close("permuted", apply(params, features()[:, order]), apply(params, features())[:, order], 1e-5)
+
+
+@cases_where(lambda case: not case.permutes)
+def test_the_order_of_the_tokens_matters_where_it_should(case):
+    apply, params = jitted(case)
+    order = np.random.default_rng(3).permutation(features().shape[1])
+    assert rms_ratio(apply(params, features()[:, order]), apply(params, features())[:, order]) > 1e-3
+
+
+@cases_where(lambda case: case.padding == "removable")
+def test_padding_with_a_mask_is_no_padding(case):
+    apply, params = jitted(case)
+    (grads, dx), y = gradients(case)(params, features(), trailing_mask((7, 7)))
+    (expected_grads, expected_dx), expected = gradients(case)(params, features()[:, :7], None)
+    assert_close("output", y[:, :7], expected, 1e-5)
+    assert_close("gradient of x", dx[:, :7], expected_dx, 1e-4)
+    largest = max(float(jnp.abs(grad).max()) for grad in grads.values())
+    for name, grad in grads.items():
+        assert_close(name, grad, expected_grads[name], 1e-4, absolute=1e-5 * largest)
+    y = apply(params, features(), trailing_mask((7, 9)))
+    assert_close("other length", y[1:, :9], apply(params, features()[1:, :9]), 1e-5)
+
+
+@cases_where(lambda case: case.padding in ("removable", "inert"))
+def test_the_content_of_padding_does_not_matter(case):
+    apply, params = jitted(case)
+    mask = trailing_mask()
+    other = jnp.where(mask[..., None], features(), 10 * jnp.cos(features()))
+    y, changed = apply(params, features(), mask), apply(params, other, mask)
+    assert_close("real tokens", changed[np.asarray(mask)], y[np.asarray(mask)], 1e-6)
+
+
+@cases_where(lambda case: case.padding == "ignored")
+def test_padding_is_mixed_where_masks_are_ignored(case):
+    apply, params = jitted(case)
+    mask = trailing_mask()
+    other = jnp.where(mask[..., None], features(), 10 * jnp.cos(features()))
+    y, changed = apply(params, features(), mask), apply(params, other, mask)
+    assert rms_ratio(changed[np.asarray(mask)], y[np.asarray(mask)]) > 1e-3
+
+
+@cases_where(lambda case: case.padding != "refused")
+def test_samples_without_any_token_stay_finite(case):
+    (grads, _), y = gradients(case)(jitted(case)[1], features(), trailing_mask((0, 9)))
+    assert np.isfinite(np.asarray(y)).all()
+    assert all(np.isfinite(np.asarray(grad)).all() for grad in grads.values())
+
+
+@cases_where(lambda case: case.padding == "refused")
+def test_a_refused_mask_is_one_clear_sentence(case):
+    graphdef, params = block(case)
+    with pytest.raises(ValueError, match="takes no mask of padded") as raised:
+        jax.eval_shape(apply_fn(graphdef), params, features(), trailing_mask())
+    assert "\n" not in str(raised.value)
+
+
+@cases_where(lambda case: case.rope)
+def test_rotary_embeddings_tell_positions_apart(case):
+    with_rope, params = jitted(case, rope=True)
+    order = np.arange(features().shape[1])[::-1]
+    y = with_rope(params, features())
+    assert rms_ratio(with_rope(params, features()[:, order]), y[:, order]) > 1e-4
+    without, _ = jitted(case)
+    assert rms_ratio(without(params, features()), y) > 1e-4
+
+
+@every_case
+def test_bfloat16_is_close(case):
+    apply, params = jitted(case)
+    half, _ = jitted(case, "bfloat16")
+    y = half(params, features().astype(jnp.bfloat16))
+    assert y.dtype == jnp.bfloat16
+    assert 1e-4 < rms_ratio(y, apply(params, features())) < CASES[case].bfloat16_ratio
+
+
+@cases_where(lambda case: case.options.get("proj_drop", 0) > 0)
+def test_dropout_needs_a_key_and_depends_on_it(case):
+    apply, params = jitted(case)
+    graphdef, _ = block(case)
+    dropped = quick_jit(lambda params, x, key: apply_fn(graphdef)(params, x, None, key))
+    y, first = apply(params, features()), dropped(params, features(), jax.random.key(1))
+    assert np.isfinite(np.asarray(first)).all()
+    assert rms_ratio(first, y) > 1e-2
+    assert rms_ratio(dropped(params, features(), jax.random.key(2)), first) > 1e-2
+    assert (np.asarray(dropped(params, features(), jax.random.key(1))) == np.asarray(first)).all()

@@ -1,0 +1,73 @@
+"""Golden files of the damped moving average: the original's two forms on the same parameters, and our exact one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flare_jax.mixers.damped_ema import DampedEMA
+from flare_jax.params import apply_fn, split
+from tests.golden_checks.core import Comparison, largest_error
+
+# Gradients and outputs in float32, relative to the largest entry (spec, acceptance checks).
+OUTPUT_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE = 1e-3
+FORMS = {"conv": "reference_conv", "cumsum": "reference_cumsum"}
+
+
+def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
+    """Compare outputs and all gradients of both forms, and the exact filter with the sum unless its clamp acts."""
+    params = {
+        "proj.kernel" if name == "proj.weight" else name: jnp.asarray(value.T if name == "proj.weight" else value)
+        for name, value in _section(arrays, "param/").items()
+    }
+    x, cotangent = jnp.asarray(arrays["input/x"]), jnp.asarray(arrays["cotangent"])
+    compared = []
+    for form, implementation in FORMS.items():
+        y, (grads, dx) = _evaluate(config, implementation, params, x, cotangent)
+        compared.append(_compare(form, "output", y, arrays[f"output/{form}"], OUTPUT_TOLERANCE))
+        expected = arrays[f"grad_input/{form}"]
+        compared.append(_compare(f"{form} input", "gradient", dx, expected, GRADIENT_TOLERANCE))
+        stored = _section(arrays, f"grad_param/{form}.") | _section(arrays, f"grad_param/{form}/")
+        for name, gradient in stored.items():
+            ours = grads["proj.kernel"].T if name == "proj.weight" else grads[name]
+            compared.append(_compare(f"{form} {name}", "gradient", ours, gradient, GRADIENT_TOLERANCE))
+    if not config.get("exponent_clamp_active", True):
+        y, _ = _evaluate(config, "scan", params, x, cotangent)
+        compared.append(_compare("exact", "output", y, arrays["output/cumsum"], OUTPUT_TOLERANCE))
+    return compared
+
+
+def _evaluate(
+    config: Mapping[str, Any], implementation: str, params: Mapping[str, jax.Array], x: jax.Array, cotangent: jax.Array
+) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+    """Return the output and the gradients for parameters and input."""
+
+    def build() -> nnx.Module:
+        return DampedEMA(
+            config["C"],
+            num_components=config["h"],
+            ema_impl=implementation,
+            kernel_size=config["kernel_size"],
+            rngs=nnx.Rngs(0),
+        )
+
+    apply = apply_fn(split(nnx.eval_shape(build))[0])
+
+    @jax.jit
+    def evaluate(params: Any, x: jax.Array) -> Any:
+        y, pull_back = jax.vjp(apply, params, x)
+        return y, pull_back(cotangent)
+
+    return evaluate(params, x)
+
+
+def _section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def _compare(name: str, kind: str, actual: Any, expected: np.ndarray, tolerance: float) -> Comparison:
+    return Comparison(name, kind, largest_error(actual, expected), tolerance * float(np.max(np.abs(expected))))
