@@ -1,6 +1,7 @@
 """What every benchmark shares: medians, the device line, results as JSON."""
 
 import json
+import math
 import platform
 import statistics
 import time
@@ -28,6 +29,38 @@ def median_seconds(run: Callable[[], Any], repeats: int, warmup: int = 1) -> flo
     return statistics.median(times)
 
 
+# A timed sample lasts about this long, so that reading the clock and launching its first call do not count.
+SAMPLE_SECONDS = 5e-3
+
+
+def adaptive_seconds(
+    sample: Callable[[int], float], budget: float, longest: float = 4.0, ceiling: float = math.inf
+) -> float:
+    """Return the median seconds per call, where `sample(calls)` makes that many calls and returns their seconds.
+
+    One call warms up, and is the answer itself if it takes more than `longest` seconds. Then samples of several calls
+    are taken for about `budget` seconds; a call of more than twice that, or of more than `ceiling`, is made once.
+    """
+    first = sample(1)
+    if first > longest:
+        return first
+    single = max(sample(1), 1e-9)
+    if single > min(2 * budget, ceiling):
+        return single
+    calls = max(1, min(1000, math.ceil(SAMPLE_SECONDS / single)))
+    repeats = max(3, min(30, int(budget / (calls * single))))
+    return statistics.median(sample(calls) / calls for _ in range(repeats))
+
+
+def growth(before: tuple[int, float], points: int, power: int, longest: float) -> str:
+    """Return why a call on `points` points is not made, empty if it is expected to take at most `longest` seconds.
+
+    `before` is the number of points and the time of a smaller call, and the time grows with this power of the number.
+    """
+    expected = before[1] * (points / before[0]) ** power
+    return f"left out: would take about {expected:.0f} s a call" if expected > longest else ""
+
+
 def peak_bytes() -> int | None:
     """Return the allocator's peak of device 0, None where the backend does not count."""
     stats = jax.devices()[0].memory_stats()
@@ -39,6 +72,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(str(row[i])) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows under a header as a markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |\n" for line in lines)
 
 
 def write_results(path: str | None, results: dict[str, Any]) -> None:

@@ -13,17 +13,17 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from flax import nnx
 
 from benchmarks.timing import device_line, peak_bytes, print_table, write_results
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
 from experiments import cli
-from experiments.training.loop import ChunkRunner, build_setup
+from experiments.pdebench import models
+from experiments.training.loop import ChunkRunner, Setup, build_setup
 from experiments.training.mesh import make_mesh
-from experiments.training.task import regression_task
+from experiments.training.tasks import build_task
+from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
-from flare_jax.models.registry import build_model
 
 FLAGS = flags.FLAGS
 
@@ -36,6 +36,7 @@ SHAPES = {
     "pipe": (16641, 2, 1),
     "drivaerml_40k": (40000, 3, 1),
 }
+GRIDS = {"darcy_small": (16, 16), "darcy": (85, 85), "airfoil_steady": (221, 51), "pipe": (129, 129)}
 
 
 def random_dataset(name: str, samples: int) -> PDEDataset:
@@ -46,20 +47,23 @@ def random_dataset(name: str, samples: int) -> PDEDataset:
     y = rng.random((samples, points, c_out), np.float32) + 0.5
     return PDEDataset(
         name, Split(x, y), {"test": Split(x[:1], y[:1])}, Normalizer.identity(c_in), Normalizer.fit(y),
-        Source("generated", ""), "random field",
+        Source("generated", ""), "random field", GRIDS.get(name),
     )  # fmt: skip
+
+
+def setup_of(config: Any, dataset: PDEDataset) -> Setup:
+    """Return the training set-up of a config on one device, as `experiments.pdebench` makes it."""
+    options = models.model_options(config.model, models.data_facts(dataset))
+    inputs = models.call_inputs(config.model.type)
+    model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, 0)
+    graphdef, params = model_params.split(model)
+    task = build_task(dataset, model_params.apply_fn(graphdef), 1, inputs, config.get("task", {}))
+    return build_setup(task, params, config, 0, make_mesh(1, 1))
 
 
 def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None, float]:
     """Return (median seconds per step, peak GiB, compile seconds) of the config's training step."""
-    dataset = random_dataset(config.data.name, max(config.train.batch_size * steps, 8))
-    options = {name: value for name, value in config.model.items() if name != "type"}
-    model = build_model(
-        config.model.type, dataset.c_in, dataset.c_out, options, rngs=nnx.Rngs(0), dtype=config.train.dtype
-    )
-    graphdef, params = model_params.split(model)
-    mesh = make_mesh(1, 1)
-    setup = build_setup(regression_task(dataset, model_params.apply_fn(graphdef)), params, config, 0, mesh)
+    setup = setup_of(config, random_dataset(config.data.name, max(config.train.batch_size * steps, 8)))
     runner = ChunkRunner(setup, config)
     state, times = setup.template, []
     for _ in range(repeats + 1):

@@ -1,0 +1,225 @@
+"""Measures the implementations of an op in JAX; runs in the process of a `benchmarks.worker.Worker`.
+
+Forward, and forward with backward, are compiled for all implementations at once. Memory is what XLA plans for a call:
+arguments, results and temporaries.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from benchmarks import residual_mlp as mlp
+from benchmarks.cases import Case, LayerShape, find_case
+from benchmarks.programs import Program, compile_all, is_fatal, needed_mebibytes, program_seconds, too_large
+from benchmarks.timing import device_line
+from benchmarks.worker import reason
+from flare_jax import params as model_params
+from flare_jax.mixers.flare_attention import FlareAttention
+from kernels import causal_flare, causal_linear_attention, flare_mixer, triple_attention
+from kernels.causal_flare import dispatch as causal_flare_dispatch
+from kernels.causal_linear_attention import dispatch as causal_linear_dispatch
+from kernels.flare_mixer import dispatch as mixer_dispatch
+from kernels.flare_mixer.operands import Operands as MixerOperands
+from kernels.triple_attention import dispatch as triple_dispatch
+from kernels.triple_attention.contractions import Operands as TripleOperands
+
+DIRECTIONS = ("forward", "both")
+
+
+class Op(NamedTuple):
+    """How to call an op: its operands, the call, and what an implementation (or None) stands for.
+
+    `resolve` raises ValueError where the named implementation does not serve the case.
+    """
+
+    operands: Callable[[Case], tuple[Any, ...]]
+    forward: Callable[[Case, str | None, tuple[Any, ...]], Any]
+    resolve: Callable[[Case, str | None, tuple[Any, ...]], str]
+
+
+def _normals(dtype: str, *shapes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    return tuple(jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes, strict=True))
+
+
+def _mixer_operands(case: Case) -> tuple[jax.Array, ...]:
+    shape = case.shape
+    points = (shape.batch, shape.points, shape.heads, shape.width)
+    return _normals(case.dtype, (shape.heads, shape.latents, shape.width), points, points)
+
+
+def _triple(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> jax.Array:
+    # Not 1/N: with this scale outputs are of order one.
+    n_total = round(case.shape.points**0.5 * case.shape.width)
+    return triple_attention(*operands, n_total=n_total, implementation=implementation)
+
+
+def _triple_operands(case: Case) -> tuple[jax.Array, ...]:
+    shape = case.shape
+    return _normals(case.dtype, *[(shape.batch, shape.points, shape.heads, shape.width)] * 5)
+
+
+def _causal_linear(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> jax.Array:
+    scale = (case.shape.points * case.shape.width) ** -0.5
+    return causal_linear_attention(*operands, scale=scale, implementation=implementation)
+
+
+def _causal_linear_operands(case: Case) -> tuple[jax.Array, ...]:
+    shape = case.shape
+    tokens = (shape.batch, shape.points, shape.heads)
+    return _normals(case.dtype, (*tokens, shape.width), (*tokens, shape.width), (*tokens, shape.channels))
+
+
+def _mlp_setting(case: Case) -> mlp.Setting:
+    arithmetic = "bf16" if case.dtype == "bfloat16" else "tf32"
+    return mlp.Setting(case.shape.part, case.shape.rows, case.shape.channels, arithmetic, "forward")
+
+
+def _mlp(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> tuple[jax.Array, ...]:
+    return mlp.apply(_mlp_setting(case), implementation, operands)
+
+
+def _resolve_mlp(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> str:
+    """Return the implementation; the op has no question for it, but fused kernels show in its jaxpr."""
+    jaxpr = jax.make_jaxpr(functools.partial(_mlp, case, implementation))(operands)
+    return "pallas" if "pallas_call" in str(jaxpr) else "reference"
+
+
+def make_layer(shape: LayerShape, dtype: str, implementation: str | None) -> FlareAttention:
+    """Return a FLARE layer whose mixer is `implementation`; with "xla" its MLPs are plain XLA as well."""
+    return FlareAttention(
+        shape.channels,
+        num_heads=shape.heads,
+        num_latents=shape.latents,
+        dtype=dtype,
+        implementation=implementation,
+        mlp_implementation="reference" if implementation == "xla" else None,
+        rngs=nnx.Rngs(0),
+    )
+
+
+def _layer_operands(case: Case) -> tuple[Any, ...]:
+    shape = case.shape
+    _, parameters = model_params.split(make_layer(shape, case.dtype, None))
+    return parameters, *_normals(case.dtype, (shape.batch, shape.points, shape.channels))
+
+
+def _layer(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> jax.Array:
+    layer = nnx.eval_shape(functools.partial(make_layer, case.shape, case.dtype, implementation))
+    graphdef, _ = model_params.split(layer)
+    return model_params.apply_fn(graphdef)(*operands)
+
+
+def _resolve_layer(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> str:
+    shape, width = case.shape, case.shape.channels // case.shape.heads
+    points = jax.ShapeDtypeStruct((shape.batch, shape.points, shape.heads, width), case.dtype)
+    q = jax.ShapeDtypeStruct((shape.heads, shape.latents, width), case.dtype)
+    return mixer_dispatch.resolve(implementation, MixerOperands(q, points, points), None)
+
+
+def _widest(operands: tuple[Any, ...]) -> int:
+    return max(x.shape[-1] for x in operands)
+
+
+OPS = {
+    "flare_mixer": Op(
+        _mixer_operands,
+        lambda case, name, operands: flare_mixer(*operands, implementation=name),
+        lambda case, name, operands: mixer_dispatch.resolve(name, MixerOperands(*operands), None),
+    ),
+    "flare_layer": Op(_layer_operands, _layer, _resolve_layer),
+    "triple_attention": Op(
+        _triple_operands,
+        _triple,
+        lambda case, name, operands: triple_dispatch.resolve(name, TripleOperands(*operands), None),
+    ),
+    "causal_linear_attention": Op(
+        _causal_linear_operands,
+        _causal_linear,
+        lambda case, name, operands: causal_linear_dispatch.resolve(name, case.dtype, _widest(operands)),
+    ),
+    "causal_flare": Op(
+        _mixer_operands,
+        lambda case, name, operands: causal_flare(*operands, implementation=name),
+        lambda case, name, operands: causal_flare_dispatch.resolve(name, case.dtype, _widest(operands)),
+    ),
+    "residual_mlp": Op(lambda case: mlp.make_arrays(_mlp_setting(case))["operands"], _mlp, _resolve_mlp),
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One direction of one implementation as a function of (operands, cotangents)."""
+
+    op: Op
+    case: Case
+    implementation: str
+    direction: str
+
+    def __call__(self, operands: tuple[Any, ...], cotangents: Any) -> Any:
+        forward = functools.partial(self.op.forward, self.case, self.implementation)
+        if self.direction == "forward":
+            return forward(operands)
+        outputs, pull_back = jax.vjp(forward, operands)
+        return outputs, pull_back(cotangents)
+
+
+def make_arguments(op: Op, case: Case) -> tuple[tuple[Any, ...], Any]:
+    """Return random operands and output cotangents."""
+    operands = op.operands(case)
+    outputs = jax.eval_shape(functools.partial(op.forward, case, None), operands)
+    leaves, structure = jax.tree.flatten(outputs)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    values = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]
+    return operands, structure.unflatten(values)
+
+
+def handle(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Measure the implementations `request["names"]` of the case {"op", "shape", "dtype"}, `budget` seconds a number.
+
+    An answer has "forward" and "both", each {"seconds", "mebibytes"} or {"error"}, or else "unserved".
+    """
+    case = find_case(request["op"], request["shape"], request["dtype"])
+    op = OPS[case.op]
+    specs = jax.eval_shape(functools.partial(make_arguments, op, case))
+    default = op.resolve(case, None, specs[0])
+    unserved = {name: _why_unserved(op, case, name, specs[0]) for name in request["names"]}
+    calls = [Call(op, case, name, way) for name in request["names"] if not unserved[name] for way in DIRECTIONS]
+    programs = dict(zip(calls, compile_all([(call, specs) for call in calls]), strict=True))
+    arguments = jax.jit(functools.partial(make_arguments, op, case))()
+    for name in request["names"]:
+        answer = {"name": name, "device": device_line(), "default": name == default}
+        if unserved[name]:
+            yield {**answer, "unserved": unserved[name]}
+            continue
+        results = {
+            way: _measure(Call(op, case, name, way), programs[Call(op, case, name, way)], arguments, request["budget"])
+            for way in DIRECTIONS
+        }
+        fatal = any(is_fatal(result.get("error", "")) for result in results.values())
+        yield {**answer, **results, **({"fatal": True} if fatal else {})}
+
+
+def _why_unserved(op: Op, case: Case, name: str, operands: tuple[Any, ...]) -> str:
+    try:
+        op.resolve(case, name, operands)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _measure(call: Call, program: Program, arguments: tuple[Any, ...], budget: float) -> dict[str, Any]:
+    """Return time and memory of one program, or why there are none."""
+    mebibytes = needed_mebibytes(program)
+    error = program.error or too_large(program)
+    if error:
+        return {"error": error, "mebibytes": mebibytes}
+    try:
+        seconds = program_seconds(program, call, arguments, budget)
+    except Exception as failure:  # out of memory or a kernel that fails when it runs: a row of the table
+        return {"error": reason(failure), "mebibytes": mebibytes}
+    return {"seconds": seconds, "mebibytes": mebibytes}

@@ -1,0 +1,166 @@
+"""Times and checks launches for `benchmarks.search`; runs in the process of a `benchmarks.worker.Worker`."""
+
+import functools
+import math
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import search_causal_linear_attention, search_flare_mixer, search_triple_attention
+from benchmarks.cases import SHAPES
+from benchmarks.programs import (
+    LOOP_SECONDS,
+    SHORT_SECONDS,
+    Program,
+    call_seconds,
+    compile_all,
+    is_fatal,
+    loop,
+    program_seconds,
+)
+from benchmarks.timing import device_line
+from benchmarks.worker import reason
+
+SPACES: dict[str, ModuleType] = {
+    "flare_mixer": search_flare_mixer,
+    "triple_attention": search_triple_attention,
+    "causal_linear_attention": search_causal_linear_attention,
+}
+MOST_ITERATIONS = 64
+BUDGET_SECONDS, WHOLE_BUDGET_SECONDS = 0.05, 0.3
+# A launch this much slower than the best so far is called once.
+HOPELESS = 1.5
+# Launches are checked on this many points, a number that no tile divides, where the definition fits into the memory.
+CHECKED_POINTS = 3001
+# Whole launches are compared with this implementation, whose memory is O(N) as well.
+PEER = "xla"
+
+
+def make_shape(op: str, sizes: list[int]) -> Any:
+    """Return the op's shape type with these sizes."""
+    return type(next(iter(SHAPES[op].values())))(*sizes)
+
+
+@functools.lru_cache(maxsize=1)
+def make_bench(op: str, sizes: tuple[int, ...], dtype: str, implementation: str) -> Any:
+    """Return the inputs of one case; those of the case before are dropped."""
+    return SPACES[op].Bench(make_shape(op, list(sizes)), dtype, implementation)
+
+
+def handle(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Do `request["task"]` for the launches `request["candidates"]`, by name, of {op, sizes, dtype, implementation}.
+
+    "time" answers "seconds" of `request["kernel"]` alone; "check" the "rms" error of the whole op against its
+    definition on few points; "whole" the seconds "forward" and "both" and the "rms" error at the full size.
+    """
+    space = SPACES[request["op"]]
+    case = (request["op"], tuple(request["sizes"]), request["dtype"], request["implementation"])
+    bench = make_bench(*case)
+    names = request["names"]
+    launches = [space.parse_blocks(request["candidates"][name]) for name in names]
+    task = {"time": _time, "check": _check, "whole": _whole}[request["task"]]
+    for name, answer in zip(names, task(bench, case, request, launches), strict=True):
+        fatal = {"fatal": True} if is_fatal(answer.get("error", "")) else {}
+        yield {"name": name, "device": device_line(), **answer, **fatal}
+
+
+def _time(bench: Any, case: tuple, request: dict[str, Any], launches: list[Any]) -> Iterator[dict[str, Any]]:
+    kernel, best = request["kernel"], math.inf if request["best"] is None else request["best"]
+    iterations = _iterations(case, kernel)
+    jobs = []
+    for blocks in launches:
+        function, arguments = bench.program(kernel, blocks)
+        jobs.append((loop(function, iterations) if iterations > 1 else function, arguments))
+    for program, (_, arguments) in zip(compile_all(jobs), jobs, strict=True):
+        answer = _run(program, arguments, BUDGET_SECONDS, HOPELESS * best * iterations)
+        if "seconds" in answer:
+            answer["seconds"] /= iterations
+            best = min(best, answer["seconds"])
+        yield answer
+
+
+@functools.lru_cache(maxsize=4)
+def _iterations(case: tuple, kernel: str) -> int:
+    """Return how often a program repeats the kernel, from the time that the launch of the table takes."""
+    if jax.default_backend() != "gpu":
+        return 1
+    op, sizes, dtype, implementation = case
+    blocks = SPACES[op].table(make_shape(op, list(sizes)), dtype, implementation)
+    function, arguments = make_bench(*case).program(kernel, blocks)
+    (program,) = compile_all([(function, arguments)])
+    seconds = _run(program, arguments, BUDGET_SECONDS, math.inf).get("seconds", math.inf)
+    return 1 if seconds > SHORT_SECONDS else min(MOST_ITERATIONS, math.ceil(LOOP_SECONDS / seconds))
+
+
+def _run(program: Program, arguments: tuple[Any, ...], budget: float, ceiling: float) -> dict[str, Any]:
+    if program.error:
+        return {"error": program.error}
+    try:
+        return {"seconds": call_seconds(program, arguments, budget, ceiling)}
+    except Exception as failure:  # a launch that cannot run is no answer, but no reason to stop
+        return {"error": reason(failure)}
+
+
+def _both(bench: Any, blocks: Any, operands: tuple[jax.Array, ...], dy: jax.Array) -> tuple[jax.Array, Any]:
+    """Return outputs and gradients."""
+    y, pull_back = jax.vjp(bench.call(blocks), operands)
+    return y, pull_back(dy)
+
+
+def _rms(actual: Any, expected: Any) -> jax.Array:
+    """Return the largest ratio ‖a − b‖ / ‖b‖ of all arrays; NaN stays NaN."""
+
+    def ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+        return jnp.linalg.norm((a - b).ravel()) / jnp.linalg.norm(b.ravel())
+
+    return jnp.max(jnp.stack(jax.tree.leaves(jax.tree.map(ratio, actual, expected))))
+
+
+def _error(program: Program, arguments: tuple[Any, ...], expected: Any) -> dict[str, Any]:
+    """Return the error of a program that computes outputs and gradients."""
+    if program.error:
+        return {"error": program.error}
+    try:
+        return {"rms": float(jax.jit(_rms)(program.compiled(*arguments), expected))}
+    except Exception as failure:  # as in `_run`
+        return {"error": reason(failure)}
+
+
+def _arguments(bench: Any, points: int) -> tuple[Any, ...]:
+    """Return operands for this many points and a cotangent; the outputs have the shape of the last operand."""
+    operands = bench.operands(points)
+    return operands, jax.random.normal(jax.random.key(2), operands[-1].shape, operands[-1].dtype)
+
+
+def _check(bench: Any, case: tuple, request: dict[str, Any], launches: list[Any]) -> Iterator[dict[str, Any]]:
+    arguments = _arguments(bench, min(CHECKED_POINTS, bench.shape.points))
+    jobs = [(functools.partial(_both, bench, blocks), arguments) for blocks in ("reference", *launches)]
+    definition, *programs = compile_all(jobs)
+    expected = definition.compiled(*arguments)
+    yield from (_error(program, arguments, expected) for program in programs)
+
+
+def _whole(bench: Any, case: tuple, request: dict[str, Any], launches: list[Any]) -> Iterator[dict[str, Any]]:
+    arguments = _arguments(bench, bench.shape.points)
+    both = [functools.partial(_both, bench, blocks) for blocks in launches]
+    forward = [bench.call(blocks) for blocks in launches]
+    jobs = [(x, arguments) for x in (functools.partial(_both, bench, PEER), *both)]
+    peer, *programs = compile_all([*jobs, *((x, arguments[:1]) for x in forward)])
+    expected = peer.compiled(*arguments)
+    errors = [_error(program, arguments, expected) for program in programs[: len(both)]]
+    del expected
+    for i, error in enumerate(errors):
+        answer = {**error}
+        for way, function, program, given in (
+            ("forward", forward[i], programs[len(both) + i], arguments[:1]),
+            ("both", both[i], programs[i], arguments),
+        ):
+            try:
+                answer[way] = program_seconds(program, function, given, WHOLE_BUDGET_SECONDS)
+            except Exception as failure:  # as in `_run`; without a program there is the reason for that
+                answer["error"] = program.error or reason(failure)
+        yield answer

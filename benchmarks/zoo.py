@@ -1,0 +1,168 @@
+"""How large and how fast is every model of the zoo, and how well does it learn in a short time? Run on a GPU:
+
+    python -m benchmarks.zoo --output=out/zoo.json
+    python -m benchmarks.zoo --output=out/zoo.json --epochs=20 --data_dir=data
+
+For each model type the configuration `configs/pde.py:model=<type>,data=elasticity` at full size: parameters, and the
+median time of its own training step (972 points, the batch of its recipe). With --epochs all are also trained for that
+many epochs of the elasticity set, with the recipe's schedule fitted into them, and tested. Results are written after
+every model, and a second call with the same --output measures only what is missing. --seconds limits a call.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from benchmarks.timing import device_line, markdown_table, write_results
+from benchmarks.train_step import random_dataset, setup_of, time_jax
+from configs import pde
+from configs.common import update
+from data_pipeline.dataset import PDEDataset
+from data_pipeline.registry import load_dataset
+from experiments.pdebench import models
+from experiments.training.loop import train
+from experiments.training.tasks.baselines import baseline_error
+from flare_jax.models.registry import MODELS
+from flare_jax.params import count_parameters, split
+
+DATA = "elasticity"
+# Of the parameters at the end of the short run: an average of them looks back further than it lasts.
+WEIGHTS = "raw"
+
+Row = dict[str, Any]
+
+
+def recipe_config(model_type: str, smoke: bool) -> ConfigDict:
+    """Return the model's configuration on elasticity, of one block and few samples if `smoke`."""
+    config = pde.get_config(f"model={model_type},data={DATA}" + (",smoke" if smoke else ""))
+    if smoke and "num_blocks" in config.model:
+        config.model.num_blocks = 1
+    return config
+
+
+def measure_step(config: ConfigDict, steps: int, repeats: int) -> Row:
+    """Return batch size and median milliseconds of a training step, and the seconds of its compilation."""
+    seconds, _, compile_seconds = time_jax(config, steps, repeats)
+    return {"batch": config.train.batch_size, "step_ms": 1e3 * seconds, "compile_s": compile_seconds}
+
+
+def train_briefly(config: ConfigDict, dataset: PDEDataset, epochs: int) -> Row:
+    """Train for `epochs` epochs and return the test error and the seconds taken."""
+    config = ConfigDict(config.to_dict())
+    update(config.train, {"epochs": epochs, "ema_decay": 0.0})
+    update(config.eval, {"every": epochs, "weights": WEIGHTS})
+    update(config.checkpoint, {"every": epochs, "keep_best": 0})
+    begin = time.perf_counter()
+    setup = setup_of(config, dataset)
+    with tempfile.TemporaryDirectory() as folder:
+        state = train(setup, config, Path(folder), quiet=True)
+    errors = setup.evaluate(setup.weights(state)[WEIGHTS], setup.mesh.place_dataset(setup.task.tests["test"]))
+    error = float(np.mean(errors[setup.task.headline]))
+    return {"epochs": epochs, "test_rel_l2": error, "train_s": time.perf_counter() - begin}
+
+
+def measure(model_type: str, known: Row, options: argparse.Namespace, dataset: PDEDataset | None) -> Row:
+    """Return the row of one model, measuring what `known` lacks; a failure is a row with its reason."""
+    config = recipe_config(model_type, options.smoke)
+    row = dict(known)
+    row.pop("error", None)
+    try:
+        if "step_ms" not in row:
+            row |= measure_step(config, options.steps, options.repeats)
+            row["parameters"] = parameter_count(config)
+        if dataset is not None and row.get("epochs") != options.epochs:
+            row |= train_briefly(config, dataset, options.epochs)
+    except Exception as error:  # one model that fails must not lose the others
+        row["error"] = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+    return row
+
+
+def parameter_count(config: ConfigDict) -> int:
+    """Return the number of parameters of the configuration's model, without computing any."""
+    dataset = random_dataset(DATA, 2)
+    options = models.model_options(config.model, models.data_facts(dataset))
+    model = nnx.eval_shape(lambda: models.build(config, options, dataset.c_in, dataset.c_out, 0))
+    return count_parameters(split(model)[1])
+
+
+def table(rows: Mapping[str, Row], epochs: int, baseline: float | None) -> str:
+    """Return the rows as a markdown table, with the error of predicting the training mean below it."""
+    header = ["model", "parameters", "batch", "ms per step", "ms per sample"]
+    header += [f"test relative L2 after {epochs} epochs", "s"] if epochs else []
+    lines = [[name, *_cells(row, epochs)] for name, row in rows.items()]
+    text = markdown_table(header, lines)
+    return text if baseline is None else f"{text}\nPredicting the training mean: {baseline:.3e}.\n"
+
+
+def _cells(row: Row, epochs: int) -> list[str]:
+    if "step_ms" not in row:
+        cells = ["-", "-", row.get("error", "not measured"), "-"]
+    else:
+        per_sample = row["step_ms"] / row["batch"]
+        cells = [f"{row['parameters']:,}", str(row["batch"]), f"{row['step_ms']:.2f}", f"{per_sample:.2f}"]
+    if not epochs:
+        return cells
+    if row.get("epochs") != epochs:
+        return [*cells, row.get("error", "not measured") if "step_ms" in row else "-", "-"]
+    return [*cells, f"{row['test_rel_l2']:.3e}", f"{row['train_s']:.0f}"]
+
+
+def read_rows(path: str | None) -> dict[str, Row]:
+    """Return the rows that an earlier call wrote, none where there is no file."""
+    return json.loads(Path(path).read_text())["rows"] if path and Path(path).exists() else {}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default=",".join(MODELS), help="model types, separated by commas")
+    parser.add_argument("--steps", type=int, default=100, help="optimizer steps per measurement")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements; the median is reported")
+    parser.add_argument("--epochs", type=int, default=0, help="train every model for so many epochs and test it")
+    parser.add_argument("--data_dir", default="data", help="folder of the elasticity files, generated if missing")
+    parser.add_argument("--output", help="JSON file of the results, continued if it exists")
+    parser.add_argument("--seconds", type=float, default=540.0, help="begin no further model after so many seconds")
+    parser.add_argument("--smoke", action="store_true", help="small networks on few samples, for a test on a CPU")
+    options = parser.parse_args(arguments)
+    options.models = options.models.split(",")
+    unknown = [name for name in options.models if name not in MODELS]
+    if unknown:
+        parser.error(f"model {unknown[0]!r} is not known; choose among {', '.join(MODELS)}")
+    return options
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure the models one after the other and print the table."""
+    options = parse(arguments)
+    begin = time.monotonic()
+    print(f"{DATA}, {device_line()}", flush=True)
+    dataset, baseline = None, None
+    if options.epochs:
+        section = recipe_config("flare", options.smoke).data
+        sizes = {name: section[name] for name in ("num_generate", "n_train", "n_test")}
+        dataset = load_dataset(DATA, Path(options.data_dir), **sizes)
+        baseline = baseline_error(dataset, dataset.tests["test"])
+        print(dataset.source.describe(), flush=True)
+    rows = read_rows(options.output)
+    for model_type in options.models:
+        if time.monotonic() - begin > options.seconds:
+            print(f"{options.seconds:.0f} s are over: call again with the same --output for the rest", flush=True)
+            break
+        rows[model_type] = measure(model_type, rows.get(model_type, {}), options, dataset)
+        print(" ".join([model_type, *_cells(rows[model_type], options.epochs)]), flush=True)
+        write_results(options.output, {"data": DATA, "rows": rows})
+    print(table({name: rows[name] for name in MODELS if name in rows}, options.epochs, baseline))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
