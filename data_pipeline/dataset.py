@@ -1,60 +1,101 @@
-"""What every loader of steady fields returns: splits of point clouds, a normalizer pair and metadata."""
+"""What every loader of fields on points returns: splits of point clouds, a normalizer pair and metadata."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import read_source
 from data_pipeline.normalizer import Normalizer
+
+# What a data set asks for: one field per sample; the next frame from the last ones; the frame at a given time; the next
+# velocity on the nodes of a mesh, some of which have prescribed values.
+KINDS = ("steady", "autoregressive", "time_conditioned", "mesh_series")
 
 
 @dataclass(frozen=True)
 class Split:
     """Samples of one split: encoded inputs `x` [S, N, C_in], targets `y` [S, N, C_out] in data units, both float32.
 
-    `mask` [S, N] is true at real points and None when every point is real.
+    Targets of problems in time are frames [S, N, T, C_out]. `mask` [S, N] is true at real points, which come first in
+    every sample, and None when every point is real. Some problems have function features `fx` [S, N, C_fx] beside the
+    coordinates in `x`, or one `time` [S] per sample; both are encoded float32. `free` [S, N] is true at the nodes of a
+    mesh whose values are not prescribed.
     """
 
     x: Float[np.ndarray, "S N C_in"]
-    y: Float[np.ndarray, "S N C_out"]
+    y: Float[np.ndarray, "S N C_out"] | Float[np.ndarray, "S N T C_out"]
     mask: Bool[np.ndarray, "S N"] | None = None
+    fx: Float[np.ndarray, "S N C_fx"] | None = None
+    time: Float[np.ndarray, " S"] | None = None
+    free: Bool[np.ndarray, "S N"] | None = None
 
     def __post_init__(self) -> None:
-        if self.x.shape[:2] != self.y.shape[:2]:
-            raise DataError(f"inputs {self.x.shape} and targets {self.y.shape} differ in samples or points")
+        others = (("targets", self.y), ("masks", self.mask), ("features fx", self.fx), ("free nodes", self.free))
+        for name, other in others:
+            if other is not None and self.x.shape[:2] != other.shape[:2]:
+                raise DataError(f"inputs {self.x.shape} and {name} {other.shape} differ in samples or points")
+        if self.time is not None and self.time.shape != self.x.shape[:1]:
+            raise DataError(f"inputs {self.x.shape} and times {self.time.shape} differ in samples")
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays that are there by name, samples on axis 0 and points, if any, on axis 1."""
+        named = {name: getattr(self, name) for name in ("x", "y", "mask", "fx", "time", "free")}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def real(self, case: int) -> Bool[np.ndarray, " N"]:
+        """Return which points of a sample are real."""
+        return np.ones(self.x.shape[1], bool) if self.mask is None else self.mask[case]
 
 
 @dataclass(frozen=True)
 class Source:
     """Where the data came from; copied into config.json and eval.json.
 
-    `kind` is "public files" or "generated"; `detail` is what SOURCE.json says of generated data.
+    `kind` is "public files", "own files" or "generated"; `detail` is what SOURCE.json says of generated data, and what
+    the loader has to record.
     """
 
     kind: str
     path: str
     detail: dict = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, folder: Path, **facts: Any) -> "Source":
+        """Return the source of the files in `folder`, with further `facts` to record."""
+        detail = read_source(folder)
+        return cls("public files" if detail is None else "generated", str(folder), {**(detail or {}), **facts})
+
     def describe(self) -> str:
         """Return the sentence shown on the console."""
         if self.kind == "generated":
             solver = f"{self.detail.get('solver', 'unknown solver')} {self.detail.get('solver_version', '')}".strip()
             return f"generated data (NOT the public set) by {solver}, seed {self.detail.get('seed')}, in {self.path}"
-        return f"public files in {self.path}"
+        return f"{self.kind} in {self.path}"
 
 
 @dataclass(frozen=True)
 class PDEDataset:
-    """A steady regression task on point clouds.
+    """Fields on point clouds, to be predicted from the points and features; `kind` is one of `KINDS`.
 
     `train` trains, `tests["test"]` gives the headline metric, further entries of `tests` are evaluated as well.
-    `max_length` is the largest N; `grid` is (rows, columns) for structured meshes, with n = i · columns + j.
-    `target_name` names the predicted field with its unit, for figures.
+    `grid_shape` has the sizes of a structured grid of the training samples, whose points are stored with the last axis
+    fastest, and is None for point clouds. `target_name` names the predicted field with its unit, for figures, which
+    show channel `shown_channel`; the first `space_dim` channels of `x` are coordinates.
+
+    Frames are at `times` [T]. What else a kind has: autoregressive data sets hold the frames before the first target in
+    `fx`, oldest first; mesh series have the first frame as known state in `y`, statistics of velocities in
+    `y_normalizer` and of their change from frame to frame in `increment_normalizer`.
+
+    `bucket_sizes` are numbers of points, ascending, to which training clouds of different sizes may be cut.
     """
 
     name: str
@@ -64,7 +105,17 @@ class PDEDataset:
     y_normalizer: Normalizer
     source: Source
     target_name: str
-    grid: tuple[int, int] | None = None
+    grid_shape: tuple[int, ...] | None = None
+    kind: str = "steady"
+    space_dim: int = 2
+    shown_channel: int = 0
+    times: Float[np.ndarray, " T"] | None = None
+    increment_normalizer: Normalizer | None = None
+    bucket_sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise DataError(f"kind={self.kind!r} is not known; choose one of {', '.join(KINDS)}")
 
     @property
     def c_in(self) -> int:
@@ -75,17 +126,39 @@ class PDEDataset:
         return self.train.y.shape[-1]
 
     @property
-    def max_length(self) -> int:
-        return max(split.x.shape[1] for split in (self.train, *self.tests.values()))
+    def fun_dim(self) -> int:
+        """Channels that a model gets beside `x`: the features, or the present state of a mesh series."""
+        if self.kind == "mesh_series":
+            return self.c_out
+        return 0 if self.train.fx is None else self.train.fx.shape[-1]
 
-    def positions(self, split: Split) -> Float[np.ndarray, "S N 2"]:
-        """Return the point coordinates in data units, for figures."""
-        return np.asarray(self.x_normalizer.decode(split.x))[..., :2]
+    @property
+    def has_time(self) -> bool:
+        """Whether a model is told a time."""
+        return self.train.time is not None or self.kind == "time_conditioned"
+
+    @property
+    def max_length(self) -> int:
+        return max(split.x.shape[1] for split in self._splits())
+
+    def positions(self, split: Split, case: int | slice = slice(None)) -> Float[np.ndarray, "*S N C"]:
+        """Return the point coordinates of one sample [N, C], or of several, in data units, for figures."""
+        return np.asarray(self.x_normalizer.decode(split.x[case]))[..., : self.space_dim]
+
+    def input_bounds(self) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
+        """Return the least and the greatest value of every channel of the training inputs `x`, over real points."""
+        x, mask = self.train.x, self.train.mask
+        points = x.reshape(-1, self.c_in) if mask is None else x[mask]
+        return points.min(0), points.max(0)
 
     def fingerprint(self) -> str:
         """Return a hash of all arrays, by which an evaluation notices that the data changed."""
         digest = hashlib.sha256()
-        for split in (self.train, *self.tests.values()):
-            for array in (split.x, split.y):
-                digest.update(np.ascontiguousarray(array).tobytes())
+        for split in self._splits():
+            for array in split.arrays().values():
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
+
+    def _splits(self) -> Iterator[Split]:
+        yield self.train
+        yield from self.tests.values()

@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,19 @@ from data_pipeline.errors import DataError
 SOURCE_FILE = "SOURCE.json"
 
 
-def read_npy(path: Path, shape: Sequence[int | None]) -> np.ndarray:
-    """Read a `.npy` file as float32 and check it against `shape`, in which None stands for any size."""
+def read_npy(path: Path, shape: Sequence[int | None] | None, index: Any = ()) -> np.ndarray:
+    """Read a `.npy` file as float32 and check it against `shape`, in which None stands for any size.
+
+    Of a large file only `array[index]` is read into memory; `shape` is that of the whole array, None for any.
+    """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False, mmap_mode=None if index == () else "r")
+        check_shape(array, array.shape if shape is None else shape, str(path))
+        return finite(np.asarray(array[index]), str(path))
     except (OSError, ValueError, EOFError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} cannot be read as a NumPy array ({error}); download or generate it again") from error
-    return checked(array, shape, str(path))
 
 
 def read_npz(path: Path, shapes: dict[str, Sequence[int | None]]) -> dict[str, np.ndarray]:
@@ -38,12 +45,22 @@ def read_npz(path: Path, shapes: dict[str, Sequence[int | None]]) -> dict[str, n
 
 def checked(array: np.ndarray, shape: Sequence[int | None], where: str) -> np.ndarray:
     """Return `array` as float32 after checking its shape and that it is finite."""
+    check_shape(array, shape, where)
+    return finite(array, where)
+
+
+def check_shape(array: Any, shape: Sequence[int | None], where: str) -> None:
+    """Raise DataError unless something with a shape and a dtype is numeric and has `shape`."""
     fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
     if not fits:
         wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
         raise DataError(f"{where} has shape {array.shape} where {wanted} is expected; check that it is the right file")
     if array.dtype.kind not in "fbiu":
         raise DataError(f"{where} has dtype {array.dtype}, which is not numeric; check that it is the right file")
+
+
+def finite(array: np.ndarray, where: str) -> np.ndarray:
+    """Return `array` as float32 after checking that it holds numbers only."""
     array = array.astype(np.float32, copy=False)
     bad = int(array.size - np.isfinite(array).sum())
     if bad:

@@ -5,21 +5,48 @@ On the command line: `python -m data_pipeline.generate elasticity --num=2000 --o
 
 import os
 import shutil
+from dataclasses import asdict
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.generate import chunks, files
-from data_pipeline.generate.generator import Generator, load_generator
+from data_pipeline.generate.generator import Generator, Settings, load_generator
 from data_pipeline.generate.progress import show_progress
+from data_pipeline.pde.drivaerml import SIZES
 
-# A data set is one module with a `GENERATOR`, loaded only when it is asked for, and one line here.
+COMPOSITION_TASKS = (
+    "function_composition",
+    "binary_relation_composition",
+    "quotient_binary_relation_composition",
+    "match3",
+)
+
+# A data set is one module with a `GENERATOR`, loaded only when it is asked for, and one line here;
+# a module with several has `GENERATORS`, and a line `module:key` here for each.
 GENERATORS = {
     "elasticity": "data_pipeline.generate.elasticity",
+    "darcy": "data_pipeline.generate.darcy",
+    "navier_stokes": "data_pipeline.generate.navier_stokes",
+    "pipe": "data_pipeline.generate.pipe",
+    "burgers": "data_pipeline.generate.burgers",
+    "airfoil_steady": "data_pipeline.generate.airfoil",
+    "plasticity": "data_pipeline.generate.plasticity",
+    "shapenet_car": "data_pipeline.generate.shapenet_car",
+    "lpbf": "data_pipeline.generate.lpbf",
+    **{f"drivaerml_{size}": f"data_pipeline.generate.drivaerml:{size}" for size in SIZES},
+    "listops": "data_pipeline.generate.sequence.listops",
+    "pathfinder32": "data_pipeline.generate.sequence.pathfinder:32",
+    "pathfinder128": "data_pipeline.generate.sequence.pathfinder:128",
+    "mta-toy": "data_pipeline.generate.sequence.multi_token",
+    "sudoku": "data_pipeline.generate.sequence.sudoku",
+    "maze": "data_pipeline.generate.sequence.maze",
+    **{name: f"data_pipeline.generate.sequence.composition:{name}" for name in COMPOSITION_TASKS},
+    **{name: f"data_pipeline.generate.sequence.stand_in:{name}" for name in ("text", "retrieval", "image")},
 }
 
-_LIBRARIES = ("numpy", "scipy", "scikit-fem")
+_LIBRARIES = ("numpy", "scipy", "scikit-fem", "jax")
 
 
 def generate(
@@ -30,6 +57,9 @@ def generate(
     workers: int | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    resolution: int | None = None,
+    refinement: int | None = None,
+    precision: str | None = None,
 ) -> Path:
     """Generate a data set and return the folder that holds its files and SOURCE.json.
 
@@ -44,21 +74,30 @@ def generate(
         workers: number of processes, by default one per CPU.
         progress: show a bar on a terminal, or lines elsewhere, on standard error.
         overwrite: replace files generated earlier. Files not marked as generated are never replaced.
+        resolution: grid points per side of the stored fields, for generators with a choice.
+        refinement: how many times finer the solver's grid is, for generators with a choice.
+        precision: "float32" or "float64" arithmetic, for generators with a choice.
 
     Raises ValueError for bad arguments, existing files and folders that cannot be written, RuntimeError when a worker
     process dies.
     """
     module = _module(name)
-    generator = load_generator(module)
+    settings = Settings(
+        None if resolution is None else _at_least("resolution", resolution, 1),
+        None if refinement is None else _at_least("refinement", refinement, 1),
+        _precision(precision),
+    )
+    generator = load_generator(module, settings)
     num = _at_least("num", generator.num if num is None else num, 1)
     seed = _at_least("seed", seed, 0)
     workers = _at_least("workers", (os.cpu_count() or 1) if workers is None else workers, 1)
+    workers = min(workers, generator.max_workers or workers)
     folder = Path(out) / generator.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with files.locked(folder):
             files.check_replaceable(folder, generator.files, overwrite)
-            _generate(module, generator, folder, num, seed, workers, progress)
+            _generate(module, settings, generator, folder, num, seed, workers, progress)
     except OSError as error:
         raise ValueError(
             f"out folder {str(out)!r} cannot be used ({error}); choose one that can be written and has enough space"
@@ -67,18 +106,26 @@ def generate(
 
 
 def _generate(
-    module: str, generator: Generator, folder: Path, num: int, seed: int, workers: int, progress: bool
+    module: str,
+    settings: Settings,
+    generator: Generator,
+    folder: Path,
+    num: int,
+    seed: int,
+    workers: int,
+    progress: bool,
 ) -> None:
     """Solve what earlier runs have not, then move the files into place."""
-    partial = folder / f".partial-{generator.name}-v{generator.version}-seed{seed}"
+    tag = "".join(f"-{name}{value}" for name, value in generator.settings.items())
+    partial = folder / f".partial-{generator.name}-v{generator.version}{tag}-seed{seed}"
     partial.mkdir(exist_ok=True)
     ranges = chunks.split(num, generator.chunk)
     todo = chunks.unfinished(partial, ranges)
     with show_progress(generator.name, num, num - sum(map(len, todo)), progress) as advance:
-        chunks.solve(module, seed, partial, todo, workers, advance)
+        chunks.solve(module, seed, partial, todo, workers, advance, asdict(settings))
     staging = partial / "files"
     staging.mkdir(exist_ok=True)
-    generator.export(chunks.gather(partial, ranges), staging)
+    generator.export(chunks.Samples(partial, ranges), staging)
     files.publish(staging, folder, generator.files, _source(generator, num, seed))
     shutil.rmtree(partial, ignore_errors=True)
 
@@ -91,6 +138,7 @@ def _source(generator: Generator, num: int, seed: int) -> dict[str, Any]:
         "solver_version": generator.version,
         "seed": seed,
         "num": num,
+        "settings": dict(generator.settings),
         "files": list(generator.files),
         "details": dict(generator.details),
         "libraries": {library: version(library) for library in _LIBRARIES},
@@ -101,6 +149,12 @@ def _module(name: str) -> str:
     if name not in GENERATORS:
         raise ValueError(f"there is no generator named {name!r}; choose one of {', '.join(sorted(GENERATORS))}")
     return GENERATORS[name]
+
+
+def _precision(precision: str | None) -> str | None:
+    if precision not in (None, "float32", "float64"):
+        raise ValueError(f"precision must be 'float32' or 'float64', got {precision!r}")
+    return precision
 
 
 def _at_least(argument: str, value: int, least: int) -> int:

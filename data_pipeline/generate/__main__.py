@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("data"), help="data root (default: %(default)s)")
     parser.add_argument("--num", type=int, help="number of samples (default: as many as the public data set has)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random inputs (default: %(default)s)")
+    parser.add_argument("--resolution", type=int, help="grid points per side of the stored fields")
+    parser.add_argument("--refinement", type=int, help="how many times finer the solver's grid is than the stored one")
+    parser.add_argument("--precision", help="float32 or float64 arithmetic")
     parser.add_argument("--workers", type=int, help="number of processes (default: one per CPU)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that were generated earlier")
     return parser

@@ -5,12 +5,13 @@ spawning would import the caller's main module again in every worker. Each uses 
 digits do not depend on the number of workers.
 """
 
+import json
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from data_pipeline.generate.progress import Advance
 
 _ROOT = Path(__file__).resolve().parents[2]
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# A worker that uses JAX shares the GPU with the program that started it, which may hold most of the memory.
+_NO_PREALLOCATION = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def split(num: int, size: int) -> list[range]:
@@ -33,17 +36,73 @@ def unfinished(folder: Path, chunks: Sequence[range]) -> list[range]:
     return [chunk for chunk in chunks if not chunk_path(folder, chunk).exists()]
 
 
-def solve(module: str, seed: int, folder: Path, chunks: Sequence[range], workers: int, advance: Advance) -> None:
+class Samples(Mapping[str, np.ndarray]):
+    """The arrays of all samples, in order, read from the kept chunks once they are asked for."""
+
+    def __init__(self, folder: Path, chunks: Sequence[range]) -> None:
+        self._paths = [chunk_path(folder, chunk) for chunk in chunks]
+        self._num = sum(map(len, chunks))
+        with np.load(self._paths[0]) as arrays:
+            self._names = list(arrays)
+        self._arrays: dict[str, np.ndarray] = {}
+
+    @property
+    def num(self) -> int:
+        """The number of samples."""
+        return self._num
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return one array of all samples; it stays in memory."""
+        if name not in self._arrays:
+            self._arrays[name] = self._read(name)
+        return self._arrays[name]
+
+    def rows(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the arrays of one sample after the other, with no more than a chunk in memory."""
+        for path in self._paths:
+            with np.load(path) as arrays:
+                chunk = dict(arrays)
+            for row in range(len(chunk[self._names[0]])):
+                yield {name: chunk[name][row] for name in self._names}
+
+    def _read(self, name: str) -> np.ndarray:
+        start, result = 0, None
+        for path in self._paths:
+            with np.load(path) as arrays:
+                part = arrays[name]
+            if result is None:
+                result = np.empty((self._num, *part.shape[1:]), part.dtype)
+            result[start : start + len(part)] = part
+            start += len(part)
+        return result
+
+
+def solve(
+    module: str,
+    seed: int,
+    folder: Path,
+    chunks: Sequence[range],
+    workers: int,
+    advance: Advance,
+    settings: Mapping[str, int | str | None] | None = None,
+) -> None:
     """Solve `chunks` with the generator of `module` and keep each in `folder`.
 
-    Arguments: `workers`, number of processes; `advance`, called in this thread with the size of each finished chunk.
+    Arguments: `workers`, number of processes; `advance`, called in this thread with the size of each finished chunk;
+    `settings`, the fields of the generator's `Settings`.
     Raises OSError when a chunk cannot be written, RuntimeError when a worker stops; finished chunks are kept.
     """
     todo: queue.SimpleQueue[range] = queue.SimpleQueue()
     results: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
     for chunk in chunks:
         todo.put(chunk)
-    with _started(module, seed, folder, min(workers, len(chunks))) as processes:
+    with _started(module, seed, folder, min(workers, len(chunks)), settings or {}) as processes:
         for process in processes:
             threading.Thread(target=_feed, args=(process, todo, results), daemon=True).start()
         for _ in chunks:
@@ -53,21 +112,15 @@ def solve(module: str, seed: int, folder: Path, chunks: Sequence[range], workers
             advance(result)
 
 
-def gather(folder: Path, chunks: Sequence[range]) -> dict[str, np.ndarray]:
-    """Return the arrays of all samples, in order, from the chunks kept in `folder`."""
-    parts = []
-    for chunk in chunks:
-        with np.load(chunk_path(folder, chunk)) as arrays:
-            parts.append(dict(arrays))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 @contextmanager
-def _started(module: str, seed: int, folder: Path, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _started(
+    module: str, seed: int, folder: Path, count: int, settings: Mapping[str, int | str | None]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Yield `count` workers and end them afterwards, in the middle of a chunk if need be."""
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREAD_LIMITS, "1")}
-    command = [sys.executable, "-m", "data_pipeline.generate.worker", module, str(seed), str(folder.resolve())]
+    environment = {**os.environ, "PYTHONPATH": path, **_NO_PREALLOCATION, **dict.fromkeys(_THREAD_LIMITS, "1")}
+    arguments = [module, str(seed), str(folder.resolve()), json.dumps(settings)]
+    command = [sys.executable, "-m", "data_pipeline.generate.worker", *arguments]
     with ExitStack() as stack:
         processes = []
         for _ in range(count):

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,11 +96,19 @@ def publish(staging: Path, folder: Path, names: Sequence[str], source: dict[str,
         _sync(staging / name)
     _write_source(folder, {"generated": True, "complete": False, **source})
     for name in names:
-        (folder / name).unlink(missing_ok=True)
+        _remove(folder / name)
     for name in names:
         os.replace(staging / name, folder / name)
     _sync(folder)
     _write_source(folder, {"generated": True, "complete": True, **source})
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder of files, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_source(folder: Path, source: dict[str, Any]) -> None:

@@ -1,23 +1,25 @@
-"""A process that solves chunks of samples: `python -m data_pipeline.generate.worker MODULE SEED FOLDER`.
+"""A process that solves chunks of samples: `python -m data_pipeline.generate.worker MODULE SEED FOLDER SETTINGS`.
 
 It reads a line `START STOP` for every chunk from standard input, keeps the chunk in FOLDER and answers `done` or
-`failed REASON`. It ends when its input ends, hence also when the process that started it is killed.
+`failed REASON`. SETTINGS is a JSON object with the fields of the generator's `Settings`. The process ends when its
+input ends, hence also when the process that started it is killed.
 """
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.generate.files import chunk_path, write_atomic
-from data_pipeline.generate.generator import load_generator
+from data_pipeline.generate.generator import Settings, load_generator
 
 
-def main(module: str, seed: int, folder: Path) -> None:
+def main(module: str, seed: int, folder: Path, settings: Settings) -> None:
     """Answer the requests on standard input (see the module's description)."""
     # Solvers may print; their output must not mix with the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    generator = load_generator(module)
+    generator = load_generator(module, settings)
     for line in sys.stdin:
         indices = range(*map(int, line.split()))
         arrays = generator.solve(seed, indices)
@@ -30,4 +32,4 @@ def main(module: str, seed: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Settings(**json.loads(sys.argv[4])))

@@ -61,5 +61,5 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
         y_normalizer=Normalizer.fit(pressure[train]),
         source=Source("public files", str(folder)),
         target_name="pressure",
-        grid=(16, 16),
+        grid_shape=(16, 16),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.dataset import PDEDataset, Source, Split
-from data_pipeline.files import read_npy, read_source, split_ends
+from data_pipeline.files import read_npy, split_ends
 from data_pipeline.normalizer import Normalizer
 
 FOLDER = Path("Geo-FNO") / "elasticity" / "Meshes"
@@ -28,13 +28,12 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
     points = np.ascontiguousarray(coordinates.transpose(2, 0, 1))
     target = np.ascontiguousarray(stress.T)[..., None]
     train, test = split_ends(len(points), n_train, n_test, str(folder))
-    detail = read_source(folder)
     return PDEDataset(
         name="elasticity",
         train=Split(points[train], target[train]),
         tests={"test": Split(points[test], target[test])},
         x_normalizer=Normalizer.identity(2),
         y_normalizer=Normalizer.fit(target[train]),
-        source=Source("public files" if detail is None else "generated", str(folder), detail or {}),
+        source=Source.of(folder),
         target_name="von Mises stress",
     )

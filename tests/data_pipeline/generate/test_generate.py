@@ -188,7 +188,7 @@ def test_worker_that_cannot_write_is_reported(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "darcyy"}, "there is no generator named 'darcyy'; choose one of elasticity"),
+        ({"name": "darcyy"}, "there is no generator named 'darcyy'; choose one of .*elasticity"),
         ({"num": 0}, "num must be an integer of at least 1, got 0"),
         ({"num": True}, "num must be an integer of at least 1, got True"),
         ({"seed": -1}, "seed must be an integer of at least 0, got -1"),

@@ -1,0 +1,267 @@
+"""A user's own files as a data set: in memory where they fit, streamed from a cache on disk where they do not.
+
+Inputs of the model are the coordinates and the further inputs, normalised by their mean and standard deviation over the
+training points; coordinates that are the same at all of these (z of a plane mesh) are left out. Targets are as in the
+files; of several fields each is divided by its root mean square over the training points, so that the relative error
+weighs them alike. Both ways of loading give the same numbers.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.clouds import choose_buckets, pad_clouds
+from data_pipeline.custom.folder import EXAMPLE, find_samples, split_samples
+from data_pipeline.custom.readers import Reference, read_sample
+from data_pipeline.custom.sample import Fields, Sample, parse_fields
+from data_pipeline.custom.scaling import input_normalizer, target_normalizer, target_scales, varying
+from data_pipeline.dataset import PDEDataset, Source, Split
+from data_pipeline.errors import DataError
+from data_pipeline.generate.progress import show_progress
+from data_pipeline.normalizer import Normalizer
+from data_pipeline.streaming.cache import Cache, build_cache, open_cache
+from data_pipeline.streaming.moments import Moments
+from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerprint
+
+# What every loader's module has; there is no folder of fixed name, no published number of samples and no generator.
+FOLDER = Path()
+FILES: tuple[str, ...] = ()
+N_TRAIN, N_TEST = 0, 0
+GENERATOR = None
+DOWNLOAD = f"your own simulations, or example ones: {EXAMPLE}"
+OPTIONS = {
+    "path": "",  # folder of samples, or one HDF5 file
+    "points": "points",  # arrays and columns, see data_pipeline/custom
+    "inputs": "",
+    "targets": "",
+    "grid": "",  # sizes of a structured grid, such as 64,64, whose points are stored with the last axis fastest
+    "split_seed": 0,  # draws the tests where the files are in no folders train and test
+    "buckets": 4,  # sizes to which clouds are padded, one compilation each
+    "stream": "auto",  # auto: stream files of more than memory_gib in all | always | never
+    "memory_gib": 8.0,
+    "cache": "",  # folder of the streaming cache; by default in cache/ below the data root
+}
+_STREAMS = ("auto", "always", "never")
+
+
+@dataclass(frozen=True)
+class StreamedDataset(PDEDataset):
+    """A data set whose splits hold `StoredRows`."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of all arrays, from their checksums."""
+        parts = [stored_fingerprint(split.arrays()) for split in (self.train, *self.tests.values())]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+    def input_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the greatest value of every input channel of the training set, as encoded."""
+        rows = self.train.x
+        moments = rows.cache.moments(rows.rows, rows.name)
+        columns = list(rows.columns)
+        return rows.normalizer.encode(moments.low[columns]), rows.normalizer.encode(moments.high[columns])
+
+
+def load(
+    data_dir: Path,
+    n_train: int,
+    n_test: int,
+    path: str,
+    points: str = "points",
+    inputs: str = "",
+    targets: str = "",
+    grid: str = "",
+    split_seed: int = 0,
+    buckets: int = 4,
+    stream: str = "auto",
+    memory_gib: float = 8.0,
+    cache: str = "",
+) -> PDEDataset:
+    """Load the samples in `path`; 0 for `n_train` and `n_test` takes all, and a tenth where tests are drawn.
+
+    Raises DataError for missing and bad files and for samples that do not go together.
+    """
+    if not path:
+        raise DataError(f"data.path='' names no data; set it to a folder of samples, or write example ones: {EXAMPLE}")
+    if stream not in _STREAMS:
+        raise DataError(f"data.stream={stream!r} is not known; choose one of {', '.join(_STREAMS)}")
+    if buckets < 1:
+        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every cloud to the largest")
+    fields = parse_fields(points, inputs, targets)
+    splits = split_samples(find_samples(Path(path)), n_train, n_test, split_seed, Path(path))
+    references = [reference for name in sorted(splits) for reference in splits[name]]
+    files = sorted({reference.path for reference in references})
+    layout = read_sample(references[0], fields).layout()
+    read = _reader(references, fields, layout)
+    streams = stream == "always" or (stream == "auto" and sum(p.stat().st_size for p in files) > memory_gib * 2**30)
+    if streams:
+        folder = Path(cache) if cache else data_dir / "cache"
+        arrays = _open_cache(folder / f"{Path(path).name}-{_key(references, fields)}", len(references), read)
+    else:
+        arrays = _InMemory(list(map(read, range(len(references)))))
+    starts = np.cumsum([0, *(len(splits[name]) for name in sorted(splits))])
+    rows = {name: np.arange(starts[i], starts[i + 1]) for i, name in enumerate(sorted(splits))}
+    names = {name: [reference.name for reference in chosen] for name, chosen in splits.items()}
+    return _assemble(arrays, rows, layout, _grid_shape(grid), buckets, Path(path), names)
+
+
+def _reader(
+    references: Sequence[Reference], fields: Fields, layout: Mapping[str, Mapping[str, int]]
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """Return the function that reads arrays `x` and `y` of a sample, which must have the layout of the first."""
+
+    def read(number: int) -> dict[str, np.ndarray]:
+        sample = read_sample(references[number], fields)
+        _check_layout(sample, layout, references[number], references[0])
+        return {"x": sample.features(), "y": sample.fields()}
+
+    return read
+
+
+def _check_layout(
+    sample: Sample, layout: Mapping[str, Mapping[str, int]], reference: Reference, first: Reference
+) -> None:
+    found = sample.layout()
+    for part, widths in layout.items():
+        if found[part] != widths:
+            raise DataError(
+                f"{reference} has the {part} {_spoken(found[part])}, but {first} has {_spoken(widths)}; all samples "
+                "need the same channels"
+            )
+
+
+def _spoken(widths: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({width} channels)" for name, width in widths.items()) or "(none)"
+
+
+def _grid_shape(text: str) -> tuple[int, ...] | None:
+    if not text:
+        return None
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise DataError(f"data.grid={text!r} is not understood; write the sizes of its axes, such as 64,64")
+    return tuple(int(part) for part in parts)
+
+
+def _key(references: Sequence[Reference], fields: Fields) -> str:
+    """Return a hash by which a cache is found again as long as neither the files nor the wanted fields change."""
+    digest = hashlib.sha256(repr(fields).encode())
+    for reference in references:
+        status = reference.path.stat()
+        digest.update(f"{reference} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _open_cache(folder: Path, total: int, read: Callable[[int], dict[str, np.ndarray]]) -> Cache:
+    cache = open_cache(folder)
+    if cache is not None:
+        return cache
+    with show_progress(f"cache {folder.name}", total, 0) as advance:
+        return build_cache(folder, total, read, advance)
+
+
+class _InMemory:
+    """Arrays of all samples, with statistics as a cache keeps them."""
+
+    def __init__(self, samples: list[dict[str, np.ndarray]]) -> None:
+        self.samples = samples
+
+    def moments(self, rows: np.ndarray, name: str) -> Moments:
+        return Moments.merge(Moments.of(self.samples[row][name]) for row in rows)
+
+    def count(self, row: int) -> int:
+        return len(self.samples[row]["x"])
+
+    def split(self, rows: np.ndarray, columns: tuple[int, ...], scalings: Sequence[Normalizer], length: int) -> Split:
+        """Return some samples as padded arrays."""
+        x_scaling, y_scaling = scalings
+        clouds = [x_scaling.encode(self.samples[row]["x"][:, columns]) for row in rows]
+        x, mask = pad_clouds(clouds, length)
+        y, _ = pad_clouds([y_scaling.encode(self.samples[row]["y"]) for row in rows], x.shape[1])
+        return Split(x, y, mask)
+
+
+def _assemble(
+    arrays: _InMemory | Cache,
+    rows: Mapping[str, np.ndarray],
+    layout: Mapping[str, Mapping[str, int]],
+    grid: tuple[int, ...] | None,
+    buckets: int,
+    path: Path,
+    names: Mapping[str, Sequence[str]],
+) -> PDEDataset:
+    features = arrays.moments(rows["train"], "x")
+    space = layout["points"]["points"]
+    columns = varying(features, space)
+    axes = [column for column in columns if column < space]
+    if not axes:
+        raise DataError(f"all points of the training samples in {path} coincide; check data.points")
+    x_normalizer = input_normalizer(features, columns)
+    targets = arrays.moments(rows["train"], "y")
+    scales = target_scales(targets, layout["targets"])
+    scaling = Normalizer(np.zeros_like(scales), scales)
+    counts = {name: np.array([arrays.count(row) for row in chosen]) for name, chosen in rows.items()}
+    _check_grid(grid, counts)
+    sizes = choose_buckets(counts["train"], buckets)
+    make = _stored_split if isinstance(arrays, Cache) else _InMemory.split
+    splits = {
+        name: make(arrays, chosen, columns, (x_normalizer, scaling), sizes[-1] if name == "train" else 0)
+        for name, chosen in rows.items()
+    }
+    kind = StreamedDataset if isinstance(arrays, Cache) else PDEDataset
+    return kind(
+        name="custom",
+        train=splits.pop("train"),
+        tests=splits,
+        x_normalizer=x_normalizer,
+        y_normalizer=target_normalizer(targets, scales),
+        source=Source(
+            "own files",
+            str(path),
+            {
+                "samples": dict(names),
+                "axes": axes,
+                "inputs": dict(layout["inputs"]),
+                "targets": dict(layout["targets"]),
+                "target_scales": scales.tolist(),
+                "streamed": isinstance(arrays, Cache),
+            },
+        ),
+        target_name=_target_name(layout["targets"], scales),
+        grid_shape=grid,
+        space_dim=len(axes),
+        bucket_sizes=sizes,
+    )
+
+
+def _target_name(widths: Mapping[str, int], scales: np.ndarray) -> str:
+    name = next(iter(widths))
+    return name if len(widths) == 1 else f"{name} / {scales[0]:.4g}"
+
+
+def _check_grid(grid: tuple[int, ...] | None, counts: Mapping[str, np.ndarray]) -> None:
+    if grid is None:
+        return
+    wrong = next((count for values in counts.values() for count in values if count != np.prod(grid)), None)
+    if wrong is not None:
+        raise DataError(
+            f"data.grid={','.join(map(str, grid))} has {np.prod(grid)} points, but a sample has {wrong}; leave it out "
+            "for point clouds"
+        )
+
+
+def _stored_split(
+    cache: Cache, rows: np.ndarray, columns: tuple[int, ...], scalings: Sequence[Normalizer], length: int
+) -> Split:
+    counts = np.array([cache.count(row) for row in rows])
+    length = max(length, int(counts.max()))
+    mask = None if (counts == length).all() else StoredMask(counts, length)
+    x_scaling, y_scaling = scalings
+    channels = tuple(range(len(y_scaling.mean)))
+    return Split(
+        StoredRows(cache, "x", rows, length, columns, x_scaling),
+        StoredRows(cache, "y", rows, length, channels, y_scaling),
+        mask,
+    )

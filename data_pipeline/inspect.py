@@ -1,0 +1,175 @@
+"""Looking at a data set: `python -m data_pipeline.inspect NAME --data_dir=data [--out=FIGURE.png]`.
+
+Prints split sizes, shapes and ranges of the arrays as the training gets them, says where the files came from, and draws
+one sample.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from data_pipeline.dataset import PDEDataset, Split
+from data_pipeline.registry import DATASETS, find_loader, load_dataset, loader_options
+from data_pipeline.streaming.rows import is_stored
+
+_MOST_POINTS = 40_000  # more are neither visible nor quick to draw
+
+
+def describe(dataset: PDEDataset) -> str:
+    """Return the facts of a data set as lines of text."""
+    lines = [
+        f"{dataset.name}: {dataset.kind.replace('_', ' ')}, {dataset.source.describe()}",
+        f"  predicted: {dataset.target_name}; {dataset.c_in} input channels -> {dataset.c_out}"
+        + (f", features {dataset.fun_dim}" if dataset.fun_dim else ""),
+        f"  points: at most {dataset.max_length}"
+        + ("" if dataset.grid_shape is None else f", grid {' x '.join(map(str, dataset.grid_shape))}")
+        + (f", buckets {dataset.bucket_sizes}" if len(dataset.bucket_sizes) > 1 else ""),
+    ]
+    if dataset.times is not None:
+        lines.append(f"  times: {len(dataset.times)} from {dataset.times[0]:g} to {dataset.times[-1]:g}")
+    for name, normalizer in (("x", dataset.x_normalizer), ("y", dataset.y_normalizer)):
+        lines.append(f"  {name} normalizer: mean {_numbers(normalizer.mean)}, std {_numbers(normalizer.std)}")
+    for name, split in {"train": dataset.train, **dataset.tests}.items():
+        lines += [f"  {name}: {len(split)} samples", *(f"    {line}" for line in _array_lines(split))]
+    return "\n".join(lines)
+
+
+def _array_lines(split: Split) -> list[str]:
+    """Return shape, type and range of every array, the latter over real points only."""
+    if is_stored(split.arrays()):
+        return [f"{name} {array.shape} {array.dtype}: on disk" for name, array in split.arrays().items()]
+    lines = []
+    for name, array in split.arrays().items():
+        real = array if split.mask is None or name in ("mask", "time") else array[split.mask]
+        if array.dtype == bool:
+            extent = f"{real.mean():.1%} true"
+        else:
+            extent = f"{real.min():.5g} to {real.max():.5g}, mean {real.mean(dtype=np.float64):.5g}"
+        lines.append(f"{name} {array.shape} {array.dtype}: {extent}")
+    return lines
+
+
+def _numbers(values: np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:.5g}" for value in values) + ")"
+
+
+def draw_sample(dataset: PDEDataset, split: str, case: int) -> Figure:
+    """Draw the target of one sample, and its inputs beside the coordinates; of frames the first and the last."""
+    chosen = {"train": dataset.train, **dataset.tests}[split]
+    real = np.flatnonzero(chosen.real(case))
+    if len(real) > _MOST_POINTS:
+        real = np.sort(np.random.default_rng(0).choice(real, _MOST_POINTS, replace=False))
+    places = dataset.positions(chosen, case)[real]
+    panels = _panels(dataset, chosen, case, real)
+    figure = plt.figure(figsize=(5.0 * len(panels), 4.2), constrained_layout=True)
+    for number, (title, values) in enumerate(panels.items()):
+        spatial = {"projection": "3d"} if dataset.space_dim == 3 else {}
+        axes = figure.add_subplot(1, len(panels), number + 1, **spatial)
+        drawn = places.T if places.shape[1] > 1 else (places[:, 0], values)  # points on a line as a graph
+        marks = axes.scatter(*drawn, c=values, s=float(np.clip(6e4 / len(real), 0.5, 60)), linewidths=0)
+        axes.set_title(title)
+        if places.shape[1] > 1:
+            axes.set_aspect("equal")
+        figure.colorbar(marks, ax=axes, shrink=0.8)
+    figure.suptitle(f"{dataset.name}, {split} sample {case}")
+    return figure
+
+
+def _panels(dataset: PDEDataset, split: Split, case: int, points: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the fields to draw by title."""
+    panels: dict[str, np.ndarray] = {}
+    if dataset.c_in > dataset.space_dim and dataset.kind == "steady":
+        decoded = np.asarray(dataset.x_normalizer.decode(split.x[case]))
+        panels |= {f"input {i}": decoded[points, i] for i in range(dataset.space_dim, dataset.c_in)}
+    if split.fx is not None:
+        panels["last feature"] = split.fx[case, points, -1]
+    target = split.y[case, points][..., dataset.shown_channel]
+    if target.ndim == 1:
+        return {**panels, dataset.target_name: target}
+    ends = {0: "first frame", -1: "last frame"}
+    return {**panels, **{f"{dataset.target_name}, {name}": target[:, index] for index, name in ends.items()}}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see --help\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, or 2 for what it refuses."""
+    options = _parser().parse_args(arguments)
+    try:
+        _inspect(options, print)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _inspect(options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    loader = find_loader(options.name)
+    dataset = load_dataset(
+        options.name,
+        options.data_dir,
+        source="files",
+        num_generate=loader.N_TRAIN + loader.N_TEST,
+        n_train=loader.N_TRAIN if options.n_train is None else options.n_train,
+        n_test=loader.N_TEST if options.n_test is None else options.n_test,
+        options=dict(_loader_option(options.name, text) for text in options.set),
+    )
+    say(describe(dataset))
+    splits = {"train": dataset.train, **dataset.tests}
+    if options.split not in splits or not 0 <= options.case < len(splits[options.split]):
+        raise ValueError(f"--split={options.split} --case={options.case} is no sample; the splits are listed above")
+    path = options.out or Path(f"{options.name}.png")
+    figure = draw_sample(dataset, options.split, options.case)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    say(f"sample {options.case} of {options.split} drawn in {path}")
+
+
+def _loader_option(name: str, text: str) -> tuple[str, Any]:
+    """Return an option given as name=value, with the type of its default."""
+    key, equals, value = text.partition("=")
+    defaults = loader_options(name)
+    if not equals or key not in defaults:
+        listed = ", ".join(defaults) or "none"
+        raise ValueError(f"--set={text} is not understood; write name=value with a name among {listed}")
+    default = defaults[key]
+    try:
+        return key, value.lower() in ("true", "1") if isinstance(default, bool) else type(default)(value)
+    except ValueError as error:
+        raise ValueError(f"--set={text} is not understood; {key} is {type(default).__name__}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m data_pipeline.inspect",
+        description="Print shapes, ranges and splits of a data set and draw one of its samples.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", help=f"data set: {', '.join(DATASETS)}")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="data root (default: %(default)s)")
+    parser.add_argument("--n_train", type=int, help="training samples to load (default: the published number)")
+    parser.add_argument("--n_test", type=int, help="test samples to load (default: the published number)")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="option of the loader")
+    parser.add_argument("--split", default="test", help="split of the drawn sample (default: %(default)s)")
+    parser.add_argument("--case", type=int, default=0, help="number of the drawn sample (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="figure (default: NAME.png)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

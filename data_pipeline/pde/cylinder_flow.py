@@ -1,0 +1,21 @@
+"""Cylinder flow: incompressible flow past a cylinder in a channel, 600 frames a case (arXiv 2010.03409)."""
+
+from pathlib import Path
+
+from data_pipeline.dataset import PDEDataset
+from data_pipeline.pde import mesh_series
+
+FOLDER = Path("MeshGraphNets") / "cylinder_flow"
+FILES, DOWNLOAD, OPTIONS = mesh_series.FILES, mesh_series.DOWNLOAD, mesh_series.OPTIONS
+# The files hold 1000 cases to train and 100 each to validate and to test; these fit comfortably in memory.
+N_TRAIN, N_TEST = 100, 20
+GENERATOR = None
+
+
+def load(
+    data_dir: Path, n_train: int, n_test: int, skip_steps: int = 100, max_steps: int = 500, buckets: int = 3
+) -> PDEDataset:
+    """Load the first cases of the files below `data_dir`; raises DataError."""
+    return mesh_series.load_mesh_series(
+        "cylinder_flow", data_dir / FOLDER, n_train, n_test, skip_steps, max_steps, buckets
+    )

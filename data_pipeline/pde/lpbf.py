@@ -1,0 +1,89 @@
+"""LPBF: distortion of parts printed by laser powder bed fusion (the additive-manufacturing set of arXiv 2508.12594).
+
+One npz file per part in the folders train (1100) and test (290), with nodes `pos` [N, 3] in mm, hexahedra, temperature
+`temp` [N, 1], displacement `disp` [N, 3] in mm and von Mises stress `vmstr` [N, 1] after the last layer; N is 736 to
+47 542. The input is pos / (30, 30, 60) mm, the target the displacement along the build direction, in mm. Other fields,
+von Mises stress / 1000 and temperature / 500, can be added by `data.fields`.
+
+Errors are those of the fields themselves. The original compares them after decoding with statistics of three random
+numbers, which makes its relative error far smaller; see `original_relative_l2` among the losses.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.clouds import choose_buckets, pad_clouds
+from data_pipeline.dataset import PDEDataset, Source, Split
+from data_pipeline.errors import DataError
+from data_pipeline.files import first_samples, read_npz
+from data_pipeline.normalizer import Normalizer
+
+FOLDER = Path("LPBF_FLARE")
+FILES = ("train", "test")
+N_TRAIN, N_TEST = 1100, 290
+GENERATOR = "lpbf"
+STAND_IN = True
+DOWNLOAD = "the Hugging Face data set vedantpuri/LPBF_FLARE"
+# Fields to predict, separated by commas; sizes to which training parts are padded, one compilation each.
+OPTIONS = {"fields": "disp_z", "buckets": 4}
+
+SCALE = (30.0, 30.0, 60.0)  # mm
+# Array, channel, unit of the target and name of each field.
+FIELDS = {
+    "disp_z": ("disp", 2, 1.0, "z-displacement (mm)"),
+    "vm": ("vmstr", 0, 1000.0, "von Mises stress / 1000"),
+    "temp": ("temp", 0, 500.0, "temperature / 500"),
+}
+
+
+def load(data_dir: Path, n_train: int, n_test: int, fields: str = "disp_z", buckets: int = 4) -> PDEDataset:
+    """Load the first parts of both folders in the order of their names; raises DataError."""
+    names = [name.strip() for name in fields.split(",")]
+    unknown = [name for name in names if name not in FIELDS]
+    if unknown or len(set(names)) != len(names):
+        raise DataError(f"data.fields={fields!r} is not understood; name some of {', '.join(FIELDS)}, each once")
+    if buckets < 1:
+        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
+    folder = data_dir / FOLDER
+    train = _read(_parts(folder / "train", n_train), names)
+    counts = np.array([len(points) for points, _ in train])
+    sizes = choose_buckets(counts, buckets)
+    return PDEDataset(
+        name="lpbf",
+        train=_split(train, sizes[-1]),
+        tests={"test": _split(_read(_parts(folder / "test", n_test), names))},
+        x_normalizer=Normalizer(np.zeros(3, np.float32), np.float32(SCALE)),
+        y_normalizer=Normalizer.identity(len(names)),
+        source=Source.of(folder),
+        target_name=FIELDS[names[0]][-1],
+        space_dim=3,
+        bucket_sizes=sizes,
+    )
+
+
+def _parts(folder: Path, count: int) -> list[Path]:
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        raise DataError(f"{folder} holds no npz files; download the data set again")
+    return paths[first_samples(len(paths), count, f"data.n_{folder.name}", str(folder))]
+
+
+def _read(paths: list[Path], names: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return scaled points and fields of every part."""
+    widths = {"pos": 3, **{FIELDS[name][0]: 3 if name == "disp_z" else 1 for name in names}}
+    parts = []
+    for path in paths:
+        arrays = read_npz(path, {name: (None, width) for name, width in widths.items()})
+        sizes = {name: len(value) for name, value in arrays.items()}
+        if len(set(sizes.values())) > 1:
+            raise DataError(f"{path} has arrays of different lengths {sizes}; download it again")
+        chosen = [arrays[FIELDS[name][0]][:, FIELDS[name][1]] / np.float32(FIELDS[name][2]) for name in names]
+        parts.append((arrays["pos"] / np.float32(SCALE), np.stack(chosen, axis=-1)))
+    return parts
+
+
+def _split(parts: list[tuple[np.ndarray, np.ndarray]], length: int = 0) -> Split:
+    x, mask = pad_clouds([points for points, _ in parts], length)
+    y, _ = pad_clouds([fields for _, fields in parts], x.shape[1])
+    return Split(x, y, mask)

@@ -1,0 +1,148 @@
+"""Velocity over time on triangle meshes, in DeepMind's files of MeshGraphNets (arXiv 2010.03409).
+
+`meta.json` describes the fields of the TFRecords: cells, mesh_pos, node_type and velocity are used. The state is the
+velocity at the nodes; normal and outflow nodes are free, all others keep their recorded values. Meshes differ in size
+and are padded. The inputs of a node are its place, scaled to the unit square of the training meshes, and its type as a
+one-hot code; velocities and their increments are normalised by statistics over the real nodes of the training meshes,
+increments over the free ones only.
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.clouds import choose_buckets, pad_clouds
+from data_pipeline.dataset import PDEDataset, Source, Split
+from data_pipeline.errors import DataError
+from data_pipeline.files import finite
+from data_pipeline.normalizer import Normalizer
+from data_pipeline.tfrecord import read_examples
+
+FILES = ("meta.json", "train.tfrecord", "test.tfrecord")
+DOWNLOAD = "DeepMind's public bucket of MeshGraphNets (meta.json, train.tfrecord, valid.tfrecord, test.tfrecord)"
+# The first frames are left out, for the flow starts abruptly; frames kept; sizes to which training meshes are padded.
+OPTIONS = {"skip_steps": 100, "max_steps": 500, "buckets": 3}
+NODE_TYPES = 7
+FREE_TYPES = (0, 5)  # normal, outflow
+_FIELDS = ("mesh_pos", "node_type", "velocity")
+
+Case = dict[str, np.ndarray]
+
+
+def load_mesh_series(
+    name: str, folder: Path, n_train: int, n_test: int, skip_steps: int, max_steps: int, buckets: int
+) -> PDEDataset:
+    """Load the first cases of train.tfrecord and test.tfrecord, and of valid.tfrecord where that is there.
+
+    Raises DataError for missing or bad files, too few cases and fewer than two frames.
+    """
+    meta = _read_meta(folder / "meta.json")
+    if skip_steps < 0 or max_steps < 2:
+        raise DataError(
+            f"data.skip_steps={skip_steps} must not be negative and data.max_steps={max_steps} must be at least 2"
+        )
+    if buckets < 1:
+        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every mesh to the largest")
+    frames = slice(skip_steps, skip_steps + max_steps)
+    train = _read_cases(folder / "train.tfrecord", meta, frames, n_train, "data.n_train")
+    tests = {"test": _read_cases(folder / "test.tfrecord", meta, frames, n_test, "data.n_test")}
+    if (folder / "valid.tfrecord").exists():
+        tests["valid"] = _read_cases(folder / "valid.tfrecord", meta, frames, n_test, "data.n_test")
+    sizes = choose_buckets(np.array([len(case["mesh_pos"]) for case in train]), buckets)
+    places = np.concatenate([case["mesh_pos"] for case in train])
+    coordinates = Normalizer(places.min(0), places.max(0) - places.min(0))
+    count = train[0]["velocity"].shape[1]
+    return PDEDataset(
+        name=name,
+        train=_split(train, coordinates, sizes[-1]),
+        tests={key: _split(cases, coordinates) for key, cases in tests.items()},
+        x_normalizer=_with_types(coordinates),
+        y_normalizer=Normalizer.fit_parts(case["velocity"] for case in train),
+        source=Source.of(folder),
+        target_name="velocity along x",
+        kind="mesh_series",
+        times=(skip_steps + np.arange(count, dtype=np.float32)) * np.float32(meta.get("dt", 1.0)),
+        increment_normalizer=Normalizer.fit_parts(
+            np.diff(case["velocity"][_free(case)].astype(np.float64), axis=1) for case in train
+        ),
+        bucket_sizes=sizes,
+    )
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text())
+        for name in _FIELDS:
+            meta["features"][name]["shape"], np.dtype(meta["features"][name]["dtype"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} does not describe {', '.join(_FIELDS)} ({error!r}); download it again") from error
+    return meta
+
+
+def _read_cases(path: Path, meta: dict[str, Any], frames: slice, count: int, option: str) -> list[Case]:
+    if count < 1:
+        raise DataError(f"{option}={count} must be at least 1")
+    cases = list(islice(_decoded(path, meta, frames), count))
+    if len(cases) < count:
+        raise DataError(f"{option}={count}, but {path} holds {len(cases)} cases; choose from 1 to {len(cases)}")
+    return cases
+
+
+def _decoded(path: Path, meta: dict[str, Any], frames: slice) -> Iterator[Case]:
+    """Yield places [N, 2], types [N] and velocities [N, T, 2] of one case after the other."""
+    for number, example in enumerate(read_examples(path)):
+        where = f"case {number} of {path}"
+        missing = [name for name in _FIELDS if name not in example]
+        if missing:
+            raise DataError(f"{where} lacks {missing}; download the file again")
+        arrays = {}
+        for name in _FIELDS:
+            feature = meta["features"][name]
+            try:
+                flat = np.frombuffer(b"".join(example[name]), np.dtype(feature["dtype"]))
+                arrays[name] = flat.reshape(feature["shape"])
+            except ValueError as error:
+                raise DataError(f"{name} of {where} does not have the shape that meta.json says ({error})") from error
+        yield _checked_case(arrays, frames, where)
+
+
+def _checked_case(arrays: dict[str, np.ndarray], frames: slice, where: str) -> Case:
+    velocity = arrays["velocity"][frames].transpose(1, 0, 2)
+    places, types = arrays["mesh_pos"][0], arrays["node_type"][0, :, 0]
+    if velocity.shape[1] < 2:
+        raise DataError(
+            f"{where} has {len(arrays['velocity'])} frames, of which data.skip_steps={frames.start} leaves fewer than "
+            "two; lower it"
+        )
+    if not len(places) == len(types) == len(velocity):
+        raise DataError(f"the fields of {where} differ in their number of nodes; download the file again")
+    if types.min() < 0 or types.max() >= NODE_TYPES:
+        raise DataError(f"{where} has node type {types.max()}; types 0 to {NODE_TYPES - 1} are known")
+    return {
+        "mesh_pos": finite(places, f"mesh_pos of {where}"),
+        "node_type": types.astype(int),
+        "velocity": finite(np.ascontiguousarray(velocity), f"velocity of {where}"),
+    }
+
+
+def _free(case: Case) -> np.ndarray:
+    return np.isin(case["node_type"], FREE_TYPES)
+
+
+def _with_types(coordinates: Normalizer) -> Normalizer:
+    """Return the normalizer of (place, one-hot type)."""
+    same = Normalizer.identity(NODE_TYPES)
+    return Normalizer(np.concatenate([coordinates.mean, same.mean]), np.concatenate([coordinates.std, same.std]))
+
+
+def _split(cases: list[Case], coordinates: Normalizer, length: int = 0) -> Split:
+    codes = np.eye(NODE_TYPES, dtype=np.float32)
+    nodes = [np.concatenate([coordinates.encode(c["mesh_pos"]), codes[c["node_type"]]], axis=-1) for c in cases]
+    x, mask = pad_clouds(nodes, length)
+    y, _ = pad_clouds([case["velocity"] for case in cases], x.shape[1])
+    free, _ = pad_clouds([_free(case)[:, None] for case in cases], x.shape[1])
+    return Split(x, y, mask, free=free[..., 0] > 0)

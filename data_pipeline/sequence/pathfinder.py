@@ -1,0 +1,108 @@
+"""Pathfinder: do the two discs lie on one dashed path? Images of 32² or 128² pixels (Path-X) as sequences of pixels.
+
+Long Range Arena (arXiv 2011.04006, section 2.2.5) after Linsley et al. (arXiv 1805.08315). The public release has
+PNG images below imgs/ and, below metadata/, one text file for each of their folders, whose lines begin with folder,
+file, number and label. The first 80 % of the images train, the next tenth validates and the last is the test.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from data_pipeline.errors import DataError
+from data_pipeline.sequence.cache import cached, stamp
+from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
+from data_pipeline.sequence.layout import Layout, SequenceTask
+from data_pipeline.sequence.pickles import pickle_layout
+
+LEVELS = ("curv_contour_length_14", "curv_contour_length_9", "curv_baseline")
+Reader = Callable[..., SequenceDataset]
+
+
+def reader(side: int) -> Reader:
+    """Return the reader of images of side × side pixels."""
+
+    def read(folder: Path) -> SequenceDataset:
+        lists = sorted((folder / "metadata").glob("*.npy"), key=_number)
+        key = stamp(lists, "pathfinder 1", side)
+        arrays = cached(folder / "tokens.h5", key, lambda: _read_images(folder, lists, side))
+        return _dataset(arrays["input_ids"], arrays["labels"], side)
+
+    return read
+
+
+def _number(path: Path) -> tuple[int, str]:
+    return (int(path.stem), "") if path.stem.isdigit() else (0, path.stem)
+
+
+def _read_images(folder: Path, lists: list[Path], side: int) -> dict[str, np.ndarray]:
+    ids, labels = [], []
+    for path in lists:
+        for number, line in enumerate(path.read_text(errors="replace").splitlines()):
+            file, label = _parse(line, folder, f"line {number + 1} of {path}")
+            # The release holds an empty file or two among its hundred thousands.
+            if file.exists() and file.stat().st_size == 0:
+                continue
+            ids.append(_read_image(file, side))
+            labels.append(label)
+    if len(ids) < 10:
+        raise DataError(f"{folder} lists {len(ids)} readable images, too few for three splits; get the release again")
+    return {"input_ids": np.stack(ids), "labels": np.asarray(labels, np.int8)}
+
+
+def _parse(line: str, folder: Path, where: str) -> tuple[Path, int]:
+    columns = line.split()
+    try:
+        return folder / columns[0] / columns[1], int(columns[3])
+    except (IndexError, ValueError) as error:
+        raise DataError(f"{where} is not 'folder file number label …'; get the release again") from error
+
+
+def _read_image(file: Path, side: int) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("L"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{file} cannot be read as an image ({error}); get the release again") from error
+    if pixels.shape != (side, side):
+        raise DataError(f"{file} has {pixels.shape} pixels where ({side}, {side}) are expected; check data.name")
+    return pixels.reshape(-1)
+
+
+def _dataset(ids: np.ndarray, labels: np.ndarray, side: int) -> SequenceDataset:
+    count = len(ids)
+    bounds = {"train": (0, 8 * count // 10), "validation": (8 * count // 10, 9 * count // 10)}
+    bounds["test"] = (9 * count // 10, count)
+    splits = {
+        name: TokenSplit(ids[first:last], labels[first:last], np.full(last - first, side * side, np.int32))
+        for name, (first, last) in bounds.items()
+    }
+    return SequenceDataset(
+        name=f"pathfinder{side}",
+        train=splits.pop("train"),
+        tests=splits,
+        vocab_size=256,
+        num_labels=2,
+        max_length=side * side,
+        label_names=("not connected", "connected"),
+    )
+
+
+def task(side: int) -> SequenceTask:
+    """Return the task of one image size."""
+    name = f"pathfinder{side}"
+    folders = [f"{parent}{name}/{{level}}" for parent in ("lra_release/", "lra_release/lra_release/", "")]
+    return SequenceTask(
+        name=name,
+        layouts=(
+            pickle_layout(name, f"{name}-curv_contour_length_14"),
+            *(Layout(folder, ("metadata/*.npy",), reader(side)) for folder in folders),
+        ),
+        download=f"the Long Range Arena release (lra_release.gz: {name}/curv_contour_length_14)",
+        generator=name,
+        generated=Layout(folders[0], ("metadata/*.npy",), reader(side)),
+        options={"level": LEVELS[0]},
+        choices={"level": LEVELS},
+    )

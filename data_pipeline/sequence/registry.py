@@ -1,0 +1,160 @@
+"""Finding a task by name, its files by layout, and generating them where that is asked for and possible."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.dataset import Source
+from data_pipeline.errors import DataError
+from data_pipeline.files import read_source
+from data_pipeline.registry import SOURCES
+from data_pipeline.sequence import boards, composition, image, listops, pathfinder, retrieval, text
+from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
+from data_pipeline.sequence.layout import Layout, SequenceTask
+
+TASKS: dict[str, SequenceTask] = {
+    task.name: task
+    for task in (
+        listops.TASK,
+        text.TASK,
+        retrieval.TASK,
+        image.TASK,
+        pathfinder.task(32),
+        pathfinder.task(128),
+        *composition.TASKS,
+        boards.SUDOKU,
+        boards.MAZE,
+    )
+}
+ALIASES = {"path-x": "pathfinder128"}
+
+
+def find_task(name: str) -> SequenceTask:
+    """Return the task of this name or alias; raises DataError."""
+    name = ALIASES.get(name, name)
+    if name == "match2":
+        raise DataError("data.name='match2' is named by the original but never defined; use match3")
+    if name not in TASKS:
+        raise DataError(f"data.name={name!r} is not a task; choose one of {', '.join(sorted(TASKS))}")
+    return TASKS[name]
+
+
+def load_task(
+    name: str,
+    data_dir: Path,
+    *,
+    source: str = "auto",
+    num_generate: int,
+    generate_seed: int = 0,
+    n_train: int = 0,
+    n_test: int = 0,
+    options: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+) -> SequenceDataset:
+    """Load task `name` below `data_dir`.
+
+    `source` is "auto" (files that are there, else generated ones of the same kind), "files" (never generate) or
+    "generated" (never public files). Generation makes `num_generate` samples of seed `generate_seed`. `n_train` and
+    `n_test` keep the first samples of the training and at most so many of each other split; 0 keeps all. `options` are
+    those of the task. Raises DataError.
+    """
+    task = find_task(name)
+    if source not in SOURCES:
+        raise DataError(f"data.source={source!r} is not known; choose one of {', '.join(SOURCES)}")
+    values = _checked_options(task, options or {})
+    layout = _layout_at_hand(task, data_dir, source, values)
+    if layout is None:
+        if not _can_generate(task, source, values):
+            raise DataError(_where_to_get(task, data_dir, num_generate, generate_seed, values))
+        layout = task.generated
+        _generate(task, data_dir, num_generate, generate_seed, layout.place(data_dir, values), say)
+    folder = layout.place(data_dir, values)
+    dataset = layout.read(folder, **layout.arguments(values))
+    _check_used(task, layout, values, {**layout.fixed, "max_length": dataset.max_length})
+    detail = read_source(folder)
+    kind = "public files" if detail is None else "generated"
+    return _limited(replace(dataset, source=Source(kind, str(folder), detail or {})), n_train, n_test)
+
+
+def _layout_at_hand(task: SequenceTask, data_dir: Path, source: str, values: Mapping[str, Any]) -> Layout | None:
+    """Return the first layout whose files are all there and which `source` allows."""
+    if source != "generated":
+        return next((layout for layout in task.layouts if layout.complete(data_dir, values)), None)
+    layout = task.generated
+    if layout is None or not layout.complete(data_dir, values):
+        return None
+    folder = layout.place(data_dir, values)
+    if read_source(folder) is None:
+        raise DataError(
+            f"{folder} holds public files, but data.source=generated; use another --data_dir or data.source=auto"
+        )
+    return layout
+
+
+def _can_generate(task: SequenceTask, source: str, values: Mapping[str, Any]) -> bool:
+    """Return whether `source` allows generation and a generator makes the files that the options ask for."""
+    if task.generator is None or task.generated is None or source == "files" or (source == "auto" and task.stand_in):
+        return False
+    return task.generated.folder.format(**values) == task.generated.folder.format(**task.options)
+
+
+def _generate(
+    task: SequenceTask, data_dir: Path, num: int, seed: int, folder: Path, say: Callable[[str], None]
+) -> None:
+    what = "artificial stand-in samples" if task.stand_in else "samples"
+    say(f"{task.name}: no generated files in {folder}; generating {num} {what} (seed {seed})")
+    # Imported here: the package also serves generators with solvers, which reading files does not need.
+    from data_pipeline.generate import generate
+
+    generate(task.generator, data_dir, num, seed)
+
+
+def _where_to_get(task: SequenceTask, data_dir: Path, num: int, seed: int, values: Mapping[str, Any]) -> str:
+    """Return the sentence about missing files."""
+    wanted = " or ".join(f"{layout.place(data_dir, values)}/{layout.files[0]}" for layout in task.layouts)
+    remedies = [f"get the files from {task.download}"] if task.download else []
+    if task.stand_in:
+        remedies.append("set data.source=generated to try the program on an artificial stand-in")
+    elif task.generator is not None:
+        command = f"python -m data_pipeline.generate {task.generator} --num={num} --seed={seed} --out={data_dir}"
+        remedies += [f"run `{command}`", "set data.source=auto"]
+    return f"{task.name}: none of {wanted} found; {', or '.join(remedies)}"
+
+
+def _checked_options(task: SequenceTask, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of the task with their values."""
+    unknown = sorted(set(given) - set(task.options))
+    if unknown:
+        listed = ", ".join(task.options) or "none"
+        raise DataError(f"task {task.name} has no option {unknown[0]!r}; its options are {listed}")
+    values = {**task.options, **given}
+    for name, choices in task.choices.items():
+        if values[name] not in choices:
+            raise DataError(f"data.{name}={values[name]!r} is not known; choose one of {', '.join(choices)}")
+    if "max_length" in values and values["max_length"] < 1:
+        raise DataError(f"data.max_length={values['max_length']} must be at least 1")
+    return values
+
+
+def _check_used(task: SequenceTask, layout: Layout, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    """Raise for an option that was changed to something else than what the files at hand decide by themselves."""
+    for name, value in values.items():
+        if value not in (task.options[name], fixed.get(name)) and not layout.uses(name):
+            raise DataError(f"data.{name}={value} has no effect on {layout.files[0]} of {task.name}; leave it out")
+
+
+def _limited(dataset: SequenceDataset, n_train: int, n_test: int) -> SequenceDataset:
+    if not 0 <= n_train <= len(dataset.train):
+        raise DataError(
+            f"data.n_train={n_train}, but {dataset.name} has {len(dataset.train)} training samples; choose from 1 to "
+            f"{len(dataset.train)}, or 0 for all"
+        )
+    if n_test < 0:
+        raise DataError(f"data.n_test={n_test} must not be negative; 0 takes all")
+
+    def at_most(split: TokenSplit, count: int) -> TokenSplit:
+        return split.first(count) if count else split
+
+    tests = {name: at_most(split, n_test) for name, split in dataset.tests.items()}
+    return replace(dataset, train=at_most(dataset.train, n_train), tests=tests)

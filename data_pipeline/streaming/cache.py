@@ -1,0 +1,254 @@
+"""A folder of HDF5 files with the float32 arrays of a data set, written once, for reading any sample at disk speed.
+
+The samples are written in order into files `shard_00000.h5`, `shard_00001.h5` … of about a quarter GiB each. A file
+appears under its name only when it is whole, so that a build that was stopped goes on behind the last file. Arrays are
+stored without compression in one piece, whose place is noted: they are read by the operating system straight into
+their place in a batch, by several threads at once. CRC-32 sums are compared when an array is first read.
+"""
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+
+from data_pipeline.errors import DataError
+from data_pipeline.streaming.moments import Moments
+from data_pipeline.streaming.prefetch import Prefetcher
+
+FORMAT = 1
+INDEX_FILE = "index.json"
+SHARD_BYTES = 2**28
+_WORKERS = 4  # threads that read the original files
+
+Arrays = Mapping[str, Float[np.ndarray, "N C"]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array is: shard number, first byte, shape [N, C], CRC-32 of its bytes, statistics of its values."""
+
+    shard: int
+    offset: int
+    shape: tuple[int, int]
+    crc32: int
+    moments: Moments
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "moments": self.moments.to_json()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Place":
+        return cls(
+            content["shard"],
+            content["offset"],
+            tuple(content["shape"]),
+            content["crc32"],
+            Moments.from_json(content["moments"]),
+        )
+
+
+Entry = dict[str, Place]
+
+
+class Cache:
+    """A complete cache: `read` fills an array with that of a sample."""
+
+    def __init__(self, folder: Path, entries: list[Entry]) -> None:
+        self.folder, self.entries = folder, entries
+        self._verified: set[tuple[int, str]] = set()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def read(self, row: int, name: str, out: Float[np.ndarray, "N C"]) -> None:
+        """Fill `out`, float32 and contiguous, with array `name` of sample `row`; raises DataError if it is damaged."""
+        place = self.entries[row][name]
+        path = shard_path(self.folder, place.shard)
+        try:
+            _read_bytes(path, place.offset, memoryview(out).cast("B"))
+        except OSError as error:
+            raise _damaged(self.folder, f"{path.name} cannot be read ({error})") from error
+        if (row, name) not in self._verified:
+            if zlib.crc32(out) != place.crc32:
+                raise _damaged(self.folder, f"{name} of sample {row} in {path.name} does not match its checksum")
+            self._verified.add((row, name))
+
+    def count(self, row: int) -> int:
+        """Return the number of points of sample `row`."""
+        return next(iter(self.entries[row].values())).shape[0]
+
+    def moments(self, rows: np.ndarray, name: str) -> Moments:
+        """Return the statistics of array `name` over some samples."""
+        return Moments.merge(self.entries[row][name].moments for row in rows)
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Return the file of a shard."""
+    return folder / f"shard_{number:05d}.h5"
+
+
+def open_cache(folder: Path) -> Cache | None:
+    """Return the cache in `folder`, or None where there is none that is complete; raises DataError if it is damaged."""
+    path = folder / INDEX_FILE
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise _damaged(folder, f"it has format {content['format']} and this version reads {FORMAT}")
+        entries = [{name: Place.from_json(place) for name, place in entry.items()} for entry in content["samples"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise _damaged(folder, f"{INDEX_FILE} cannot be read ({error})") from error
+    for number, size in enumerate(content["shard_bytes"]):
+        shard = shard_path(folder, number)
+        if not shard.exists() or shard.stat().st_size != size:
+            raise _damaged(folder, f"{shard.name} is missing or has another size")
+    return Cache(folder, entries)
+
+
+def build_cache(
+    folder: Path,
+    total: int,
+    read: Callable[[int], Arrays],
+    advance: Callable[[int], None] = lambda count: None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Cache:
+    """Return the cache in `folder`, after writing what it lacks of the samples `read(0)` … `read(total - 1)`.
+
+    `read` is called by several threads; `advance` is told how many samples are new. Raises DataError where the folder
+    cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            if not (folder / INDEX_FILE).exists():  # else it is complete, perhaps just made by another process
+                _write(folder, total, read, advance, shard_bytes)
+    except OSError as error:
+        raise DataError(
+            f"the cache {folder} cannot be written ({error.strerror or error}); free space or set data.cache to a "
+            "folder on another disk, and run the same command again to go on"
+        ) from error
+    return open_cache(folder)
+
+
+def _write(
+    folder: Path, total: int, read: Callable[[int], Arrays], advance: Callable[[int], None], shard_bytes: int
+) -> None:
+    entries, number = _finished(folder)
+    advance(len(entries))
+    with Prefetcher(read, range(len(entries), total), ahead=2 * _WORKERS, workers=_WORKERS) as samples:
+        while len(entries) < total:
+            new = _write_shard(folder, number, len(entries), samples, shard_bytes)
+            entries += new
+            number += 1
+            advance(len(new))
+    content = {
+        "format": FORMAT,
+        "shard_bytes": [shard_path(folder, shard).stat().st_size for shard in range(number)],
+        "samples": [_plain(entry) for entry in entries],
+    }
+    _replace(folder / INDEX_FILE, lambda path: path.write_text(json.dumps(content) + "\n"))
+
+
+def _finished(folder: Path) -> tuple[list[Entry], int]:
+    """Return the samples in the shards that an earlier build wrote, and the number of these; remove what follows."""
+    entries: list[Entry] = []
+    number = 0
+    while (path := shard_path(folder, number)).exists():
+        try:
+            with h5py.File(path, "r") as file:
+                content = json.loads(file["entries"][()])
+        except (OSError, KeyError, ValueError):
+            break
+        if content["format"] != FORMAT or content["first"] != len(entries):
+            break
+        entries += [{name: Place.from_json(place) for name, place in entry.items()} for entry in content["samples"]]
+        number += 1
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
+    for path in sorted(folder.glob("shard_*.h5"))[number:]:
+        path.unlink()
+    return entries, number
+
+
+def _write_shard(folder: Path, number: int, first: int, samples: Iterator[Arrays], shard_bytes: int) -> list[Entry]:
+    """Write the next samples into one file until it is large enough; return their entries."""
+    entries: list[Entry] = []
+
+    def write(path: Path) -> None:
+        size = 0
+        with h5py.File(path, "w") as file:
+            for sample in samples:
+                entries.append(_write_sample(file, f"{first + len(entries):08d}", number, sample))
+                size += sum(4 * array.size for array in sample.values())
+                if size >= shard_bytes:
+                    break
+            content = {"format": FORMAT, "first": first, "samples": [_plain(entry) for entry in entries]}
+            file["entries"] = json.dumps(content)
+
+    _replace(shard_path(folder, number), write)
+    return entries
+
+
+def _write_sample(file: h5py.File, group: str, shard: int, sample: Arrays) -> Entry:
+    entry = {}
+    for name, values in sample.items():
+        array = np.ascontiguousarray(values, np.float32)
+        dataset = file.create_dataset(f"{group}/{name}", data=array, track_times=False)
+        entry[name] = Place(shard, dataset.id.get_offset(), array.shape, zlib.crc32(array), Moments.of(array))
+    return entry
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    return {name: place.to_json() for name, place in entry.items()}
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a temporary file, and give it its name once it is on disk."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+
+
+def _read_bytes(path: Path, offset: int, view: memoryview) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        done = 0
+        while done < len(view):  # one call reads 2 GiB at most
+            count = os.preadv(descriptor, [view[done:]], offset + done)
+            if count == 0:
+                raise OSError(f"it ends after {offset + done} bytes")
+            done += count
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time write; the lock ends with the process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(folder: Path, what: str) -> DataError:
+    return DataError(f"the cache {folder} is damaged: {what}; delete that folder, and it is written again")

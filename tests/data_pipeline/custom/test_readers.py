@@ -1,0 +1,180 @@
+"""Samples in every format are read alike, and what is wrong with a file is said in one sentence."""
+
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from data_pipeline.custom.readers import Reference, list_groups, natural_key, read_sample
+from data_pipeline.custom.sample import Field, parse_fields
+from data_pipeline.custom.writers import write_fields
+from data_pipeline.errors import DataError
+from tests.data_pipeline.custom.files import CELLS, sample, write_h5
+
+FIELDS = parse_fields("points", "speed", "pressure,velocity")
+
+
+def _write(path, arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    return Reference(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5"])
+def test_arrays_of_a_sample(tmp_path, suffix):
+    arrays = sample(3)
+    read = read_sample(_write(tmp_path / f"case{suffix}", arrays), FIELDS)
+    assert (read.name, len(read)) == ("case", 6)
+    np.testing.assert_array_equal(read.points, arrays["points"].astype(np.float32))
+    np.testing.assert_array_equal(read.inputs["speed"], np.full((6, 1), 3, np.float32))
+    np.testing.assert_array_equal(read.targets["pressure"][:, 0], arrays["pressure"].astype(np.float32))
+    np.testing.assert_array_equal(read.features(), np.concatenate([read.points, read.inputs["speed"]], axis=-1))
+    assert read.fields().shape == (6, 3)
+    assert read.fields().dtype == np.float32
+    ((kind, cells),) = read.cells
+    assert kind == "triangle"
+    np.testing.assert_array_equal(cells, CELLS)
+
+
+def test_groups_of_a_file(tmp_path):
+    write_h5(tmp_path / "all.h5", {"train/b": 5, "train/a": 4, "test/c": 6})
+    assert list_groups(tmp_path / "all.h5") == {"test": ["test/c"], "train": ["train/a", "train/b"]}
+    assert len(read_sample(Reference(tmp_path / "all.h5", "train/b"), FIELDS)) == 5
+    write_h5(tmp_path / "flat.h5", {"a": 5, "b": 4})
+    assert list_groups(tmp_path / "flat.h5") == {"": ["a", "b"]}
+    _write(tmp_path / "one.h5", sample(0))
+    assert list_groups(tmp_path / "one.h5") == {"": [""]}
+
+
+@pytest.mark.parametrize(("dimensions", "corners", "kind"), [(2, 4, "quad"), (3, 4, "tetra"), (3, 8, "hexahedron")])
+def test_cells_are_named_by_their_corners(tmp_path, dimensions, corners, kind):
+    arrays = {**sample(0, 9, dimensions), "cells": np.arange(corners)[None]}
+    assert read_sample(_write(tmp_path / "a.npz", arrays), FIELDS).cells[0][0] == kind
+    arrays["cells_quad"] = arrays.pop("cells")[:, :4]
+    assert read_sample(_write(tmp_path / "a.npz", arrays), FIELDS).cells[0][0] == "quad"
+
+
+def test_columns_of_arrays():
+    fields = parse_fields("xyz", "", "surface_fields:0, velocity:1-2,p")
+    assert fields.points == "xyz"
+    assert [one.label for one in fields.targets] == ["surface_fields_0", "velocity_1-2", "p"]
+    assert fields.targets[1] == Field("velocity", 1, 2)
+    assert fields.inputs == (Field("inputs"),)
+    assert not fields.inputs_named
+
+
+def test_chosen_columns_are_read(tmp_path):
+    reference = _write(tmp_path / "a.npz", sample(1))
+    read = read_sample(reference, parse_fields("points", "", "velocity:1"))
+    np.testing.assert_array_equal(read.targets["velocity_1"], sample(1)["velocity"][:, 1:].astype(np.float32))
+    with pytest.raises(DataError, match=r"a.npz\[velocity\] has 2 columns, but data.targets asks for column 2"):
+        read_sample(reference, parse_fields("points", "", "velocity:2"))
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("points", "", "p:x"), r"data.targets='p:x' is not understood at 'p:x'"),
+        (("points", "", "p:3-1"), "is not understood"),
+        (("points", "a,b,a", ""), "data.inputs='a,b,a' names 'a' twice"),
+        (("", "", ""), "data.points='' names no array"),
+    ],
+)
+def test_options_that_are_not_understood(texts, message):
+    with pytest.raises(DataError, match=message):
+        parse_fields(*texts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"points": None},
+            r"has the arrays \['cells', 'pressure', 'speed', 'velocity'\] but lacks 'points'; .*data.po",
+        ),
+        ({"pressure": None}, "but lacks 'pressure'; name the right one with data.targets"),
+        ({"speed": None}, "but lacks 'speed'; name the right one with data.inputs"),
+        ({"points": np.ones((6, 4))}, r"\[points\] has shape \(6, 4\) where \[N, 1 to 3\] is expected"),
+        ({"points": np.ones(6)}, r"\[points\] has shape \(6,\)"),
+        ({"pressure": np.ones(7)}, r"\[pressure\] has shape \(7, 1\) where \(6, any\) is expected"),
+        ({"pressure": np.array([1, 2, np.nan, 4, 5, 6])}, r"\[pressure\] holds 1 NaN or infinite .* \(2, 0\)"),
+        ({"pressure": np.array(list("abcdef"))}, "which is not numeric"),
+        ({"cells": np.array([[0, 1, 6]])}, r"\[cells\] names points 0 to 6, but there are 6, numbered from 0"),
+        ({"cells": np.arange(5)[None]}, "has 5 points per cell, which fits no cell type"),
+        ({"pressure": np.zeros(6), "velocity": np.zeros((6, 2))}, "are all zero, so that its relative error"),
+    ],
+)
+def test_bad_arrays(tmp_path, changes, message):
+    arrays = {name: array for name, array in {**sample(0), **changes}.items() if array is not None}
+    with pytest.raises(DataError, match=message) as raised:
+        read_sample(_write(tmp_path / "a.npz", arrays), FIELDS)
+    assert str(tmp_path / "a.npz") in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.npz", "an npz archive"), ("a.h5", "an HDF5 file")])
+def test_files_that_cannot_be_read(tmp_path, name, kind):
+    with pytest.raises(DataError, match=f"{name} does not exist"):
+        read_sample(Reference(tmp_path / name), FIELDS)
+    (tmp_path / name).write_bytes(b"broken")
+    with pytest.raises(DataError, match=f"{name} cannot be read as {kind}"):
+        read_sample(Reference(tmp_path / name), FIELDS)
+    with pytest.raises(DataError, match="of no known format"):
+        read_sample(Reference(tmp_path / "a.txt"), FIELDS)
+
+
+def test_targets_may_be_missing_where_none_are_wanted(tmp_path):
+    arrays = sample(0)
+    del arrays["pressure"]
+    read = read_sample(_write(tmp_path / "a.npz", arrays), FIELDS, targets_wanted=False)
+    assert not read.targets
+    assert set(read.inputs) == {"speed"}
+
+
+def test_natural_order():
+    names = ["run_10", "run_2", "run_1", "a", "2", "10"]
+    assert sorted(names, key=natural_key) == ["2", "10", "a", "run_1", "run_2", "run_10"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_what_is_written_is_read_again(tmp_path, suffix):
+    arrays = sample(4)
+    fields = {name: arrays[name] for name in ("pressure", "velocity", "speed")}
+    write_fields(tmp_path / f"a{suffix}", arrays["points"], (("triangle", CELLS),), fields)
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+    read = read_sample(Reference(tmp_path / f"a{suffix}"), FIELDS)
+    np.testing.assert_array_equal(read.targets["velocity"], arrays["velocity"].astype(np.float32))
+    assert read.cells[0][0] == "triangle"
+    with pytest.raises(DataError, match=r"a.txt is of no known format"):
+        write_fields(tmp_path / "a.txt", arrays["points"], (), fields)
+
+
+def test_meshes_need_meshio(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "meshio", None)
+    with pytest.raises(DataError, match=r"a.vtu needs meshio; run `pip install 'flare_jax\[viz\]'`"):
+        read_sample(Reference(tmp_path / "a.vtu"), FIELDS)
+
+
+@pytest.mark.parametrize("suffix", [".vtu", ".vtk"])
+def test_meshes(tmp_path, suffix):
+    meshio = pytest.importorskip("meshio")
+    arrays = sample(5)
+    fields = {name: arrays[name] for name in ("pressure", "velocity", "speed")}
+    path = tmp_path / f"a{suffix}"
+    write_fields(path, arrays["points"], (("triangle", CELLS), ("quad", np.arange(4)[None])), fields)
+    read = read_sample(Reference(path), FIELDS)
+    np.testing.assert_allclose(read.points, np.pad(arrays["points"], [(0, 0), (0, 1)]), rtol=1e-6)
+    np.testing.assert_allclose(read.targets["pressure"][:, 0], arrays["pressure"], rtol=1e-6)
+    np.testing.assert_array_equal(read.targets["velocity"][:, 2], 0)
+    np.testing.assert_array_equal(read.inputs["speed"], np.full((6, 1), 5))
+    assert [kind for kind, _ in read.cells] == ["triangle", "quad"]
+    at_cells = meshio.Mesh(arrays["points"], [("triangle", CELLS)], cell_data={"pressure": [np.ones(2)]})
+    at_cells.write(tmp_path / "b.vtu")
+    with pytest.raises(DataError, match="has 'pressure' at its cells, and fields are wanted at the points"):
+        read_sample(Reference(tmp_path / "b.vtu"), FIELDS)
+    with pytest.raises(DataError, match=r"b.vtu has the arrays .* but lacks 'temperature'"):
+        read_sample(Reference(tmp_path / "b.vtu"), parse_fields("points", "", "temperature"))

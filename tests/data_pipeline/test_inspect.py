@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from data_pipeline import inspect
+from tests.data_pipeline import fake_files
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "options", "words"),
+    [
+        ("darcy", fake_files.write_darcy, ("--n_train=4", "--n_test=2", "--set=side=5"), "grid 5 x 5"),
+        ("navier_stokes", fake_files.write_navier_stokes, ("--n_train=3", "--n_test=2"), "times: 10 from 11 to 20"),
+        (
+            "lpbf",
+            lambda folder: fake_files.write_lpbf(folder, {"train": (140, 20), "test": (9,)}),
+            ("--n_train=2", "--n_test=1", "--split=train"),
+            "buckets (128, 256)",
+        ),
+    ],
+)
+def test_a_data_set_is_described_and_drawn(tmp_path, capsys, name, write, options, words):
+    write(tmp_path)
+    out = tmp_path / "sample.png"
+    assert inspect.main([name, f"--data_dir={tmp_path}", f"--out={out}", *options]) == 0
+    text = capsys.readouterr().out
+    assert words in text
+    assert "public files in" in text
+    assert "test: " in text
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_ranges_leave_padding_out(tmp_path, capsys):
+    fake_files.write_lpbf(tmp_path, {"train": (140, 20), "test": (9,)})
+    inspect.main(["lpbf", f"--data_dir={tmp_path}", f"--out={tmp_path / 'a.png'}", "--n_train=2", "--n_test=1"])
+    lines = capsys.readouterr().out.splitlines()
+    line = next(line for line in lines if line.strip().startswith("y (2, "))
+    values = [np.random.default_rng(n) for n in (0, 1)]
+    smallest = []
+    for rng, size in zip(values, (140, 20), strict=True):
+        rng.uniform(-30, 30, (size, 3)), rng.uniform(20, 500, (size, 1))
+        smallest.append(rng.normal(size=(size, 3))[:, 2].min())
+    assert f"{min(smallest):.5g} to" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], "data.name='nothing' is not a data set"),
+        (["darcy"], "not found in"),
+        (["darcy", "--set=sides=3"], "--set=sides=3 is not understood; write name=value with a name among side"),
+        (["darcy", "--set=side=three"], "side is int"),
+        (["pipe", "--set=side=3"], "a name among none"),
+        (["pipe", "--n_train=3", "--n_test=2", "--case=2"], "--case=2 is no sample"),
+    ],
+)
+def test_refusals_are_one_sentence(tmp_path, capsys, arguments, words):
+    fake_files.write_pipe(tmp_path)
+    assert inspect.main([*arguments, f"--data_dir={tmp_path}", f"--out={tmp_path / 'a.png'}"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
