@@ -1,103 +1,61 @@
-"""The options every experiment has, with the original's defaults; configs change what differs."""
+"""What config programs share: a configuration with a model, model sections with every option, arguments, updates."""
 
+import inspect
+import types
+import typing
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from experiments.defaults import pde_defaults
+from flare_jax.checks import did_you_mean
+from flare_jax.models.registry import MODELS
+
+_PLACEHOLDER_KINDS = (int, float, bool, str)
+
 
 def pde_config(dataset: str) -> ConfigDict:
-    """Return the defaults of a steady PDE experiment on `dataset` (spec: command line §1)."""
-    config = ConfigDict()
-    config.name = dataset
-    config.data = ConfigDict(
-        {
-            "name": dataset,
-            "dir": "data",
-            "source": "auto",  # auto: files, else generated | files: never generate | generated: never public files
-            "num_generate": 2000,
-            "generate_seed": 0,
-            "n_train": 1000,
-            "n_test": 200,
-        }
-    )
+    """Return the defaults of a steady PDE experiment on `dataset`, with model type `flare`."""
+    config = pde_defaults(dataset)
     config.model = flare_model()
-    config.train = ConfigDict(
-        {
-            "seeds": (0,),
-            "epochs": 100,  # exactly one of epochs and steps is positive
-            "steps": 0,
-            "batch_size": 2,
-            "accumulation": 1,  # batches averaged per optimizer step
-            "clip_norm": 1.0,  # 0: no clipping
-            "ema_decay": 0.999,  # 0: no averaged weights
-            "dtype": "float32",  # of the computation: float32 | bfloat16; parameters are float32
-            "matmul_precision": "default",  # default (TF32 on a GPU) | high | highest
-        }
-    )
-    config.optimizer = ConfigDict(
-        {
-            "name": "adamw",  # adamw | lion | muon
-            "learning_rate": 1e-3,
-            "weight_decay": 0.0,
-            "beta1": 0.9,  # OneCycle with cycle_momentum replaces it
-            "beta2": config_dict.placeholder(float),  # 0.999 for adamw and muon, 0.99 for lion
-            "eps": 1e-8,
-            "decay_latents": True,
-            "muon_learning_rate": 0.02,
-            "muon_momentum": 0.95,
-        }
-    )
-    config.schedule = ConfigDict(
-        {
-            "name": "onecycle",  # onecycle | constant | cosine | cosine_restarts
-            "pct_start": 0.1,
-            "div_factor": 1e4,
-            "final_div_factor": 1e4,
-            "min_learning_rate": 0.0,  # > 0: start and end of OneCycle, instead of the two factors
-            "three_phase": False,
-            "anneal": "cos",
-            "cycle_momentum": True,
-            "base_momentum": 0.85,
-            "max_momentum": 0.95,
-        }
-    )
-    # Cadences are in epochs (in steps where train.steps is set); 0 chooses a tenth of the run for evaluations and a
-    # fiftieth for checkpoints.
-    config.eval = ConfigDict(
-        {"every": 0, "batch_size": 5, "weights": "ema"}
-    )  # weights of the headline metric: ema | raw
-    config.checkpoint = ConfigDict({"every": 0, "keep_last": 2, "keep_best": 1})
-    config.mesh = ConfigDict({"data": 1, "points": 1})  # devices along the batch and along the points
-    config.figures = True
     return config
 
 
 def flare_model() -> ConfigDict:
-    """Return model type `flare` with every constructor argument at its default (spec: PDE models §2.1)."""
-    return ConfigDict(
-        {
-            "type": "flare",
-            "channel_dim": 64,
-            "num_blocks": 8,
-            "num_heads": 8,
-            "num_latents": 64,
-            "act": config_dict.placeholder(str),  # gelu | silu; None is the tanh form of GELU
-            "rmsnorm": False,
-            "qk_norm": False,
-            "out_proj_norm": True,
-            "attn_scale": "one",  # one | sqrt | a number
-            "num_layers_in_out_proj": 2,
-            "num_layers_k_proj": 3,
-            "num_layers_v_proj": 3,
-            "k_proj_mlp_ratio": 1.0,
-            "v_proj_mlp_ratio": 1.0,
-            "num_layers_ffn": 3,
-            "ffn_mlp_ratio": 1.0,
-            # Kernels of the mixer and of the residual MLPs; None chooses by device, dtype and shape.
-            "implementation": config_dict.placeholder(str),
-            "mlp_implementation": config_dict.placeholder(str),
-        }
-    )
+    """Return model type `flare` with the sizes of the original's command line (spec: PDE models §8.1)."""
+    return model_section("flare", {"channel_dim": 64, "num_blocks": 8, "num_heads": 8, "num_latents": 64})
+
+
+def model_section(model_type: str, options: Mapping[str, Any] | None = None) -> ConfigDict:
+    """Return config section `model` with `options` set and every other constructor option at its default.
+
+    An option whose default is None, or that has none, is an empty place of its type; a tuple is given as text, such as
+    "(85, 85)", and "data" takes grid_shape, seq_len, coord_min or coord_scale from the data set.
+    """
+    if model_type not in MODELS:
+        raise ValueError(
+            f"model {model_type!r} is not known{did_you_mean(model_type, MODELS)}; choose one of {', '.join(MODELS)}"
+        )
+    section = {"type": model_type, **option_values(MODELS[model_type].options())}
+    given = dict(options or {})
+    unknown = sorted(set(given) - set(section))
+    if unknown:
+        raise ValueError(f"model {model_type!r} has no option {unknown[0]!r}; choose one of {', '.join(section)}")
+    section.update({name: value for name, value in given.items() if value is not None})
+    return ConfigDict(section)
+
+
+def option_values(options: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Return the default of every option, an empty place of its type where that is None or missing."""
+    none = (None, inspect.Parameter.empty)
+    return {name: _placeholder(p.annotation) if p.default in none else p.default for name, p in options.items()}
+
+
+def _placeholder(hint: Any) -> Any:
+    """Return the empty place of an option; what is no plain kind of value is given as text."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return config_dict.placeholder(next((kind for kind in _PLACEHOLDER_KINDS if kind in kinds), str))
 
 
 def parse_argument(argument: str | None, allowed: tuple[str, ...] = ("smoke",)) -> str:
@@ -106,6 +64,32 @@ def parse_argument(argument: str | None, allowed: tuple[str, ...] = ("smoke",)) 
     if argument and argument not in allowed:
         raise ValueError(f"config variant {argument!r} is not known; choose one of {', '.join(allowed)} or none")
     return argument
+
+
+def parse_arguments(argument: str | None, *, names: tuple[str, ...], switches: tuple[str, ...]) -> dict[str, Any]:
+    """Return what stands behind the colon of `--config=path.py:name=value,switch`, switches as booleans.
+
+    Every name must be given. Raises ValueError, with the form that is expected, for anything else.
+    """
+    form = ",".join(f"{name}=<{name}>" for name in names) + "".join(f"[,{switch}]" for switch in switches)
+    values: dict[str, Any] = dict.fromkeys(switches, False)
+    for part in (argument or "").split(","):
+        name, equals, value = part.partition("=")
+        if not part:
+            continue
+        if name in values and (name in names or values[name]):
+            raise ValueError(f"config argument {name!r} is given twice; write {form}")
+        if name in names and equals and value:
+            values[name] = value
+        elif name in switches and not equals:
+            values[name] = True
+        else:
+            hint = did_you_mean(name, [*names, *switches])
+            raise ValueError(f"config argument {part!r} is not understood{hint}; write {form}")
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise ValueError(f"config argument {missing[0]!r} is missing; write {form}")
+    return values
 
 
 def update(section: ConfigDict, values: dict[str, Any]) -> None:

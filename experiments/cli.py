@@ -18,6 +18,11 @@ from experiments.errors import UserError
 
 FLAGS = flags.FLAGS
 EXIT_USER_ERROR = 2
+_MODES = {
+    "train": "train or resume, then evaluate",
+    "eval": "evaluate a checkpoint",
+    "analyze": "statistics and spectra of a checkpoint's attention scores",
+}
 
 
 def define_flags(modes: tuple[str, ...] = ("train", "eval")) -> None:
@@ -25,8 +30,8 @@ def define_flags(modes: tuple[str, ...] = ("train", "eval")) -> None:
     config_flags.DEFINE_config_file("config", None, "Config file, with :variant if wanted.", lock_config=True)
     flags.DEFINE_string("workdir", None, "Folder of the run; by default out/<name of the config>.")
     flags.DEFINE_string("data_dir", None, "Folder of the data sets; replaces config.data.dir.")
-    flags.DEFINE_enum("mode", "train", modes, "train: train or resume, then evaluate; eval: evaluate a checkpoint.")
-    flags.DEFINE_integer("step", None, "Checkpoint to evaluate; by default the newest.")
+    flags.DEFINE_enum("mode", "train", modes, f"{'; '.join(f'{mode}: {_MODES[mode]}' for mode in modes)}.")
+    flags.DEFINE_integer("step", None, "Checkpoint to evaluate or analyse; by default the newest.")
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, for training on several hosts.")
     flags.DEFINE_integer("num_processes", None, "Number of processes, with --coordinator_address.")

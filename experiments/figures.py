@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 _TRAIN, _EMA, _RAW, _BASELINE = "#8a8f98", "#0b6fa4", "#d1662a", "#444444"
@@ -25,8 +26,10 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def learning_curve(log: Sequence[Mapping[str, Any]], metric: str, baseline: float) -> Figure:
-    """Draw training loss and test metric against the epoch, with the error of predicting the training mean."""
+def learning_curve(
+    log: Sequence[Mapping[str, Any]], metric: str, baseline: float, baseline_label: str = "predicting the training mean"
+) -> Figure:
+    """Draw training loss and test metric against the epoch, with the error of a prediction without a model."""
     figure, axes = plt.subplots(figsize=(6.4, 4.0))
     train = [line for line in log if line["event"] == "train"]
     tests = [line for line in log if line["event"] == "eval"]
@@ -40,7 +43,7 @@ def learning_curve(log: Sequence[Mapping[str, Any]], metric: str, baseline: floa
             axes.semilogy(
                 *zip(*points, strict=True), style, color=color, markersize=4, label=f"test, {weights} weights"
             )
-    axes.axhline(baseline, color=_BASELINE, linestyle=":", label="predicting the training mean")
+    axes.axhline(baseline, color=_BASELINE, linestyle=":", label=baseline_label)
     axes.set_xlabel("epoch")
     axes.set_ylabel("relative L2 error")
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
@@ -54,35 +57,60 @@ def chosen_cases(errors: np.ndarray) -> dict[str, int]:
     return {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])}
 
 
+def visible(points: np.ndarray, most: int = 40_000) -> np.ndarray:
+    """Return at most `most` of the indices `points`, a fixed random choice of them in order."""
+    if len(points) <= most:
+        return points
+    return np.sort(np.random.default_rng(0).choice(points, most, replace=False))
+
+
 def case_figure(title: str, positions: np.ndarray, truth: np.ndarray, prediction: np.ndarray, field: str) -> Figure:
-    """Draw truth, prediction and prediction − truth of one case at its points; arrays [N, 2] and [N]."""
-    figure, panels = plt.subplots(1, 3, figsize=(13.0, 4.2), constrained_layout=True)
-    low, high = float(min(truth.min(), prediction.min())), float(max(truth.max(), prediction.max()))
+    """Draw truth, prediction and prediction − truth of one case at its points; arrays [N, 2 or 3] and [N]."""
+    return draw_panels(title, positions, truth[:, None], prediction[:, None], field)[0]
+
+
+def draw_panels(
+    title: str, positions: np.ndarray, truth: np.ndarray, prediction: np.ndarray, field: str
+) -> tuple[Figure, tuple[PathCollection, ...]]:
+    """Draw the first frame of truth, prediction and their difference [N, T], with colours for the range of all frames.
+
+    Returns the figure and the marks of the three panels.
+    """
     error = prediction - truth
+    low, high = float(min(truth.min(), prediction.min())), float(max(truth.max(), prediction.max()))
     bound = float(np.abs(error).max()) or 1.0
-    _draw_points(panels[0], positions, truth, "truth", (low, high), "viridis", field)
-    _draw_points(panels[1], positions, prediction, "prediction", (low, high), "viridis", field)
-    _draw_points(panels[2], positions, error, "prediction − truth", (-bound, bound), "RdBu_r", field)
+    figure = plt.figure(figsize=(13.0, 4.2), constrained_layout=True)
+    panels = (
+        ("truth", truth, (low, high), "viridis"),
+        ("prediction", prediction, (low, high), "viridis"),
+        ("prediction − truth", error, (-bound, bound), "RdBu_r"),
+    )
+    spatial = {"projection": "3d"} if positions.shape[1] == 3 else {}
+    axes = [figure.add_subplot(1, 3, 1 + number, title=panel[0], **spatial) for number, panel in enumerate(panels)]
+    marks = tuple(
+        _draw_points(place, positions, values[:, 0], limits, colors, field)
+        for place, (_, values, limits, colors) in zip(axes, panels, strict=True)
+    )
     figure.suptitle(title)
-    return figure
+    return figure, marks
 
 
 def _draw_points(
     axes: Axes,
     positions: np.ndarray,
     values: np.ndarray,
-    title: str,
     limits: tuple[float, float],
     colors: str,
     field: str,
-) -> None:
+) -> PathCollection:
     # Areas chosen so that neighbouring points just touch: the picture reads as a field, yet shows the real points.
-    size = np.clip(9.0e4 / len(values), 1.0, 160.0)
-    marks = axes.scatter(
-        positions[:, 0], positions[:, 1], c=values, s=size, cmap=colors, vmin=limits[0], vmax=limits[1], linewidths=0
-    )
-    axes.set_title(title)
-    axes.set_aspect("equal")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    size = float(np.clip(9.0e4 / len(values), 1.0, 160.0))
+    # Points on a line are drawn as a graph.
+    places = positions.T if positions.shape[1] > 1 else (positions[:, 0], values)
+    marks = axes.scatter(*places, c=values, s=size, cmap=colors, vmin=limits[0], vmax=limits[1], linewidths=0)
+    if positions.shape[1] > 1:
+        axes.set_aspect("equal")
+        axes.set_xticks([])
+        axes.set_yticks([])
     axes.figure.colorbar(marks, ax=axes, label=field, shrink=0.9)
+    return marks

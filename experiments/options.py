@@ -63,11 +63,23 @@ def _check_ranges(config: Any) -> None:
             raise UserError(f"{name}={value} must lie in [0, 1)")
 
 
-# A single linear layer has no hidden width: each ratio needs the depth named beside it.
+# A single linear layer (depth -1) has no hidden width: each ratio needs the depth named beside it, where the model type
+# has that option.
 _DEPTHS = {
-    "model.k_proj_mlp_ratio": "num_layers_k_proj",
-    "model.v_proj_mlp_ratio": "num_layers_v_proj",
-    "model.ffn_mlp_ratio": "num_layers_ffn",
+    "k_proj_mlp_ratio": "num_layers_k_proj",
+    "v_proj_mlp_ratio": "num_layers_v_proj",
+    "kv_proj_mlp_ratio": "num_layers_kv_proj",
+    "kv_proj_ratio": "num_layers_kv_proj",
+    "in_out_proj_ratio": "num_layers_in_out_proj",
+    "ffn_mlp_ratio": "num_layers_ffn",
+    "mlp_ratio": "num_layers_mlp",
+    "gating_proj_mlp_ratio": "num_layers_gating_proj",
+}
+_SWITCHES = {
+    "num_layers_gating_proj": "gating",
+    "gating_proj_mlp_ratio": "gating",
+    "ref": "unified_pos",
+    "unified_pos_drop_input": "unified_pos",
 }
 _ONE_CYCLE = (
     "pct_start",
@@ -87,8 +99,10 @@ def _unused_because(name: str, config: Any) -> str | None:
     schedule, optimizer = config.schedule, config.optimizer
     one_cycle = schedule.name == "onecycle"
     cycled = one_cycle and schedule.cycle_momentum and optimizer.name != "muon"
+    stream = config.data.get("stream")
     section, _, option = name.partition(".")
-    depth = _DEPTHS.get(name)
+    if section == "model":
+        return _unused_in_model(option, config.model)
     rules = (
         (section == "schedule" and option in _ONE_CYCLE, one_cycle, f"with schedule.name={schedule.name}"),
         (
@@ -101,7 +115,6 @@ def _unused_because(name: str, config: Any) -> str | None:
             cycled,
             "because beta1 is not cycled",
         ),
-        (depth is not None, depth is None or config.model[depth] >= 0, f"with model.{depth}=-1"),
         (name == "optimizer.beta1", not cycled, "because schedule.cycle_momentum replaces it"),
         (name == "optimizer.eps", optimizer.name != "lion", "with optimizer.name=lion"),
         (
@@ -110,9 +123,21 @@ def _unused_because(name: str, config: Any) -> str | None:
             f"with optimizer.name={optimizer.name}",
         ),
         (
-            name in ("data.num_generate", "data.generate_seed"),
+            name in ("data.num_generate", "data.generate_seed", "data.resolution"),
             config.data.source != "files",
             "with data.source=files",
         ),
+        (name == "data.memory_gib", stream == "auto", f"with data.stream={stream}"),
+        (name == "data.cache", stream != "never", f"with data.stream={stream}"),
     )
     return next((reason for applies, used, reason in rules if applies and not used), None)
+
+
+def _unused_in_model(option: str, model: Any) -> str | None:
+    """Return why an option of the model has no effect beside its other options, or None where it has one."""
+    depth, switch = _DEPTHS.get(option), _SWITCHES.get(option)
+    if switch in model and not model[switch]:
+        return f"with model.{switch}=False"
+    if depth in model and model[depth] == -1:
+        return f"with model.{depth}=-1"
+    return None

@@ -2,22 +2,31 @@
 
 import csv
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from experiments.training.evaluate import PerCase
+from experiments.training.evaluate import PerCase, make_evaluator
 from experiments.training.loop import Setup
+from experiments.training.packing import Params
 from experiments.training.records import write_json
 from experiments.training.state import TrainState
+from experiments.training.task import summarize_per_case
+from experiments.training.tasks.baselines import BASELINES
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def evaluate_all(setup: Setup, state: TrainState) -> dict[str, dict[str, PerCase]]:
-    """Return the metrics per sample as {split: {weights: {metric: [S]}}}, for the tests and the training set."""
-    splits = {**setup.task.tests, "train": setup.task.train}
+def evaluate_all(setup: Setup, state: TrainState, train_samples: int = 0) -> dict[str, dict[str, PerCase]]:
+    """Return the metrics per sample as {split: {weights: {metric: [S]}}}, for the tests and the training set.
+
+    Of the latter the first `train_samples` are evaluated, all of them where that is 0.
+    """
+    train = {name: value[: train_samples or None] for name, value in setup.task.train.items()}
+    splits = {**setup.task.tests, "train": train}
     results: dict[str, dict[str, PerCase]] = {}
     for split, arrays in splits.items():
         data = setup.mesh.place_dataset(arrays)
@@ -26,24 +35,27 @@ def evaluate_all(setup: Setup, state: TrainState) -> dict[str, dict[str, PerCase
 
 
 def summarize(
-    results: Mapping[str, Mapping[str, PerCase]], weights: str, baselines: Mapping[str, float]
+    results: Mapping[str, Mapping[str, PerCase]],
+    weights: str,
+    baselines: Mapping[str, float],
+    weighted_by: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return the content of eval.json: means with the chosen weights first, then both sets, baselines and quantiles."""
-    chosen = {
-        f"{split}/{metric}": float(np.mean(values))
-        for split, sets in results.items()
-        for metric, values in sets[weights].items()
-    }
-    both = {
-        f"{split}/{metric}_{name}": float(np.mean(values))
+    """Return the content of eval.json: means with the chosen weights first, then both sets, baselines and quantiles.
+
+    `weighted_by` is that of the task.
+    """
+    means = {
+        (split, name): summarize_per_case(per_case, weighted_by)
         for split, sets in results.items()
         for name, per_case in sets.items()
-        for metric, values in per_case.items()
     }
+    chosen = {f"{split}/{metric}": value for split in results for metric, value in means[split, weights].items()}
+    both = {f"{split}/{m}_{name}": value for (split, name), metrics in means.items() for m, value in metrics.items()}
     quantiles = {
         f"{split}/{metric}_quantiles": {f"{q:g}": float(np.quantile(values, q)) for q in QUANTILES}
         for split, sets in results.items()
         for metric, values in sets[weights].items()
+        if metric not in weighted_by.values()
     }
     return {**chosen, "weights": weights, **both, **baselines, **quantiles}
 
@@ -68,6 +80,27 @@ def write_per_case(path: Path, results: Mapping[str, Mapping[str, PerCase]]) -> 
     temporary.replace(path)
 
 
+def evaluate_frames(setup: Setup, params: Params, name: str) -> PerCase:
+    """Return the metrics per sample and frame, {metric: [S, T]}, on test `name`."""
+    task = replace(setup.task, metrics=setup.task.frame_metrics)
+    data = setup.mesh.place_dataset(task.tests[name])
+    results = make_evaluator(task, setup.eval_batch_size, setup.mesh)(params, data)
+    return {metric: results[metric] for metric in task.metrics}
+
+
+def write_frames(path: Path, per_frame: PerCase, times: np.ndarray) -> None:
+    """Write one row per sample and frame: case, frame, time, then every metric."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "frame", "time", *per_frame])
+        for case in range(len(next(iter(per_frame.values())))):
+            for frame, time in enumerate(times):
+                values = (f"{series[case, frame]:.8g}" for series in per_frame.values())
+                writer.writerow([case, frame, f"{time:.6g}", *values])
+    temporary.replace(path)
+
+
 def combine_seeds(summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Return mean and sample standard deviation over seeds of every scalar metric, and the values themselves."""
     first = next(iter(summaries.values()))
@@ -81,7 +114,7 @@ def combine_seeds(summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
-    """Return one line per test split: the error beside that of predicting the training mean."""
+    """Return one line per test split: the error beside that of a prediction without a model."""
     lines = []
     for name, value in summary.items():
         split, _, rest = name.partition("/")
@@ -90,6 +123,10 @@ def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
             other = "raw" if summary["weights"] == "ema" else "ema"
             if f"{name}_{other}" in summary:
                 parts.append(f"{other} weights {summary[f'{name}_{other}']:.4e}")
-            parts.append(f"predicting the training mean {summary[f'{split}/{metric}_mean_predictor']:.4e}")
+            parts += [
+                f"{words} {summary[f'{name}_{baseline}']:.4e}"
+                for baseline, words in BASELINES.items()
+                if f"{name}_{baseline}" in summary
+            ]
             lines.append(", ".join(parts))
     return lines

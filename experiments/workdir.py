@@ -12,10 +12,11 @@ from ml_collections import ConfigDict
 from experiments.cli import flatten
 from experiments.errors import UserError
 from experiments.training.records import write_json
+from flare_jax.convert.folder import is_converted
 
 CONFIG_FILE = "config.json"
 # Options that may differ when a run is resumed: they do not change what is computed, only where or what is drawn.
-_FREE = ("mesh.", "figures", "data.dir", "name")
+_FREE = ("mesh.", "figures", "data.dir", "data.cache", "name")
 _MINIMUM_FREE_BYTES = 64 * 2**20
 
 
@@ -25,6 +26,8 @@ def prepare(workdir: Path, config: ConfigDict, given: Mapping[str, object]) -> N
     Raises UserError if the folder cannot be written, the disk is full, or the configuration differs.
     """
     _check_writable(workdir)
+    if is_converted(workdir):
+        raise UserError(f"{workdir} holds a converted model, which is evaluated only; use another --workdir")
     path = workdir / CONFIG_FILE
     if path.exists():
         differing = _differences(read_config_file(workdir)["config"], _plain(config))
@@ -35,7 +38,12 @@ def prepare(workdir: Path, config: ConfigDict, given: Mapping[str, object]) -> N
         return
     if (workdir / "checkpoints").exists():
         raise UserError(f"{workdir} holds checkpoints but no {CONFIG_FILE}; use another --workdir")
-    write_json(path, {"config": _plain(config), "overrides": {name: str(value) for name, value in given.items()}})
+    write_config_file(workdir, config, {"overrides": {name: str(value) for name, value in given.items()}})
+
+
+def write_config_file(workdir: Path, config: ConfigDict, more: Mapping[str, Any]) -> None:
+    """Write config.json with the configuration and further entries beside it."""
+    write_json(workdir / CONFIG_FILE, {"config": _plain(config), **more})
 
 
 def read_config_file(workdir: Path) -> dict[str, Any]:
@@ -62,6 +70,12 @@ def record(workdir: Path, name: str, value: Any) -> None:
     if content.get(name) != value:
         content[name] = value
         write_json(workdir / CONFIG_FILE, content)
+
+
+def recorded_model_options(workdir: Path) -> dict[str, Any] | None:
+    """Return the options that the run's model was built with, those from the data set included; None if unknown."""
+    options = read_config_file(workdir).get("model_options")
+    return options and {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:

@@ -6,20 +6,19 @@ previous one is used; nothing is ever half loaded.
 """
 
 import contextlib
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from experiments.errors import UserError
 from experiments.training.packing import Packing
 from experiments.training.state import TrainState
+from flare_jax.params import digest
 
 FORMAT = 1
 
@@ -38,13 +37,18 @@ class Checkpoints:
         keep_last: int,
         keep_best: int,
         metric: str,
+        higher_is_better: bool = False,
         config: dict[str, Any],
         read_only: bool = False,
     ) -> None:
         self.directory = directory.absolute()
         self._config = config
         self._packing = packing
-        self._manager = _open_manager(self.directory, keep_last, keep_best, metric, read_only)
+        # Ranked upwards and the last n kept, so the smallest error comes last with a minus sign.
+        sign = 1.0 if higher_is_better else -1.0
+        self._manager = _open_manager(
+            self.directory, keep_last, keep_best, lambda metrics: sign * metrics[metric], read_only
+        )
 
     def steps(self) -> list[int]:
         """Return the steps of the complete checkpoints, oldest first."""
@@ -54,7 +58,14 @@ class Checkpoints:
         """Begin to write `state`; `metrics` ranks it among the best. Raises UserError if an earlier write failed."""
         tree = _to_saved(state, self._packing)
         self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-        record = {"format": FORMAT, "digest": digest(tree), "metrics": metrics, "config": self._config}
+        record = {
+            "format": FORMAT,
+            "digest": digest(tree),
+            # By which the weights alone can be checked without knowing the optimizer's structure.
+            "weights_digest": digest({name: tree[name] for name in ("params", "ema")}),
+            "metrics": metrics,
+            "config": self._config,
+        }
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
         self._guard(lambda: self._manager.save(step, args=items, metrics=metrics))
 
@@ -128,13 +139,12 @@ class Checkpoints:
 
 
 def _open_manager(
-    directory: Path, keep_last: int, keep_best: int, metric: str, read_only: bool
+    directory: Path, keep_last: int, keep_best: int, rank: Callable[[dict[str, float]], float], read_only: bool
 ) -> ocp.CheckpointManager:
     policies = [checkpoint_managers.LatestN(keep_last)]
     if keep_best:
         best = checkpoint_managers.BestN(
-            # Ranked upwards and the last n kept, so the smallest error comes last with a minus sign.
-            get_metric_fn=lambda metrics: -metrics[metric],
+            get_metric_fn=rank,
             n=keep_best,
             keep_checkpoints_without_metrics=False,
         )
@@ -179,17 +189,6 @@ def _from_saved(saved: dict[str, Any], packing: Packing) -> TrainState:
 
 def _abstract(value: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=value.sharding)
-
-
-def digest(tree: Any) -> str:
-    """Return a SHA-256 over the paths, shapes and bytes of all arrays of `tree`."""
-    result = hashlib.sha256()
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    for (path, _), value in zip(leaves, jax.device_get([leaf for _, leaf in leaves]), strict=True):
-        array = np.asarray(value)
-        result.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
-        result.update(np.ascontiguousarray(array).tobytes())
-    return result.hexdigest()
 
 
 _CAUSES = ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system")

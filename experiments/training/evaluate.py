@@ -8,19 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from data_pipeline.streaming.rows import is_stored
 from experiments.training.mesh import Mesh
 from experiments.training.packing import Params
+from experiments.training.streaming import make_stream_evaluator
 from experiments.training.task import Task
 
 PerCase = dict[str, np.ndarray]
 
 
 def make_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params, Mapping[str, Array]], PerCase]:
-    """Return `evaluate(params, data)` -> the metrics of each sample, {name: [S]}.
+    """Return `evaluate(params, data)` -> the metrics of each sample, {name: [S]}, or [S, ...] where they are arrays.
 
     The last batch is filled up with copies of sample 0, whose results are dropped, so a mean over the result does not
-    depend on the batch size.
+    depend on the batch size. Arrays that are streamed from disk are evaluated while the next batches are read.
     """
+    evaluate_stream = make_stream_evaluator(task, batch_size, mesh)
 
     @partial(jax.jit, static_argnames="count")
     def run(params: Params, data: Mapping[str, Array], *, count: int) -> dict[str, Array]:
@@ -33,20 +36,28 @@ def make_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params,
             return {name: metric(prediction, batch) for name, metric in task.metrics.items()}
 
         results = jax.lax.map(one, jnp.where(index < count, index, 0))
-        return mesh.constrain_replicated({name: value.reshape(-1)[:count] for name, value in results.items()})
+        rows = {name: value.reshape(-1, *value.shape[2:])[:count] for name, value in results.items()}
+        return mesh.constrain_replicated(rows)
 
     def evaluate(params: Params, data: Mapping[str, Array]) -> PerCase:
+        if is_stored(data):
+            return evaluate_stream(params, data)
         return jax.device_get(run(params, data, count=len(next(iter(data.values())))))
 
     return evaluate
 
 
 def make_predictor(task: Task, mesh: Mesh) -> Callable[[Params, Mapping[str, Array], int], np.ndarray]:
-    """Return `predict(params, data, case)` -> the prediction for one sample in data units, [N, C_out]."""
+    """Return `predict(params, data, case)` -> the prediction for one sample in data units, [N, C] or [N, T, C]."""
 
     @jax.jit
     def run(params: Params, data: Mapping[str, Array], case: Array) -> Array:
         batch = {name: value[case][None] for name, value in data.items()}
         return mesh.constrain_replicated(task.predict(params, batch, None)[0])
 
-    return lambda params, data, case: jax.device_get(run(params, data, jnp.asarray(case)))
+    def predict(params: Params, data: Mapping[str, Array], case: int) -> np.ndarray:
+        if is_stored(data):
+            data, case = mesh.place_dataset({name: value[case][None] for name, value in data.items()}), 0
+        return jax.device_get(run(params, data, jnp.asarray(case)))
+
+    return predict

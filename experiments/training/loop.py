@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from data_pipeline.streaming.rows import is_stored
 from experiments.errors import UserError
 from experiments.training import hosts
 from experiments.training.checkpoints import Checkpoints
@@ -22,10 +23,13 @@ from experiments.training.optimizers import build_optimizer, build_packing
 from experiments.training.packing import Packing, Params
 from experiments.training.plan import Plan, make_plan
 from experiments.training.records import Console, MetricsLog
+from experiments.training.sampling import Epochs, bucket_lengths, buckets_of
 from experiments.training.schedules import Schedule, build_schedules
 from experiments.training.state import TrainState, create_state
 from experiments.training.step import make_chunk, make_step
-from experiments.training.task import Task
+from experiments.training.streaming import StreamRunner
+from experiments.training.task import Task, summarize_per_case
+from experiments.training.timing import describe_timing, timing
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Setup:
     mesh: Mesh
     template: TrainState
     evaluate: Callable[[Params, Mapping[str, Array]], PerCase]
+    eval_batch_size: int
 
     def weights(self, state: TrainState) -> dict[str, Params]:
         """Return the parameter sets that are evaluated: raw, and ema where an average is kept."""
@@ -59,11 +64,14 @@ def build_setup(task: Task, params: Params, config: Any, seed: int, mesh: Mesh) 
             f"train.batch_size={train.batch_size} does not split over mesh.data={mesh.data} devices; "
             "make it a multiple or lower mesh.data"
         )
-    plan = make_plan(config, task.num_train)
+    if task.recurrence is not None and train.accumulation > 1:
+        raise UserError(
+            f"train.accumulation={train.accumulation} does not go with a task that makes {task.repeats} steps on every "
+            "batch; set train.accumulation=1"
+        )
+    plan = make_plan(config, bucket_lengths(task), task.repeats)
     packing = build_packing(config.optimizer.name, params)
-    learning_rate, beta1 = build_schedules(
-        config.schedule, config.optimizer.learning_rate, plan.steps, plan.steps_per_epoch
-    )
+    learning_rate, beta1 = _schedules(config, plan, task)
     optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
     state = create_state(params, packing, optimizer, seed, ema=train.ema_decay > 0)
     eval_batch = -(-config.eval.batch_size // mesh.data) * mesh.data
@@ -77,7 +85,19 @@ def build_setup(task: Task, params: Params, config: Any, seed: int, mesh: Mesh) 
         mesh=mesh,
         template=mesh.replicate(state),
         evaluate=make_evaluator(task, eval_batch, mesh),
+        eval_batch_size=eval_batch,
     )
+
+
+def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule | None]:
+    """Return learning rate and beta1 as functions of the optimizer step."""
+    slower = task.repeats if task.recurrence is not None and task.recurrence.schedule_by_batch else 1
+    schedules = build_schedules(
+        config.schedule, config.optimizer.learning_rate, plan.steps // slower, plan.steps_per_epoch // slower
+    )
+    if slower == 1:
+        return schedules
+    return tuple(schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules)
 
 
 def open_checkpoints(setup: Setup, config: Any, workdir: Path, read_only: bool = False) -> Checkpoints:
@@ -88,6 +108,7 @@ def open_checkpoints(setup: Setup, config: Any, workdir: Path, read_only: bool =
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         metric=setup.task.headline,
+        higher_is_better=setup.task.higher_is_better,
         config=config.to_dict(),
         read_only=read_only,
     )
@@ -110,21 +131,28 @@ def train(setup: Setup, config: Any, workdir: Path, quiet: bool = False) -> Trai
         console.say(f"all {start} steps are done already")
     elif restored is not None:
         console.say(f"resuming from step {start} of {setup.plan.steps}")
+    runner = StreamRunner(setup, config) if is_stored(setup.task.train) else ChunkRunner(setup, config)
     try:
-        state = _run(setup, config, state, checkpoints, log, console)
+        state = _run(setup, config, state, runner, checkpoints, log, console)
         checkpoints.wait()
     finally:
+        runner.close()
         console.stop()
         checkpoints.close()
     return state
 
 
 def _run(
-    setup: Setup, config: Any, state: TrainState, checkpoints: Checkpoints, log: MetricsLog, console: Console
+    setup: Setup,
+    config: Any,
+    state: TrainState,
+    chunk: "ChunkRunner | StreamRunner",
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    console: Console,
 ) -> TrainState:
     plan, task = setup.plan, setup.task
-    chunk = ChunkRunner(setup, config)
-    test = setup.mesh.place_dataset(task.tests["test"])
+    test = setup.mesh.place_dataset(task.tests[task.selection])
     step, headline = int(state.step), math.nan
     if step == 0:
         checkpoints.save(state, 0, None)
@@ -138,15 +166,15 @@ def _run(
         metrics = None
         if plan.evaluates(step):
             metrics = {
-                f"test/{name}_{weights}": float(np.mean(value))
+                f"{task.selection}/{name}_{weights}": value
                 for weights, params in setup.weights(state).items()
-                for name, value in setup.evaluate(params, test).items()
+                for name, value in summarize_per_case(setup.evaluate(params, test), task.weighted_by).items()
             }
-            headline = metrics[f"test/{task.headline}_{config.eval.weights}"]
+            headline = metrics[f"{task.selection}/{task.headline}_{config.eval.weights}"]
             log.write("eval", step, {"epoch": record["epoch"], **metrics})
         if plan.saves(step):
             checkpoints.save(state, step, None if metrics is None else {task.headline: headline})
-        console.advance(step, _progress_text(record, task.headline, headline))
+        console.advance(step, _progress_text(record, f"{task.selection} {task.headline}", headline))
     if chunk.timings:
         log.write("timing", step, chunk.timing())
         console.say(chunk.describe())
@@ -158,16 +186,12 @@ class ChunkRunner:
 
     def __init__(self, setup: Setup, config: Any) -> None:
         self._setup = setup
-        self._data = setup.mesh.place_dataset(setup.task.train)
+        task = setup.task
+        self._data = tuple(setup.mesh.place_dataset(bucket.cut(task.train)) for bucket in buckets_of(task))
         step = make_step(setup.task, setup.optimizer, setup.packing, config.train.ema_decay)
         self._batch = config.train.batch_size * config.train.accumulation
-        self._chunk = make_chunk(
-            step,
-            num_train=setup.task.num_train,
-            batch_size=config.train.batch_size,
-            accumulation=config.train.accumulation,
-            mesh=setup.mesh,
-        )
+        epochs = Epochs(bucket_lengths(task), config.train.batch_size, config.train.accumulation, task.windows)
+        self._chunk = make_chunk(step, epochs=epochs, repeats=task.repeats, mesh=setup.mesh)
         self._compiled: dict[int, Callable[..., Any]] = {}
         self.compile_seconds = 0.0
         self.timings: list[tuple[int, float]] = []
@@ -190,21 +214,19 @@ class ChunkRunner:
 
     def timing(self) -> dict[str, float]:
         """Return the median step time, the throughput, and the time spent in steps and in compilation."""
-        step_seconds = float(np.median([seconds / length for length, seconds in self.timings]))
-        return {
-            "step_ms": 1e3 * step_seconds,
-            "points_per_s": self._batch * self._setup.task.points_per_sample / step_seconds,
-            "steps_s": sum(seconds for _, seconds in self.timings),
-            "compile_s": self.compile_seconds,
-        }
+        return timing(self.timings, self._batch * self._setup.task.points_per_sample, self.compile_seconds)
+
+    def close(self) -> None:
+        """Release nothing: the data stay on the device as long as the runner."""
+
+    def temporary_bytes(self) -> int | None:
+        """Return the temporary memory of the largest chunk as its compiler plans it, None where it does not say."""
+        plans = [compiled.memory_analysis() for compiled in self._compiled.values()]
+        return max((plan.temp_size_in_bytes for plan in plans if plan is not None), default=None)
 
     def describe(self) -> str:
         """Return `timing` as one line."""
-        values = self.timing()
-        return (
-            f"steps: {values['step_ms']:.2f} ms each (median), {values['points_per_s']:.3g} points/s, "
-            f"{values['steps_s']:.0f} s in all, compilation {values['compile_s']:.0f} s"
-        )
+        return describe_timing(self.timing())
 
 
 def _train_record(setup: Setup, values: dict[str, np.ndarray], step: int, seconds: float) -> dict[str, float]:
@@ -216,13 +238,15 @@ def _train_record(setup: Setup, values: dict[str, np.ndarray], step: int, second
         "learning_rate": float(setup.learning_rate(step - 1)),
         "step_ms": 1e3 * seconds / len(values["loss"]),
     }
+    if "input_wait_s" in values:
+        record["input_wait_percent"] = 100 * float(values["input_wait_s"]) / seconds
     if setup.beta1 is not None:
         record["beta1"] = float(setup.beta1(step - 1))
     return record
 
 
 def _progress_text(record: dict[str, float], metric: str, headline: float) -> str:
-    test = "" if math.isnan(headline) else f"  test {metric} {headline:.4g}"
+    test = "" if math.isnan(headline) else f"  {metric} {headline:.4g}"
     return (
         f"epoch {record['epoch']:.4g}  loss {record['loss']:.4g}{test}  "
         f"lr {record['learning_rate']:.2e}  {record['step_ms']:.2f} ms/step"

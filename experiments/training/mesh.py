@@ -3,6 +3,7 @@
 One device is the 1 × 1 mesh, so there is no second code path; XLA inserts the collectives.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax import Array
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from data_pipeline.streaming.rows import is_stored
 from experiments.errors import UserError
 
 
@@ -38,13 +40,25 @@ class Mesh:
         return NamedSharding(self.devices, P())
 
     def place_dataset(self, arrays: dict[str, np.ndarray]) -> dict[str, Array]:
-        """Put a data set [S, N, ...] on the devices: samples on each, points split."""
-        sharding = NamedSharding(self.devices, P(None, "points"))
-        return {name: _place(value, sharding) for name, value in arrays.items()}
+        """Put a data set [S, N, ...] on the devices: samples on each, points split; arrays [S] are on each.
+
+        Arrays that are streamed from disk are returned as they are.
+        """
+        if is_stored(arrays):
+            return dict(arrays)
+        return {name: _place(value, self._split(value, None, "points")) for name, value in arrays.items()}
+
+    def place_batch(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
+        """Put batches [accumulation, B, N, ...] on the devices, split along B and N."""
+        return {name: _place(value, self._split(value, None, "data", "points")) for name, value in arrays.items()}
 
     def constrain_batch(self, value: Array) -> Array:
-        """Split [accumulation, B, N, ...] along B and N."""
-        return jax.lax.with_sharding_constraint(value, NamedSharding(self.devices, P(None, "data", "points")))
+        """Split [accumulation, B, N, ...] along B and N, [accumulation, B] along B."""
+        return jax.lax.with_sharding_constraint(value, self._split(value, None, "data", "points"))
+
+    def _split(self, value: Any, *axes: str | None) -> NamedSharding:
+        """Return the sharding that splits the leading axes of an array, as many as it has of them."""
+        return NamedSharding(self.devices, P(*axes[: value.ndim]))
 
     def constrain_replicated(self, tree: Any) -> Any:
         """Give every device the whole of each array, so that every process can read it."""

@@ -19,7 +19,8 @@ from experiments.training.schedules import Schedule
 OPTIMIZERS = ("adamw", "lion", "muon")
 
 # Leaf names of norms, embeddings and biases; a path component that contains one of the words below is excluded too.
-_UNDECAYED_LEAVES = ("bias", "scale", "embedding", "cls_token")
+# `proj_matrix` holds the random features of Performer, which are no weights.
+_UNDECAYED_LEAVES = ("bias", "scale", "embedding", "cls_token", "proj_matrix", "A_log", "skip", "init_states")
 _UNDECAYED_WORDS = ("embed", "layernorm", "rmsnorm", "cls_token")
 _LATENT_LEAVES = ("latent_q", "query")
 

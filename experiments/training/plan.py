@@ -3,6 +3,7 @@
 The stops are the same whether or not the run is interrupted, so a resumed run compiles and computes the same chunks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,24 +33,34 @@ class Plan:
         return step % self.checkpoint_every == 0 or self.evaluates(step)
 
 
-def make_plan(config: Any, num_train: int) -> Plan:
-    """Return the plan of `config` (sections train, eval, checkpoint) for `num_train` samples; raises UserError."""
+def make_plan(config: Any, num_train: int | Sequence[int], repeats: int = 1) -> Plan:
+    """Return the plan of `config` (sections train, eval, checkpoint) for `num_train` samples; raises UserError.
+
+    Several numbers are those of groups that do not share batches; the last incomplete batch of each is left out.
+    With `repeats`, every batch gets so many optimizer steps, which no stop separates; the configured steps and cadences
+    count batches.
+    """
     train = config.train
     used = train.batch_size * train.accumulation
-    if num_train < used:
+    groups = [num_train] if isinstance(num_train, int) else list(num_train)
+    if max(groups) < used:
         raise UserError(
             f"one optimizer step needs train.batch_size={train.batch_size} times "
-            f"train.accumulation={train.accumulation} samples, but there are {num_train}; lower them"
+            f"train.accumulation={train.accumulation} samples, but there are {_listed(groups)}; lower them"
         )
-    steps_per_epoch = num_train // used
+    steps_per_epoch = sum(count // used for count in groups) * repeats
     if (train.epochs > 0) == (train.steps > 0):
         raise UserError(
             f"train.epochs={train.epochs} and train.steps={train.steps}: exactly one of them must be positive"
         )
-    length, unit = (train.epochs, steps_per_epoch) if train.epochs else (train.steps, 1)
+    length, unit = (train.epochs, steps_per_epoch) if train.epochs else (train.steps, repeats)
     return Plan(
         steps=length * unit,
         steps_per_epoch=steps_per_epoch,
         eval_every=unit * (config.eval.every or max(1, length // 10)),
         checkpoint_every=unit * (config.checkpoint.every or max(1, length // 50)),
     )
+
+
+def _listed(groups: Sequence[int]) -> str:
+    return str(groups[0]) if len(groups) == 1 else f"groups of {', '.join(map(str, groups))}"

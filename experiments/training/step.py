@@ -9,19 +9,65 @@ import optax
 from jax import Array
 
 from experiments.training.mesh import Mesh
-from experiments.training.packing import Packing, Params
+from experiments.training.packing import Packed, Packing, Params
+from experiments.training.sampling import Epochs
 from experiments.training.state import TrainState
-from experiments.training.task import Batch, Task
+from experiments.training.task import Batch, Recurrence, Task
 
 StepMetrics = dict[str, Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+_Begin = Callable[[TrainState], tuple[TrainState, Array]]
+_Update = Callable[[TrainState, Array, Params], tuple[TrainState, StepMetrics]]
 
 
-def make_step(
-    task: Task, optimizer: optax.GradientTransformation, packing: Packing, ema_decay: float
-) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
-    """Return `step(state, batches)`; `batches` holds arrays [accumulation, B, ...] whose gradients are averaged."""
+def make_step(task: Task, optimizer: optax.GradientTransformation, packing: Packing, ema_decay: float) -> Step:
+    """Return `step(state, batches)`; `batches` holds arrays [accumulation, B, ...] whose gradients are averaged.
 
+    For a task with a recurrence it makes all steps on the batch, and the metrics are arrays [repeats].
+    """
+    update = _make_update(optimizer, packing, ema_decay)
+    begin = _make_begin(task, packing)
+    if task.recurrence is not None:
+        return _make_recurrent_step(task.recurrence, begin, update, packing)
+    return _make_plain_step(task, begin, update, packing)
+
+
+def _make_update(optimizer: optax.GradientTransformation, packing: Packing, ema_decay: float) -> _Update:
+    def update(state: TrainState, value: Array, grads: Params) -> tuple[TrainState, StepMetrics]:
+        packed = packing.pack(grads)
+        updates, opt_state = optimizer.update(packed, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = (
+            jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
+            if state.ema
+            else {}
+        )
+        metrics = {"loss": value, "grad_norm": optax.tree.norm(packed)}
+        return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
+
+    return update
+
+
+def _make_begin(task: Task, packing: Packing) -> _Begin:
+    """Return the function that gives a step's state, with parameters and their average refreshed, and its key."""
+
+    def begin(state: TrainState) -> tuple[TrainState, Array]:
+        key = jax.random.fold_in(state.key, state.step)
+        if task.refresh is None:
+            return state, key
+
+        def replace(packed: Packed) -> Packed:
+            return packing.pack(task.refresh(packing.unpack(packed), state.step, jax.random.fold_in(key, 0xF5E5)))
+
+        return state._replace(params=replace(state.params), ema=replace(state.ema) if state.ema else {}), key
+
+    return begin
+
+
+def _make_plain_step(task: Task, begin: _Begin, update: _Update, packing: Packing) -> Step:
     def loss(params: Params, batch: Batch, key: Array) -> Array:
+        if task.train_loss is not None:
+            return jnp.mean(task.train_loss(params, batch, key))
         return jnp.mean(task.loss(task.predict(params, batch, key), batch))
 
     def gradients(params: Params, batches: Batch, key: Array) -> tuple[Array, Params]:
@@ -37,53 +83,59 @@ def make_step(
         return jax.tree.map(lambda value: value / count, total)
 
     def step(state: TrainState, batches: Batch) -> tuple[TrainState, StepMetrics]:
-        key = jax.random.fold_in(state.key, state.step)
-        value, grads = gradients(packing.unpack(state.params), batches, key)
-        packed = packing.pack(grads)
-        updates, opt_state = optimizer.update(packed, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = (
-            jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
-            if state.ema
-            else {}
-        )
-        metrics = {"loss": value, "grad_norm": optax.tree.norm(packed)}
-        return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
+        state, key = begin(state)
+        return update(state, *gradients(packing.unpack(state.params), batches, key))
 
     return step
 
 
-def epoch_order(key: Array, epoch: Array | int, num_train: int) -> Array:
-    """Return the order of the samples in `epoch` (from 0), a function of the seed and the epoch alone."""
-    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0x5EED), epoch), num_train)
+def _make_recurrent_step(recurrence: Recurrence, begin: _Begin, update: _Update, packing: Packing) -> Step:
+    def steps(state: TrainState, batches: Batch) -> tuple[TrainState, StepMetrics]:
+        batch = {name: value[0] for name, value in batches.items()}
+
+        def present(carried: tuple[TrainState, object], index: Array) -> tuple[tuple[TrainState, object], StepMetrics]:
+            state, key = begin(carried[0])
+            differentiate = jax.value_and_grad(recurrence.loss, has_aux=True)
+            (value, carry), grads = differentiate(packing.unpack(state.params), batch, key, carried[1], index == 0)
+            state, metrics = update(state, value, grads)
+            return (state, carry), metrics
+
+        start = (state, recurrence.empty(batch))
+        (state, _), metrics = jax.lax.scan(present, start, jnp.arange(recurrence.repeats))
+        return state, metrics
+
+    return steps
 
 
 def make_chunk(
-    step: Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]],
-    *,
-    num_train: int,
-    batch_size: int,
-    accumulation: int,
-    mesh: Mesh,
+    step: Step, *, epochs: Epochs, repeats: int = 1, mesh: Mesh
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
     """Return `chunk(state, data, epoch, first, *, length)`: steps first … first + length − 1 of an epoch, compiled.
 
-    The metrics come back stacked, [length]. The last incomplete batch of an epoch is left out.
+    `data` holds the arrays of every bucket of `epochs`; with more than one, every bucket has its own step in the same
+    program. `step` makes `repeats` steps on every batch, of which `first` and `length` are multiples. The metrics come
+    back stacked, [length].
     """
-    steps_per_epoch = num_train // (batch_size * accumulation)
-    used = steps_per_epoch * accumulation * batch_size
 
     @partial(jax.jit, static_argnames="length", donate_argnums=0)
     def chunk(
-        state: TrainState, data: Mapping[str, Array], epoch: Array, first: Array, *, length: int
+        state: TrainState, data: tuple[Mapping[str, Array], ...], epoch: Array, first: Array, *, length: int
     ) -> tuple[TrainState, StepMetrics]:
-        order = epoch_order(state.key, epoch, num_train)[:used].reshape(steps_per_epoch, accumulation, batch_size)
+        def on_bucket(rows: Mapping[str, Array], carry: TrainState, index: Array) -> tuple[TrainState, StepMetrics]:
+            return step(carry, epochs.gather(rows, index, mesh))
 
-        def body(carry: TrainState, index: Array) -> tuple[TrainState, StepMetrics]:
-            batches = {name: mesh.constrain_batch(value[index]) for name, value in data.items()}
-            return step(carry, batches)
+        def body(carry: TrainState, chosen: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
+            index, bucket = chosen
+            if len(data) == 1:
+                return on_bucket(data[0], carry, index)
+            return jax.lax.switch(bucket, [partial(on_bucket, rows) for rows in data], carry, index)
 
-        state, metrics = jax.lax.scan(body, state, jax.lax.dynamic_slice_in_dim(order, first, length))
+        chosen = tuple(
+            jax.lax.dynamic_slice_in_dim(values, first // repeats, length // repeats)
+            for values in epochs.order(state.key, epoch)
+        )
+        state, metrics = jax.lax.scan(body, state, chosen)
+        metrics = {name: value.reshape(length) for name, value in metrics.items()}
         return mesh.constrain_replicated(state), mesh.constrain_replicated(metrics)
 
     return chunk

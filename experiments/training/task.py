@@ -1,21 +1,33 @@
 """What training needs to know of a problem: its arrays, how to predict, the loss and the metrics.
 
-Steady PDE regression is here; other problems provide another `Task` to the same training loop.
+The problems on points are in `experiments.training.tasks`; others provide another `Task` to the same training loop.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from data_pipeline.dataset import PDEDataset, Split
-from experiments.training.losses import relative_l2
 from experiments.training.packing import Params
 
 Batch = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """Training in which every batch is presented `repeats` times, with an optimizer step and a state carried between.
+
+    `empty(batch)` returns a state of zeros; `loss(params, batch, key, carry, first)` returns the batch's loss and the
+    next state, beginning anew where the boolean array `first` is true. With `schedule_by_batch` the learning rate
+    advances once per batch instead of once per step.
+    """
+
+    repeats: int
+    empty: Callable[[Batch], Any]
+    loss: Callable[[Params, Batch, Array, Any, Array], tuple[Array, Any]]
+    schedule_by_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,8 +36,19 @@ class Task:
 
     `train` and each entry of `tests` map names to arrays with samples on axis 0 (points, if any, on axis 1).
     `predict(params, batch, key)` returns the prediction in data units; `loss(prediction, batch)` and each entry of
-    `metrics` return one number per sample, shape [B]. `headline` names the metric that ranks checkpoints (lower is
-    better). `points_per_sample` converts steps into points for the reported throughput.
+    `metrics` return one number per sample, shape [B]. `headline` names the metric that, on the split `selection` of
+    `tests`, ranks checkpoints: lower is better unless `higher_is_better`. `points_per_sample` converts steps into
+    points for the reported throughput.
+
+    `weighted_by` names, for metrics whose mean over samples is a weighted one, the metric with the weights, which is
+    not reported itself. `recurrence` replaces prediction and loss in training, and so does
+    `train_loss(params, batch, key)`, which returns one number per sample. `refresh(params, step, key)` returns the
+    parameters that step begins with, for those that no gradient changes. `frame_metrics` are evaluated at the end of a
+    run and return one number per sample and frame, shape [B, T].
+
+    A row of `train` can hold several training samples: with `windows` above 1 a batch has the number of the window,
+    `window` [B], beside the rows. `bucket_sizes`, where given, are ascending numbers of points to which rows of `train`
+    are cut, each to the smallest that holds its points, by the mask; batches then come from one bucket each.
     """
 
     train: Mapping[str, np.ndarray]
@@ -35,52 +58,36 @@ class Task:
     metrics: Mapping[str, Callable[[Array, Batch], Array]]
     headline: str
     points_per_sample: int
+    higher_is_better: bool = False
+    selection: str = "test"
+    weighted_by: Mapping[str, str] = field(default_factory=dict)
+    recurrence: Recurrence | None = None
+    refresh: Callable[[Params, Array, Array], Params] | None = None
+    train_loss: Callable[[Params, Batch, Array], Array] | None = None
+    frame_metrics: Mapping[str, Callable[[Array, Batch], Array]] = field(default_factory=dict)
+    windows: int = 1
+    bucket_sizes: tuple[int, ...] = ()
 
     @property
     def num_train(self) -> int:
-        return len(next(iter(self.train.values())))
+        return len(next(iter(self.train.values()))) * self.windows
+
+    @property
+    def repeats(self) -> int:
+        """How many optimizer steps are made on a batch."""
+        return 1 if self.recurrence is None else self.recurrence.repeats
 
 
-def _arrays(split: Split) -> dict[str, np.ndarray]:
-    arrays = {"x": split.x, "y": split.y}
-    return arrays if split.mask is None else {**arrays, "mask": split.mask}
+def summarize_per_case(per_case: Mapping[str, np.ndarray], weighted_by: Mapping[str, str]) -> dict[str, float]:
+    """Return the mean over samples of every metric, a weighted one where `weighted_by` names weights."""
+    weights = {name: per_case[other] for name, other in weighted_by.items()}
+    return {
+        name: _mean(values, weights.get(name)) for name, values in per_case.items() if name not in weighted_by.values()
+    }
 
 
-def pad_points(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
-    """Pad axis 1 to a multiple of `multiple` with masked points, so that it can be split over devices."""
-    samples, points = arrays["x"].shape[:2]
-    extra = -points % multiple
-    if not extra:
-        return dict(arrays)
-    masked = {"mask": np.ones((samples, points), bool), **arrays}
-    widths = {name: [(0, 0), (0, extra)] + [(0, 0)] * (value.ndim - 2) for name, value in masked.items()}
-    return {name: np.pad(value, widths[name]) for name, value in masked.items()}
-
-
-def regression_task(dataset: PDEDataset, apply: Callable[..., Array], points_multiple: int = 1) -> Task:
-    """Return the task of predicting `dataset`'s fields with `apply(params, x, mask)`: relative L2 in data units."""
-    normalizer = dataset.y_normalizer
-
-    def predict(params: Params, batch: Batch, key: Array | None) -> Array:
-        del key  # none of these models draws random numbers
-        return normalizer.decode(apply(params, batch["x"], batch.get("mask")).astype(jnp.float32))
-
-    def relative(prediction: Array, batch: Batch) -> Array:
-        return relative_l2(prediction, batch["y"], batch.get("mask"))
-
-    return Task(
-        train=pad_points(_arrays(dataset.train), points_multiple),
-        tests={name: pad_points(_arrays(split), points_multiple) for name, split in dataset.tests.items()},
-        predict=predict,
-        loss=relative,
-        metrics={"rel_l2": relative},
-        headline="rel_l2",
-        points_per_sample=dataset.train.x.shape[1],
-    )
-
-
-def mean_predictor_error(dataset: PDEDataset, split: Split) -> float:
-    """Return the relative L2 of predicting the training mean of each channel everywhere: what any model must beat."""
-    batch: dict[str, Any] = _arrays(split)
-    constant = np.broadcast_to(dataset.y_normalizer.mean, split.y.shape)
-    return float(np.mean(relative_l2(constant, batch["y"], batch.get("mask"))))
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> float:
+    if weights is None:
+        return float(np.mean(values))
+    # Without any weight nothing counts, and a mean of nothing is reported as 0.
+    return float(np.average(values, weights=weights)) if np.sum(weights) > 0 else 0.0

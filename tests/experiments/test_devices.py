@@ -18,7 +18,7 @@ import sys, jax, numpy as np
 import jax.numpy as jnp
 from flax import nnx
 from experiments.training.mesh import make_mesh
-from experiments.training.task import regression_task
+from experiments.training.tasks import regression_task
 from data_pipeline.pde import elasticity
 from flare_jax import params as model_params
 from flare_jax.models.registry import build_model

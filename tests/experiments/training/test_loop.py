@@ -13,8 +13,9 @@ from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
 from experiments.training.plan import make_plan
 from experiments.training.records import read_log
+from experiments.training.sampling import Epochs
 from experiments.training.state import create_state
-from experiments.training.step import epoch_order, make_step
+from experiments.training.step import make_step
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 
 
@@ -120,10 +121,12 @@ def test_finished_run_is_not_trained_again(tmp_path):
 
 
 def test_seeds_change_order_and_only_order_of_data():
-    first, second = (epoch_order(jax.random.key(seed), 0, 50) for seed in (0, 1))
-    assert not np.array_equal(first, second)
-    assert not np.array_equal(first, epoch_order(jax.random.key(0), 1, 50))
-    np.testing.assert_array_equal(np.sort(first), np.arange(50))
+    def order(seed, epoch):
+        return np.ravel(Epochs((50,), 1, 1).order(jax.random.key(seed), epoch)[0])
+
+    assert not np.array_equal(order(0, 0), order(1, 0))
+    assert not np.array_equal(order(0, 0), order(0, 1))
+    np.testing.assert_array_equal(np.sort(order(0, 0)), np.arange(50))
 
 
 def test_steps_mode_runs_that_many_steps(tmp_path):

@@ -4,8 +4,16 @@ import numpy as np
 
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
-from experiments.training.losses import relative_l2
-from experiments.training.task import mean_predictor_error, pad_points, regression_task
+from experiments.training.losses import (
+    mean_squared_error,
+    original_relative_l2,
+    r_squared,
+    relative_gradient_l2,
+    relative_l2,
+)
+from experiments.training.tasks.baselines import baseline_error
+from experiments.training.tasks.inputs import pad_points
+from experiments.training.tasks.regression import regression_task
 
 
 def test_relative_l2_by_hand():
@@ -58,4 +66,88 @@ def test_mean_predictor_by_hand():
     dataset = _dataset()
     y = dataset.train.y
     want = np.mean([np.linalg.norm(y[i] - y.mean()) / np.linalg.norm(y[i]) for i in range(4)])
-    np.testing.assert_allclose(mean_predictor_error(dataset, dataset.train), want, rtol=1e-5)
+    np.testing.assert_allclose(baseline_error(dataset, dataset.train), want, rtol=1e-5)
+
+
+def test_frames_are_compared_together_or_one_by_one():
+    a, b = np.asarray(jax.random.normal(jax.random.key(0), (2, 3, 5, 4, 2)))
+    mask = np.arange(5)[None] < np.array([[5], [3], [1]])
+    together = [np.linalg.norm((a - b)[i, :n]) / np.linalg.norm(b[i, :n]) for i, n in enumerate((5, 3, 1))]
+    np.testing.assert_allclose(relative_l2(a, b, mask), together, rtol=1e-5)
+    single = relative_l2(a, b, mask, per_frame=True)
+    assert single.shape == (3, 4)
+    np.testing.assert_allclose(single[1, 2], relative_l2(a[1:2, :3, 2], b[1:2, :3, 2])[0], rtol=1e-5)
+    for metric in (mean_squared_error, r_squared):
+        np.testing.assert_allclose(
+            metric(a, b, mask, per_frame=True)[1, 2], metric(a[1:2, :3, 2], b[1:2, :3, 2])[0], rtol=1e-4
+        )
+
+
+def test_squared_error_and_r_squared_by_hand():
+    a, b = np.asarray(jax.random.normal(jax.random.key(1), (2, 2, 6, 1)))
+    mask = np.arange(6)[None] < np.array([[6], [4]])
+    for i, n in enumerate((6, 4)):
+        error, spread = a[i, :n] - b[i, :n], b[i, :n] - b[i, :n].mean()
+        np.testing.assert_allclose(mean_squared_error(a, b, mask)[i], np.mean(error**2), rtol=1e-5)
+        np.testing.assert_allclose(r_squared(a, b, mask)[i], 1 - np.sum(error**2) / np.sum(spread**2), rtol=1e-4)
+    assert r_squared(b, b).min() == 1
+    np.testing.assert_array_equal(r_squared(a, np.ones_like(b)), 0)
+
+
+def _darcy_terms(p, t):
+    """The gradient term written out with loops, for one field [H, W] and grid spacing h."""
+    height, width = t.shape
+    inside = np.zeros_like(p)
+    inside[1:-1, 1:-1] = p[1:-1, 1:-1]
+    total = 0.0
+    for di, dj in ((0, 1), (1, 0)):
+        slopes = []
+        for f in (inside, t):
+            slope = np.zeros_like(f)
+            for i in range(height):
+                for j in range(width):
+                    ahead = f[i + di, j + dj] if i + di < height and j + dj < width else 0.0
+                    behind = f[i - di, j - dj] if i >= di and j >= dj else 0.0
+                    slope[i, j] = (ahead - behind) / (2 * 0.37)
+            slopes.append(slope)
+        total += np.linalg.norm(slopes[0] - slopes[1]) / np.linalg.norm(slopes[1])
+    return total
+
+
+def test_gradient_term_against_loops():
+    rng = np.random.default_rng(0)
+    p, t = rng.normal(size=(2, 2, 5, 4))
+    found = relative_gradient_l2(*(jnp.asarray(f.reshape(2, 20, 1), jnp.float32) for f in (p, t)), (5, 4))
+    np.testing.assert_allclose(found, [_darcy_terms(p[i], t[i]) for i in range(2)], rtol=1e-5)
+    # Neither the border of the prediction nor padding behind the grid counts.
+    changed = p.copy()
+    changed[:, 0] += 3
+    changed[:, :, -1] -= 2
+    padded = np.pad(changed.reshape(2, 20, 1), [(0, 0), (0, 3), (0, 0)], constant_values=9.0)
+    again = relative_gradient_l2(jnp.asarray(padded), jnp.pad(t.reshape(2, 20, 1), [(0, 0), (0, 3), (0, 0)]), (5, 4))
+    np.testing.assert_allclose(again, found, rtol=1e-5)
+
+
+def test_darcy_loss_vanishes_for_a_field_with_zero_border():
+    t = np.zeros((1, 6, 6), np.float32)
+    t[:, 1:-1, 1:-1] = np.random.default_rng(0).random((1, 4, 4)) + 1
+    split = Split(np.zeros((1, 36, 3), np.float32), t.reshape(1, 36, 1))
+    dataset = PDEDataset(
+        "darcy", split, {"test": split}, Normalizer.identity(3), Normalizer.identity(1), Source("", ""), "p", (6, 6)
+    )
+    task = regression_task(dataset, lambda params, x, mask: params * jnp.asarray(split.y), gradient_weight=0.1)
+    batch = {name: jnp.asarray(value) for name, value in task.train.items()}
+    np.testing.assert_allclose(task.loss(task.predict(1.0, batch, None), batch), 0, atol=1e-6)
+    prediction = task.predict(1.5, batch, None)
+    np.testing.assert_allclose(task.loss(prediction, batch), 0.5 + 0.1 * (0.5 + 0.5), rtol=1e-5)
+    np.testing.assert_allclose(task.metrics["rel_l2"](prediction, batch), 0.5, rtol=1e-5)
+    np.testing.assert_allclose(task.metrics["loss"](prediction, batch), 0.6, rtol=1e-5)
+
+
+def test_the_originals_expression_on_lpbf():
+    rng = np.random.default_rng(0)
+    p, t = rng.normal(0, 0.01, (2, 1, 50, 1)).astype(np.float32)
+    found = original_relative_l2(p, t, None, 0.45, 0.34)
+    want = np.linalg.norm(0.34 * (p - t)) / np.linalg.norm(0.34 * t + 0.45)
+    np.testing.assert_allclose(found, [want], rtol=1e-4)
+    assert found[0] < 0.05 * relative_l2(p, t)[0]  # the offset makes it look far better

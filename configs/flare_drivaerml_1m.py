@@ -1,0 +1,28 @@
+"""FLARE on DrivAerML at a million points: the settings of the original's scaling study (500 epochs, batch 1, bfloat16).
+
+    python -m experiments.pdebench --config=configs/flare_drivaerml_1m.py
+    python -m experiments.pdebench --config=configs/flare_drivaerml_1m.py:smoke     (minutes on two CPU cores)
+
+The study varies blocks in 1, 2, 4, 8 and latents in 128, 512, 1024, 2048: --config.model.num_blocks,
+--config.model.num_latents. The smoke variant trains on 1024 random points of each of a few artificial stand-ins of
+10 000 points, in float32.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import pde
+from configs.common import parse_argument
+from configs.smoke import shrink
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Return the configuration; `smoke` is a small network on few generated samples."""
+    variant = parse_argument(argument)
+    config = pde.get_config("model=flare,data=drivaerml_1m")
+    config.name = "flare_drivaerml_1m"
+    if variant == "smoke":
+        config.data.name = "drivaerml_10k"
+        config.data.source = "generated"
+        config.task.points_per_step = 1024
+        shrink(config, n_train=12, n_test=3, epochs=20, batch_size=1)
+    return config

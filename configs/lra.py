@@ -1,0 +1,118 @@
+"""Any backend on any task of the sequence zoo, with the settings of the original's runs where it has them.
+
+    python -m experiments.lra --config=configs/lra.py:task=listops,model=flare
+    python -m experiments.lra --config=configs/lra.py:task=sudoku,model=transformer,trm
+    python -m experiments.lra --config=configs/lra.py:task=listops,model=performer,smoke   (a minute on two CPU cores)
+
+The tasks are those of `data_pipeline.sequence.registry.TASKS`, the models the backends of
+`flare_jax.models.sequence.BACKENDS`; the settings are in configs/lra_recipes.py. With `trm` the blocks belong to the
+tiny recursive model. Every constructor option is in the config and can be overridden, for example
+--config.model.num_blocks=2. `smoke` trains a small network for a few steps on generated data.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import lra_recipes
+from configs.common import option_values, parse_arguments, update
+from data_pipeline.sequence.registry import find_task
+from experiments.lra.defaults import add_recursion, lra_defaults
+from flare_jax.checks import check_choice
+from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
+from flare_jax.options import keyword_options
+
+# Arguments of the models that the task or other sections decide.
+_NOT_OPTIONS = ("backend", "backend_options", "max_length", "pad_id", "dtype", "rngs")
+_COMMAND_LINE = {"num_blocks": 4, "channel_dim": 128, "num_heads": 8, "pos_embed": "abs"}
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Return the configuration for `task=<task>,model=<backend>[,trm][,smoke]`."""
+    chosen = parse_arguments(argument, names=("task", "model"), switches=("trm", "smoke"))
+    backend, recursive = chosen["model"], chosen["trm"]
+    check_choice("model", backend, BACKENDS)
+    config = lra_defaults(chosen["task"])
+    task = config.data.name
+    config.model = sequence_section("trm" if recursive else "sequence", backend)
+    parts = ("lra", task, backend, *(name for name in ("trm", "smoke") if chosen[name]))
+    config.name = "_".join(parts)
+    if recursive:
+        add_recursion(config)
+    _apply(config, lra_recipes.BACKENDS.get(backend, {}))
+    _apply(config, lra_recipes.TASKS[task])
+    _apply(config, lra_recipes.PAIRS.get((task, backend), {}))
+    if recursive:
+        _apply(config, lra_recipes.RECURSIVE)
+        if config.model.pool == "cls":
+            config.model.pool = "mean"  # the recursive model has no such token
+    if find_task(task).masked and "masked" in config.model:
+        config.model.masked = True
+    if config.model.pos_embed == "rope" and "rope" not in keyword_options(BACKENDS[backend].constructor):
+        config.model.pos_embed = "abs"
+    if chosen["smoke"]:
+        _shrink(config)
+    return config
+
+
+def sequence_section(model_type: str, backend: str) -> ConfigDict:
+    """Return config section `model` with every option of the model and of its backend's blocks."""
+    own = keyword_options(SEQUENCE_MODELS[model_type], excluded=_NOT_OPTIONS)
+    of_backend = {name: p for name, p in BACKENDS[backend].options().items() if name != "seq_len"}
+    options = option_values({**own, **of_backend})
+    return ConfigDict({"type": model_type, "backend": backend, **options, **_COMMAND_LINE})
+
+
+def _apply(config: ConfigDict, settings: dict[str, Any]) -> None:
+    for path, value in settings.items():
+        section, _, name = path.partition(".")
+        update(config[section], {name: value})
+
+
+# Few samples, few steps and short sequences where the task allows them.
+_SMOKE_SAMPLES = {"pathfinder32": 120, "pathfinder128": 40, "listops": 120, "sudoku": 20, "maze": 20}
+_SMOKE_SIZES = {
+    "num_blocks": 1,
+    "channel_dim": 16,
+    "num_heads": 2,
+    "num_latents": 8,
+    "k": 8,
+    "nb_features": 8,
+    "num_layers_kv_proj": 0,
+    "num_layers_ffn": 0,
+    "num_steps": 2,
+    "num_latent_updates": 1,
+}
+_LONG = ("pathfinder128",)
+_SHORT = (
+    "match3",
+    "function_composition",
+    "binary_relation_composition",
+    "quotient_binary_relation_composition",
+    "sudoku",
+)
+
+
+def _shrink(config: ConfigDict) -> None:
+    """Make the run of a task a matter of seconds on a CPU; the data are generated."""
+    task = config.data.name
+    if config.model.backend == "third_order" and task not in _SHORT:
+        raise ValueError(
+            f"the smoke run of third_order, whose cost is the cube of the length, would take hours on {task}; use one "
+            f"of the tasks {', '.join(_SHORT)}"
+        )
+    update(
+        config.data,
+        {"dir": "data/smoke", "source": "generated", "num_generate": _SMOKE_SAMPLES.get(task, 400), "n_test": 64},
+    )
+    if task == "sudoku":
+        config.data.num_augment = 5
+    update(config.model, {name: value for name, value in _SMOKE_SIZES.items() if name in config.model})
+    if config.model.backend in ("third_order", "quad"):
+        config.model.num_heads = 4
+    steps, batch_size = (4, 2) if task in _LONG else (20, 8)
+    update(config.train, {"epochs": 0, "steps": steps, "batch_size": batch_size, "dtype": "float32"})
+    if config.train.ema_decay:
+        config.train.ema_decay = 0.9  # the run is shorter than what the average of a full one looks back
+    update(config.eval, {"batch_size": batch_size, "train_samples": 64, "every": steps})
+    config.checkpoint.every = steps

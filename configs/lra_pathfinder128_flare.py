@@ -1,0 +1,16 @@
+"""FLARE on pathfinder128: Path-X, images of 128² pixels, 16384 tokens.
+
+python -m experiments.lra --config=configs/lra_pathfinder128_flare.py
+python -m experiments.lra --config=configs/lra_pathfinder128_flare.py:smoke   (seconds, CPU)
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lra
+from configs.common import parse_argument
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Return the configuration; `smoke` is a small network on a little generated data."""
+    variant = parse_argument(argument)
+    return lra.get_config("task=pathfinder128,model=flare" + (f",{variant}" if variant else ""))

@@ -1,0 +1,16 @@
+"""FLARE on pathfinder32: images of 32² pixels, 1024 tokens.
+
+python -m experiments.lra --config=configs/lra_pathfinder32_flare.py
+python -m experiments.lra --config=configs/lra_pathfinder32_flare.py:smoke   (seconds, CPU)
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lra
+from configs.common import parse_argument
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Return the configuration; `smoke` is a small network on a little generated data."""
+    variant = parse_argument(argument)
+    return lra.get_config("task=pathfinder32,model=flare" + (f",{variant}" if variant else ""))

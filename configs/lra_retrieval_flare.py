@@ -1,0 +1,16 @@
+"""FLARE on retrieval: pairs of papers byte by byte, 2 x 4096 tokens.
+
+python -m experiments.lra --config=configs/lra_retrieval_flare.py
+python -m experiments.lra --config=configs/lra_retrieval_flare.py:smoke   (seconds, CPU)
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lra
+from configs.common import parse_argument
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Return the configuration; `smoke` is a small network on a little generated data."""
+    variant = parse_argument(argument)
+    return lra.get_config("task=retrieval,model=flare" + (f",{variant}" if variant else ""))

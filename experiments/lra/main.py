@@ -1,0 +1,123 @@
+"""The program, read from top to bottom: options, data, model, training, evaluation, report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipeline.sequence.dataset import SequenceDataset
+from data_pipeline.sequence.registry import find_task, load_task
+from experiments import converted, program, workdir
+from experiments import report as shared_report
+from experiments.figures import save
+from experiments.lra import figures, models, report
+from experiments.lra.options import check_lra_options
+from experiments.lra.original import token_warning
+from experiments.lra.task import classification_task, recursive_task
+from experiments.training import hosts
+from experiments.training.loop import Setup, build_setup
+from experiments.training.mesh import Mesh, make_mesh
+from experiments.training.records import read_log
+from experiments.training.state import TrainState
+from flare_jax import params as model_params
+
+
+def main() -> None:
+    """Run the mode that the flags ask for."""
+    program.join_other_hosts()
+    run(program.read_request("lra", "configs/lra.py:task=listops,model=flare"))
+
+
+def run(request: program.Request) -> None:
+    """Check everything that can be checked, load the data, and train or evaluate every seed."""
+    config, folder = request.config, request.folder
+    check_lra_options(config, request.given)
+    models.check_mesh(config)
+    mesh = make_mesh(config.mesh.data, config.mesh.points)
+    models.check_model(config)
+    if request.mode == "train":
+        with hosts.main_first("workdir"):
+            workdir.prepare(folder, config, request.given)
+    with hosts.main_first("data"):
+        dataset = _load(config)
+    data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
+    hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")
+    if converted.is_converted(folder) and (warning := token_warning(dataset)):
+        hosts.say(warning)
+    program.record_data(request, data_record)
+    with program.matmul_precision(config):
+        summaries = {seed: _run_seed(request, seed, dataset, data_record, mesh) for seed in config.train.seeds}
+    if len(summaries) > 1:
+        headline = next(iter(summaries.values()))["headline"]
+        program.report_seeds(folder, summaries, headline, report.spread)
+
+
+def _load(config: ConfigDict) -> SequenceDataset:
+    shared = ("source", "num_generate", "generate_seed", "n_train", "n_test")
+    return load_task(
+        config.data.name,
+        Path(config.data.dir),
+        **{name: config.data[name] for name in shared},
+        # A run of an earlier version may lack options that were added since.
+        options={name: config.data[name] for name in find_task(config.data.name).options if name in config.data},
+        say=hosts.say,
+    )
+
+
+def _run_seed(
+    request: program.Request, seed: int, dataset: SequenceDataset, data_record: Mapping[str, Any], mesh: Mesh
+) -> dict[str, Any]:
+    """Train or restore one seed, evaluate it and write its report; return the content of its eval.json."""
+    config = request.config
+    folder = program.seed_folder(config, seed, request.folder)
+    graphdef, params = model_params.split(models.build(config, models.task_facts(dataset), seed))
+    make_task = recursive_task if config.model.type == models.RECURSIVE else classification_task
+    task = make_task(dataset, graphdef, config)
+    setup = build_setup(task, params, config, seed, mesh)
+    state, file = program.trained_state(setup, request, folder)
+    results = shared_report.evaluate_all(setup, state, config.eval.train_samples)
+    confusions = report.confusions(setup, setup.weights(state)[config.eval.weights], dataset, setup.eval_batch_size)
+    lengths = {
+        name: report.by_length(split, results[name][config.eval.weights], task.headline)
+        for name, split in dataset.tests.items()
+    }
+    summary = {
+        **shared_report.summarize(
+            results,
+            config.eval.weights,
+            report.baselines(dataset, task.headline, config.eval.train_samples),
+            task.weighted_by,
+        ),
+        **{f"{name}/confusion": counts.tolist() for name, counts in confusions.items()},
+        **{f"{name}/by_length": rows for name, rows in lengths.items()},
+        "headline": task.headline,
+        "step": int(state.step),
+        "seed": seed,
+        "parameters": model_params.count_parameters(params),
+        "data": dict(data_record),
+    }
+    if hosts.is_main():
+        shared_report.write_eval(folder, file, summary)
+        shared_report.write_per_case(folder / "per_case.csv", results)
+        if config.figures:
+            _draw(setup, state, dataset, summary, folder)
+    hosts.say("\n".join(report.result_lines(summary, task.headline)))
+    return summary
+
+
+def _draw(setup: Setup, state: TrainState, dataset: SequenceDataset, summary: Mapping[str, Any], folder: Path) -> None:
+    """Draw the learning curves, the confusion matrices and the accuracy by length into figures/."""
+    metric, split = setup.task.headline, setup.task.selection
+    log = read_log(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
+    if any(line["event"] == "train" for line in log):
+        curves = figures.learning_curves(log, split, metric, summary[f"{split}/{metric}_majority"])
+        save(curves, folder / "figures" / "learning_curves.png")
+    for name in dataset.tests:
+        title = f"{dataset.name}, {name}: {metric.replace('_', ' ')} {report.percent(summary[f'{name}/{metric}'])}"
+        counts = np.array(summary[f"{name}/confusion"])
+        save(figures.confusion_figure(counts, dataset.label_names, title), folder / "figures" / f"{name}_confusion.png")
+    rows = {name: summary[f"{name}/by_length"] for name in dataset.tests}
+    if any(len(ranges) > 1 for ranges in rows.values()):
+        save(figures.length_figure(rows, metric), folder / "figures" / "accuracy_by_length.png")

@@ -1,0 +1,88 @@
+"""The model of a run: what the task decides of it, and its options from the configuration."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from data_pipeline.sequence.dataset import SequenceDataset
+from data_pipeline.sequence.registry import find_task
+from experiments import program
+from experiments.errors import UserError
+from flare_jax import params as model_params
+from flare_jax.models.sequence import TASKS, TaskKind, build_sequence_model
+
+RECURSIVE = "trm"
+_NOMINAL_LENGTH = 16
+# Options of data that give padding a token of its own, which is then masked.
+_MASKING = ("mask_padding", "pad_blank")
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What a model takes from its task; `num_logits` is 1 for two classes, `max_length` that of one document."""
+
+    kind: TaskKind
+    vocab_size: int
+    num_logits: int
+    max_length: int
+    pad_id: int | None
+
+
+def task_facts(dataset: SequenceDataset) -> TaskFacts:
+    """Return the facts of a loaded task."""
+    kind = TASKS.get(dataset.name, TaskKind(dataset.token_level, dataset.documents))
+    return TaskFacts(kind, dataset.vocab_size, dataset.num_logits, dataset.max_length, dataset.pad_id)
+
+
+def build(config: Any, facts: TaskFacts, seed: int) -> nnx.Module:
+    """Return the model of a configuration for a task."""
+    section = config.model
+    options = {name: value for name, value in section.items() if name not in ("type", "backend")}
+    if "attn_scale" in options:
+        # The command line gives 'one', 'sqrt' or a number as text.
+        with contextlib.suppress(ValueError):
+            options["attn_scale"] = float(options["attn_scale"])
+    return build_sequence_model(
+        section.backend,
+        facts.kind,
+        facts.vocab_size,
+        facts.num_logits,
+        {**program.partitionable(config, options), "max_length": facts.max_length, "pad_id": facts.pad_id},
+        model_type=section.type,
+        rngs=nnx.Rngs(seed),
+        dtype=config.train.dtype,
+    )
+
+
+def check_model(config: Any) -> None:
+    """Trace the model on a short sequence, without arrays, so that bad options are reported before any data is read.
+
+    Raises ValueError, among others where the task has padding to mask and the backend takes no mask.
+    """
+    task, masked = find_task(config.data.name), has_padding(config)
+    kind = TASKS.get(task.name, TaskKind(task.token_level, task.documents))
+    facts = TaskFacts(kind, 4, 4, _NOMINAL_LENGTH, 0 if masked else None)
+    ids = jnp.zeros((1, kind.documents * _NOMINAL_LENGTH), jnp.int32)
+
+    def forward() -> jax.Array:
+        graphdef, params = model_params.split(build(config, facts, 0))
+        return model_params.apply_fn(graphdef)(params, ids, ids == 0 if masked else None, key=jax.random.key(0))
+
+    jax.eval_shape(forward)
+
+
+def has_padding(config: Any) -> bool:
+    """Return whether samples have padding that is masked."""
+    return find_task(config.data.name).masked or any(config.data.get(name) for name in _MASKING)
+
+
+def check_mesh(config: Any) -> None:
+    """Raise UserError for a mesh that splits sequences: only samples are split over devices."""
+    if config.mesh.points != 1:
+        raise UserError(
+            f"mesh.points={config.mesh.points}, but sequence models are split over samples only; use mesh.data"
+        )

@@ -1,0 +1,188 @@
+"""`--mode=analyze`: attention scores and spectra of a trained FLARE over its test sets (spec: PDE models §7).
+
+Into the folder `analysis` of the run go, per test set, `<test>.json` (statistics per block and head), `<test>.npz` (the
+eigenvalues of every case), and the figures eigenvals.png, spectra.pdf and scores.png. The numbers are kept: a second
+run of the same weights and data only draws.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from data_pipeline.dataset import PDEDataset
+from experiments import figures
+from experiments.errors import UserError
+from experiments.pdebench.models import call_inputs
+from experiments.training import hosts
+from experiments.training.loop import Setup
+from experiments.training.records import write_json
+from experiments.training.state import TrainState
+from flare_jax.analysis import BlockAnalysis, ScoreStatistics, dataset_analysis, effective_rank, mixing_spectrum
+from flare_jax.analysis.figures import eigenvalue_figure, score_figure, spectra_figure
+from flare_jax.models.registry import MODELS
+from flare_jax.params import apply_fn, digest
+
+Batch = tuple[np.ndarray, np.ndarray | None]
+
+
+def check_analyzable(section: ConfigDict) -> None:
+    """Raise UserError unless models of config section `model` give their attention scores."""
+    with_scores = [name for name in MODELS if "return_scores" in call_inputs(name)]
+    if section.type not in with_scores:
+        raise UserError(
+            f"--mode=analyze needs attention scores, which model type {section.type!r} has not; it works for runs of "
+            f"{', '.join(with_scores)}"
+        )
+    if section.get("num_latent_blocks", 0):
+        raise UserError(
+            f"--mode=analyze needs one matrix of scores per block, but this run has model.num_latent_blocks="
+            f"{section.num_latent_blocks}; analyse a run with 0"
+        )
+
+
+def analyze(
+    graphdef: nnx.GraphDef,
+    setup: Setup,
+    state: TrainState,
+    config: ConfigDict,
+    dataset: PDEDataset,
+    folder: Path,
+    eigenvector_case: int | None = None,
+) -> dict[str, Any]:
+    """Analyse every test set with the weights of the headline metric; return the content of the JSON files by test.
+
+    `eigenvector_case` also saves the right eigenvectors [blocks, H, N, M] of that case of `test`.
+    """
+    output = folder / "analysis"
+    output.mkdir(exist_ok=True)
+    params = setup.weights(state)[config.eval.weights]
+    key = f"{digest(params)}-{dataset.fingerprint()}"
+    contents = {}
+    for name, arrays in setup.task.tests.items():
+        content, blocks = _load(output, name, key) or _compute(graphdef, setup, params, arrays, config, dataset)
+        content = {"key": key, "weights": config.eval.weights, "step": int(state.step)} | content
+        if hosts.is_main():
+            _write(output, name, content, blocks)
+        hosts.say(f"{name}: {_describe(content)}")
+        contents[name] = content
+    if eigenvector_case is not None:
+        _write_eigenvectors(graphdef, params, setup.task.tests["test"], eigenvector_case, output)
+    return contents
+
+
+def _compute(
+    graphdef: nnx.GraphDef,
+    setup: Setup,
+    params: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    config: ConfigDict,
+    dataset: PDEDataset,
+) -> tuple[dict[str, Any], tuple[BlockAnalysis, ...]]:
+    blocks = dataset_analysis(graphdef, params, _batches(arrays, config.eval.batch_size))
+    error = _normalised_error(setup, params, arrays, config.eval.batch_size, dataset)
+    return {"mse_normalised": error, "blocks": [_summarize(block) for block in blocks]}, blocks
+
+
+def _batches(arrays: Mapping[str, np.ndarray], size: int) -> Iterator[Batch]:
+    for start in range(0, len(arrays["x"]), size):
+        mask = np.asarray(arrays["mask"][start : start + size]) if "mask" in arrays else None
+        yield np.asarray(arrays["x"][start : start + size]), mask
+
+
+def _normalised_error(
+    setup: Setup, params: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: int, dataset: PDEDataset
+) -> float:
+    """Return the mean squared error in units of the targets' standard deviations, over all real points."""
+
+    @jax.jit
+    def squares(params: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        error = (setup.task.predict(params, batch, None) - batch["y"]) / dataset.y_normalizer.std
+        real = jnp.broadcast_to(batch["mask"][..., None] if "mask" in batch else True, error.shape)
+        return jnp.sum(jnp.where(real, jnp.square(error), 0)), jnp.sum(real)
+
+    chunks = range(0, len(arrays["x"]), size)
+    sums = [squares(params, {name: np.asarray(value[i : i + size]) for name, value in arrays.items()}) for i in chunks]
+    total, count = (sum(float(value) for value in values) for values in zip(*sums, strict=True))
+    return total / count
+
+
+def _summarize(block: BlockAnalysis) -> dict[str, Any]:
+    """Return means over the cases, each a list over heads."""
+    ranks = effective_rank(block.eigenvalues)
+    vanishing = block.eigenvalues < np.finfo(np.float32).eps * block.eigenvalues[..., :1]
+    return {
+        "effective_rank": ranks.mean(0).tolist(),
+        "effective_rank_std": ranks.std(0).tolist(),
+        "vanishing_fraction": vanishing.mean((0, 2)).tolist(),
+        "eigenvalues": block.eigenvalues.mean(0).tolist(),
+        "scores": {name: values.mean(0).tolist() for name, values in block.statistics._asdict().items()},
+    }
+
+
+def _describe(content: Mapping[str, Any]) -> str:
+    ranks = [np.mean(block["effective_rank"]) for block in content["blocks"]]
+    latents = len(content["blocks"][0]["eigenvalues"][0])
+    listed = ", ".join(f"{rank:.1f}" for rank in ranks)
+    return f"effective rank per block {listed} of {latents}; MSE in normalised units {content['mse_normalised']:.3e}"
+
+
+def _write(output: Path, name: str, content: Mapping[str, Any], blocks: tuple[BlockAnalysis, ...]) -> None:
+    arrays = {}
+    for number, block in enumerate(blocks):
+        arrays[f"eigenvalues_{number}"] = block.eigenvalues
+        arrays |= {f"{field}_{number}": values for field, values in block.statistics._asdict().items()}
+    temporary = output / f"{name}.npz.tmp"
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    temporary.replace(output / f"{name}.npz")
+    write_json(output / f"{name}.json", content)  # last: its key says that the arrays are there
+    prefix = "" if name == "test" else f"{name}_"
+    spectra = [block.eigenvalues for block in blocks]
+    figures.save(eigenvalue_figure(spectra), output / f"{prefix}eigenvals.png")
+    _save_pdf(spectra_figure(spectra), output / f"{prefix}spectra.pdf")
+    figures.save(score_figure(blocks), output / f"{prefix}scores.png")
+
+
+def _save_pdf(figure: Figure, path: Path) -> None:
+    temporary = path.with_suffix(".tmp.pdf")
+    figure.savefig(temporary, bbox_inches="tight")
+    temporary.replace(path)
+
+
+def _load(output: Path, name: str, key: str) -> tuple[dict[str, Any], tuple[BlockAnalysis, ...]] | None:
+    """Return the results of an earlier run of the same weights and data, None where there are none."""
+    try:
+        content = json.loads((output / f"{name}.json").read_text())
+        if content["key"] != key:
+            return None
+        with np.load(output / f"{name}.npz", allow_pickle=False) as arrays:
+            blocks = tuple(
+                BlockAnalysis(
+                    arrays[f"eigenvalues_{number}"],
+                    ScoreStatistics(*(arrays[f"{field}_{number}"] for field in ScoreStatistics._fields)),
+                )
+                for number in range(len(content["blocks"]))
+            )
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    return content, blocks
+
+
+def _write_eigenvectors(
+    graphdef: nnx.GraphDef, params: Mapping[str, Any], arrays: Mapping[str, np.ndarray], case: int, output: Path
+) -> None:
+    if not 0 <= case < len(arrays["x"]):
+        raise UserError(f"--eigenvectors={case} is not among the {len(arrays['x'])} test cases; count from 0")
+    (x, mask) = next(_batches({name: value[case : case + 1] for name, value in arrays.items()}, 1))
+    _, scores = jax.jit(lambda p, x: apply_fn(graphdef)(p, x, mask, return_scores=True))(params, x)
+    vectors = [mixing_spectrum(block, mask, eigenvectors=True).eigenvectors[0] for block in scores]
+    if hosts.is_main():
+        np.savez(output / f"eigenvectors_{case}.npz", eigenvectors=np.stack(jax.device_get(vectors)))

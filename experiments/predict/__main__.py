@@ -1,0 +1,20 @@
+"""Predict fields on your own points or mesh with a trained run.
+
+python -m experiments.predict --workdir=out/custom --input=mesh.vtu --output=pred.vtu [--figure=pred.png]
+"""
+
+from absl import flags
+
+from experiments import cli
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of the run whose model predicts.")
+    flags.DEFINE_string("input", None, "File with points and inputs; a folder or HDF5 file for several samples.")
+    flags.DEFINE_string("output", None, "File to write; for several samples a folder or HDF5 file.")
+    flags.DEFINE_string("figure", None, "PNG file with a picture of the (first) sample.")
+    flags.DEFINE_integer("step", None, "Checkpoint to use; by default the newest.")
+    flags.DEFINE_integer("seed", None, "Which of several seeds of the run; by default the first.")
+    flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    from experiments.predict.main import main
+
+    cli.run(main)

@@ -1,0 +1,92 @@
+"""A picture of predicted fields, with the truth and the error where the file has them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.tri import Triangulation
+
+from data_pipeline.custom.sample import Sample
+from experiments.figures import visible
+
+# Surfaces in space with more triangles take matplotlib minutes; their points are drawn instead.
+_MOST_SPATIAL_TRIANGLES = 50_000
+# Triangles into which a cell is cut, by its corners; other cells are left to their points.
+_CUTS = {"triangle": ((0, 1, 2),), "quad": ((0, 1, 2), (0, 2, 3))}
+
+
+def draw_prediction(sample: Sample, axes: tuple[int, ...], prediction: Mapping[str, np.ndarray]) -> Figure:
+    """Draw one row per field: the prediction, or truth, prediction and their difference; of vectors the lengths.
+
+    `axes` are the coordinates that the model takes; fields are [N, C].
+    """
+    places = sample.points[:, axes]
+    triangles = surface_triangles(sample)
+    columns = 3 if sample.targets else 1
+    figure = plt.figure(figsize=(4.4 * columns, 3.6 * len(prediction)), constrained_layout=True)
+    spatial: dict[str, Any] = {"projection": "3d"} if places.shape[1] == 3 else {}
+    for row, (name, field) in enumerate(prediction.items()):
+        panels = _panels(name, field, sample.targets.get(name))
+        for column, (title, values, colors, limits) in enumerate(panels):
+            place = figure.add_subplot(len(prediction), columns, row * columns + column + 1, title=title, **spatial)
+            marks = _draw(place, places, triangles, values, {"cmap": colors, "vmin": limits[0], "vmax": limits[1]})
+            figure.colorbar(marks, ax=place, shrink=0.9)
+    figure.suptitle(sample.name)
+    return figure
+
+
+def surface_triangles(sample: Sample) -> np.ndarray | None:
+    """Return the triangles [F, 3] of a mesh of triangles and quadrilaterals, None where there are other cells too."""
+    drawn = [(kind, cells) for kind, cells in sample.cells if kind not in ("vertex", "line")]
+    if not drawn or any(kind not in _CUTS for kind, _ in drawn):
+        return None
+    return np.concatenate([cells[:, corners] for kind, cells in drawn for corners in _CUTS[kind]])
+
+
+def _panels(
+    name: str, prediction: np.ndarray, truth: np.ndarray | None
+) -> list[tuple[str, np.ndarray, str, tuple[float, float]]]:
+    shown = _length(prediction)
+    label = name if prediction.shape[1] == 1 else f"|{name}|"
+    if truth is None:
+        return [(label, shown, "viridis", (float(shown.min()), float(shown.max())))]
+    true = _length(truth)
+    limits = float(min(true.min(), shown.min())), float(max(true.max(), shown.max()))
+    error = shown - true if prediction.shape[1] == 1 else _length(prediction - truth)
+    bound = float(np.abs(error).max()) or 1.0
+    signed = ("RdBu_r", (-bound, bound)) if prediction.shape[1] == 1 else ("magma_r", (0.0, bound))
+    return [
+        (f"{label}, truth", true, "viridis", limits),
+        (f"{label}, prediction", shown, "viridis", limits),
+        (f"{name}, error", error, *signed),
+    ]
+
+
+def _length(field: np.ndarray) -> np.ndarray:
+    return field[:, 0] if field.shape[1] == 1 else np.linalg.norm(field, axis=1)
+
+
+def _draw(
+    axes: Axes, places: np.ndarray, triangles: np.ndarray | None, values: np.ndarray, colors: dict[str, Any]
+) -> Any:
+    if places.shape[1] == 1:
+        return axes.scatter(places[:, 0], values, c=values, s=6, **colors)
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if triangles is not None and places.shape[1] == 2:
+        return axes.tripcolor(Triangulation(*places.T, triangles), values, shading="gouraud", **colors)
+    if triangles is not None and len(triangles) <= _MOST_SPATIAL_TRIANGLES:
+        surface = axes.plot_trisurf(*places.T, triangles=triangles, linewidth=0, antialiased=False, **colors)
+        surface.set_array(values[triangles].mean(axis=1))
+        return surface
+    chosen = visible(np.arange(len(values)))
+    size = float(np.clip(6e4 / len(chosen), 0.5, 60))
+    return axes.scatter(*places[chosen].T, c=values[chosen], s=size, linewidths=0, **colors)

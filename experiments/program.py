@@ -1,0 +1,176 @@
+"""What the experiment programs share around their data and models: hosts, folders, checkpoints, several seeds."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import cli, converted, report, workdir
+from experiments.errors import UserError
+from experiments.training import hosts
+from experiments.training.loop import Setup, open_checkpoints, train
+from experiments.training.state import TrainState
+
+FLAGS = flags.FLAGS
+# XLA splits these over devices by itself, as it cannot split a GPU kernel.
+_PARTITIONABLE = {"implementation": "xla", "mlp_implementation": "reference"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for: `given` are the options set on it, `step` the checkpoint to evaluate, if any."""
+
+    config: ConfigDict
+    folder: Path
+    given: Mapping[str, object]
+    mode: str = "train"
+    step: int | None = None
+
+
+def join_other_hosts() -> None:
+    """Connect to the other processes of the run, where the flags name a coordinator."""
+    if FLAGS.coordinator_address is not None:
+        jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+
+
+def read_request(program: str, example: str) -> Request:
+    """Return what the flags ask for; only training takes the configuration from the command line.
+
+    `program` is the name of the one that runs, `example` the config file that the message about a missing one names.
+    Raises UserError for a configuration, or the folder of a run, of another program.
+    """
+    config, folder = _from_flags(example) if FLAGS.mode == "train" else _from_folder()
+    check_program(program, config, folder, FLAGS.mode)
+    if FLAGS.data_dir is not None:
+        config.data.dir = FLAGS.data_dir
+    return Request(config, folder, cli.overrides(), FLAGS.mode, FLAGS.step)
+
+
+def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> None:
+    """Raise UserError unless the configuration, and that of a run to be resumed in `folder`, are for `program`."""
+    wanted = _program_of(config)
+    if wanted != program and mode == "train":
+        raise UserError(f"the config {config.name!r} is for experiments.{wanted}; use python -m experiments.{wanted}")
+    if wanted != program:
+        raise UserError(
+            f"{folder} holds a run of experiments.{wanted}; use python -m experiments.{wanted} --mode=eval "
+            f"--workdir={folder}"
+        )
+    if mode == "train" and (folder / workdir.CONFIG_FILE).is_file():
+        stored = _program_of(workdir.load_run_config(folder))
+        if stored != program:
+            raise UserError(f"{folder} holds a run of experiments.{stored}; use another --workdir")
+
+
+def _program_of(config: ConfigDict) -> str:
+    """Return the program that a configuration is for: only models of token sequences have a backend."""
+    return "lra" if "backend" in config.get("model", ()) else "pdebench"
+
+
+def _from_flags(example: str) -> tuple[ConfigDict, Path]:
+    if FLAGS.config is None:
+        raise UserError(f"--config=FILE is missing; for example --config={example}")
+    if FLAGS.step is not None:
+        raise UserError(f"--step={FLAGS.step} chooses a checkpoint to evaluate; it goes with --mode=eval")
+    config = ConfigDict(FLAGS.config.to_dict())
+    return config, Path(FLAGS.workdir or Path("out") / config.name)
+
+
+def _from_folder() -> tuple[ConfigDict, Path]:
+    if FLAGS.workdir is None:
+        raise UserError(f"--mode={FLAGS.mode} needs --workdir=FOLDER, the folder of a run")
+    if FLAGS.config is not None:
+        raise UserError(f"--mode={FLAGS.mode} takes the config from the workdir; leave --config out")
+    converted.adopt(Path(FLAGS.workdir))
+    config = workdir.load_run_config(Path(FLAGS.workdir))
+    if config.mesh.data * config.mesh.points > jax.device_count():
+        hosts.say(f"evaluating on one device of {jax.device_count()}; the run was trained on more")
+        config.mesh.data = config.mesh.points = 1
+    return config, Path(FLAGS.workdir)
+
+
+def record_data(request: Request, data_record: Mapping[str, Any]) -> None:
+    """Write into config.json where the data came from; in other modes than training compare with what it says.
+
+    Raises UserError where a run would be resumed on other data.
+    """
+    trained_on = workdir.read_config_file(request.folder).get("data")
+    differs = bool(trained_on) and trained_on.get("fingerprint") != data_record["fingerprint"]
+    if request.mode != "train":
+        if differs:
+            hosts.say(f"warning: the data in {data_record['path']} is not what this run was trained on")
+        return
+    if differs and any(any(request.folder.glob(name)) for name in ("checkpoints", "seed_*/checkpoints")):
+        raise UserError(
+            f"the data in {data_record['path']} are not those that {request.folder} was begun with; use the same "
+            "data, or another --workdir"
+        )
+    if hosts.is_main():
+        workdir.record(request.folder, "data", dict(data_record))
+
+
+def partitionable(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a model with implementations chosen that a mesh of several devices needs."""
+    if config.mesh.data * config.mesh.points == 1:
+        return dict(options)
+    return {**options, **{name: plain for name, plain in _PARTITIONABLE.items() if options.get(name, plain) is None}}
+
+
+def matmul_precision(config: Any) -> AbstractContextManager:
+    """Return the context in which products have the precision of the configuration."""
+    name = config.train.matmul_precision
+    return jax.default_matmul_precision(None if name == "default" else name)
+
+
+def seed_folder(config: Any, seed: int, folder: Path) -> Path:
+    """Return the folder of one seed: the run's own where there is only one."""
+    if len(config.train.seeds) == 1:
+        return folder
+    hosts.say(f"seed {seed}")
+    (folder / f"seed_{seed}").mkdir(exist_ok=True)
+    return folder / f"seed_{seed}"
+
+
+def trained_state(setup: Setup, request: Request, folder: Path) -> tuple[TrainState, str]:
+    """Train, or restore the newest readable state or the one that --step names; return it with the report's name.
+
+    `folder` is that of the seed.
+    """
+    if request.mode == "train":
+        return train(setup, request.config, folder), "eval.json"
+    file = "eval.json" if request.step is None else f"eval_step_{request.step}.json"
+    return _restore(setup, request.config, folder, request.step), file
+
+
+def _restore(setup: Setup, config: Any, folder: Path, step: int | None) -> TrainState:
+    if converted.is_converted(folder):
+        return converted.load_state(setup, folder, step)
+    if not (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder} holds no checkpoints; train first, with the same --workdir")
+    checkpoints = open_checkpoints(setup, config, folder, read_only=True)
+    steps = checkpoints.steps()
+    if step is not None and step not in steps:
+        raise UserError(f"--step={step} is not among the checkpoints {steps} in {folder / 'checkpoints'}")
+    if step is not None:
+        return checkpoints.restore(setup.template, step)
+    state = checkpoints.restore_latest(setup.template, hosts.say)
+    if state is None:
+        raise UserError(f"{folder / 'checkpoints'} holds no complete checkpoint; train first, with the same --workdir")
+    return state
+
+
+def report_seeds(
+    folder: Path, summaries: Mapping[int, Mapping[str, Any]], headline: str, show: Callable[[float, float], str]
+) -> None:
+    """Write mean and spread over seeds, and say those of the headline metric as `show(mean, spread)` words them."""
+    combined = report.combine_seeds(summaries)
+    if hosts.is_main():
+        report.write_eval(folder, "eval.json", combined)
+    for name, value in combined.items():
+        if name.endswith(f"/{headline}"):
+            hosts.say(f"{name} over seeds {combined['seeds']}: {show(value['mean'], value['std'])}")

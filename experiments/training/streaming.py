@@ -1,0 +1,190 @@
+"""Training and evaluation on data that are read from disk while the device computes.
+
+Threads read the next batches and send them to the device; the steps are dispatched without waiting for their results.
+Batches come in the same order as from data on the device, so that a run can be resumed at any step.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from data_pipeline.clouds import choose_buckets
+from data_pipeline.streaming.prefetch import Prefetcher
+from data_pipeline.streaming.rows import Stored
+from experiments.training.mesh import Mesh
+from experiments.training.packing import Params
+from experiments.training.sampling import Epochs, bucket_lengths, buckets_of
+from experiments.training.state import TrainState
+from experiments.training.step import make_step
+from experiments.training.task import Batch, Task
+from experiments.training.timing import describe_timing, timing
+
+if TYPE_CHECKING:
+    from experiments.training.loop import Setup
+
+# Batches on the device beside the one in use, and threads that read them.
+AHEAD, WORKERS = 3, 3
+# Steps that the device may have before it: one more than it works on, so that it never waits for the host.
+_IN_FLIGHT = 2
+_EVALUATION_BUCKETS = 4
+
+
+class StreamRunner:
+    """Runs steps on streamed batches; compiles one step for each size of a bucket.
+
+    `timings` are those of chunks of steps without compilation; `waited` counts the seconds for which the next batch was
+    not ready when it was wanted.
+    """
+
+    def __init__(self, setup: "Setup", config: Any, ahead: int = AHEAD, workers: int = WORKERS) -> None:
+        self._setup, self._ahead, self._workers = setup, ahead, workers
+        task, train, mesh = setup.task, config.train, setup.mesh
+        self._buckets = buckets_of(task)
+        self._epochs = Epochs(bucket_lengths(task), train.batch_size, train.accumulation)
+        step = make_step(task, setup.optimizer, setup.packing, train.ema_decay)
+
+        def replicated_step(state: TrainState, batches: Batch) -> tuple[TrainState, dict[str, Array]]:
+            return mesh.constrain_replicated(step(state, batches))
+
+        self._step = jax.jit(replicated_step, donate_argnums=0)
+        self._epoch_order = jax.jit(lambda key, epoch: self._epochs.order(jax.random.wrap_key_data(key), epoch))
+        self._compiled: dict[int, Callable[..., Any]] = {}
+        self._reader: Prefetcher[tuple[int, np.ndarray], tuple[int, Batch]] | None = None
+        self._position = -1
+        self._points = train.batch_size * train.accumulation * task.points_per_sample
+        self.compile_seconds = self.waited = 0.0
+        self.timings: list[tuple[int, float]] = []
+
+    def __call__(self, state: TrainState, step: int, stop: int) -> tuple[TrainState, dict[str, np.ndarray], float]:
+        """Run steps `step` … `stop` − 1; return the state, the metrics of each step and the seconds taken.
+
+        Among the metrics is `input_wait_s`, the seconds that were spent waiting for input.
+        """
+        if step != self._position:
+            self._open(state, step)
+        reader, results = self._reader, []
+        begin, compiled_before, waited_before = time.perf_counter(), self.compile_seconds, reader.waited
+        for _ in range((stop - step) // self._setup.task.repeats):
+            length, batch = next(reader)
+            state, metrics = self._compiled_step(length, state, batch)(state, batch)
+            results.append(metrics)
+            if len(results) > _IN_FLIGHT:
+                jax.block_until_ready(results[-1 - _IN_FLIGHT])
+        values = {name: np.concatenate([np.atleast_1d(one[name]) for one in results]) for name in results[0]}
+        seconds = time.perf_counter() - begin - (self.compile_seconds - compiled_before)
+        waited = reader.waited - waited_before
+        self.waited += waited
+        self._position = stop
+        self.timings.append((stop - step, seconds))
+        return state, {**values, "input_wait_s": np.array(waited)}, seconds
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def timing(self) -> dict[str, float]:
+        """Return the step time and the throughput, and the share of the time that was spent waiting for input."""
+        values = timing(self.timings, self._points, self.compile_seconds)
+        return {**values, "input_wait_s": self.waited, "input_wait_percent": 100 * self.waited / values["steps_s"]}
+
+    def describe(self) -> str:
+        """Return `timing` as one line."""
+        values = self.timing()
+        return f"{describe_timing(values)}, waiting for input {values['input_wait_percent']:.1f} % of the time"
+
+    def temporary_bytes(self) -> int | None:
+        """Return the temporary memory of the largest step as its compiler plans it, None where it does not say."""
+        plans = [compiled.memory_analysis() for compiled in self._compiled.values()]
+        return max((plan.temp_size_in_bytes for plan in plans if plan is not None), default=None)
+
+    def _open(self, state: TrainState, step: int) -> None:
+        """Begin to read the batches from `step` on, to the end of the run."""
+        self.close()
+        key = np.asarray(jax.random.key_data(state.key))
+        self._reader = Prefetcher(self._load, self._order(key, step), ahead=self._ahead, workers=self._workers)
+        self._reader.start()
+
+    def _order(self, key: np.ndarray, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield bucket and samples [accumulation, B] of the batches from `step` to the end of the run."""
+        plan, repeats = self._setup.plan, self._setup.task.repeats
+        device, known = _host_device(), -1
+        for number in range(step // repeats, plan.steps // repeats):
+            epoch, first = divmod(number, plan.steps_per_epoch // repeats)
+            if epoch != known:
+                # Not on the accelerator, where it would come after the steps that are already dispatched.
+                with jax.default_device(device):
+                    indices, buckets = map(np.asarray, self._epoch_order(key, epoch))
+                known = epoch
+            yield int(buckets[first]), indices[first]
+
+    def _load(self, item: tuple[int, np.ndarray]) -> tuple[int, Batch]:
+        """Return the number of points of a batch, and the batch on the devices."""
+        number, index = item
+        bucket, arrays = self._buckets[number], self._setup.task.train
+        cases = index.ravel() if bucket.members is None else bucket.members[index.ravel()]
+        length = arrays["x"].shape[1] if bucket.size is None else bucket.size
+        loaded = {name: value.load(cases, length) for name, value in arrays.items()}
+        batch = {name: value.reshape(*index.shape, *value.shape[1:]) for name, value in loaded.items()}
+        # Waited for here, in a thread, where nothing else waits for it.
+        return length, jax.block_until_ready(self._setup.mesh.place_batch(batch))
+
+    def _compiled_step(self, length: int, state: TrainState, batch: Batch) -> Callable[..., Any]:
+        if length not in self._compiled:
+            begin = time.perf_counter()
+            self._compiled[length] = self._step.lower(state, batch).compile()
+            self.compile_seconds += time.perf_counter() - begin
+        return self._compiled[length]
+
+
+def _host_device() -> jax.Device | None:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX was told to use accelerators only
+        return None
+
+
+def make_stream_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params, Stored], dict[str, np.ndarray]]:
+    """Return `evaluate(params, arrays)` -> the metrics of each sample, {name: [S]}, of arrays read from disk.
+
+    Samples are taken in the order of their sizes and cut to a few of these; the last batch is filled up with copies,
+    whose results are dropped.
+    """
+
+    @jax.jit
+    def run(params: Params, batches: Mapping[str, Array]) -> dict[str, Array]:
+        batch = {name: value[0] for name, value in batches.items()}
+        prediction = task.predict(params, batch, None)
+        return mesh.constrain_replicated({name: metric(prediction, batch) for name, metric in task.metrics.items()})
+
+    def evaluate(params: Params, arrays: Stored) -> dict[str, np.ndarray]:
+        counts, longest = arrays["x"].counts, arrays["x"].shape[1]
+        order = np.argsort(counts, kind="stable")
+        sizes = [longest]
+        if "mask" in arrays:
+            chosen = choose_buckets(counts, _EVALUATION_BUCKETS)
+            sizes = [min(longest, -(-size // mesh.points) * mesh.points) for size in chosen]
+        groups = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+
+        def load(cases: np.ndarray) -> Batch:
+            filled = np.concatenate([cases, np.repeat(cases[:1], batch_size - len(cases))])
+            length = next(size for size in sizes if size >= counts[cases].max())
+            return mesh.place_batch({name: value.load(filled, length)[None] for name, value in arrays.items()})
+
+        results: list[dict[str, Array]] = []
+        with Prefetcher(load, groups, ahead=AHEAD, workers=WORKERS) as batches:
+            for batch in batches:
+                results.append(run(params, batch))
+                if len(results) > _IN_FLIGHT:
+                    jax.block_until_ready(results[-1 - _IN_FLIGHT])
+        back = np.argsort(order)
+        return {
+            name: np.concatenate([np.asarray(one[name]) for one in results])[: len(order)][back]
+            for name in task.metrics
+        }
+
+    return evaluate

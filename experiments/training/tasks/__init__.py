@@ -1,0 +1,35 @@
+"""The problems on points, as tasks of the training loop; which one a data set poses is its `kind`."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from jax import Array
+
+from data_pipeline.dataset import PDEDataset
+from experiments.training.task import Task
+from experiments.training.tasks.autoregressive import autoregressive_task
+from experiments.training.tasks.mesh_series import mesh_series_task
+from experiments.training.tasks.regression import regression_task
+from experiments.training.tasks.time_conditioned import time_conditioned_task
+
+_TASKS: Mapping[str, Callable[..., Task]] = {
+    "steady": regression_task,
+    "autoregressive": autoregressive_task,
+    "time_conditioned": time_conditioned_task,
+    "mesh_series": mesh_series_task,
+}
+
+
+def build_task(
+    dataset: PDEDataset,
+    apply: Callable[..., Array],
+    points_multiple: int,
+    call_inputs: Collection[str],
+    options: Mapping[str, Any],
+) -> Task:
+    """Return the task that `dataset` poses to `apply(params, x, mask, ...)`, with the options of config section `task`.
+
+    Points are padded to a multiple of `points_multiple`; `call_inputs` names the further arguments that `apply` takes.
+    Raises UserError for options that do not fit the data.
+    """
+    return _TASKS[dataset.kind](dataset, apply, points_multiple, call_inputs, **options)

@@ -1,0 +1,105 @@
+"""Steady regression: one field per sample, compared in data units."""
+
+from collections.abc import Callable, Collection
+
+import jax
+from jax import Array
+
+from data_pipeline.dataset import PDEDataset
+from experiments.errors import UserError
+from experiments.training import losses
+from experiments.training.packing import Params
+from experiments.training.task import Batch, Task
+from experiments.training.tasks.inputs import ModelCall, task_arrays
+
+# Statistics of the original's three random numbers with seed 0, by which it decodes LPBF's fields.
+ORIGINAL_LPBF_MEAN, ORIGINAL_LPBF_STD = 0.4510, 0.3421
+
+
+def regression_task(
+    dataset: PDEDataset,
+    apply: Callable[..., Array],
+    points_multiple: int = 1,
+    call_inputs: Collection[str] = (),
+    *,
+    gradient_weight: float = 0.0,
+    points_per_step: int = 0,
+    original_metric: bool = False,
+) -> Task:
+    """Return the task of predicting `dataset`'s fields with `apply(params, x, mask)`: relative L2 in data units.
+
+    `call_inputs` names the further arguments that `apply` takes: of these, `key` is the key of a training step (None in
+    evaluation), and `fx` and `time` come from the data. `gradient_weight` adds so much of the error of the field's
+    gradient on the data's grid (Darcy: 0.1); `points_per_step` trains on so many random points of each batch;
+    `original_metric` adds the original's expression on LPBF to the metrics. Raises UserError if the data have an input
+    that is not taken, no grid for the gradient, or too few points.
+    """
+    _check_inputs(dataset, call_inputs)
+    _check_options(dataset, gradient_weight, points_per_step)
+    normalizer, call = dataset.y_normalizer, ModelCall(apply, call_inputs)
+
+    def predict(params: Params, batch: Batch, key: Array | None) -> Array:
+        given = {"features": batch.get("fx"), "time": batch.get("time"), "key": key}
+        return normalizer.decode(call(params, batch["x"], batch.get("mask"), **given))
+
+    def metric(function: Callable[..., Array]) -> Callable[[Array, Batch], Array]:
+        return lambda prediction, batch: function(prediction, batch["y"], batch.get("mask"))
+
+    relative = loss = metric(losses.relative_l2)
+    metrics = {"rel_l2": relative, "mse": metric(losses.mean_squared_error), "r2": metric(losses.r_squared)}
+    if gradient_weight:
+
+        def loss(prediction: Array, batch: Batch) -> Array:
+            slopes = losses.relative_gradient_l2(prediction, batch["y"], dataset.grid_shape)
+            return relative(prediction, batch) + gradient_weight * slopes
+
+        metrics["loss"] = loss
+    if original_metric:
+        constants = (ORIGINAL_LPBF_MEAN, ORIGINAL_LPBF_STD)
+        metrics["original_rel_l2"] = lambda prediction, batch: losses.original_relative_l2(
+            prediction, batch["y"], batch.get("mask"), *constants
+        )
+
+    def loss_on_some_points(params: Params, batch: Batch, key: Array) -> Array:
+        chosen = jax.random.permutation(jax.random.fold_in(key, 1), batch["x"].shape[1])[:points_per_step]
+        some = {name: value[:, chosen] if value.ndim > 1 else value for name, value in batch.items()}
+        return loss(predict(params, some, key), some)
+
+    return Task(
+        **task_arrays(dataset, points_multiple),
+        predict=predict,
+        loss=loss,
+        metrics=metrics,
+        headline="rel_l2",
+        train_loss=loss_on_some_points if points_per_step else None,
+    )
+
+
+def _check_inputs(dataset: PDEDataset, call_inputs: Collection[str]) -> None:
+    there = {"fx": dataset.train.fx, "time": dataset.train.time}
+    unknown = [name for name, value in there.items() if value is not None and name not in call_inputs]
+    if unknown:
+        raise UserError(
+            f"data set {dataset.name} has the input {unknown[0]!r}, which this model type does not take; choose another"
+        )
+
+
+def _check_options(dataset: PDEDataset, gradient_weight: float, points_per_step: int) -> None:
+    if gradient_weight < 0:
+        raise UserError(f"task.gradient_weight={gradient_weight} must not be negative; 0 leaves the gradient out")
+    if gradient_weight and (dataset.grid_shape is None or len(dataset.grid_shape) != 2):
+        raise UserError(
+            f"task.gradient_weight={gradient_weight} needs a grid of two axes, which data set {dataset.name} has not; "
+            "set it to 0"
+        )
+    points = dataset.train.x.shape[1]
+    if not 0 <= points_per_step <= points:
+        raise UserError(
+            f"task.points_per_step={points_per_step}, but samples of {dataset.name} have {points} points; choose from "
+            f"1 to {points}, or 0 for all"
+        )
+    if points_per_step and dataset.train.mask is not None:
+        raise UserError(
+            f"task.points_per_step={points_per_step} needs samples of one size, but those of {dataset.name} are "
+            "padded; set it to 0"
+        )

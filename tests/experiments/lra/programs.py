@@ -1,0 +1,50 @@
+"""Running the sequence program: in this process, or as a user does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+from configs import lra
+from experiments.lra.main import run
+from experiments.program import Request
+from tests.experiments.programs import ROOT, environment
+
+
+def tiny(argument: str, data_dir: Path, **changes: object) -> object:
+    """Return a smoke configuration with its data in `data_dir`; changes are written section__option=value."""
+    config = lra.get_config(f"{argument},smoke")
+    config.data.dir = str(data_dir)
+    config.figures = False
+    for path, value in changes.items():
+        section, _, option = path.partition("__")
+        if option:
+            with config.unlocked():
+                config[section][option] = value
+        else:
+            config[section] = value
+    return config
+
+
+def run_here(config: object, folder: Path, given: dict | None = None, mode: str = "train", step: int | None = None):
+    """Run the program in this process and return the content of its eval.json.
+
+    Such runs are short, so the machine code is not optimised: compiling takes longer than running.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        run(Request(config, folder, given or {}, mode, step))
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+    return json.loads((folder / "eval.json").read_text())
+
+
+def lra_command(*arguments: str) -> subprocess.CompletedProcess:
+    """Run `python -m experiments.lra` from the repository root."""
+    command = [sys.executable, "-m", "experiments.lra", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )

@@ -1,0 +1,140 @@
+"""Predictions with a trained run, as a user makes them: files in, files out, errors where the truth is there."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from data_pipeline.custom.example import write_example
+from data_pipeline.custom.readers import Reference
+from experiments.errors import UserError
+from experiments.predict import main as program
+from experiments.predict.main import padded_length
+from tests.experiments.programs import ROOT, environment, pdebench
+
+QUICK = environment(XLA_FLAGS="--xla_backend_optimization_level=0")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_example(tmp_path_factory.mktemp("ellipses"), 12, "npz")
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    result = pdebench(
+        "--config=configs/custom.py:smoke", f"--config.data.path={data}", "--config.data.stream=always",
+        "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.model.num_heads=2",
+        "--config.model.num_latents=4", "--config.model.num_layers_k_proj=0", "--config.model.num_layers_v_proj=0",
+        "--config.model.num_layers_ffn=0", "--config.model.num_layers_in_out_proj=0", "--config.train.epochs=2",
+        "--config.figures=False", f"--data_dir={folder / 'data'}", f"--workdir={folder / 'run'}", env=QUICK,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "own files in" in result.stdout
+    assert "waiting for input" in result.stdout
+    assert (folder / "data" / "cache").is_dir()
+    return folder / "run"
+
+
+def predict(*arguments):
+    command = [sys.executable, "-m", "experiments.predict", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_a_file_with_the_truth(data, run, tmp_path):
+    source, target = data / "test" / "ellipse_0011.npz", tmp_path / "out" / "pred.npz"
+    result = predict(f"--workdir={run}", f"--input={source}", f"--output={target}", f"--figure={tmp_path / 'pred.png'}")
+    assert result.returncode == 0, result.stderr
+    given, made = np.load(source), np.load(target)
+    np.testing.assert_array_equal(made["points"], given["points"])
+    np.testing.assert_array_equal(made["cells_triangle"], given["cells_triangle"])
+    np.testing.assert_array_equal(made["velocity"], given["velocity"])
+    difference = made["pressure_predicted"] - given["pressure"]
+    np.testing.assert_allclose(made["pressure_error"], difference, rtol=1e-5, atol=1e-6)
+    errors = json.loads((tmp_path / "out" / "pred.errors.json").read_text())["ellipse_0011"]
+    relative = np.linalg.norm(difference) / np.linalg.norm(given["pressure"])
+    np.testing.assert_allclose(errors["pressure"]["rel_l2"], relative, rtol=1e-5)
+    assert "velocity: relative L2 error" in result.stdout
+    assert (tmp_path / "pred.png").read_bytes().startswith(b"\x89PNG")
+    # The run's own evaluation of this sample, which weighs both fields alike, says the same.
+    scales = json.loads((run / "config.json").read_text())["prediction"]["scales"]
+    fields = [np.column_stack([made[f"pressure{end}"], made[f"velocity{end}"]]) / scales for end in ("_error", "")]
+    rows = (run / "per_case.csv").read_text().splitlines()
+    columns = dict(zip(rows[0].split(","), rows[2].split(","), strict=True))
+    assert (columns["split"], columns["case"]) == ("test", "1")
+    np.testing.assert_allclose(
+        np.linalg.norm(fields[0]) / np.linalg.norm(fields[1]), float(columns["rel_l2_ema"]), rtol=1e-4
+    )
+
+
+def _with_two_seeds(run, folder):
+    """Return a folder like that of a run of seeds 0 and 5, in which only the latter has checkpoints."""
+    folder.mkdir()
+    shutil.copytree(run / "checkpoints", folder / "seed_5" / "checkpoints")
+    content = json.loads((run / "config.json").read_text())
+    content["config"]["train"]["seeds"] = [0, 5]
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.slow
+def test_several_samples(data, run, tmp_path):
+    (tmp_path / "geometry").mkdir()
+    for number, name in enumerate(("ellipse_0010", "ellipse_0011")):
+        arrays = dict(np.load(data / "test" / f"{name}.npz"))
+        if number:  # one of them is a geometry whose flow is not known
+            arrays = {key: arrays[key] for key in ("points", "angle")}
+        np.savez(tmp_path / "geometry" / f"{name}.npz", **arrays)
+    folder = _with_two_seeds(run, tmp_path / "run")
+    result = predict(
+        f"--workdir={folder}", f"--input={tmp_path / 'geometry'}", f"--output={tmp_path / 'all.h5'}", "--seed=5"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "2 predictions" in result.stdout
+    assert "errors of 1 sample in" in result.stdout
+    with h5py.File(tmp_path / "all.h5", "r") as file:
+        assert set(file) == {"ellipse_0010", "ellipse_0011"}
+        unknown = file["ellipse_0011"]
+        assert set(unknown) == {"points", "angle", "pressure_predicted", "velocity_predicted"}
+        assert unknown["velocity_predicted"].shape == unknown["points"].shape
+        np.testing.assert_allclose(unknown["angle"][:], arrays["angle"], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_refusals_are_one_sentence(run, data, tmp_path):
+    for arguments, words in (
+        (("--workdir=nowhere", "--input=a.npz", "--output=b.npz"), "there is no run in it"),
+        ((f"--workdir={run}", f"--input={data}/test/ellipse_0011.npz", "--output=b.npz", "--seed=7"), "seeds (0,)"),
+    ):
+        result = predict(*arguments)
+        assert result.returncode == 2
+        assert words in result.stderr
+        assert result.stderr.count("error: ") == 1
+        assert "Traceback" not in result.stderr
+
+
+def test_inputs_and_outputs_that_do_not_fit(data, tmp_path):
+    one = data / "test" / "ellipse_0011.npz"
+    assert program._references(one, tmp_path / "a.h5") == [Reference(one)]
+    assert len(program._references(data, tmp_path / "folder")) == 12
+    for source, target, message in (
+        (tmp_path / "none.npz", tmp_path / "a.npz", "does not exist; check the path"),
+        (one, tmp_path / "a.txt", "a.txt is of no known format"),
+        (data, tmp_path / "a.npz", "holds 12 samples; name a folder or an HDF5 file"),
+        (one, one, "is the input itself"),
+    ):
+        with pytest.raises((UserError, ValueError), match=message):
+            program._references(source, target)
+
+
+def test_padded_lengths():
+    assert [padded_length(count) for count in (1, 7, 8, 9, 17, 33, 1000, 1025)] == [1, 7, 8, 10, 20, 40, 1024, 1280]
+    lengths = {padded_length(count) for count in range(1, 5000)}
+    assert len(lengths) < 50
+    assert all(count <= padded_length(count) <= 1.25 * count + 1 for count in range(1, 5000))
