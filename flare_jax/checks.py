@@ -98,3 +98,18 @@ def check_points(x: jax.Array, mask: jax.Array | None, in_dim: int) -> None:
         raise ValueError(f"mask has shape {mask.shape} but x has {x.shape}; the mask must be [B, N] = {x.shape[:2]}")
     if mask.dtype != jnp.bool_:
         raise ValueError(f"mask has dtype {mask.dtype} but must be bool, True for real points; compare it with 0 first")
+
+
+def check_function_features(fx: jax.Array | None, shape: tuple[int, ...], fun_dim: int) -> None:
+    """Raise unless `fx` is a float array [B, N, fun_dim] for points of this shape, or None if `fun_dim` is 0."""
+    if fx is None and fun_dim:
+        raise ValueError(f"fx is None but fun_dim is {fun_dim}; pass function features [B, N, {fun_dim}]")
+    if fx is None:
+        return
+    if not fun_dim:
+        raise ValueError(f"fx has shape {fx.shape} but fun_dim is 0; build the model with fun_dim={fx.shape[-1]}")
+    wanted = (*shape[:2], fun_dim)
+    if fx.shape != wanted:
+        raise ValueError(f"fx has shape {fx.shape} but must be [B, N, fun_dim] = {wanted}; pass features of all points")
+    if not jnp.issubdtype(fx.dtype, jnp.floating):
+        raise ValueError(f"fx has dtype {fx.dtype} but must be floating point; convert it to float32")

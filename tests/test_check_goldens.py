@@ -9,6 +9,7 @@ import pytest
 
 from tests.check_goldens import check_file, checker_name, main
 from tests.golden_checks import models
+from tests.golden_checks.sequence_models import compare_gradients, compare_output
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -96,6 +97,61 @@ def test_model_files_that_must_fail(tmp_path, change, reason):
     assert "FAIL" in line
     assert re.search(reason, line), line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("linear_p2", add("output/logits", 1e-3)),
+        ("linear_p2", add("grad_param/blocks.1.att.qkv_proj.bias", 1.0)),
+        ("linear_p2", drop("grad_param/blocks.0.norm1.weight")),
+        ("linear_p2", set_config("kwargs", "kernel", value="elu")),
+        ("performer_p1", drop("buffer/blocks.1.att.proj_matrix")),
+        ("trm_transformer_p1", add("step0/z", 1e-2)),
+        ("trm_transformer_p1", add("output/step_losses", 1e-2)),
+        ("losses_p1", add("output/multi_tok.loss", 1e-4)),
+        ("losses_p1", add("output/collate.labels", 1)),
+        ("metrics_p1", set_config("expected", "multi_tok", "token_accuracy", value=0.601)),
+        ("dataset_match3_p1", set_config("kwargs", "seed", value=43)),
+        ("dataset_mta_p1", add("output/labels", 1)),
+        ("embeddings_p1", add("output/rope", 1e-3)),
+        ("feature_maps_p1", add("grad_input/hedgehog", 1e-3)),
+        ("ema_module_p2_clamped", add("grad_param/conv.eta", 1.0)),
+    ],
+)
+def test_sequence_files_that_must_fail(tmp_path, file, change):
+    line, passed = check_file(changed_copy(tmp_path, f"sequence_{file}.npz", change))
+    assert not passed, line
+
+
+def test_buffers_other_than_random_features_do_not_matter(tmp_path):
+    def add_counter(arrays, config):
+        arrays["buffer/blocks.0.att.calls"] = np.zeros((), np.int64)
+
+    line, passed = check_file(changed_copy(tmp_path, "sequence_performer_p1.npz", add_counter))
+    assert passed, line
+
+
+def test_losses_without_valid_labels_are_zero(tmp_path):
+    """The original's mean over no label is NaN for several classes."""
+
+    def ignore_all(arrays, config):
+        arrays["input/multi_tok.labels"][...] = config["ignore_index"]
+        arrays["output/multi_tok.loss"] = np.float32(np.nan)
+        arrays["grad_input/multi_tok.logits"][...] = np.nan
+
+    line, passed = check_file(changed_copy(tmp_path, "sequence_losses_p1.npz", ignore_all))
+    assert passed, line
+
+
+def test_tolerances_of_sequence_models_grow_with_the_rounding_error_of_the_file():
+    expected = np.ones(3)
+    assert compare_output("y", expected, expected).tolerance == 2e-5 + 1e-4
+    assert compare_output("y", expected, expected, 1e-3).tolerance == 1e-2
+    for stated, tolerance in ((None, 1e-3), (1e-6, 1e-3), (1e-2, 1e-1)):
+        config = {"f32_vs_f64": stated and {"grad_max_rel_to_tensor_max": stated}}
+        (result,) = compare_gradients({"w": expected}, {"w": expected}, config)
+        assert np.isclose(result.tolerance, tolerance)
 
 
 @pytest.mark.parametrize("key", ["eigenvalues", "eigenvectors", "W", "csum"])

@@ -34,7 +34,7 @@ def initial_spectrum(seed: int, index: int, modes: int) -> Complex128[np.ndarray
 
 def advance(
     spectrum: Complex128[np.ndarray, "B M"], viscosity: float, time: float, steps: int
-) -> Complex128[np.ndarray, "B M"]:
+) -> Complex128[np.ndarray, "B N"]:
     """Return the Fourier coefficients after `time`; modes beyond a third of 1024 points are left out."""
     wave = 2j * np.pi * np.arange(_BAND + 1)
     step = time / steps

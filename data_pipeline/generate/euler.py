@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 GAMMA = 1.4
 Scalar = float | Float[Array, ""]
@@ -55,7 +55,7 @@ def free_stream(mach: Scalar) -> Float[Array, "4"]:
 @partial(jax.jit, static_argnames=("iterations",))
 def solve(
     nodes: Float[Array, "B N M 2"], mach: Scalar, tolerance: Scalar, iterations: int
-) -> tuple[Float[Array, "B 4 N-1 M-1"], Float[Array, "B"], Float[Array, "B"]]:
+) -> tuple[Float[Array, "B 4 N-1 M-1"], Float[Array, "B"], Int[Array, "B"]]:
     """Return the states of the cells, the last changes and the numbers of iterations on the finest grid.
 
     The march begins on the grid without every second node, where it is cheap, if the cells can be paired. It stops for

@@ -149,8 +149,8 @@ def kinetic_energy(state: State, mass: Float[Array, "N M"]) -> Float[Array, ""]:
 
 
 def die_surface(
-    x: Float[Array, "N"], nodes: Float[Array, "2 N M"], die: Die, time: Scalar
-) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
+    x: Float[Array, "C"], nodes: Float[Array, "2 N M"], die: Die, time: Scalar
+) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
     """Return height and slope of the die at positions x: cubic between the nodes' first positions, level beyond."""
     first, spacing = nodes[0, 0, 0], nodes[0, 0, 0] - nodes[0, 1, 0]
     place = jnp.clip((first - x) / spacing, 0.0, die.height.shape[0] - 1.0)

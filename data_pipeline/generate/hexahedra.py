@@ -17,7 +17,7 @@ CORNERS = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0
 _RESIDUAL, _ITERATIONS = 1e-8, 5000
 
 
-def mesh(filled: Bool[np.ndarray, "N M T"]) -> tuple[Int[np.ndarray, "N 3"], Int[np.ndarray, "M 8"]]:
+def mesh(filled: Bool[np.ndarray, "H D T"]) -> tuple[Int[np.ndarray, "N 3"], Int[np.ndarray, "M 8"]]:
     """Return the lattice positions of the nodes and the elements of all filled cells of a lattice."""
     cells = np.argwhere(filled)
     corners = (cells[:, None] + CORNERS).reshape(-1, 3)

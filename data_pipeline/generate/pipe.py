@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
+from scipy import sparse
 from scipy.interpolate import CubicHermiteSpline
 
 from data_pipeline.generate import channel_flow
@@ -61,12 +62,17 @@ def _channel(resolution: int, refinement: int) -> channel_flow.Channel:
 
 
 @cache
-def _probes(resolution: int, refinement: int) -> tuple:
+def _probes(resolution: int, refinement: int) -> tuple[sparse.csr_matrix, ...]:
     """Return the matrices from the degrees of freedom of velocity and pressure to values at the stored points."""
     x, eta = np.meshgrid(np.linspace(0, LENGTH, resolution), np.linspace(-0.5, 0.5, resolution), indexing="ij")
     points = np.array([x.ravel(), eta.ravel()])
     channel = _channel(resolution, refinement)
-    return channel.velocity.probes(points), channel.pressure.probes(points)
+    # Locating all points at once would take a gigabyte.
+    parts = np.array_split(points, resolution, axis=1)
+    return tuple(
+        sparse.vstack([basis.probes(part) for part in parts], format="csr")
+        for basis in (channel.velocity, channel.pressure)
+    )
 
 
 def _solve(resolution: int, refinement: int, seed: int, indices: range) -> dict[str, np.ndarray]:

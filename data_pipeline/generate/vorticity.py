@@ -47,7 +47,7 @@ def simulate(
         along_x, along_y = jnp.fft.rfft2(fields[:2] * fields[2])
         return source - keep * 1j * (kx * along_x + ky * along_y)
 
-    def advance(_: int, spectrum: jax.Array) -> jax.Array:
+    def advance(_: jax.Array, spectrum: jax.Array) -> jax.Array:
         first = tendency(spectrum)
         second = tendency(half * (spectrum + 0.5 * step * first))
         third = tendency(half * spectrum + 0.5 * step * second)
@@ -63,16 +63,7 @@ def simulate(
     return jnp.swapaxes(frames, 0, 1)
 
 
-def energy(vorticity: Float[np.ndarray, "*B N N"]) -> Float[np.ndarray, "*B"]:
-    """Return the kinetic energy, half the mean of |u|², of each field."""
-    kx, ky, _ = (np.asarray(part) for part in _waves(vorticity.shape[-1], np.float64))
-    squared = kx**2 + ky**2
-    squared[0, 0] = np.inf
-    spectrum = np.fft.rfft2(vorticity)
-    return 0.5 * np.fft.irfft2(np.abs(spectrum) ** 2 / squared)[..., 0, 0] / vorticity.shape[-1] ** 2
-
-
-def _waves(side: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _waves(side: int, dtype: np.dtype | type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the angular wave numbers along x and y of a real transform, and 1 where they are kept, else 0."""
     x, y = np.fft.fftfreq(side, 1.0 / side), np.fft.rfftfreq(side, 1.0 / side)
     keep = (np.abs(x)[:, None] <= band(side)) & (y <= band(side))

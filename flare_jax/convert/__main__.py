@@ -5,10 +5,14 @@
 
 The first form reads a checkpoint (.pt), or a state_dict (.npz, .safetensors), of the original with the config.yaml that
 the original wrote beside it, and writes a folder that `python -m experiments.pdebench --mode=eval --workdir=WORKDIR`
-evaluates. Where keys are missing, unmatched or misshapen, all of them are listed and nothing is written.
+evaluates, or `python -m experiments.lra` in the same way for a model of token sequences. Where keys are missing,
+unmatched or misshapen, all of them are listed and nothing is written.
 
 The second form writes the weights of a run, or of a converted folder, as the original loads them: a .pt with raw and
 averaged weights, or one set as .npz or .safetensors. PyTorch is needed for .pt alone.
+
+The random features of performer are in no checkpoint of the original, although they belong to its weights: add them to
+the state_dict as blocks.0.att.proj_matrix and so on, or draw new ones, with which the model predicts something else.
 """
 
 import argparse
@@ -19,7 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from flare_jax.convert.folder import ConvertedModel, abstract_parameters, check_vacant, file_digest, write_converted
+from flare_jax.convert.descriptions import (
+    Description,
+    SequenceDescription,
+    abstract_parameters,
+    draw_unsaved,
+    unsaved_names,
+)
+from flare_jax.convert.folder import ConvertedModel, check_vacant, file_digest, write_converted
+from flare_jax.convert.mappings import TORCH_MAPPINGS, is_unsaved
 from flare_jax.convert.original_config import describe_model, read_original_config
 from flare_jax.convert.runs import read_run
 from flare_jax.convert.state_dict import StateDictMismatch, from_torch, strip_prefixes, to_torch
@@ -38,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     except StateDictMismatch as error:
         print(f"error: {error}", file=sys.stderr)
         for kind, keys in error.problems.items():
-            print("\n".join(f"  {kind}: {key}" for key in keys), file=sys.stderr)
+            print("".join(f"  {kind}: {key}\n" for key in keys), end="", file=sys.stderr)
         return EXIT_USER_ERROR
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -53,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", type=Path, metavar="CHECKPOINT|WORKDIR")
     parser.add_argument("--out", type=Path, required=True, help="new folder, or with --to-torch the file to write")
     parser.add_argument("--config", type=Path, help="config.yaml of the original, or a file with keys model and args")
+    parser.add_argument(
+        "--random-features", type=int, metavar="SEED", help="draw the random features that a checkpoint lacks"
+    )
     parser.add_argument("--to-torch", action="store_true", help="write a state_dict of the original")
     parser.add_argument("--step", type=int, help="with --to-torch: checkpoint to take; by default the newest")
     parser.add_argument(
@@ -72,16 +87,31 @@ def _import(options: argparse.Namespace) -> str:
     original = read_original_config(options.config)
     snapshot = read_snapshot(options.source)
     model = describe_model(original, strip_prefixes(snapshot.raw))
-    template = abstract_parameters(model)
     sets = {"raw": snapshot.raw} | ({} if snapshot.ema is None else {"ema": snapshot.ema})
+    template = abstract_parameters(model) | _random_features(model, sets, options.random_features)
     weights = {name: from_torch(model.model_type, template, state) for name, state in sets.items()}
     _check_finite(options.source, weights)
     source = {"file": options.source.name, "sha256": file_digest(options.source)}
+    if options.random_features is not None:
+        source["random_features"] = f"drawn anew with seed {options.random_features}"
     write_converted(options.out, ConvertedModel(model, weights, original, source, snapshot.step))
+    program = "lra" if isinstance(model, SequenceDescription) else "pdebench"
     return (
-        f"{options.out}: {model.model_type}, {count_parameters(template)} parameters, {' and '.join(sets)} weights; "
-        f"evaluate it with python -m experiments.pdebench --mode=eval --workdir={options.out}"
+        f"{options.out}: {model.label}, {count_parameters(template)} parameters, {' and '.join(sets)} weights; "
+        f"evaluate it with python -m experiments.{program} --mode=eval --workdir={options.out}"
     )
+
+
+def _random_features(model: Description, sets: Mapping[str, Mapping[str, Any]], seed: int | None) -> Mapping[str, Any]:
+    """Return the random features to take where the checkpoint has none: those of `seed`, if one is given."""
+    if seed is None:
+        return {}
+    names = unsaved_names(model)
+    if not names:
+        raise ValueError(f"--random-features={seed} has no effect on a model without random features; leave it out")
+    if all(set(names) <= set(strip_prefixes(state)) for state in sets.values()):
+        raise ValueError(f"--random-features={seed} has no effect, for the checkpoint has its own; leave it out")
+    return draw_unsaved(model, seed)
 
 
 def _check_finite(path: Path, weights: Mapping[str, Mapping[str, Any]]) -> None:
@@ -93,8 +123,9 @@ def _check_finite(path: Path, weights: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _export(options: argparse.Namespace) -> str:
     """Write a state_dict of one of our runs; return what to tell the user."""
-    if options.config is not None:
-        raise ValueError(f"--config={options.config} goes with a checkpoint of the original; leave it out")
+    for name, value in (("config", options.config), ("random-features", options.random_features)):
+        if value is not None:
+            raise ValueError(f"--{name}={value} goes with a checkpoint of the original; leave it out")
     find_writer(options.out)
     if options.out.exists():
         raise ValueError(f"--out={options.out} exists; name a new file")
@@ -111,7 +142,10 @@ def _export(options: argparse.Namespace) -> str:
         raise ValueError(f"--weights={chosen}, but {options.source} holds {', '.join(states)} weights; choose those")
     write_state_dict(options.out, states[chosen], states.get("ema") if both else None)
     written = " and ".join(states) if both else chosen
-    return f"{options.out}: state_dict of {run.model_type}, {len(states[chosen])} entries, {written} weights"
+    mapping = TORCH_MAPPINGS[run.model_type]
+    # The original draws them itself, so its predictions are others.
+    lacking = ", without the random features" if any(is_unsaved(name, mapping) for name in run.weights[chosen]) else ""
+    return f"{options.out}: state_dict of {run.model_type}, {len(states[chosen])} entries, {written} weights{lacking}"
 
 
 if __name__ == "__main__":

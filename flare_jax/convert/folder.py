@@ -1,8 +1,8 @@
 """The folder that `python -m flare_jax.convert` writes: a description of the model and its parameters.
 
 `converted.json` says how to build the model and where the weights came from, `parameters.safetensors` holds them under
-our names, as `raw/NAME` and, where the checkpoint had an average, `ema/NAME`. `experiments.pdebench --mode=eval` opens
-such a folder like that of a run of its own.
+our names, as `raw/NAME` and, where the checkpoint had an average, `ema/NAME`. `experiments.pdebench --mode=eval`, for
+models of token sequences `experiments.lra --mode=eval`, opens such a folder like that of a run of its own.
 """
 
 import hashlib
@@ -20,9 +20,8 @@ from flax import nnx
 
 from flare_jax import params as model_params
 from flare_jax.checks import check_choice
-from flare_jax.convert.original_config import ModelDescription
+from flare_jax.convert.descriptions import Description, read_description
 from flare_jax.convert.safetensors import read_safetensors, write_safetensors
-from flare_jax.models.registry import build_model
 
 DESCRIPTION_FILE = "converted.json"
 PARAMETERS_FILE = "parameters.safetensors"
@@ -37,20 +36,11 @@ class ConvertedModel:
     optimizer step of the checkpoint, where known.
     """
 
-    model: ModelDescription
+    model: Description
     weights: Mapping[str, Mapping[str, Any]]
     original: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, str] = field(default_factory=dict)
     step: int | None = None
-
-
-def abstract_parameters(model: ModelDescription) -> model_params.Params:
-    """Return shapes and dtypes of the model's parameters by name, without computing any."""
-    return model_params.split(nnx.eval_shape(lambda: _build(model)))[1]
-
-
-def _build(model: ModelDescription) -> nnx.Module:
-    return build_model(model.model_type, model.in_dim, model.out_dim, model.options, rngs=nnx.Rngs(0))
 
 
 def write_converted(folder: Path, converted: ConvertedModel) -> None:
@@ -95,9 +85,7 @@ def read_converted(folder: Path) -> ConvertedModel:
     """Read a converted folder; raises ValueError if its files are damaged, changed or of another version."""
     try:
         content = json.loads((folder / DESCRIPTION_FILE).read_text())
-        stored = content["model"]
-        options = {name: tuple(v) if isinstance(v, list) else v for name, v in stored["options"].items()}
-        model = ModelDescription(stored["model_type"], stored["in_dim"], stored["out_dim"], options)
+        model = read_description(content["model"])
         version, digest, kinds = content["format"], content["digest"], content["weights"]
         rest = {name: content[name] for name in ("original", "source", "step")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -121,7 +109,7 @@ def load_converted(folder: Path, weights: str = "raw") -> nnx.Module:
     """Return the model in a converted folder with its 'raw' or 'ema' weights; raises ValueError if it has not these."""
     converted = read_converted(folder)
     check_choice("weights", weights, converted.weights)
-    graphdef, _ = model_params.split(nnx.eval_shape(lambda: _build(converted.model)))
+    graphdef, _ = model_params.split(nnx.eval_shape(converted.model.build))
     return model_params.merge(graphdef, {name: jnp.asarray(v) for name, v in converted.weights[weights].items()})
 
 

@@ -1,21 +1,24 @@
 """The configuration beside a checkpoint of the original: what its model was built with.
 
-The original's command line writes a flat config.yaml, whose fields its factory turns into constructor arguments (spec:
-PDE models §8.1). A file with the two keys `model` and `args` gives the class's constructor arguments themselves. What
-constructor arguments mean for our models is in `originals`.
+The original's two programs write a flat config.yaml, whose fields their factories turn into constructor arguments
+(spec: PDE models §8.1; those of token sequences are in `sequence_config`). A file with the two keys `model` and `args`
+gives the class's constructor arguments themselves. What constructor arguments mean for our models is in `originals` and
+`sequence_originals`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from flare_jax.checks import did_you_mean
+from flare_jax.checks import check_choice, did_you_mean
+from flare_jax.convert.descriptions import Description, ModelDescription
 from flare_jax.convert.original_arguments import ARGUMENTS, DataFacts
-from flare_jax.convert.originals import find_original
+from flare_jax.convert.originals import ORIGINALS, find_original
+from flare_jax.convert.sequence_config import describe_arguments, describe_fields
+from flare_jax.convert.sequence_originals import WRAPPERS
 from flare_jax.models.published import published_options
 
 # The original's command-line defaults of the fields that reach a model; a config.yaml may lack those added later.
@@ -73,16 +76,6 @@ DATA_FACTS: Mapping[str, DataFacts] = {
 }
 
 
-@dataclass(frozen=True)
-class ModelDescription:
-    """A model of ours: the arguments of `flare_jax.models.build_model`."""
-
-    model_type: str
-    in_dim: int
-    out_dim: int
-    options: Mapping[str, Any]
-
-
 def read_original_config(path: Path) -> dict[str, Any]:
     """Return the content of a YAML (or JSON) file; raises ValueError if it is not a mapping of names to values."""
     try:
@@ -97,21 +90,37 @@ def read_original_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def describe_model(content: Mapping[str, Any], state_dict: Mapping[str, np.ndarray]) -> ModelDescription:
+def describe_model(content: Mapping[str, Any], state_dict: Mapping[str, np.ndarray]) -> Description:
     """Return our model for the content of a config file.
 
     `state_dict` (without wrapper prefixes) decides where the original ignores or does not record a field. Raises
-    ValueError for an unknown model type or data set, or a field that is missing.
+    ValueError for an unknown model type, data set or task, or a field that is missing.
     """
     if "model" in content and "args" in content:
-        original = find_original(content["model"])
-        return ModelDescription(original.model_type, *original.translate(content["args"]))
-    for field in ("model_type", "dataset"):
+        return _describe_constructor(content["model"], content["args"])
+    data = "task" if "task" in content else "dataset"
+    for field in ("model_type", data):
         if field not in content:
             raise ValueError(
-                f"the config has no field {field!r}; name the config.yaml of the original's `python -m pdebench`, or a "
-                "file with the keys model and args (the constructor arguments)"
+                f"the config has no field {field!r}; name the config.yaml of the original's `python -m pdebench` or "
+                "`python -m lra`, or a file with the keys model and args (the constructor arguments)"
             )
+    return describe_fields(content, state_dict) if data == "task" else _describe_points(content, state_dict)
+
+
+def _describe_constructor(name: str, arguments: Any) -> Description:
+    """Return our model for a class of the original, by its name here, and its constructor arguments."""
+    check_choice("model of the config", name, [*ORIGINALS, *WRAPPERS])
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"args of the config is {arguments!r} but must map names to values; list the arguments there")
+    if name in WRAPPERS:
+        return describe_arguments(name, arguments)
+    original = find_original(name)
+    return ModelDescription(original.model_type, *original.translate(arguments))
+
+
+def _describe_points(content: Mapping[str, Any], state_dict: Mapping[str, np.ndarray]) -> ModelDescription:
+    """Return our model for the fields of the original's `python -m pdebench`."""
     model_type, dataset = content["model_type"], content["dataset"]
     if model_type not in ARGUMENTS:
         raise ValueError(

@@ -49,9 +49,16 @@ class OriginalModel:
         return adapted[self.in_dim], adapted[self.out_dim], {**options, **self.fixed}
 
 
+def _wrapper_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Resolve an unknown activation, which the original's transformers take for SiLU in the blocks and GELU outside."""
+    if arguments.get("act") in (None, "gelu", "silu"):
+        return arguments
+    return arguments | {"act": "silu", "in_out_proj_act": "gelu"}
+
+
 def _slice_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     """Give the slice-token models their grid, and the original's use of x: `unified_pos` drops it (defect D2)."""
-    adapted = {"fun_dim": 1, **arguments}
+    adapted = {"space_dim": 1, "fun_dim": 1, "out_dim": 1, **arguments}
     shape = tuple(adapted.pop(axis) for axis in ("H", "W", "D") if axis in adapted)
     if shape:
         adapted["grid_shape"] = shape
@@ -92,7 +99,7 @@ def _lno_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _gnot_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     """Give GNOT its grid, and the original's use of x: `unified_pos` drops it (defect D2), without a grid in vain."""
-    adapted = {"fun_dim": 1, "geotype": "unstructured", **arguments}
+    adapted = {"space_dim": 2, "fun_dim": 1, "out_dim": 1, "geotype": "unstructured", **arguments}
     shape, structured = adapted.pop("shapelist", None), adapted.pop("geotype") != "unstructured"
     reference = adapted.pop("ref", None)
     unified = adapted.pop("unified_pos", False) and structured
@@ -156,9 +163,9 @@ ORIGINALS: Mapping[str, OriginalModel] = types.MappingProxyType(
         "gnot": OriginalModel("gnot", "space_dim", renamed=_GNOT_NAMES, adapt=_gnot_arguments),
         "perceiverio": OriginalModel("perceiverio"),
         "upt": OriginalModel("upt", renamed=_UPT_NAMES, ignored=("act",), adapt=_upt_arguments),
-        "transformer": OriginalModel("transformer", ignored=("backend",)),
-        "linformer": OriginalModel("linformer", ignored=("backend",)),
-        "linear": OriginalModel("linear", ignored=("backend",)),
+        "transformer": OriginalModel("transformer", ignored=("backend",), adapt=_wrapper_arguments),
+        "linformer": OriginalModel("linformer", ignored=("backend",), adapt=_wrapper_arguments),
+        "linear": OriginalModel("linear", ignored=("backend",), adapt=_wrapper_arguments),
         "transolver": OriginalModel("transolver", "space_dim", renamed=_SLICE_NAMES, adapt=_slice_arguments),
         "transolver_2d": OriginalModel("transolver", "space_dim", renamed=_SLICE_NAMES, adapt=_slice_arguments),
         "transolver_pp": OriginalModel(

@@ -60,9 +60,7 @@ def from_torch(model_type: str, template: Mapping[str, Any], state_dict: Mapping
     if any(problems.values()):
         listed = "; ".join(f"{len(keys)} {kind} keys: {_list_keys(keys)}" for kind, keys in problems.items() if keys)
         raise StateDictMismatch(
-            f"the state_dict does not fit this {model_type!r} model, {listed}; "
-            "build the model with the options that the checkpoint was trained with",
-            problems,
+            f"the state_dict does not fit this {model_type!r} model, {listed}; {_remedy(problems, mapping)}", problems
         )
     return params
 
@@ -100,6 +98,15 @@ def _unsaved_values(template: Mapping[str, Any], mapping: TorchMapping) -> dict[
         for ours, value in template.items()
         if is_unsaved(ours, mapping) and not isinstance(value, jax.ShapeDtypeStruct)
     }
+
+
+def _remedy(problems: Mapping[str, Sequence[str]], mapping: TorchMapping) -> str:
+    if problems["missing"] and all(is_unsaved(key, mapping) for keys in problems.values() for key in keys):
+        return (
+            "the original does not save these random features, so add them from the model in memory, or draw new ones "
+            "(--random-features=SEED), which changes the predictions"
+        )
+    return "build the model with the options that the checkpoint was trained with"
 
 
 def _find_mapping(model_type: str) -> TorchMapping:

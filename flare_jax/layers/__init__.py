@@ -10,6 +10,7 @@ from flare_jax.layers.gated_norm import GatedRMSNorm
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.output_projection import OutputProjection
+from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
 from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
 from flare_jax.layers.rotary import RotaryEmbedding
@@ -52,4 +53,5 @@ __all__ = [
     "spread_supernodes",
     "unified_position_dim",
     "unified_positions",
+    "zero_padding",
 ]

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 
 def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Return the largest entries of x along `axis`, which stays with length 1; the first of equal ones has the gradient.
+    """Return the largest entries of x along `axis`, which keeps length 1; the first of equal ones has the gradient.
 
     The gradient of a maximum by value looks for that value in a recomputed x, which a compiler may round differently:
     nothing is found then, and the gradient is NaN. This one is chosen by its index.

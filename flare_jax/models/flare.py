@@ -11,6 +11,7 @@ from flare_jax.checks import check_depths, check_dtype, check_points, check_size
 from flare_jax.layers.dropout import Key
 from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.output_projection import OutputProjection
+from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.flare_attention import FlareAttention
 
@@ -93,10 +94,7 @@ class FLAREStack(nnx.Module):
         Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N].
         """
         check_points(x, mask, self.in_dim)
-        if mask is not None:
-            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
-            x = jnp.where(mask[..., None], x, 0)
-        x = self.in_proj(x.astype(self.dtype))
+        x = self.in_proj(zero_padding(x, mask).astype(self.dtype))
         scores = []
         for block in self.applications():
             if return_scores:

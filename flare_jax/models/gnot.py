@@ -8,17 +8,24 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_dtype, check_integer, check_points, check_sizes, scaled_width
+from flare_jax.checks import (
+    check_dtype,
+    check_function_features,
+    check_integer,
+    check_points,
+    check_sizes,
+    scaled_width,
+)
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, find_activation
 from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm
+from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
 from flare_jax.layers.structured_grid import check_grid_points, check_grid_shape
 from flare_jax.layers.time_embedding import TimeEmbedding, check_time
 from flare_jax.layers.unified_position import check_unified_position, unified_position_dim, unified_positions
 from flare_jax.mixers.normalized_linear_attention import NormalizedLinearAttention
-from flare_jax.models.slice_stack import check_function_features
 
 
 class Gate(nnx.Module):
@@ -204,11 +211,8 @@ class GNOT(nnx.Module):
         the grid.
         """
         self._check_inputs(x, mask, fx, time)
-        if mask is not None:
-            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
-            x = jnp.where(mask[..., None], x, 0)
-            fx = None if fx is None else jnp.where(mask[..., None], fx, 0)
-        x = x.astype(self.dtype)
+        x = zero_padding(x, mask).astype(self.dtype)
+        fx = None if fx is None else zero_padding(fx, mask)
         embedded, state = self._embed(x, fx)
         if time is not None:
             state = state + self.time_fc(time)

@@ -15,8 +15,8 @@ class LinearTransformer(TransformerStack):
     `norm_q` and `norm_k` scale the features of queries and keys to unit length. With a feature map of both signs, such
     as 'identity', the denominator of the attention can come near zero, as in the original. `num_heads` defaults to
     `channel_dim // 16`. `act` 'gelu' or None is the exact GELU inside of the blocks and its tanh form in the
-    projections; 'silu' is the other choice. `num_layers_in_out_proj` counts inner layers, -1 is a single linear layer.
-    Raises ValueError for values out of range.
+    projections, unless `in_out_proj_act` names another; 'silu' is the other choice. `num_layers_in_out_proj` counts
+    inner layers, -1 is a single linear layer. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class LinearTransformer(TransformerStack):
         num_blocks: int = 8,
         num_heads: int | None = None,
         act: str | None = None,
+        in_out_proj_act: str | None = None,
         rmsnorm: bool = False,
         out_proj_norm: bool = True,
         num_layers_in_out_proj: int = 2,
@@ -61,6 +62,7 @@ class LinearTransformer(TransformerStack):
             num_blocks=num_blocks,
             make_block=make_block,
             act=act,
+            in_out_proj_act=in_out_proj_act,
             rmsnorm=rmsnorm,
             out_proj_norm=out_proj_norm,
             num_layers_in_out_proj=num_layers_in_out_proj,

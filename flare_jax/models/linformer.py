@@ -14,8 +14,9 @@ class Linformer(TransformerStack):
 
     `num_heads` defaults to `channel_dim // 16`. Padded points are left out of the sums over points, so that padding
     behind the real points changes nothing. `act` 'gelu' or None is the exact GELU inside of the blocks and its tanh
-    form in the projections; 'silu' is the other choice. `num_layers_in_out_proj` counts inner layers, -1 is a single
-    linear layer. Raises ValueError for values out of range, and for more than `seq_len` points.
+    form in the projections, unless `in_out_proj_act` names another; 'silu' is the other choice.
+    `num_layers_in_out_proj` counts inner layers, -1 is a single linear layer. Raises ValueError for values out of
+    range, and for more than `seq_len` points.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Linformer(TransformerStack):
         num_blocks: int = 8,
         num_heads: int | None = None,
         act: str | None = None,
+        in_out_proj_act: str | None = None,
         rmsnorm: bool = False,
         out_proj_norm: bool = True,
         num_layers_in_out_proj: int = 2,
@@ -59,6 +61,7 @@ class Linformer(TransformerStack):
             num_blocks=num_blocks,
             make_block=make_block,
             act=act,
+            in_out_proj_act=in_out_proj_act,
             rmsnorm=rmsnorm,
             out_proj_norm=out_proj_norm,
             num_layers_in_out_proj=num_layers_in_out_proj,

@@ -5,16 +5,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_dtype, check_integer, check_points, check_sizes
+from flare_jax.checks import check_dtype, check_function_features, check_integer, check_points, check_sizes
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, find_activation
 from flare_jax.layers.dropout import Key
 from flare_jax.layers.fan_in_initialization import draw_fan_in_uniform
 from flare_jax.layers.feed_forward import FeedForward
 from flare_jax.layers.linear import Linear
+from flare_jax.layers.padding import zero_padding
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.cross_attention import CrossAttention
 from flare_jax.mixers.mode_projection import modes_to_points, points_to_modes
-from flare_jax.models.slice_stack import check_function_features
 
 
 class Projector(nnx.Module):
@@ -117,9 +117,7 @@ class LNO(nnx.Module):
         if fx is not None or self.fun_dim != self.in_dim:
             check_function_features(fx, x.shape, self.fun_dim)
         y = x if fx is None else fx
-        if mask is not None:
-            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
-            x, y = jnp.where(mask[..., None], x, 0), jnp.where(mask[..., None], y, 0)
+        x, y = zero_padding(x, mask), zero_padding(y, mask)
         scores = self.attention_projector(self.trunk_projector(x.astype(self.dtype)))
         z = points_to_modes(scores, self.branch_projector(y.astype(self.dtype)), mask)
         for block in self.blocks:

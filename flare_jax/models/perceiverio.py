@@ -11,6 +11,7 @@ from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS, find_activati
 from flare_jax.layers.feed_forward import FeedForward
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.output_projection import OutputProjection
+from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.cross_attention import CrossAttention, CrossAttentionBlock
@@ -131,10 +132,7 @@ class PerceiverIO(nnx.Module):
         Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N].
         """
         check_points(x, mask, self.in_dim)
-        if mask is not None:
-            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
-            x = jnp.where(mask[..., None], x, 0)
-        x = self.in_proj(x.astype(self.dtype))
+        x = self.in_proj(zero_padding(x, mask).astype(self.dtype))
         z = self.encoder(x, mask)
         for block in self.blocks:
             z = block(z, x, mask) if isinstance(block, CrossAttentionBlock) else block(z)

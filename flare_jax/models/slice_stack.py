@@ -9,11 +9,19 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_dtype, check_integer, check_points, check_sizes, scaled_width
+from flare_jax.checks import (
+    check_dtype,
+    check_function_features,
+    check_integer,
+    check_points,
+    check_sizes,
+    scaled_width,
+)
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, Activation
 from flare_jax.layers.dropout import Key, split_key
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm
+from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
 from flare_jax.layers.structured_grid import check_grid_points, check_grid_shape, check_no_mask
 from flare_jax.layers.time_embedding import TimeEmbedding, check_time
@@ -153,9 +161,7 @@ class SliceStack(nnx.Module):
             check_no_mask(mask)
         parts = [] if self.drop_input else [x]
         parts = parts if fx is None else [*parts, fx]
-        if mask is not None:
-            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
-            parts = [jnp.where(mask[..., None], part, 0) for part in parts]
+        parts = [zero_padding(part, mask) for part in parts]
         if self.unified_pos:
             features = unified_positions(self.grid_shape, self.ref)
             parts = [jnp.broadcast_to(features, (x.shape[0], *features.shape)), *parts]
@@ -179,18 +185,3 @@ class SliceStack(nnx.Module):
         for i, key in enumerate(keys):
             x = apply(i, x, mask, key, None if uniforms is None else uniforms[i])
         return x.astype(jnp.float32)
-
-
-def check_function_features(fx: jax.Array | None, shape: tuple[int, ...], fun_dim: int) -> None:
-    """Raise unless `fx` is a float array [B, N, fun_dim] for points of this shape, or None if `fun_dim` is 0."""
-    if fx is None and fun_dim:
-        raise ValueError(f"fx is None but fun_dim is {fun_dim}; pass function features [B, N, {fun_dim}]")
-    if fx is None:
-        return
-    if not fun_dim:
-        raise ValueError(f"fx has shape {fx.shape} but fun_dim is 0; build the model with fun_dim={fx.shape[-1]}")
-    wanted = (*shape[:2], fun_dim)
-    if fx.shape != wanted:
-        raise ValueError(f"fx has shape {fx.shape} but must be [B, N, fun_dim] = {wanted}; pass features of all points")
-    if not jnp.issubdtype(fx.dtype, jnp.floating):
-        raise ValueError(f"fx has dtype {fx.dtype} but must be floating point; convert it to float32")

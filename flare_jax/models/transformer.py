@@ -12,9 +12,9 @@ from flare_jax.models.transformer_stack import TransformerStack
 class Transformer(TransformerStack):
     """Transformer. `num_heads` defaults to `channel_dim // 16`; the softmax weights [B, H, N, N] are stored.
 
-    `act` 'gelu' or None is the exact GELU inside of the blocks and its tanh form in the projections; 'silu' is the
-    other choice. `num_layers_in_out_proj` counts inner layers, -1 is a single linear layer. Raises ValueError for
-    values out of range, and if `num_heads` does not divide `channel_dim`.
+    `act` 'gelu' or None is the exact GELU inside of the blocks and its tanh form in the projections, unless
+    `in_out_proj_act` names another; 'silu' is the other choice. `num_layers_in_out_proj` counts inner layers, -1 is a
+    single linear layer. Raises ValueError for values out of range, and if `num_heads` does not divide `channel_dim`.
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class Transformer(TransformerStack):
         num_blocks: int = 8,
         num_heads: int | None = None,
         act: str | None = None,
+        in_out_proj_act: str | None = None,
         rmsnorm: bool = False,
         out_proj_norm: bool = True,
         num_layers_in_out_proj: int = 2,
@@ -53,6 +54,7 @@ class Transformer(TransformerStack):
             num_blocks=num_blocks,
             make_block=make_block,
             act=act,
+            in_out_proj_act=in_out_proj_act,
             rmsnorm=rmsnorm,
             out_proj_norm=out_proj_norm,
             num_layers_in_out_proj=num_layers_in_out_proj,

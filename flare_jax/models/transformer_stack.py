@@ -9,13 +9,15 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_depths, check_dtype, check_points, check_sizes
 from flare_jax.layers.output_projection import OutputProjection
+from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.residual_mlp import ResidualMLP
 
 
 class TransformerStack(nnx.Module):
     """Blocks between an input and an output projection, both residual MLPs with the activation `act`.
 
-    `make_block` returns one pre-norm block per call. The projections take the tanh form for `act` 'gelu' or None.
+    `make_block` returns one pre-norm block per call. The projections take the tanh form for `act` 'gelu' or None;
+    `in_out_proj_act` gives them another activation than `act`, which is that of the blocks.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class TransformerStack(nnx.Module):
         num_blocks: int,
         make_block: Callable[[], nnx.Module],
         act: str | None,
+        in_out_proj_act: str | None,
         rmsnorm: bool,
         out_proj_norm: bool,
         num_layers_in_out_proj: int,
@@ -37,12 +40,13 @@ class TransformerStack(nnx.Module):
         check_depths(num_layers_in_out_proj=num_layers_in_out_proj)
         self.in_dim = in_dim
         self.dtype = check_dtype(dtype)
+        projection_act = act if in_out_proj_act is None else in_out_proj_act
         self.in_proj = ResidualMLP(
             in_dim,
             channel_dim,
             channel_dim,
             num_layers=num_layers_in_out_proj,
-            act=act,
+            act=projection_act,
             input_residual=False,
             dtype=dtype,
             rngs=rngs,
@@ -53,7 +57,7 @@ class TransformerStack(nnx.Module):
             channel_dim,
             out_dim,
             num_layers=num_layers_in_out_proj,
-            act=act,
+            act=projection_act,
             use_norm=out_proj_norm,
             rmsnorm=rmsnorm,
             dtype=dtype,
@@ -69,10 +73,7 @@ class TransformerStack(nnx.Module):
         Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N].
         """
         check_points(x, mask, self.in_dim)
-        if mask is not None:
-            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
-            x = jnp.where(mask[..., None], x, 0)
-        x = self.in_proj(x.astype(self.dtype))
+        x = self.in_proj(zero_padding(x, mask).astype(self.dtype))
         for block in self.blocks:
             x = block(x, mask)
         return self.out_proj(x).astype(jnp.float32)

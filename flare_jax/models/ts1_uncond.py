@@ -12,6 +12,7 @@ from flare_jax.layers.activations import TS1_ACTIVATIONS, Activation
 from flare_jax.layers.dropout import Key, split_key
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm
+from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
 from flare_jax.mixers.learned_slice_attention import LearnedSliceAttention, SliceStatistics
 from flare_jax.models.slice_stack import SliceBlock
@@ -62,10 +63,7 @@ class LearnedSliceStack(nnx.Module):
     def embed(self, x: Array, mask: Array | None) -> Float[Array, "B N C"]:
         """Check the inputs of the call and return the embedded points."""
         check_points(x, mask, self.in_dim)
-        if mask is not None:
-            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
-            x = jnp.where(mask[..., None], x, 0)
-        return self.x_embedding(x.astype(self.dtype))
+        return self.x_embedding(zero_padding(x, mask).astype(self.dtype))
 
     def predict(self, x: Float[Array, "B N C"]) -> Float[Array, "B N C_out"]:
         """Return the prediction in float32 of the points after the last block."""

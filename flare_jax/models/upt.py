@@ -12,6 +12,7 @@ from flare_jax.layers.dropout import Key
 from flare_jax.layers.feed_forward import FeedForward
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm
+from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
 from flare_jax.layers.supernode_pooling import SupernodePooling
 from flare_jax.layers.supernodes import draw_supernodes, spread_supernodes
@@ -124,9 +125,7 @@ class UPT(nnx.Module):
         the nearest point in memory, because compiled code cannot raise.
         """
         check_points(x, mask, self.in_dim)
-        if mask is not None:
-            # A NaN in the padding would otherwise reach the parameter gradients as 0 · NaN.
-            x = jnp.where(mask[..., None], x, 0)
+        x = zero_padding(x, mask)
         positions = x[..., : self.space_dim]
         features = x[..., self.space_dim :] if self.in_dim > self.space_dim else positions
         p = self._rescale(positions)

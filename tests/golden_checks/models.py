@@ -20,6 +20,8 @@ from tests.golden_checks.core import Comparison, largest_error
 
 OUTPUT_TOLERANCE = 2e-5
 _INPUT_NAMES = {"f": "fx", "y": "fx", "T": "time"}
+_FUNCTION_FEATURES = {"f", "fx"}
+_SLICE_MODELS = ("transolver", "transolver++", "lamo")
 
 
 def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
@@ -27,9 +29,9 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     name = config["model"]
     original = find_original(name)
     state = _section(arrays, "param/")
-    graphdef, template = _build(original, _effective(config["args"], state))
-    params = from_torch(original.model_type, template, state)
     inputs = {key: jnp.asarray(value) for key, value in _section(arrays, "input/").items()}
+    graphdef, template = _build(original, _effective(original.model_type, config["args"], state, inputs))
+    params = from_torch(original.model_type, template, state)
     expected = _section(arrays, "output/")
     cotangent = jnp.asarray(arrays["cotangent"])
     with_scores = any(key.startswith("scores_") for key in expected)
@@ -52,10 +54,20 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     ]
 
 
-def _effective(arguments: Mapping[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments without a gating that the original accepts and drops (defect D4): it then has no gates."""
-    gated = any("g_proj" in name.split(".") for name in state)
-    return arguments if gated else {name: value for name, value in arguments.items() if name != "gating"}
+def _effective(
+    model_type: str, arguments: Mapping[str, Any], state: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return what the arguments amount to in the original with these parameters and inputs.
+
+    It accepts a gating and drops it (defect D4): there are no gates then. And without function features x alone enters
+    the embedding of the slice-token models, so that x holds what `fun_dim` counts.
+    """
+    if model_type == "unloopy" and not any("g_proj" in name.split(".") for name in state):
+        return {name: value for name, value in arguments.items() if name != "gating"}
+    if model_type in _SLICE_MODELS and not inputs.keys() & _FUNCTION_FEATURES:
+        width = arguments.get("space_dim", 1) + arguments.get("fun_dim", 1)
+        return {**arguments, "space_dim": width, "fun_dim": 0}
+    return arguments
 
 
 def _build(original: OriginalModel, arguments: Mapping[str, Any]) -> tuple[nnx.GraphDef, dict[str, Any]]:

@@ -8,6 +8,7 @@ import yaml
 
 from configs import flare_elas
 from data_pipeline.dataset import Source
+from data_pipeline.generate import generate
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from experiments import converted, workdir
 from experiments.errors import UserError
@@ -24,28 +25,25 @@ from tests.experiments.lra.programs import lra_command, run_here, tiny
 TASK = "function_composition"
 # What the original's config.yaml says of the runs below.
 FIELDS = {
-    "task": TASK, "channel_dim": 16, "num_blocks": 1, "num_heads": 2, "num_latents": 8, "num_layers_kv_proj": 0,
-    "num_layers_ffn": 0, "attn_scale": "sqrt", "pool": "cls", "epochs": 0, "steps": 30, "batch_size": 20,
-    "learning_rate": 0.002, "optimizer": "adam", "schedule": "ConstantLR", "mixed_precision": True, "ema": True,
-    "ema_decay": 0.8, "seed": 6,
+    "task": TASK, "model_type": "flare", "channel_dim": 16, "num_blocks": 1, "num_heads": 2, "num_latents": 8,
+    "num_layers_kv_proj": 0, "num_layers_ffn": 0, "attn_scale": "sqrt", "pool": "cls", "batch_size": 20, "ema": True,
+    "ema_decay": 0.8,
 }  # fmt: skip
-RUNS = {
-    "flare": {"model_type": "flare"},
-    "performer": {"model_type": "performer", "performer_nb_features": 8},
-    "trm": {"model_type": "flare", "trm": True, "trm_N_steps": 2, "trm_n": 1, "trm_T": 1, "pool": "mean"},
-}
+RECURSION = {"trm": True, "trm_N_steps": 2, "trm_n": 1, "trm_T": 1, "pool": "mean"}
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
+    folder = tmp_path_factory.mktemp("data")
+    generate(TASK, folder, num=400, seed=42, progress=False)
+    return folder
 
 
 def convert(*arguments):
     assert main([str(argument) for argument in arguments]) == 0
 
 
-def out_and_in(run, folder, fields, *more):
+def out_and_in(run, folder, fields):
     """Convert a run of ours to the original's format and back, both sets of weights; return the new folder."""
     both = {}
     for kind, prefix in (("raw", "model_state"), ("ema", "ema_shadow")):
@@ -54,17 +52,16 @@ def out_and_in(run, folder, fields, *more):
         both |= {f"{prefix}/_orig_mod.{name}": value for name, value in state.items()}
     np.savez(folder / "model.npz", **both)
     (folder / "config.yaml").write_text(yaml.safe_dump(fields))
-    convert(folder / "model.npz", f"--config={folder / 'config.yaml'}", f"--out={folder / 'workdir'}", *more)
+    convert(folder / "model.npz", f"--config={folder / 'config.yaml'}", f"--out={folder / 'workdir'}")
     return folder / "workdir"
 
 
-def trained(kind, data_dir, folder):
+def trained(switch, data_dir, folder):
     """Train for a few steps; return the report."""
-    backend, switch = RUNS[kind]["model_type"], ",trm" if RUNS[kind].get("trm") else ""
     changes = {"train__ema_decay": 0.5, "train__steps": 3, "eval__every": 3}
     # The original trains the recursive model without a mask.
     changes |= {"model__pool": "mean", "model__ignore_mask": True} if switch else {}
-    return run_here(tiny(f"task={TASK},model={backend}{switch}", data_dir, **changes), folder)
+    return run_here(tiny(f"task={TASK},model=flare{switch}", data_dir, **changes), folder)
 
 
 def evaluate(folder, data_dir):
@@ -76,10 +73,10 @@ def evaluate(folder, data_dir):
     return run_here(config, folder, mode="eval")
 
 
-@pytest.mark.parametrize("kind", ["flare", "trm"])
-def test_evaluation_gives_the_numbers_of_the_run(kind, data_dir, tmp_path):
-    expected = trained(kind, data_dir, tmp_path / "run")
-    folder = out_and_in(tmp_path / "run", tmp_path, {**FIELDS, **RUNS[kind]})
+@pytest.mark.parametrize("switch", ["", ",trm"])
+def test_evaluation_gives_the_numbers_of_the_run(switch, data_dir, tmp_path):
+    expected = trained(switch, data_dir, tmp_path / "run")
+    folder = out_and_in(tmp_path / "run", tmp_path, {**FIELDS, **(RECURSION if switch else {})})
     found = evaluate(folder, data_dir)
     for name in ("loss_raw", "loss_ema", "sequence_accuracy_raw", "sequence_accuracy_ema"):
         np.testing.assert_allclose(found[f"validation/{name}"], expected[f"validation/{name}"], rtol=1e-6, err_msg=name)
@@ -89,37 +86,44 @@ def test_evaluation_gives_the_numbers_of_the_run(kind, data_dir, tmp_path):
     assert json.loads((folder / "config.json").read_text())["converted_from"]["file"] == "model.npz"
 
 
-def test_the_command_evaluates_and_only_evaluates(data_dir, tmp_path):
-    trained("performer", data_dir, tmp_path / "run")
-    folder = out_and_in(tmp_path / "run", tmp_path, {**FIELDS, **RUNS["performer"]}, "--random-features=1")
-    result = lra_command("--mode=eval", f"--workdir={folder}", f"--data_dir={data_dir}")
-    assert result.returncode == 0, result.stderr
-    assert "always the commonest class" in result.stdout
-    assert "warning" not in result.stdout
-    assert 0 <= json.loads((folder / "eval.json").read_text())["validation/sequence_accuracy"] <= 1
-    config = workdir.load_run_config(folder)
-    assert (config.train.steps, config.train.batch_size, config.train.seeds) == (30, 20, (6,))
-    assert (config.train.ema_decay, config.optimizer.learning_rate, config.optimizer.name) == (0.8, 0.002, "adamw")
-    assert (config.schedule.name, config.train.dtype, config.model.nb_features) == ("constant", "float32", 8)
-    with pytest.raises(UserError, match="holds a converted model, which is evaluated only"):
-        run_here(config, folder)
-    with pytest.raises(UserError, match=r"--step=3 chooses among checkpoints"):
-        run_here(config, folder, mode="eval", step=3)
-
-
-def adopted(folder, fields, rows, length, extra=0):
+def adopted(folder, fields, rows, length, extra=0, labels=3, more=()):
     """Convert a checkpoint of zeros of small width and return its configuration."""
     sizes = {"channel_dim": 8, "num_heads": 2, "num_blocks": 1, "mlp_ratio": 1.0}
-    head = {"token_emb.token_embed.weight": np.zeros((rows, 8)), "cls_proj.2.weight": np.zeros((3, 8))}
+    head = {"token_emb.token_embed.weight": np.zeros((rows, 8)), "cls_proj.2.weight": np.zeros((labels, 8))}
     head |= {"cls_token": np.zeros(8)} if extra else {}
     content = {"model_type": "transformer", **sizes, **fields}
     model = describe_model(content, {**head, "pos_emb.pe.weight": np.zeros((length + extra, 8))})
     state = to_torch(model.model_type, {name: np.zeros(v.shape) for name, v in abstract_parameters(model).items()})
     np.savez(folder / "model.npz", **state)
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
-    convert(folder / "model.npz", f"--config={folder / 'config.yaml'}", f"--out={folder / 'workdir'}")
+    convert(folder / "model.npz", f"--config={folder / 'config.yaml'}", f"--out={folder / 'workdir'}", *more)
     converted.adopt(folder / "workdir")
     return workdir.load_run_config(folder / "workdir")
+
+
+def test_the_command_evaluates_and_only_evaluates(data_dir, tmp_path):
+    trained_with = {
+        "task": TASK, "model_type": "performer", "performer_nb_features": 8, "pool": "cls", "epochs": 0, "steps": 30,
+        "batch_size": 20, "learning_rate": 0.002, "optimizer": "adam", "schedule": "ConstantLR", "ema": False,
+        "mixed_precision": True, "seed": 6,
+    }  # fmt: skip
+    adopted(tmp_path, trained_with, 31, 30, extra=1, labels=1, more=("--random-features=1",))
+    folder = tmp_path / "workdir"
+    result = lra_command("--mode=eval", f"--workdir={folder}", f"--data_dir={data_dir}")
+    assert result.returncode == 0, result.stderr
+    assert "always the commonest class" in result.stdout
+    assert "warning" not in result.stdout
+    # All weights are zero, and so are the logits.
+    np.testing.assert_allclose(json.loads((folder / "eval.json").read_text())["validation/loss"], np.log(2), rtol=1e-6)
+    config = workdir.load_run_config(folder)
+    assert (config.train.steps, config.train.batch_size, config.train.seeds) == (30, 20, (6,))
+    assert (config.train.ema_decay, config.optimizer.learning_rate, config.optimizer.name) == (0.0, 0.002, "adamw")
+    assert (config.schedule.name, config.train.dtype, config.model.nb_features) == ("constant", "float32", 8)
+    with pytest.raises(UserError, match="holds a converted model, which is evaluated only"):
+        run_here(config, folder)
+    config.data.dir = str(data_dir)
+    with pytest.raises(UserError, match="--step=3 chooses among checkpoints"):
+        run_here(config, folder, mode="eval", step=3)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,7 @@ def test_options_of_the_recursive_model(tmp_path):
 def test_weights_that_do_not_fit_the_data(data_dir, tmp_path):
     folder = tmp_path / "workdir"
     config = adopted(tmp_path, {"task": TASK, "batch_size": 20}, 12, 30)
-    config.data.update({"dir": str(data_dir), "num_generate": 400})
+    config.data.dir = str(data_dir)
     with pytest.raises(
         UserError, match=r"raw weights of .* do not fit .* first head.fc.bias .stored \(3,\), model \(1,\)"
     ):

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -150,6 +151,24 @@ def test_random_features_are_redrawn_in_training(data_dir, tmp_path):
         run_here(config, folder)
         last[interval] = [line["loss"] for line in read_log(folder / "metrics.jsonl") if line["event"] == "train"][-1]
     assert last[0] != last[3]
+
+
+def test_flare_learns(tmp_path):
+    """Whether the token of position 0 is that of position 1, which no average of single tokens tells."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "LongRangeArena"
+    folder.mkdir()
+    for split, samples in (("train", 2000), ("dev", 200)):
+        ids = generator.integers(1, 5, (samples, 6))
+        labels = (ids[:, 0] == ids[:, 1]).astype(int)
+        rows = [{"input_ids_0": row, "label": label} for row, label in zip(ids, labels, strict=True)]
+        (folder / f"lra-text.{split}.pickle").write_bytes(pickle.dumps(rows))
+    config = tiny("task=text,model=flare", tmp_path, data__source="files", train__steps=300, eval__every=300)
+    config.train.batch_size = 64
+    config.optimizer.learning_rate = 5e-3
+    summary = run_here(config, tmp_path / "run")
+    assert summary["validation/sequence_accuracy_majority"] < 0.8
+    assert summary["validation/sequence_accuracy"] > 0.95
 
 
 @pytest.mark.parametrize(

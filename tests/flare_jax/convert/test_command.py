@@ -11,14 +11,8 @@ import yaml
 
 from flare_jax.convert import from_torch, to_torch
 from flare_jax.convert.__main__ import main
-from flare_jax.convert.folder import (
-    ConvertedModel,
-    abstract_parameters,
-    load_converted,
-    read_converted,
-    write_converted,
-)
-from flare_jax.convert.original_config import ModelDescription
+from flare_jax.convert.descriptions import ModelDescription, abstract_parameters
+from flare_jax.convert.folder import ConvertedModel, load_converted, read_converted, write_converted
 from flare_jax.convert.torch_files import read_snapshot
 from flare_jax.models import MODELS
 from flare_jax.params import apply_fn, split
@@ -139,6 +133,11 @@ def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path, capsys):
         (lambda a: a[:1] + a[2:], "--config=FILE is missing"),
         (lambda a: [*a, "--step=3"], "--step=3 goes with --to-torch"),
         (lambda a: [*a, "--weights=ema"], "--weights=ema goes with --to-torch"),
+        (lambda a: [*a, "--random-features=1"], "--random-features=1 has no effect on a model without random features"),
+        (
+            lambda a: [a[0], "--to-torch", "--out=a.npz", "--random-features=1"],
+            "goes with a checkpoint of the original",
+        ),
         (lambda a: ["nothing.npz", *a[1:]], "nothing.npz is not a file"),
         (lambda a: [*a[:2], f"--out={Path(a[0]).parent}"], "exists and is not empty"),
         (lambda a: [*a, "--to-torch"], "goes with a checkpoint of the original"),

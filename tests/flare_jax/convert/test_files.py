@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flare_jax.convert.descriptions import ModelDescription
 from flare_jax.convert.folder import ConvertedModel, read_converted, write_converted
-from flare_jax.convert.original_config import ModelDescription
 from flare_jax.convert.safetensors import read_safetensors, write_safetensors
 from flare_jax.convert.torch_files import read_snapshot, write_state_dict
 

@@ -60,6 +60,22 @@ def test_arguments(name, arguments, in_dim, out_dim, options):
     nnx.eval_shape(lambda: build_model(original.model_type, in_dim, out_dim, options, rngs=nnx.Rngs(0)))
 
 
+@pytest.mark.parametrize("name", ["transformer", "linformer", "linear"])
+@pytest.mark.parametrize(
+    ("act", "options"),
+    [
+        ("relu", {"act": "silu", "in_out_proj_act": "gelu"}),
+        ("silu", {"act": "silu"}),
+        ("gelu", {"act": "gelu"}),
+        (None, {"act": None}),
+    ],
+)
+def test_activations_of_the_transformers(name, act, options):
+    """An unknown name means SiLU in the original's blocks and the tanh form of GELU in its projections."""
+    arguments = {"in_dim": 2, "out_dim": 1, "backend": name, "act": act}
+    assert find_original(name).translate(arguments) == (2, 1, options)
+
+
 @pytest.mark.parametrize(
     ("model_type", "changes", "names"),
     [

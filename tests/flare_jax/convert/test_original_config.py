@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flare_jax.convert.folder import abstract_parameters
+from flare_jax.convert.descriptions import abstract_parameters
 from flare_jax.convert.original_arguments import ARGUMENTS
 from flare_jax.convert.original_config import describe_model, read_original_config
 from flare_jax.params import count_parameters
@@ -113,7 +113,8 @@ def test_constructor_arguments_themselves():
         ({"model_type": "flare"}, "has no field 'dataset'"),
         ({"model_type": "flair", "dataset": "darcy"}, r"'flair' of the config is not .* .did you mean 'flare'"),
         ({"model_type": "flare", "dataset": "cylinder_flow"}, "'cylinder_flow' of the config has no steady models"),
-        ({"model": "flair", "args": {}}, "there is no model for 'flair' .did you mean 'flare'"),
+        ({"model": "flair", "args": {}}, "model of the config is 'flair' .did you mean 'flare'"),
+        ({"model": "flare", "args": [1]}, "args of the config is .1. but must map names to values"),
         ({"model": "lno", "args": {"y2_dim": 1}}, "'lno' lack 'x_dim'"),
     ],
 )

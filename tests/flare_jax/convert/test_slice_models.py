@@ -61,6 +61,38 @@ def test_arguments_of_transolver():
     assert find_original("transolver_2d").translate(conditioned)[2] == expected
 
 
+@pytest.mark.parametrize(("name", "sizes"), [("transolver", (1, 1)), ("lamo", (1, 1)), ("gnot", (2, 1))])
+def test_sizes_that_the_originals_have_defaults_for(name, sizes):
+    assert find_original(name).translate({"n_hidden": 8}) == (*sizes, {"channel_dim": 8, "fun_dim": 1})
+
+
+def recorded_transolver(name, arguments, **inputs):
+    """Return what the original records for random parameters, as numpy computes it, without the gradients."""
+    in_dim, out_dim, options = find_original(name).translate(arguments)
+    model = nnx.eval_shape(lambda: build_model("transolver", in_dim, out_dim, options, rngs=nnx.Rngs(0)))
+    template = split(model)[1]
+    generator = np.random.default_rng(0)
+    state = to_torch("transolver", {name: 0.3 * generator.standard_normal(p.shape) for name, p in template.items()})
+    state = {name: np.float32(value) for name, value in state.items()}
+    expected = naive_transolver.forward("transolver", state, **inputs, options=options)
+    return {f"param/{name}": value for name, value in state.items()} | {"output/out": expected}
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_features_can_be_part_of_x(separate):
+    """With x alone the original embeds all its space_dim + fun_dim channels, and then it adds the placeholder."""
+    arguments = {"space_dim": 2, "fun_dim": 3, "n_layers": 1, "n_hidden": 8, "n_head": 2, "slice_num": 4}
+    x = np.float32(np.random.default_rng(1).standard_normal((2, 9, 5)))
+    if separate:
+        inputs, effective = {"x": x[..., :2], "fx": x[..., 2:]}, arguments
+    else:
+        inputs, effective = {"x": x}, arguments | {"space_dim": 5, "fun_dim": 0}
+    arrays = recorded_transolver("transolver", effective, **inputs) | {"cotangent": np.ones((2, 9, 1))}
+    arrays |= {f"input/{name}": value for name, value in inputs.items()}
+    comparisons = check(arrays, {"model": "transolver", "args": arguments})
+    assert [c.passed for c in comparisons if c.name == "out"] == [True]
+
+
 def test_a_recorded_model_with_all_inputs_is_checked():
     """A file with time, function features and unified positions: numpy gives what the original would have recorded."""
     arguments = {
@@ -74,15 +106,10 @@ def test_a_recorded_model_with_all_inputs_is_checked():
         "W": 4,
     }
     arguments |= {"fun_dim": 1, "unified_pos": True, "ref": 2, "Time_Input": True}
-    _, _, options = find_original("transolver_2d").translate(arguments)
-    template = split(nnx.eval_shape(lambda: build_model("transolver", 2, 1, options, rngs=nnx.Rngs(0))))[1]
-    generator = np.random.default_rng(0)
-    state = to_torch("transolver", {name: 0.3 * generator.standard_normal(p.shape) for name, p in template.items()})
-    state = {name: np.float32(value) for name, value in state.items()}
+    generator = np.random.default_rng(1)
     x, fx, time = (np.float32(generator.standard_normal(shape)) for shape in ((2, 12, 2), (2, 12, 1), (2, 1)))
-    expected = naive_transolver.forward("transolver", state, x, options, fx=fx, time=time)
-    arrays = {f"param/{name}": value for name, value in state.items()}
-    arrays |= {"input/x": x, "input/fx": fx, "input/T": time, "output/out": expected, "cotangent": np.ones((2, 12, 1))}
+    arrays = recorded_transolver("transolver_2d", arguments, x=x, fx=fx, time=time)
+    arrays |= {"input/x": x, "input/fx": fx, "input/T": time, "cotangent": np.ones((2, 12, 1))}
     comparisons = check(arrays | {"grad_input/x": np.zeros_like(x)}, {"model": "transolver_2d", "args": arguments})
     compared = {c.name: c.passed for c in comparisons}
     assert compared["out"]

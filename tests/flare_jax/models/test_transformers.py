@@ -19,7 +19,7 @@ from tests.numerics import assert_close
 
 def naive_forward(state, x, model_type, options):
     state = {name: np.asarray(value, np.float64) for name, value in state.items()}
-    act = activation(options["act"])
+    act = activation(options["in_out_proj_act"] or options["act"])
     x = residual_mlp(state, "in_proj", np.asarray(x, np.float64), act, input_residual=False)
     for i in range(options["num_blocks"]):
         x = naive_attention.block(state, f"blocks.{i}", x, model_type, options)
@@ -46,6 +46,7 @@ def test_prediction(case):
         ("linear", {"kernel": "relu_squared", "num_blocks": 1, "norm_k": False}),
         ("linformer", {"k": 7, "seq_len": 11, "act": None, "rmsnorm": False, "num_blocks": 1}),
         ("transformer", {"num_heads": 3, "num_layers_in_out_proj": -1, "num_blocks": 1}),
+        ("transformer", {"in_out_proj_act": None, "num_layers_in_out_proj": 1, "num_blocks": 1}),
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "-".join(map(str, value.values())),
 )
@@ -99,6 +100,7 @@ def test_too_many_points_for_linformer():
         ("transformer", {"mlp_ratio": 0.0}, "mlp_ratio is 0.0 but must be a positive number"),
         ("transformer", {"num_layers_in_out_proj": -2}, "num_layers_in_out_proj is -2"),
         ("transformer", {"act": "relu"}, "act is 'relu'"),
+        ("transformer", {"in_out_proj_act": "relu"}, "act is 'relu'"),
     ],
 )
 def test_bad_options(case, changes, message):

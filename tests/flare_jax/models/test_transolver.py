@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from flare_jax.checks import check_function_features
 from flare_jax.convert import to_torch
 from flare_jax.mixers.adaptive_slice_attention import gumbel_noise
 from flare_jax.mixers.learned_slice_attention import LearnedSliceAttention, MixedSliceAttention
 from flare_jax.mixers.slice_attention import slice_projection
 from flare_jax.models import build_model
-from flare_jax.models.slice_stack import check_function_features
 from flare_jax.params import apply_fn, merge, split
 from tests.flare_jax.models import naive_transolver
 from tests.flare_jax.models.cases import CASES, build_perturbed, inputs, points
