@@ -47,8 +47,6 @@ _SAME_MEANING = {
     "one_cycle_base_momentum": "schedule.base_momentum",
     "one_cycle_max_momentum": "schedule.max_momentum",
 }
-
-
 # Choices that have another name here.
 _SAME_WORDS = {
     "optimizer": ("optimizer.name", {"adamw": "adamw", "adam": "adamw", "lion": "lion", "muon": "muon"}),

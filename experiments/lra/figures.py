@@ -16,7 +16,9 @@ def learning_curves(log: Sequence[Mapping[str, Any]], split: str, metric: str, m
     """Draw the losses and the accuracy on `split` against the epoch, with that of the commonest class."""
     figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(11.0, 4.0), constrained_layout=True)
     train = [line for line in log if line["event"] == "train"]
-    losses.plot([line["epoch"] for line in train], [line["loss"] for line in train], color=_TRAIN, label="training")
+    # The mark shows a run of a single chunk too.
+    curve = ([line["epoch"] for line in train], [line["loss"] for line in train])
+    losses.plot(*curve, ".-", color=_TRAIN, label="training")
     for weights, color, style in (("ema", _EMA, "o-"), ("raw", _RAW, "s--")):
         for axes, name in ((losses, "loss"), (accuracies, metric)):
             key = f"{split}/{name}_{weights}"

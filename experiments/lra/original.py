@@ -23,15 +23,15 @@ def converted_config(model: SequenceDescription, original: Mapping[str, Any], pa
     """Return the configuration for a converted model, computed in float32; `original` is the original's config."""
     config = lra_defaults(original["args"]["task"] if "args" in original else original["task"])
     options = dict(model.options)
-    length, pad_id = options.pop("max_length"), options.pop("pad_id", None)
-    if options.get("seq_len") == length:
+    length, pad_id = options.pop("max_length", None), options.pop("pad_id", None)
+    if length is not None and options.get("seq_len") == length:
         del options["seq_len"]  # it follows the length of the data
     config.model = ConfigDict({"type": model.model_type, "backend": model.backend, **options})
     config.train.dtype = "float32"
     if model.model_type == "trm":
         add_recursion(config)
     wanted = _data_options(config.data.name, pad_id)
-    if stores_length(to_torch(model.model_type, params)):
+    if length is not None and stores_length(to_torch(model.model_type, params)):
         wanted["max_length"] = length
     config.data.update({name: value for name, value in wanted.items() if name in config.data})
     return config

@@ -154,20 +154,21 @@ def test_random_features_are_redrawn_in_training(data_dir, tmp_path):
 
 
 def test_flare_learns(tmp_path):
-    """Whether the token of position 0 is that of position 1, which no average of single tokens tells."""
+    """Whether the first two tokens are the same, which no average over single tokens tells."""
     generator = np.random.default_rng(0)
     folder = tmp_path / "LongRangeArena"
     folder.mkdir()
-    for split, samples in (("train", 2000), ("dev", 200)):
-        ids = generator.integers(1, 5, (samples, 6))
+    for split, samples in (("train", 64 * 250), ("dev", 200)):
+        ids = generator.integers(0, 2, (samples, 5))
         labels = (ids[:, 0] == ids[:, 1]).astype(int)
         rows = [{"input_ids_0": row, "label": label} for row, label in zip(ids, labels, strict=True)]
         (folder / f"lra-text.{split}.pickle").write_bytes(pickle.dumps(rows))
-    config = tiny("task=text,model=flare", tmp_path, data__source="files", train__steps=300, eval__every=300)
+    config = tiny("task=text,model=flare", tmp_path, data__source="files", train__steps=500)
     config.train.batch_size = 64
-    config.optimizer.learning_rate = 5e-3
+    config.eval.every = config.checkpoint.every = 500
+    config.optimizer.learning_rate = 4e-3
     summary = run_here(config, tmp_path / "run")
-    assert summary["validation/sequence_accuracy_majority"] < 0.8
+    assert summary["validation/sequence_accuracy_majority"] < 0.7
     assert summary["validation/sequence_accuracy"] > 0.95
 
 
