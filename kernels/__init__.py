@@ -1,5 +1,6 @@
 """GPU operations without any Flax; each has a plain reference implementation beside its fast ones."""
 
+from kernels._pallas import platform
 from kernels.causal_flare import causal_flare
 from kernels.causal_linear_attention import causal_linear_attention
 from kernels.flare_mixer import flare_mixer
@@ -10,6 +11,7 @@ __all__ = [
     "causal_flare",
     "causal_linear_attention",
     "flare_mixer",
+    "platform",
     "residual_mlp",
     "residual_mlp_branches",
     "triple_attention",

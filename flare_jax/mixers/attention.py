@@ -1,10 +1,76 @@
-"""Plain softmax attention with float32 softmax; the weights [B, H, M, N] are stored in full."""
+"""Softmax attention with a float32 softmax: plain, in chunks of queries, or through cuDNN's fused kernel."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from flare_jax.checks import check_choice
 from flare_jax.layers.dropout import Key, dropout
+from flare_jax.mixers.chunks import map_over_chunks
+from kernels import platform
+
+IMPLEMENTATIONS = ("xla", "cudnn")
+# More softmax weights than these (1 GiB in float32) are not stored but computed again in the backward pass.
+STORED_WEIGHTS = 2**28
+# From so many keys on the fused kernel is chosen where it can serve.
+FUSED_KEYS = 512
+_HALF = ("float16", "bfloat16")
+
+
+def self_attention(
+    q: Float[Array, "B N H D"],
+    k: Float[Array, "B N H D"],
+    v: Float[Array, "B N H D"],
+    *,
+    scale: float,
+    mask: Bool[Array, "B N"] | None = None,
+    drop_rate: float = 0.0,
+    key: Key | None = None,
+    implementation: str | None = None,
+) -> Float[Array, "B N H D"]:
+    """Return `softmax_attention` among many points, without holding all N² weights at once.
+
+    `implementation` is "xla", in chunks of queries where the weights are many, or "cudnn", the fused kernel for 16-bit
+    types on NVIDIA GPUs, without mask and dropout. None takes the latter where it can serve and N is large. Raises
+    ValueError where "cudnn" is asked for and cannot serve.
+    """
+    dropped = bool(drop_rate) and key is not None
+    obstacle = _obstacle(q, mask, dropped)
+    if implementation == "cudnn" and obstacle:
+        raise ValueError(f"implementation 'cudnn' {obstacle}; use 'xla'")
+    if implementation == "cudnn" or (implementation is None and not obstacle and k.shape[1] >= FUSED_KEYS):
+        return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
+    body = partial(softmax_attention, scale=scale, mask=mask, drop_rate=drop_rate, key=key)
+    count = 1 if dropped else -(-q.shape[0] * q.shape[1] * q.shape[2] * k.shape[1] // STORED_WEIGHTS)
+    return map_over_chunks(lambda rows: body(rows, k, v), [q], count)
+
+
+def check_attention(implementation: str | None, dtype: DTypeLike) -> str | None:
+    """Return the implementation; raises ValueError if it is unknown or has no kernel for `dtype`."""
+    if implementation is None:
+        return None
+    check_choice("implementation", implementation, IMPLEMENTATIONS)
+    name = jnp.dtype(dtype).name
+    if implementation == "cudnn" and name not in _HALF:
+        raise ValueError(f"implementation 'cudnn' takes {' or '.join(_HALF)}, not {name}; use 'xla' or another dtype")
+    return implementation
+
+
+def _obstacle(q: Float[Array, "B N H D"], mask: Bool[Array, "B N"] | None, dropped: bool) -> str:
+    """Return why cuDNN's kernel cannot serve, empty if it can."""
+    width = q.shape[-1]
+    if platform() != "gpu":
+        return f"needs an NVIDIA GPU, and this is a {platform()}"
+    if q.dtype.name not in _HALF:
+        return f"takes {' or '.join(_HALF)}, not {q.dtype.name}"
+    if width % 8 or width > 128:
+        return f"takes head widths that are multiples of 8 up to 128, not {width}"
+    if mask is not None:
+        return "takes no mask"
+    return "drops no softmax weights" if dropped else ""
 
 
 def softmax_attention(
@@ -17,7 +83,7 @@ def softmax_attention(
     drop_rate: float = 0.0,
     key: Key | None = None,
 ) -> Float[Array, "B M H D"]:
-    """Return `softmax_N(scale · q kᵀ) v` per head, over the keys that `mask` marks as real.
+    """Return `softmax_N(scale · q kᵀ) v` per head, over the keys that `mask` marks as real; stores all weights.
 
     A sample without a real key gives zeros. Values at masked keys, NaN included, affect neither result nor gradients.
     With a random `key` a share `drop_rate` of the softmax weights is dropped.

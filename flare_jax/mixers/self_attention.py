@@ -9,7 +9,7 @@ from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
 from flare_jax.layers.feed_forward import FeedForward
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.rotary import RotaryEmbedding
-from flare_jax.mixers.attention import softmax_attention
+from flare_jax.mixers.attention import check_attention, self_attention
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.heads import check_attention_heads, merge_heads, parts_then_heads
 
@@ -19,6 +19,7 @@ class SelfAttention(nnx.Module):
 
     The output columns of `qkv_proj` are q, k and v, each of width C with heads inside. `rope` gives queries and keys
     their positions. With a random key, `attn_drop` of the softmax weights and `proj_drop` of the output are dropped.
+    `implementation` is that of `flare_jax.mixers.attention.self_attention`, with the same errors.
     """
 
     def __init__(
@@ -30,9 +31,11 @@ class SelfAttention(nnx.Module):
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
+        implementation: str | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        self.implementation = check_attention(implementation, dtype)
         self.num_heads, self.head_dim = check_attention_heads(channel_dim, num_heads, rope)
         self.rope = rope
         self.attn_drop = check_rate("attn_drop", attn_drop)
@@ -48,7 +51,10 @@ class SelfAttention(nnx.Module):
         q, k, v = parts_then_heads(self.qkv_proj(x), self.num_heads)
         if self.rope is not None:
             q, k = self.rope(q), self.rope(k)
-        y = softmax_attention(q, k, v, scale=self.head_dim**-0.5, mask=mask, drop_rate=self.attn_drop, key=attn_key)
+        scale, rate = self.head_dim**-0.5, self.attn_drop
+        y = self_attention(
+            q, k, v, scale=scale, mask=mask, drop_rate=rate, key=attn_key, implementation=self.implementation
+        )
         if mask is not None:
             y = jnp.where(mask[:, :, None, None], y, 0)
         return dropout(self.out_proj(merge_heads(y)), self.proj_drop, proj_key)
@@ -68,6 +74,7 @@ class SelfAttentionBlock(PreNormBlock):
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
+        implementation: str | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -77,6 +84,7 @@ class SelfAttentionBlock(PreNormBlock):
             attn_drop=attn_drop,
             proj_drop=proj_drop,
             rope=rope,
+            implementation=implementation,
             dtype=dtype,
             rngs=rngs,
         )

@@ -10,7 +10,7 @@ from flare_jax.models.transformer_stack import TransformerStack
 
 
 class Transformer(TransformerStack):
-    """Transformer. `num_heads` defaults to `channel_dim // 16`; the softmax weights [B, H, N, N] are stored.
+    """Transformer. `num_heads` defaults to `channel_dim // 16`; `implementation` is that of the attention.
 
     `act` 'gelu' or None is the exact GELU inside of the blocks and its tanh form in the projections, unless
     `in_out_proj_act` names another; 'silu' is the other choice. `num_layers_in_out_proj` counts inner layers, -1 is a
@@ -31,6 +31,7 @@ class Transformer(TransformerStack):
         out_proj_norm: bool = True,
         num_layers_in_out_proj: int = 2,
         mlp_ratio: float = 4.0,
+        implementation: str | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -43,6 +44,7 @@ class Transformer(TransformerStack):
                 mlp_ratio=mlp_ratio,
                 act=act,
                 rmsnorm=rmsnorm,
+                implementation=implementation,
                 dtype=dtype,
                 rngs=rngs,
             )
