@@ -18,8 +18,6 @@ from kernels.residual_mlp.plan import GradientSlots, Launch, Plan, Section, plan
 
 # Factors are stored for at most this many bytes of rows at a time.
 _FACTOR_BYTES = 2**30
-# Upper limit of the parts that a product over many rows is split into, to fill the device.
-_PRODUCT_PARTS = 64
 
 
 class Sums(NamedTuple):
@@ -131,8 +129,7 @@ def _specs(launch: Launch, results: Outgoing) -> Outgoing:
 
 def _product(precision: lax.Precision, launch: Launch, inputs: Array, cotangents: Array) -> Array:
     """Return inputsᵀ @ cotangents in float32; the rows are split so that small matrices still fill the device."""
-    parts = max(divisor for divisor in range(1, _PRODUCT_PARTS + 1) if launch.programs % divisor == 0)
-    inputs, cotangents = (array.reshape(parts, -1, array.shape[-1]) for array in (inputs, cotangents))
+    inputs, cotangents = (array.reshape(launch.product_parts, -1, array.shape[-1]) for array in (inputs, cotangents))
     product = jnp.einsum("brc,brd->bcd", inputs, cotangents, precision=precision, preferred_element_type=jnp.float32)
     return jnp.sum(product, axis=0)
 

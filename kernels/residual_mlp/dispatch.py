@@ -89,7 +89,16 @@ _TABLE = (
         128,
         math.inf,
         Tiling(rows=64, warps=8, resident=True, transposed=True, precast=True, programs=_PROCESSORS),
-        Tiling(rows=64, warps=8, transposed=True, precast=True, factored=True, carried=True, programs=4096),
+        Tiling(
+            rows=64,
+            warps=8,
+            resident=True,
+            transposed=True,
+            precast=True,
+            factored=True,
+            carried=True,
+            programs=_PROCESSORS,
+        ),
     ),
     Choice(
         ("tf32",),
@@ -164,8 +173,8 @@ def choose(
         structure,
         precision,
         forward=_fit(forward, structure, operands, copies=1),
-        # Both orientations of a weight are held where the backward pass keeps it.
-        backward=_fit(backward, structure, operands, copies=2),
+        # The backward pass multiplies with both orientations of a weight; 16-bit tensor cores read them from one copy.
+        backward=_fit(backward, structure, operands, copies=1 if operands.x.dtype == jnp.bfloat16 else 2),
     )
 
 

@@ -1,5 +1,6 @@
 """Static decisions of an operation: tiling, precision, the grid of a launch and the layout of the gradients."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
@@ -9,6 +10,9 @@ from jax import lax
 
 from kernels.residual_mlp.operands import Branch, Operands, Structure
 from kernels.residual_mlp.tiles import padded
+
+# Products of stored factors sum over the rows in at most so many parts, to fill the device.
+_PRODUCT_PARTS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,11 @@ class Launch:
     def covered(self) -> int:
         """Rows that one launch covers."""
         return self.programs * self.tiles * self.tiling.rows
+
+    @property
+    def product_parts(self) -> int:
+        """Equal parts of the rows in which the products of stored factors are summed; at least as many as tile rows."""
+        return math.gcd(self.covered, _PRODUCT_PARTS)
 
     @property
     def masked(self) -> bool:

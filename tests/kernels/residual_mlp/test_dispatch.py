@@ -59,7 +59,7 @@ def test_every_shape_has_a_plan_within_shared_memory(dtype, precision):
             for inner in (3, 12):
                 case = Case(leading=(rows,), widths=(width,) * 3, inner=inner, dtype=dtype, precision=precision)
                 plan = chosen(case, jax.eval_shape(functools.partial(inputs_of_shape, case)))
-                for tiling, copies in ((plan.forward, 1), (plan.backward, 2)):
+                for tiling, copies in ((plan.forward, 1), (plan.backward, 1 if dtype == "bfloat16" else 2)):
                     weights = copies * (inner + 2) * width**2 * jnp.dtype(dtype).itemsize
                     assert not tiling.resident or weights < 227 * 1024
 

@@ -53,6 +53,8 @@ def test_launches_cover_all_rows_within_their_limit(count):
     chunked = plan_launch(tiling, count, 1, largest_chunk=320)
     assert chunked.chunks * chunked.covered >= count
     assert (chunked.chunks - 1) * chunked.covered < count
+    assert chunked.covered % chunked.product_parts == 0
+    assert chunked.product_parts >= 16
     assert chunked.masked == (chunked.chunks * chunked.covered != count)
 
 
