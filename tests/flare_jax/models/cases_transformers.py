@@ -19,7 +19,7 @@ _LINFORMER = _COMMON | {"seq_len": 19, "k": 4}
 _LINEAR = _COMMON | {"kernel": "elu", "norm_q": True, "norm_k": True}
 
 CASES = {
-    "transformer": Case("transformer", _COMMON),
+    "transformer": Case("transformer", _COMMON | {"implementation": "xla"}),
     "transformer_gelu": Case("transformer", _COMMON | _GELU | {"rmsnorm": False, "out_proj_norm": True}),
     "linformer": Case("linformer", _LINFORMER, padding="trailing", permutes=False),
     "linear": Case("linear", _LINEAR),

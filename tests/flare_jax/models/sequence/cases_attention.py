@@ -16,7 +16,7 @@ _FLARE = {
 _PERFORMER = {"nb_features": 10, "redraw_interval": 3, "normalize_inputs": False, "mlp_ratio": 1.5}
 
 CASES = {
-    "transformer": BlockCase("transformer", _DROPS | {"mlp_ratio": 1.5}, rope=True),
+    "transformer": BlockCase("transformer", _DROPS | {"mlp_ratio": 1.5, "implementation": "xla"}, rope=True),
     "linformer": BlockCase("linformer", _DROPS | {"k": 4, "seq_len": 20, "mlp_ratio": 1.5}, "refused", False, True),
     "linformer_masked": BlockCase("linformer", {"k": 4, "masked": True}, permutes=False, rope=True),
     "flare": BlockCase("flare", _FLARE | _DROPS, rope=True),
