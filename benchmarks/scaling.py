@@ -2,6 +2,7 @@
 
     python -m benchmarks.scaling [--points=1024,2048,...] [--mixers=flare,softmax,physics] [--frameworks=jax,torch]
         [--sizes=128,512,2048] [--dtype=bfloat16] [--seconds=285] [--out=docs/figures] [--quick]
+        [--resume]
     python -m benchmarks.scaling --plot-only [--out=docs/figures]
 
 One layer of 128 channels and 8 heads, forward and backward, batch 1, as in the efficiency figure of the original:
@@ -11,7 +12,8 @@ eager under autocast. Times are medians after warm-up, with the launch of one pr
 0.2 ms; a call of more than four seconds is made once. Memory is the peak, inputs included. scaling.csv in the folder
 --out is complete after every number, scaling.png is drawn from it. The last lines compare softmax attention with FLARE
 at the largest number of points that both reach (the original: over 200 times). --quick takes few small numbers of
-points, on any device.
+points, on any device. --resume keeps the
+numbers of an earlier run of the same folder and measures what it did not reach.
 """
 
 import argparse
@@ -23,7 +25,7 @@ from pathlib import Path
 from benchmarks.kernels import names_in
 from benchmarks.scaling_figure import Point, scaling_figure, series_label
 from benchmarks.timing import print_table
-from benchmarks.worker import Worker
+from benchmarks.worker import NOT_REACHED, Worker
 
 FRAMEWORKS = {"torch": "benchmarks.scaling_torch", "jax": "benchmarks.scaling_jax"}
 # In the order in which they are measured: what the headline compares comes first.
@@ -70,6 +72,21 @@ class Table:
             writer.writerow(COLUMNS)
             writer.writerows([self.device, *("" if x is None else x for x in point)] for point in self.points)
 
+    def holds(self, framework: str, mixer: str, size: int, points: int) -> bool:
+        """Return whether this was measured, or tried in vain."""
+        wanted = (framework, mixer, size), points
+        return any((point.series, point.points) == wanted for point in self.points)
+
+    @classmethod
+    def resume(cls, path: Path, dtype: str) -> "Table":
+        """Return the table of an earlier run without what it did not reach; an empty one if there was none."""
+        table = cls.read(path) if path.is_file() else cls(path)
+        table.points = [point for point in table.points if point.error != NOT_REACHED]
+        other = next((point.dtype for point in table.points if point.dtype != dtype), dtype)
+        if other != dtype:
+            raise ValueError(f"{path} holds numbers of dtype {other}, not {dtype}; give another folder --out.")
+        return table
+
     @classmethod
     def read(cls, path: Path) -> "Table":
         """Return the table of a file that `write` has written.
@@ -84,7 +101,7 @@ class Table:
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise ValueError(f"{path} has the columns {reader.fieldnames}; give a file that this program wrote.")
             for row in reader:
-                table.devices = [row.pop("device")]
+                table.devices = row.pop("device").split("; ")
                 numbers = {key: float(row[key]) if row[key] else None for key in ("seconds", "mebibytes")}
                 sizes = {key: int(row[key]) for key in ("size", "points")}
                 table.points.append(Point(**{**row, **sizes, **numbers}))
@@ -112,7 +129,8 @@ def measure(table: Table, options: argparse.Namespace) -> None:
                     "budget": QUICK_BUDGET_SECONDS if options.quick else BUDGET_SECONDS,
                     "longest": LONGEST_CALL_SECONDS,
                 }
-                for answer in worker.answers(request, [str(points) for points in options.points], deadline):
+                missing = [str(points) for points in options.points if not table.holds(framework, mixer, size, points)]
+                for answer in worker.answers(request, missing, deadline):
                     numbers = (answer.get("seconds"), answer.get("mebibytes"), answer.get("error", ""))
                     point = Point(framework, mixer, size, int(answer["name"]), options.dtype, *numbers)
                     table.add(point, answer.get("device", ""))
@@ -151,6 +169,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=285.0, help="time limit of the whole run")
     parser.add_argument("--out", default="docs/figures", help="folder of scaling.csv and scaling.png")
     parser.add_argument("--plot-only", action="store_true", help="draw scaling.png from scaling.csv")
+    parser.add_argument("--resume", action="store_true", help="measure only what scaling.csv lacks")
     parser.add_argument("--quick", action="store_true", help="few points and latents: a trial, on any device")
     options = parser.parse_args(arguments)
     for option, known in (("mixers", MIXERS), ("frameworks", tuple(FRAMEWORKS))):
@@ -172,14 +191,16 @@ def main(arguments: list[str]) -> int:
     """Measure unless only the figure is wanted, draw it, print the ratios."""
     options = parse(arguments)
     folder = Path(options.out)
-    table = Table(folder / "scaling.csv")
-    if options.plot_only:
-        try:
-            table = Table.read(table.path)
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-    else:
+    path = folder / "scaling.csv"
+    try:
+        if options.plot_only:
+            table = Table.read(path)
+        else:
+            table = Table.resume(path, options.dtype) if options.resume else Table(path)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not options.plot_only:
         measure(table, options)
     scaling_figure(table.points, table.device).savefig(folder / "scaling.png", dpi=150)
     print(f"\n{table.device}: {folder / 'scaling.png'}")

@@ -51,7 +51,7 @@ def scaling_figure(points: Sequence[Point], device: str) -> Figure:
         panel.set_xlabel("points")
         panel.set_ylabel(name)
         panel.grid(alpha=0.3)
-    figure.suptitle(f"One layer, forward and backward, 128 channels, 8 heads: {device}", fontsize=10)
+    figure.suptitle(f"One layer of 128 channels and 8 heads, forward and backward\n{device}", fontsize=9)
     figure.legend(loc="outside right center", fontsize=8)
     return figure
 

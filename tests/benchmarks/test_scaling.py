@@ -6,6 +6,7 @@ import pytest
 from benchmarks.scaling import POINTS, Table, curves, main, parse, ratios
 from benchmarks.scaling_figure import Point, scaling_figure, series_label
 from benchmarks.scaling_jax import handle, make_layer
+from benchmarks.worker import NOT_REACHED
 
 MEASURED = [
     Point("jax", "flare", 128, 2**19, "bfloat16", 0.02, 4000.0),
@@ -79,6 +80,23 @@ def test_the_program_runs_from_end_to_end_and_draws_again(tmp_path, capsys):
     figure.unlink()
     assert main(["--plot-only", f"--out={tmp_path}"]) == 0
     assert figure.is_file()
+
+
+def test_a_second_call_measures_what_is_missing(tmp_path, capsys):
+    kept = Point("jax", "softmax", 0, 16, "float32", 0.5, 3.0)
+    table = Table(tmp_path / "scaling.csv")
+    table.add(kept, "a device")
+    table.add(Point("jax", "softmax", 0, 32, "float32", None, None, NOT_REACHED), "")
+    capsys.readouterr()
+    options = ["--quick", "--mixers=softmax", "--frameworks=jax", "--points=16,32", f"--out={tmp_path}", "--resume"]
+    assert main([*options, "--dtype=float32"]) == 0
+    assert "16 points" not in capsys.readouterr().out
+    first, second = Table.read(table.path).points
+    assert first == kept
+    assert second.points == 32
+    assert second.seconds > 0
+    assert main([*options, "--dtype=bfloat16"]) == 2
+    assert "holds numbers of dtype float32, not bfloat16" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_one_sentence(tmp_path, capsys):
