@@ -4,9 +4,10 @@
     python -m benchmarks.zoo --output=out/zoo.json --epochs=20 --data_dir=data
 
 For each model type the configuration `configs/pde.py:model=<type>,data=elasticity` at full size: parameters, and the
-median time of its own training step (972 points, the batch of its recipe). With --epochs all are also trained for that
-many epochs of the elasticity set, with the recipe's schedule fitted into them, and tested. Results are written after
-every model, and a second call with the same --output measures only what is missing. --seconds limits a call.
+median time of its own training step (972 points, the batch of its recipe). With --epochs all are trained for that many
+epochs of the elasticity set, with the recipe's schedule fitted into them, and tested; the step time is then that of
+this training. Results are written after every model, and a second call with the same --output measures only what is
+missing. --seconds limits a call.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def measure_step(config: ConfigDict, steps: int, repeats: int) -> Row:
 
 
 def train_briefly(config: ConfigDict, dataset: PDEDataset, epochs: int) -> Row:
-    """Train for `epochs` epochs and return the test error and the seconds taken."""
+    """Train for `epochs` epochs and return the test error, the seconds taken, and the figures of `measure_step`."""
     config = ConfigDict(config.to_dict())
     update(config.train, {"epochs": epochs, "ema_decay": 0.0})
     update(config.eval, {"every": epochs, "weights": WEIGHTS})
@@ -65,9 +66,12 @@ def train_briefly(config: ConfigDict, dataset: PDEDataset, epochs: int) -> Row:
     setup = setup_of(config, dataset)
     with tempfile.TemporaryDirectory() as folder:
         state = train(setup, config, Path(folder), quiet=True)
+        events = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    timing = next(event for event in reversed(events) if event["event"] == "timing")
+    row: Row = {"batch": config.train.batch_size, **{name: timing[name] for name in ("step_ms", "compile_s")}}
     errors = setup.evaluate(setup.weights(state)[WEIGHTS], setup.mesh.place_dataset(setup.task.tests["test"]))
     error = float(np.mean(errors[setup.task.headline]))
-    return {"epochs": epochs, "test_rel_l2": error, "train_s": time.perf_counter() - begin}
+    return row | {"epochs": epochs, "test_rel_l2": error, "train_s": time.perf_counter() - begin}
 
 
 def measure(model_type: str, known: Row, options: argparse.Namespace, dataset: PDEDataset | None) -> Row:
@@ -76,11 +80,11 @@ def measure(model_type: str, known: Row, options: argparse.Namespace, dataset: P
     row = dict(known)
     row.pop("error", None)
     try:
-        if "step_ms" not in row:
-            row |= measure_step(config, options.steps, options.repeats)
-            row["parameters"] = parameter_count(config)
         if dataset is not None and row.get("epochs") != options.epochs:
             row |= train_briefly(config, dataset, options.epochs)
+        elif "step_ms" not in row:
+            row |= measure_step(config, options.steps, options.repeats)
+        row["parameters"] = parameter_count(config)
     except Exception as error:  # one model that fails must not lose the others
         row["error"] = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
     return row
