@@ -58,7 +58,7 @@ def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlo
     latents = [side for side in SIDES if side <= padded_width(shape.latents)]
     sides = [x for x in itertools.product(points, latents) if SMALLEST_TILE <= math.prod(x) <= LARGEST_TILE]
     sides.sort(key=lambda pair: abs(math.log2(math.prod(pair) / (default.points * default.latents))))
-    for (side, latent_side), warps in itertools.product(sides, (4, 8)):
+    for (side, latent_side), warps in itertools.product(sides, (2, 4, 8) if kernel == "operand_gradients" else (4, 8)):
         blocks = replace(default, points=side, latents=latent_side, warps=warps)
         if _fits(shape, dtype, kernel, blocks):
             yield replace(start, **{kernel: blocks})
@@ -67,10 +67,14 @@ def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlo
 def launch_candidates(
     shape: MixerShape, dtype: str, kernel: str, best: Iterable[KernelBlocks]
 ) -> Iterator[KernelBlocks]:
-    """Yield variations of programs and stages."""
+    """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
     for start in best:
         blocks: Blocks = getattr(start, kernel)
-        variations = [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]
+        variations = []
+        if kernel == "operand_gradients":
+            variations = [replace(blocks, one_exponential=not blocks.one_exponential)]
+            variations += [replace(x, group=group) for x in (blocks, *variations) for group in (1, 2, 3, 4)]
+        variations += [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]
         variations += [replace(blocks, stages=stages) for stages in (1, 3, 4)]
         yield from (replace(start, **{kernel: x}) for x in variations if _fits(shape, dtype, kernel, x))
 
@@ -82,7 +86,7 @@ def _fits(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks) -> bool:
         "gather": blocks.latents * width,
         "scatter": blocks.points * width,
         "latent_gradient": blocks.latents * width,
-        "operand_gradients": (2 * blocks.points + blocks.latents) * width,
+        "operand_gradients": (2 * blocks.group * blocks.points + blocks.latents) * width,
     }[kernel]
     logits = 3 if kernel == "operand_gradients" else 1
     item = 2 if dtype == "bfloat16" else 6  # float32 is multiplied as three parts of bfloat16

@@ -34,7 +34,8 @@ class Blocks:
 
     `points` and `latents` are the sides of a tile; the points are split so that about `programs` programs run in all;
     `warps` and `stages` are Triton's. In the kernel of the operands' gradients `group` tiles of points share a
-    pass over the latents, whose gradients travel between memory and registers once per pass.
+    pass over the latents, whose gradients travel between memory and registers once per pass, and with `one_exponential`
+    both softmaxes share one where the range of the logits allows it.
     """
 
     points: int
@@ -43,6 +44,7 @@ class Blocks:
     warps: int
     stages: int = 2
     group: int = 1
+    one_exponential: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,10 @@ class Layout:
         """Return the specification of `[B, H, M]`."""
         return pl.BlockSpec((None, None, self._latent_rows), lambda i, s, b: (b, self._head(i), self.latent_tile(i)))
 
+    def head_scalar(self) -> pl.BlockSpec:
+        """Return the specification of `[B, H, 1]`."""
+        return pl.BlockSpec((None, None, 1), lambda i, s, b: (b, self._head(i), 0))
+
     def partial_latents(self, width: int) -> tuple[pl.BlockSpec, jax.ShapeDtypeStruct]:
         """Return specification and shape of float32 partial results `[B, H, splits, M, width]`."""
         spec = pl.BlockSpec(

@@ -40,7 +40,7 @@ class Case:
 def use_small_tiles(monkeypatch) -> None:
     """Make every implementation cut its work into many small parts."""
     blocks = dispatch.Blocks(points=16, latents=16, programs=12, warps=4)
-    launches = dispatch.KernelBlocks(blocks, blocks, blocks, replace(blocks, group=2))
+    launches = dispatch.KernelBlocks(blocks, blocks, blocks, replace(blocks, group=2, one_exponential=True))
     monkeypatch.setattr(dispatch, "kernel_blocks", lambda operands: launches)
     monkeypatch.setattr(dispatch, "chunk_elements", lambda: 500)
 

@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from tests.kernels.flare_mixer.cases import Case, assert_agrees, use_small_tiles
+from kernels.flare_mixer import pallas_backward_operands
+from tests.kernels.flare_mixer.cases import Case, assert_agrees, inputs, outputs_and_gradients, use_small_tiles
+from tests.numerics import assert_close
 
 FLOAT32 = [
     Case(),
@@ -37,8 +42,8 @@ ON_GPU = [
 @pytest.fixture(autouse=True)
 def small_tiles(request, monkeypatch):
     """Cut the work of tiled cases into small parts."""
-    case = request.node.callspec.params.get("case", LARGE_LOGITS)
-    if case.tiled:
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or callspec.params.get("case", LARGE_LOGITS).tiled:
         use_small_tiles(monkeypatch)
 
 
@@ -52,6 +57,25 @@ def test_float32_agrees_with_reference(case, implementation):
 def test_large_logits_stay_finite_and_accurate(implementation):
     # Float32 logits of 500 are themselves only known to 3e-5.
     assert_agrees(LARGE_LOGITS, implementation, ratio=5e-4)
+
+
+def test_each_head_chooses_between_one_exponential_and_two(monkeypatch):
+    """The kernel of the operands' gradients shares an exponential where the logits' range allows it."""
+    arguments = inputs(Case(points=50, latents=20, masked=True))
+    arguments["mask"] = arguments["mask"].at[-1, :9].set(True)
+    arguments["q"] = arguments["q"] * jnp.array([1.0, 60.0])[:, None, None]
+    references = []
+    choose = pallas_backward_operands._one_exponential
+    monkeypatch.setattr(
+        pallas_backward_operands,
+        "_one_exponential",
+        lambda *maxima: jax.debug.callback(references.append, (chosen := choose(*maxima))[0]) or chosen,
+    )
+    actual = outputs_and_gradients("pallas", arguments, 1.0)
+    for name, value in outputs_and_gradients("reference", arguments, 1.0).items():
+        assert_close(name, actual[name], value, 1e-4)
+    jax.effects_barrier()
+    np.testing.assert_array_equal(np.isinf(references[0][..., 0]), [[False, True]] * 2)
 
 
 @pytest.mark.parametrize("implementation", ["xla", "pallas", pytest.param("cudnn", marks=pytest.mark.gpu)])
