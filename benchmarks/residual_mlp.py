@@ -227,8 +227,10 @@ def backward_candidates(setting: Setting) -> Iterable[Tiling]:
             yield replace(plain, resident=resident)
             if not few:
                 yield replace(plain, resident=resident, carried=True)
+        factored = replace(plain, factored=True, carried=True, precast=not few)
         for transposed in (False, True):
-            yield replace(plain, factored=True, carried=True, programs=4096, transposed=transposed, precast=not few)
+            yield replace(factored, transposed=transposed, programs=4096)
+            yield replace(factored, transposed=transposed, programs=132, resident=True)
 
 
 def search(setting: Setting, repeats: int, limit: int) -> None:
