@@ -53,7 +53,7 @@ def read_request(program: str, example: str) -> Request:
 
 def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> None:
     """Raise UserError unless the configuration, and that of a run to be resumed in `folder`, are for `program`."""
-    wanted = _program_of(config)
+    wanted = program_of(config)
     if wanted != program and mode == "train":
         raise UserError(f"the config {config.name!r} is for experiments.{wanted}; use python -m experiments.{wanted}")
     if wanted != program:
@@ -62,12 +62,12 @@ def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> 
             f"--workdir={folder}"
         )
     if mode == "train" and (folder / workdir.CONFIG_FILE).is_file():
-        stored = _program_of(workdir.load_run_config(folder))
+        stored = program_of(workdir.load_run_config(folder))
         if stored != program:
             raise UserError(f"{folder} holds a run of experiments.{stored}; use another --workdir")
 
 
-def _program_of(config: ConfigDict) -> str:
+def program_of(config: ConfigDict) -> str:
     """Return the program that a configuration is for: only models of token sequences have a backend."""
     return "lra" if "backend" in config.get("model", ()) else "pdebench"
 

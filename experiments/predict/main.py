@@ -34,7 +34,7 @@ def main() -> None:
     """Predict what the flags ask for."""
     folder, source, target = (_path(name) for name in ("workdir", "input", "output"))
     config = workdir.load_run_config(folder)
-    signature = _signature(folder)
+    signature = _signature(folder, config)
     references = _references(source, target)
     # The first is read before the model is built, which takes longer.
     read_sample(references[0], signature.fields(), targets_wanted=False)
@@ -96,7 +96,9 @@ def _path(name: str) -> Path:
     return Path(FLAGS[name].value)
 
 
-def _signature(folder: Path) -> Signature:
+def _signature(folder: Path, config: ConfigDict) -> Signature:
+    if program.program_of(config) != "pdebench":
+        raise UserError(f"--workdir={folder} holds a run on token sequences; name a run on fields of a mesh")
     content = workdir.read_config_file(folder).get("prediction")
     if content is None:
         raise UserError(

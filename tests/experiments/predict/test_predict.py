@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from configs import lra
 from data_pipeline.custom.example import write_example
 from data_pipeline.custom.readers import Reference
 from experiments.errors import UserError
@@ -117,6 +118,11 @@ def test_refusals_are_one_sentence(run, data, tmp_path):
         assert words in result.stderr
         assert result.stderr.count("error: ") == 1
         assert "Traceback" not in result.stderr
+
+
+def test_runs_on_token_sequences_are_refused(tmp_path):
+    with pytest.raises(UserError, match="holds a run on token sequences; name a run on fields of a mesh"):
+        program._signature(tmp_path, lra.get_config("task=listops,model=flare"))
 
 
 def test_inputs_and_outputs_that_do_not_fit(data, tmp_path):
