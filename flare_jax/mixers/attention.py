@@ -17,6 +17,7 @@ IMPLEMENTATIONS = ("xla", "cudnn")
 STORED_WEIGHTS = 2**28
 # From so many keys on the fused kernel is chosen where it can serve.
 FUSED_KEYS = 512
+OLDEST_CAPABILITY = 8
 _HALF = ("float16", "bfloat16")
 
 
@@ -59,11 +60,21 @@ def check_attention(implementation: str | None, dtype: DTypeLike) -> str | None:
     return implementation
 
 
+def _capability() -> str:
+    """Return the compute capability of the GPU, such as "9.0"; AMD's GPUs have a name there."""
+    return str(getattr(jax.local_devices(backend="gpu")[0], "compute_capability", "none"))
+
+
 def _obstacle(q: Float[Array, "B N H D"], mask: Bool[Array, "B N"] | None, dropped: bool) -> str:
     """Return why cuDNN's kernel cannot serve, empty if it can."""
     width = q.shape[-1]
     if platform() != "gpu":
         return f"needs an NVIDIA GPU, and this is a {platform()}"
+    major = _capability().split(".")[0]
+    if not major.isdigit() or int(major) < OLDEST_CAPABILITY:
+        return (
+            f"needs an NVIDIA GPU of compute capability {OLDEST_CAPABILITY} or later, and this one has {_capability()}"
+        )
     if q.dtype.name not in _HALF:
         return f"takes {' or '.join(_HALF)}, not {q.dtype.name}"
     if width % 8 or width > 128:

@@ -78,3 +78,13 @@ def test_cudnn_needs_its_device():
     att = SelfAttention(16, implementation="cudnn", dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="implementation 'cudnn' needs an NVIDIA GPU, and this is a cpu; use 'xla'"):
         att(jnp.zeros((1, 8, 16), jnp.bfloat16))
+
+
+@pytest.mark.parametrize("capability", ["7.5", "gfx942"])
+def test_gpus_without_the_kernel_take_the_plain_form(capability, monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(attention, "_capability", lambda: capability)
+    half = [jnp.ones((1, 512, 1, 8), jnp.bfloat16)] * 3
+    assert attention.self_attention(*half, scale=1.0).shape == (1, 512, 1, 8)
+    with pytest.raises(ValueError, match=f"capability 8 or later, and this one has {capability}; use 'xla'"):
+        attention.self_attention(*half, scale=1.0, implementation="cudnn")
