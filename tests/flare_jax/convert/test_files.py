@@ -44,23 +44,6 @@ def test_safetensors_bytes_are_those_of_the_format(tmp_path):
     path = tmp_path / "hand.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + np.array([1, 2], "<f4").tobytes())
     same(read_safetensors(path), {"x": np.array([1, 2], np.float32)})
-    write_safetensors(path, {"x": np.array([1, 2], np.float32)})
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    assert length % 8 == 0
-    assert json.loads(content[8 : 8 + length]) == {"x": header["x"]}
-    assert content[8 + length :] == np.array([1, 2], "<f4").tobytes()
-
-
-@pytest.mark.skipif(importlib.util.find_spec("safetensors") is None, reason="needs the safetensors package")
-def test_safetensors_package_agrees(tmp_path):
-    from safetensors import numpy as package
-
-    plain = {name: value for name, value in ARRAYS.items() if name != "half"}
-    write_safetensors(tmp_path / "ours.safetensors", plain)
-    same(package.load_file(tmp_path / "ours.safetensors"), plain)
-    package.save_file(plain, tmp_path / "theirs.safetensors")
-    same(read_safetensors(tmp_path / "theirs.safetensors"), plain)
 
 
 @pytest.mark.parametrize("length", [0, 5, 30, -1])
@@ -90,9 +73,12 @@ def test_safetensors_with_a_wrong_header(tmp_path, entry):
         read_safetensors(path)
 
 
-def test_safetensors_have_no_complex_numbers(tmp_path):
-    with pytest.raises(ValueError, match="'z' has dtype complex64, which safetensors cannot hold"):
-        write_safetensors(tmp_path / "a.safetensors", {"z": np.zeros(2, np.complex64)})
+def test_dtypes_that_safetensors_lack(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"a.safetensors cannot hold these arrays .*complex128.*convert them to float32"
+    ):
+        write_safetensors(tmp_path / "a.safetensors", {"z": np.zeros(2, np.complex128)})
+    assert not list(tmp_path.iterdir())
 
 
 RAW = {"in.weight": np.ones((2, 3), np.float32), "in.bias": np.zeros(2, np.float32)}
