@@ -90,7 +90,7 @@ _TABLE = (
         math.inf,
         Tiling(rows=64, warps=8, resident=True, transposed=True, precast=True, programs=_PROCESSORS),
         Tiling(
-            rows=64,
+            rows=32,
             warps=8,
             resident=True,
             transposed=True,
