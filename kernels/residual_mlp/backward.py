@@ -92,7 +92,7 @@ def _launch_backward(
     )(*jax.tree.leaves((operands, incoming)))
     outgoing = result_tree.unflatten(outputs)
     x = outgoing.x[0] if launch.groups == 1 else jnp.sum(outgoing.x, axis=0, dtype=jnp.float32)
-    products = tuple(_product(plan.precision, launch, *factors) for factors in outgoing.factors)
+    products = tuple(_product(plan.precision, *factors) for factors in outgoing.factors)
     rows = Cotangents(x.astype(operands.x.dtype), outgoing.skip)
     return rows, Sums(jnp.sum(outgoing.slot, axis=0), products)
 
@@ -127,11 +127,10 @@ def _specs(launch: Launch, results: Outgoing) -> Outgoing:
     )
 
 
-def _product(precision: lax.Precision, launch: Launch, inputs: Array, cotangents: Array) -> Array:
-    """Return inputsᵀ @ cotangents in float32; the rows are split so that small matrices still fill the device."""
-    inputs, cotangents = (array.reshape(launch.product_parts, -1, array.shape[-1]) for array in (inputs, cotangents))
-    product = jnp.einsum("brc,brd->bcd", inputs, cotangents, precision=precision, preferred_element_type=jnp.float32)
-    return jnp.sum(product, axis=0)
+def _product(precision: lax.Precision, inputs: Array, cotangents: Array) -> Array:
+    """Return inputsᵀ @ cotangents in float32."""
+    rows = (((0,), (0,)), ((), ()))
+    return lax.dot_general(inputs, cotangents, rows, precision=precision, preferred_element_type=jnp.float32)
 
 
 def _assemble(operands: Operands, slots: GradientSlots, rows: Cotangents, sums: Sums) -> Operands:

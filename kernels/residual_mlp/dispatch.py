@@ -34,13 +34,17 @@ _PROCESSORS = 132
 
 @dataclass(frozen=True)
 class Choice:
-    """Tilings for MLPs up to a width and a number of rows times branches; None where XLA is faster."""
+    """Tilings for MLPs up to a width and a number of rows times branches; None where XLA is faster.
+
+    `separate`: with many rows the two branches of one kernel, in different programs, take longer than two kernels.
+    """
 
     arithmetic: tuple[str, ...]
     width: int
     rows: int | float
     forward: Tiling | None
     backward: Tiling | None
+    separate: bool = False
 
 
 # One wave of 16-row or of 32-row tiles on an H100.
@@ -99,6 +103,7 @@ _TABLE = (
             carried=True,
             programs=_PROCESSORS,
         ),
+        separate=True,
     ),
     Choice(
         ("tf32",),
@@ -129,13 +134,13 @@ _TABLE = (
 _GENERAL = Tiling(rows=16, warps=8, programs=4 * _PROCESSORS)
 
 
-_FORCED: ContextVar[tuple[Tiling, Tiling] | None] = ContextVar("forced_tilings", default=None)
+_FORCED: ContextVar[tuple[Tiling, Tiling, bool] | None] = ContextVar("forced_tilings", default=None)
 
 
 @contextmanager
-def forced_tilings(forward: Tiling, backward: Tiling) -> Iterator[None]:
-    """Trace the fused kernels with these tilings, whether they suit or not; for tests and the search of the table."""
-    token = _FORCED.set((forward, backward))
+def forced_tilings(forward: Tiling, backward: Tiling, separate: bool = False) -> Iterator[None]:
+    """Trace the fused kernels with this plan, whether it suits or not; for tests and the search of the table."""
+    token = _FORCED.set((forward, backward, separate))
     try:
         yield
     finally:
@@ -175,6 +180,7 @@ def choose(
         forward=_fit(forward, structure, operands, copies=1),
         # The backward pass multiplies with both orientations of a weight; 16-bit tensor cores read them from one copy.
         backward=_fit(backward, structure, operands, copies=1 if operands.x.dtype == jnp.bfloat16 else 2),
+        separate=found.separate,
     )
 
 

@@ -1,5 +1,6 @@
 """The fused implementation: one kernel forward, one kernel and one reduction backward, joined by `custom_vjp`."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -16,6 +17,15 @@ from kernels.residual_mlp.plan import Plan, plan_launch
 
 def residual_mlp_pallas(plan: Plan, operands: Operands) -> tuple[Array, ...]:
     """Return one `[N, C_out]` array per branch; differentiable in every array of `operands`."""
+    if plan.separate and len(operands.branches) > 1:
+        return tuple(
+            result
+            for layers, branch in zip(plan.structure.branches, operands.branches, strict=True)
+            for result in residual_mlp_pallas(
+                replace(plan, structure=replace(plan.structure, branches=(layers,))),
+                operands._replace(branches=(branch,)),
+            )
+        )
     leaves = jax.tree.leaves(operands)
     # Inside shard_map: the cast of a replicated weight is what sums its gradient over the devices.
     return _fused(plan, jax.tree.map(lambda leaf: vary_like(leaf, *leaves), operands))

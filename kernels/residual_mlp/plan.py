@@ -1,6 +1,5 @@
 """Static decisions of an operation: tiling, precision, the grid of a launch and the layout of the gradients."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
@@ -11,8 +10,8 @@ from jax import lax
 from kernels.residual_mlp.operands import Branch, Operands, Structure
 from kernels.residual_mlp.tiles import padded
 
-# Products of stored factors sum over the rows in at most so many parts, to fill the device.
-_PRODUCT_PARTS = 128
+# XLA cuts a product over many rows into parts, and copies both factors to pad a number of rows that these do not divide.
+_FACTOR_ROWS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +42,16 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything static about an operation; hashable, so that it can be an argument of `custom_vjp`."""
+    """Everything static about an operation; hashable, so that it can be an argument of `custom_vjp`.
+
+    `separate` gives every branch launches of its own instead of programs of one launch.
+    """
 
     structure: Structure
     precision: lax.Precision
     forward: Tiling
     backward: Tiling
+    separate: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,24 +71,29 @@ class Launch:
         return self.programs * self.tiles * self.tiling.rows
 
     @property
-    def product_parts(self) -> int:
-        """Equal parts of the rows in which the products of stored factors are summed; at least as many as tile rows."""
-        return math.gcd(self.covered, _PRODUCT_PARTS)
-
-    @property
     def masked(self) -> bool:
         """Whether some tile overruns the rows."""
         return self.chunks * self.covered != self.count
 
 
 def plan_launch(tiling: Tiling, count: int, branches: int, largest_chunk: int | None = None) -> Launch:
-    """Spread the tiles of `count` rows evenly over programs, in several launches of at most `largest_chunk` rows."""
+    """Spread the tiles of `count` rows evenly over programs, in several launches of about `largest_chunk` rows.
+
+    With a `largest_chunk`, which is for launches that store factors, the number of rows is a multiple of _FACTOR_ROWS
+    if there are programs enough.
+    """
     groups = branches if tiling.parallel else 1
     total = -(-count // tiling.rows)
     chunks = 1 if largest_chunk is None else -(-total // max(1, largest_chunk // tiling.rows))
-    total = -(-total // chunks)
-    tiles = -(-total // max(1, tiling.programs // groups))
-    return Launch(tiling, count, groups, programs=-(-total // tiles), tiles=tiles, chunks=chunks)
+    most = max(1, tiling.programs // groups)
+    step = 1
+    if largest_chunk is not None:
+        step = min(-(-_FACTOR_ROWS // tiling.rows), most)
+        most -= most % step
+    of_chunk = -(-total // chunks)
+    tiles = -(-of_chunk // most)
+    programs = -(-of_chunk // (tiles * step)) * step
+    return Launch(tiling, count, groups, programs=programs, tiles=tiles, chunks=-(-total // (programs * tiles)))
 
 
 @dataclass(frozen=True)

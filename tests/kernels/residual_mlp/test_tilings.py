@@ -42,6 +42,13 @@ def test_factors_of_one_part_of_the_rows_at_a_time(case, monkeypatch):
         assert_agrees(case, ratio=1e-2 if case.dtype == "bfloat16" else 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_branches_in_launches_of_their_own(dtype):
+    tiling = Tiling(**SMALL)
+    with forced_tilings(tiling, tiling, separate=True):
+        assert_agrees(Case(branches=2, norm="layer", dtype=dtype), ratio=1e-2 if dtype == "bfloat16" else 1e-5)
+
+
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 1000, 40_001])
 def test_launches_cover_all_rows_within_their_limit(count):
     tiling = Tiling(rows=16, warps=4, programs=10)
@@ -53,9 +60,21 @@ def test_launches_cover_all_rows_within_their_limit(count):
     chunked = plan_launch(tiling, count, 1, largest_chunk=320)
     assert chunked.chunks * chunked.covered >= count
     assert (chunked.chunks - 1) * chunked.covered < count
-    assert chunked.covered % chunked.product_parts == 0
-    assert chunked.product_parts >= 16
     assert chunked.masked == (chunked.chunks * chunked.covered != count)
+
+
+@pytest.mark.parametrize("count", [1, 1000, 40_001, 1_000_000])
+@pytest.mark.parametrize("programs", [128, 132, 4096])
+@pytest.mark.parametrize("rows", [16, 32])
+def test_rows_of_factors_need_no_padding(count, programs, rows):
+    tiling = Tiling(rows=rows, warps=4, programs=programs, factored=True)
+    for branches in (1, 2):
+        launch = plan_launch(tiling, count, branches, largest_chunk=200_000)
+        assert launch.covered % 1024 == 0
+        assert launch.covered < 250_000
+        assert launch.programs * launch.groups <= programs
+        assert launch.chunks * launch.covered >= count
+        assert (launch.chunks - 1) * launch.covered < count
 
 
 @pytest.mark.parametrize(
