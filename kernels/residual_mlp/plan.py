@@ -10,7 +10,7 @@ from jax import lax
 from kernels.residual_mlp.operands import Branch, Operands, Structure
 from kernels.residual_mlp.tiles import padded
 
-# XLA cuts a product over many rows into parts, and copies both factors to pad a number of rows that these do not divide.
+# XLA cuts a product over many rows into parts, and copies both factors to pad rows that these parts do not divide.
 _FACTOR_ROWS = 1024
 
 
