@@ -80,24 +80,30 @@ def measure(model: str, length: int, batch_size: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """Time all models at all lengths and print one table."""
+    """Time all models at all lengths, write every figure at once and print one table."""
     del arguments
+    print(f"training step, ListOps recipe, dtype {FLAGS.dtype}, {device_line()}", flush=True)
     rows, results = [], []
     for length in map(int, FLAGS.lengths):
-        batch_size = max(1, FLAGS.tokens_per_step // length)
-        of_length = [measure(model, length, batch_size) for model in FLAGS.models]
-        first = of_length[0].get("tokens_per_s")
-        for result in of_length:
+        batch_size, first = max(1, FLAGS.tokens_per_step // length), None
+        for model in FLAGS.models:
+            result = measure(model, length, batch_size)
             rate = result.get("tokens_per_s")
-            figures = ("out of memory", "-", "-", "-") if rate is None else (
-                f"{result['step_ms']:.2f}", f"{rate:.3g}", f"{rate / first:.2f}x" if first else "-",
-                f"{result['temporary_gib']:.2f}",
-            )  # fmt: skip
-            rows.append((length, batch_size, result["model"], *figures))
-        results += of_length
-    print(f"training step, ListOps recipe, dtype {FLAGS.dtype}, {device_line()}")
+            first = rate if model == FLAGS.models[0] else first
+            rows.append((length, batch_size, model, *figures(result, first)))
+            print(*rows[-1], flush=True)
+            results.append(result)
+            write_results(FLAGS.output, {"dtype": FLAGS.dtype, "results": results})
     print_table(("tokens", "batch", "model", "ms/step", "tokens/s", f"of {FLAGS.models[0]}", "temporary GiB"), rows)
-    write_results(FLAGS.output, {"dtype": FLAGS.dtype, "results": results})
+
+
+def figures(result: dict[str, Any], first: float | None) -> tuple[str, ...]:
+    """Return the cells of a row; `first` is the rate that it is compared with, if that was measured."""
+    rate = result.get("tokens_per_s")
+    if rate is None:
+        return "out of memory", "-", "-", "-"
+    ratio = f"{rate / first:.2f}x" if first else "-"
+    return f"{result['step_ms']:.2f}", f"{rate:.3g}", ratio, f"{result['temporary_gib']:.2f}"
 
 
 if __name__ == "__main__":
