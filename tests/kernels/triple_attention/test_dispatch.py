@@ -30,7 +30,17 @@ def operands(dtype="bfloat16", width=16, points=1000, channels=None):
 )
 def test_choice_by_device_dtype_and_width(monkeypatch, platform, dtype, width, channels, implementation):
     monkeypatch.setattr(dispatch, "platform", lambda: platform)
+    monkeypatch.setattr(dispatch, "triton_available", lambda: False)
     assert dispatch.resolve(None, operands(dtype, width, channels=channels), None) == implementation
+
+
+@pytest.mark.parametrize(("dtype", "width", "implementation"), [
+    ("bfloat16", 32, "triton"), ("bfloat16", 128, "pallas"), ("float32", 32, "pallas"),
+])  # fmt: skip
+def test_triton_is_chosen_where_it_is_installed_and_faster(monkeypatch, dtype, width, implementation):
+    monkeypatch.setattr(dispatch, "platform", lambda: "gpu")
+    monkeypatch.setattr(dispatch, "triton_available", lambda: True)
+    assert dispatch.resolve(None, operands(dtype, width, channels=width), None) == implementation
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
