@@ -6,13 +6,13 @@ from tests.experiments.programs import ROOT
 
 
 def test_tokens_per_second_on_any_device(tmp_path):
-    sizes = ("--lengths=32,64", "--tokens_per_step=64", "--steps=1", "--repeats=1", "--dtype=float32")
+    sizes = ("--lengths=32", "--tokens_per_step=64", "--steps=1", "--repeats=1", "--dtype=float32")
     command = [sys.executable, "-m", "benchmarks.sequence_throughput", *sizes, f"--output={tmp_path / 'a.json'}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "a.json").read_text())["results"]
     assert [(row["model"], row["tokens"], row["batch"]) for row in results] == [
-        ("flare", 32, 2), ("transformer", 32, 2), ("flare", 64, 1), ("transformer", 64, 1),
+        ("flare", 32, 2), ("transformer", 32, 2),
     ]  # fmt: skip
     assert all(row["tokens_per_s"] > 0 for row in results)
     assert "of flare" in result.stdout

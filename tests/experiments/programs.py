@@ -52,7 +52,12 @@ def write_darcy_small(data_dir: Path) -> Path:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return this process's environment with `changes`; matmul precision and the like stay at the user's defaults."""
+    """Return this process's environment with `changes`; matmul precision and the like stay at the user's defaults.
+
+    XLA_FLAGS are added to those of the suite.
+    """
+    if "XLA_FLAGS" in changes:
+        changes["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {changes['XLA_FLAGS']}"
     return {**os.environ, **changes}
 
 

@@ -32,11 +32,19 @@ def _run_toy(out: Path, **options) -> Path:
     return generate("toy", out, **{"workers": 1, "progress": False, **options})
 
 
+# The command; a suite that runs in the background ignores Ctrl-C, and so would what it starts.
+_COMMAND = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("data_pipeline.generate", run_name="__main__", alter_sys=True)
+"""
+
+
 def _start(out: Path, num: int) -> subprocess.Popen[bytes]:
     """Start the command for elasticity and wait until it has finished a chunk."""
-    command = [sys.executable, "-m", "data_pipeline.generate", "elasticity", f"--num={num}", f"--out={out}"]
+    command = [sys.executable, "-c", _COMMAND, "elasticity", f"--num={num}", f"--out={out}", "--workers=1"]
     root = Path(__file__).parents[3]
-    process = subprocess.Popen([*command, "--workers=1"], stderr=subprocess.PIPE, cwd=root, start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=root, start_new_session=True)
     deadline = time.monotonic() + 60.0
     while not list(out.glob("**/*.npz")):
         assert process.poll() is None, process.stderr.read().decode()
