@@ -2,6 +2,7 @@
 
     python -m benchmarks.residual_mlp [--rows 1944 40000] [--channels 64] [--arithmetic tf32 bf16] [--json out.json]
     python -m benchmarks.residual_mlp --search --op block --rows 1944 --channels 64 --arithmetic tf32 --pass backward
+    python -m benchmarks.residual_mlp --search --separate --op branches --rows 1048576 --channels 128 --arithmetic bf16
 
 The two halves of a FLARE block are timed: `branches` (norm, then key and value MLPs of three inner layers) and `block`
 (output projection, residual, norm, feed-forward MLP, residual). Each is repeated inside one jitted loop, so that gaps
@@ -122,8 +123,8 @@ class Program(NamedTuple):
     error: str = ""
 
 
-def compile_all(jobs: list[tuple[Setting, str | None, tuple[Tiling, Tiling] | None]]) -> list[Program]:
-    """Trace one after the other, compile in parallel."""
+def compile_all(jobs: list[tuple[Setting, str | None, tuple[Tiling, Tiling, bool] | None]]) -> list[Program]:
+    """Trace one after the other, compile in parallel; a job's plan is what `forced_tilings` takes."""
     lowered = []
     for setting, implementation, tilings in jobs:
         shapes = jax.eval_shape(partial(make_arrays, setting))
@@ -230,22 +231,22 @@ def backward_candidates(setting: Setting) -> Iterable[Tiling]:
         factored = replace(plain, factored=True, carried=True, precast=not few)
         for transposed in (False, True):
             yield replace(factored, transposed=transposed, programs=4096)
-            yield replace(factored, transposed=transposed, programs=132, resident=True)
+            yield replace(factored, transposed=transposed, programs=128, resident=True)
 
 
-def search(setting: Setting, repeats: int, limit: int) -> None:
-    """Time the candidates of one pass with the table's tiling of the other, and print them from the fastest on."""
+def search(setting: Setting, repeats: int, limit: int, separate: bool) -> None:
+    """Time the candidates of one pass with one plain tiling of the other, and print them from the fastest on."""
     plain = Tiling(rows=16, warps=8)
     if setting.direction == "forward":
-        pairs = [(tiling, plain) for tiling in forward_candidates(setting)]
+        plans = [(tiling, plain, separate) for tiling in forward_candidates(setting)]
     else:
-        pairs = [(plain, tiling) for tiling in backward_candidates(setting)]
-    jobs = [(setting, None, None), *((setting, "pallas", pair) for pair in pairs[:limit])]
+        plans = [(plain, tiling, separate) for tiling in backward_candidates(setting)]
+    jobs = [(setting, None, None), *((setting, "pallas", plan) for plan in plans[:limit])]
     programs, arrays = compile_all(jobs), jax.jit(partial(make_arrays, setting))()
     lines = []
-    for (_, _, pair), program in zip(jobs, programs, strict=True):
+    for (_, _, plan), program in zip(jobs, programs, strict=True):
         seconds = seconds_per_iteration(setting, program, arrays, repeats)
-        label = "(table)" if pair is None else describe(pair[setting.direction == "backward"])
+        label = "(table)" if plan is None else describe(plan[setting.direction == "backward"])
         lines.append((seconds, label, program.error))
     print(f"\n{setting}; floor {1e6 * setting.floor_seconds():.1f} us")
     print_table(("us", "tiling", ""), [(f"{1e6 * seconds:.1f}", *rest) for seconds, *rest in sorted(lines)])
@@ -267,6 +268,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--search", action="store_true", help="time tilings instead of comparing with XLA")
     parser.add_argument("--limit", type=int, default=1000, help="candidates of a search")
+    parser.add_argument("--separate", action="store_true", help="search with a launch for every branch")
     parser.add_argument("--json", help="file for the results of the comparison")
     return parser.parse_args(arguments)
 
@@ -283,7 +285,7 @@ def main(arguments: list[str]) -> int:
     ]
     if options.search:
         for setting in settings:
-            search(setting, options.repeats, options.limit)
+            search(setting, options.repeats, options.limit, options.separate)
         return 0
     results = compare(settings, options.repeats)
     print_comparison(results)
