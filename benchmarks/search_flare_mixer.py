@@ -22,6 +22,7 @@ from kernels.flare_mixer.pallas import merge_splits, pallas_mixer
 from kernels.flare_mixer.pallas_backward_latents import latent_gradient
 from kernels.flare_mixer.pallas_backward_operands import operand_gradients
 from kernels.flare_mixer.pallas_forward import gather, scatter
+from kernels.flare_mixer.pallas_scales import operand_exponents
 from kernels.flare_mixer.pallas_tiles import padded_width
 from kernels.flare_mixer.shapes import MixerShape
 
@@ -89,7 +90,7 @@ def _fits(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks) -> bool:
         "operand_gradients": (2 * blocks.group * blocks.points + blocks.latents) * width,
     }[kernel]
     logits = 3 if kernel == "operand_gradients" else 1
-    item = 2 if dtype == "bfloat16" else 6  # float32 is multiplied as three parts of bfloat16
+    item = 2 if dtype == "bfloat16" else 4  # float32 is multiplied as two parts of float16
     staged = blocks.stages * 2 * (blocks.points + blocks.latents) * width * item
     return fits(numbers=logits * pair + sums, warps=blocks.warps, shared_bytes=staged + pair * item)
 
@@ -107,23 +108,24 @@ class Step(NamedTuple):
 
 
 def _run_gather(step: Step, *, blocks: Blocks) -> Statistics:
-    return merge_splits(gather(step.operands, SCALE, blocks))
+    return merge_splits(gather(step.operands, operand_exponents(step.operands), SCALE, blocks))
 
 
 def _run_scatter(step: Step, *, blocks: Blocks) -> tuple[jax.Array, ...]:
-    return scatter(step.operands, step.latents, SCALE, blocks)
+    return scatter(step.operands, step.latents, operand_exponents(step.operands), SCALE, blocks)
 
 
 def _run_latent_gradient(step: Step, *, blocks: Blocks) -> jax.Array:
     """First backward pass, summed over its splits; v stands in for the gradient of y."""
-    return latent_gradient(step.operands, step.operands.v, step.maximum, step.mass, SCALE, blocks)
+    operands, exponents = step.operands, operand_exponents(step.operands)
+    return latent_gradient(operands, exponents, operands.v, step.maximum, step.mass, SCALE, blocks)
 
 
 def _run_operand_gradients(step: Step, *, blocks: Blocks) -> Operands:
     """Second backward pass, the gradient of q summed over splits and samples."""
-    statistics = (step.maximum, step.mass)
+    operands, exponents, statistics = step.operands, operand_exponents(step.operands), (step.maximum, step.mass)
     found = operand_gradients(
-        step.operands, step.statistics, statistics, step.y, step.operands.v, step.dz, SCALE, blocks
+        operands, exponents, step.statistics, statistics, step.y, operands.v, step.dz, SCALE, blocks
     )
     return found._replace(q=jnp.sum(found.q, axis=0))
 
@@ -166,8 +168,9 @@ class Bench:
 
 def _make_step(operands: Operands, *, blocks: KernelBlocks) -> Step:
     """Run everything once."""
-    statistics = merge_splits(gather(operands, SCALE, blocks.gather))
+    exponents = operand_exponents(operands)
+    statistics = merge_splits(gather(operands, exponents, SCALE, blocks.gather))
     latents = statistics.latents.astype(operands.v.dtype)
-    y, maximum, mass = scatter(operands, latents, SCALE, blocks.scatter)
-    dz = latent_gradient(operands, operands.v, maximum, mass, SCALE, blocks.latent_gradient)
+    y, maximum, mass = scatter(operands, latents, exponents, SCALE, blocks.scatter)
+    dz = latent_gradient(operands, exponents, operands.v, maximum, mass, SCALE, blocks.latent_gradient)
     return Step(operands, statistics, latents, y, maximum, mass, dz)

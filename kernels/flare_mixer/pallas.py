@@ -11,6 +11,7 @@ from kernels.flare_mixer.operands import Operands, Statistics
 from kernels.flare_mixer.pallas_backward_latents import latent_gradient
 from kernels.flare_mixer.pallas_backward_operands import operand_gradients
 from kernels.flare_mixer.pallas_forward import gather, scatter
+from kernels.flare_mixer.pallas_scales import operand_exponents
 from kernels.flare_mixer.sharding import merge_devices, sum_latent_gradient
 
 
@@ -20,10 +21,11 @@ def _mix(operands: Operands, scale: float, axis_name: str | None, blocks: Kernel
 
 
 def _mix_forward(operands: Operands, scale: float, axis_name: str | None, blocks: KernelBlocks) -> tuple[Any, Any]:
-    local = merge_splits(gather(operands, scale, blocks.gather))
+    exponents = operand_exponents(operands)
+    local = merge_splits(gather(operands, exponents, scale, blocks.gather))
     statistics = merge_devices(local, axis_name, jnp.exp2)
     latents = statistics.latents.astype(operands.v.dtype)
-    y, maximum, mass = scatter(operands, latents, scale, blocks.scatter)
+    y, maximum, mass = scatter(operands, latents, exponents, scale, blocks.scatter)
     return (y, statistics.latents), (operands, statistics, y, maximum, mass)
 
 
@@ -43,9 +45,12 @@ def _mix_backward(
 ) -> tuple[Operands]:
     operands, statistics, y, maximum, mass = residuals
     dy, dz_direct = cotangents
-    dz = latent_gradient(operands, dy, maximum, mass, scale, blocks.latent_gradient)
+    exponents = operand_exponents(operands)  # again: constants are not kept
+    dz = latent_gradient(operands, exponents, dy, maximum, mass, scale, blocks.latent_gradient)
     dz = sum_latent_gradient(dz, dz_direct, axis_name)
-    gradients = operand_gradients(operands, statistics, (maximum, mass), y, dy, dz, scale, blocks.operand_gradients)
+    gradients = operand_gradients(
+        operands, exponents, statistics, (maximum, mass), y, dy, dz, scale, blocks.operand_gradients
+    )
     queries = {name: _like(getattr(gradients, name), getattr(operands, name)) for name in ("q", "q_decode")}
     return (gradients._replace(**queries),)
 

@@ -78,9 +78,9 @@ class Layout:
         """Return the specification of `[B, H, M]`."""
         return pl.BlockSpec((None, None, self._latent_rows), lambda i, s, b: (b, self._head(i), self.latent_tile(i)))
 
-    def head_scalar(self) -> pl.BlockSpec:
-        """Return the specification of `[B, H, 1]`."""
-        return pl.BlockSpec((None, None, 1), lambda i, s, b: (b, self._head(i), 0))
+    def head_numbers(self, count: int) -> pl.BlockSpec:
+        """Return the specification of `[B, H, count]`."""
+        return pl.BlockSpec((None, None, count), lambda i, s, b: (b, self._head(i), 0))
 
     def partial_latents(self, width: int) -> tuple[pl.BlockSpec, jax.ShapeDtypeStruct]:
         """Return specification and shape of float32 partial results `[B, H, splits, M, width]`."""
@@ -100,6 +100,16 @@ class Layout:
     def _partial_shape(self, *width: int) -> jax.ShapeDtypeStruct:
         shape = (self.batch, self.heads, self.tiling.splits, self.tiling.latents, *width)
         return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def numbers_operand(
+    numbers: tuple[float, ...] | jax.Array, layout: Layout
+) -> tuple[tuple[float, ...] | None, list[jax.Array], list[pl.BlockSpec]]:
+    """Return `head_numbers` as constants of a kernel or, with None for those, as an operand with its specification."""
+    if isinstance(numbers, tuple):
+        return numbers, [], []
+    numbers = jnp.broadcast_to(numbers, (layout.batch, *numbers.shape[1:]))
+    return None, [numbers], [layout.head_numbers(numbers.shape[-1])]
 
 
 def mask_operand(mask: jax.Array | None, layout: Layout) -> tuple[list[jax.Array], list[pl.BlockSpec]]:

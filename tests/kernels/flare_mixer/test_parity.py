@@ -61,9 +61,9 @@ def test_large_logits_stay_finite_and_accurate(implementation):
 
 def test_each_head_chooses_between_one_exponential_and_two(monkeypatch):
     """The kernel of the operands' gradients shares an exponential where the logits' range allows it."""
-    arguments = inputs(Case(points=50, latents=20, masked=True))
+    arguments = inputs(Case(points=50, latents=20, masked=True, dtype="bfloat16"))
     arguments["mask"] = arguments["mask"].at[-1, :9].set(True)
-    arguments["q"] = arguments["q"] * jnp.array([1.0, 60.0])[:, None, None]
+    arguments["q"] = arguments["q"] * jnp.array([1.0, 60.0], jnp.bfloat16)[:, None, None]
     references = []
     choose = pallas_backward_operands._one_exponential
     monkeypatch.setattr(
@@ -72,8 +72,10 @@ def test_each_head_chooses_between_one_exponential_and_two(monkeypatch):
         lambda *maxima: jax.debug.callback(references.append, (chosen := choose(*maxima))[0]) or chosen,
     )
     actual = outputs_and_gradients("pallas", arguments, 1.0)
-    for name, value in outputs_and_gradients("reference", arguments, 1.0).items():
-        assert_close(name, actual[name], value, 1e-4)
+    exact = {name: x if name == "mask" else x.astype(jnp.float32) for name, x in arguments.items()}
+    for name, value in outputs_and_gradients("reference", exact, 1.0).items():
+        # Differences of slopes that nearly cancel, in bfloat16; one exponential beyond its range would be all wrong.
+        assert_close(name, actual[name], value, 1e-1)
     jax.effects_barrier()
     np.testing.assert_array_equal(np.isinf(references[0][..., 0]), [[False, True]] * 2)
 

@@ -1,0 +1,129 @@
+"""Powers of two that bring float32 operands into the range of the float16 parts they are multiplied in.
+
+Every operand is multiplied by one power of two per sample and head, which brings its largest entry below 2¹⁴: entries
+down to 2⁻¹⁶ of the largest keep all their bits, smaller ones lose at most 2⁻³⁹ of the largest. What a product is then
+too large by is divided out where a kernel multiplies anyway: in the factor of the logits, the slopes, the results.
+Exponents are int32 arrays `[B, H]`; those of operands that are not split, of 16 bits, are the integer 0, and what is
+made of them are constants.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kernels.flare_mixer.operands import Operands
+from kernels.flare_mixer.pallas_products import is_split
+
+Exponent = jax.Array | int
+# Float16 ends at 2¹⁶; two bits are left for what rounding takes beyond the bounds of slopes.
+LARGEST_EXPONENT = 14
+# Operands all of whose entries are smaller than 2⁻⁸⁶, or larger than 2¹¹⁴, are not brought all the way.
+_MOST = 100
+_BIAS = 127
+
+
+class Exponents(NamedTuple):
+    """By which power of two each operand is multiplied."""
+
+    q: Exponent
+    k: Exponent
+    v: Exponent
+    q_decode: Exponent
+    k_decode: Exponent
+
+    @property
+    def gather_pair(self) -> Exponent:
+        """That of the gather's logits."""
+        return self.q + self.k
+
+    @property
+    def scatter_pair(self) -> Exponent:
+        """That of the scatter's logits."""
+        return self.q_decode + self.k_decode
+
+
+def operand_exponents(operands: Operands) -> Exponents:
+    """Return the exponents of all operands; the decode pair's are those of q and k where it shares them."""
+    mask = operands.mask
+    pair = latent_exponent(operands.q), point_exponent(operands.k, mask)
+    decode = pair
+    if operands.separate:
+        decode = latent_exponent(operands.q_decode), point_exponent(operands.k_decode, mask)
+    return Exponents(*pair, point_exponent(operands.v, mask), *decode)
+
+
+def weight_exponent(dtype: jax.typing.DTypeLike) -> int:
+    """Return by which power of two softmax weights, at most 1, are multiplied before they are split."""
+    return LARGEST_EXPONENT if is_split(dtype) else 0
+
+
+def latent_exponent(x: jax.Array) -> Exponent:
+    """Return the exponent of `[B, H, M, D]`, or `[1, H]` of `[H, M, D]`."""
+    if not is_split(x.dtype):
+        return 0
+    return jnp.atleast_2d(_exponent(jnp.max(jnp.abs(x), axis=(-2, -1))))
+
+
+def point_exponent(x: jax.Array, mask: jax.Array | None, mass: jax.Array | None = None) -> Exponent:
+    """Return the exponent of `[B, N, H, D]`, divided by at least the least of `mass` `[B, H, N]` if given."""
+    if not is_split(x.dtype):
+        return 0
+    size = jnp.abs(x)
+    if mask is not None:
+        size = jnp.where(mask[:, :, None, None], size, 0.0)
+    largest = jnp.max(size, axis=(1, 3))
+    return _exponent(largest if mass is None else largest / jnp.min(mass, axis=-1))
+
+
+def _exponent(largest: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(largest, jnp.int32)
+    return jnp.clip(LARGEST_EXPONENT - ((bits >> 23) - (_BIAS - 1)), -_MOST, _MOST)
+
+
+def slope_exponent(channels: int, gather: Exponent, scatter: Exponent) -> Exponent:
+    """Return the exponent of the logits' gradients, which are split as well.
+
+    `gather` and `scatter` are those of the two products of value rows, `channels` long, that make up the slopes. Each
+    slope is a difference of two such products, and a gradient the sum of two slopes times weights of at most 1.
+    """
+    if isinstance(gather, int):
+        return 0
+    growth = 2 + (channels - 1).bit_length() + 2 * LARGEST_EXPONENT
+    return jnp.clip(LARGEST_EXPONENT - growth + jnp.minimum(gather, scatter), -_MOST, _MOST)
+
+
+def scaled(x: jax.Array, exponent: Exponent) -> jax.Array:
+    """Multiply `[H, M, D]` or `[B, H, M, D]` by its power of two."""
+    if isinstance(exponent, int):
+        return x
+    factor = power_of_two(exponent)[..., None, None]
+    return x * (factor[0] if x.ndim == 3 else factor)
+
+
+def power_of_two(exponent: jax.Array) -> jax.Array:
+    """Return 2 to the power of int32 exponents, exactly; 0 and infinity beyond the range of normal numbers."""
+    bits = (jnp.clip(exponent, -_BIAS, _BIAS + 1) + _BIAS) << 23
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def head_numbers(*numbers: tuple[float, Exponent]) -> tuple[float, ...] | jax.Array:
+    """Return each constant times 2 to the power of its exponent, `[B, H, K]`; constants if no exponent is an array."""
+    if all(isinstance(exponent, int) for _, exponent in numbers):
+        return tuple(constant * 2.0**exponent for constant, exponent in numbers)
+    arrays = [jnp.asarray(exponent) for _, exponent in numbers]
+    shape = jnp.broadcast_shapes(*(x.shape for x in arrays))
+    return jnp.stack(
+        [jnp.broadcast_to(c * power_of_two(x), shape) for (c, _), x in zip(numbers, arrays, strict=True)], axis=-1
+    )
+
+
+def read_numbers(
+    constants: tuple[float, ...] | None, refs: Sequence[Any]
+) -> tuple[tuple[jax.Array | float, ...], list[Any]]:
+    """Return inside a kernel the values of `head_numbers` and the other references; constants have no reference."""
+    if constants is not None:
+        return constants, list(refs)
+    ref, *others = refs
+    return tuple(ref[i] for i in range(ref.shape[0])), others
