@@ -59,8 +59,11 @@ def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlo
     latents = [side for side in SIDES if side <= padded_width(shape.latents)]
     sides = [x for x in itertools.product(points, latents) if SMALLEST_TILE <= math.prod(x) <= LARGEST_TILE]
     sides.sort(key=lambda pair: abs(math.log2(math.prod(pair) / (default.points * default.latents))))
-    for (side, latent_side), warps in itertools.product(sides, (2, 4, 8) if kernel == "operand_gradients" else (4, 8)):
-        blocks = replace(default, points=side, latents=latent_side, warps=warps)
+    last = kernel == "operand_gradients"
+    # Sharing one exponential needs fewer registers, so other tiles may be best.
+    shared = (True, False) if last and dtype == "bfloat16" else (False,)
+    for (side, latent_side), warps, one in itertools.product(sides, (2, 4, 8) if last else (4, 8), shared):
+        blocks = replace(default, points=side, latents=latent_side, warps=warps, one_exponential=one)
         if _fits(shape, dtype, kernel, blocks):
             yield replace(start, **{kernel: blocks})
 
@@ -73,8 +76,7 @@ def launch_candidates(
         blocks: Blocks = getattr(start, kernel)
         variations = []
         if kernel == "operand_gradients":
-            variations = [replace(blocks, one_exponential=not blocks.one_exponential)]
-            variations += [replace(x, group=group) for x in (blocks, *variations) for group in (1, 2, 3, 4)]
+            variations = [replace(blocks, group=group) for group in (1, 2, 3, 4)]
         variations += [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]
         variations += [replace(blocks, stages=stages) for stages in (1, 3, 4)]
         yield from (replace(start, **{kernel: x}) for x in variations if _fits(shape, dtype, kernel, x))

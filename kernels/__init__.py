@@ -1,5 +1,6 @@
 """GPU operations without any Flax; each has a plain reference implementation beside its fast ones."""
 
+from kernels._cudnn import fused_attention
 from kernels._pallas import platform
 from kernels.causal_flare import causal_flare
 from kernels.causal_linear_attention import causal_linear_attention
@@ -11,6 +12,7 @@ __all__ = [
     "causal_flare",
     "causal_linear_attention",
     "flare_mixer",
+    "fused_attention",
     "platform",
     "residual_mlp",
     "residual_mlp_branches",

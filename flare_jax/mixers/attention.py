@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.checks import check_choice
 from flare_jax.layers.dropout import Key, dropout
 from flare_jax.mixers.chunks import map_over_chunks
-from kernels import platform
+from kernels import fused_attention, platform
 
 IMPLEMENTATIONS = ("xla", "cudnn")
 # More softmax weights than these (1 GiB in float32) are not stored but computed again in the backward pass.
@@ -43,7 +43,7 @@ def self_attention(
     if implementation == "cudnn" and obstacle:
         raise ValueError(f"implementation 'cudnn' {obstacle}; use 'xla'")
     if implementation == "cudnn" or (implementation is None and not obstacle and k.shape[1] >= FUSED_KEYS):
-        return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
+        return fused_attention(q, k, v, scale=scale)
     body = partial(softmax_attention, scale=scale, mask=mask, drop_rate=drop_rate, key=key)
     count = 1 if dropped else -(-q.shape[0] * q.shape[1] * q.shape[2] * k.shape[1] // STORED_WEIGHTS)
     return map_over_chunks(lambda rows: body(rows, k, v), [q], count)

@@ -5,10 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from kernels._cudnn import fused_attention
 from kernels.flare_mixer.operands import Operands
 
-# A module constant, so that the tests can run the same adapter through XLA's attention on a machine without a GPU.
-ATTENTION = "cudnn"
 # What a masked point's logits are lowered by: enough for a weight of exactly zero beside any other point.
 MASKED_LOGIT = 30_000.0
 
@@ -30,10 +29,6 @@ def _as_tokens(latents: jax.Array, batch: int) -> jax.Array:
     return jnp.swapaxes(latents, 1, 2)
 
 
-def _attend(query: jax.Array, key: jax.Array, value: jax.Array, scale: float) -> jax.Array:
-    return jax.nn.dot_product_attention(query, key, value, scale=scale, implementation=ATTENTION)
-
-
 def cudnn_mixer(operands: Operands, *, scale: float) -> tuple[jax.Array, jax.Array]:
     """Return the mixed points and the float32 latents (rounded to the dtype of the operands on the way).
 
@@ -49,13 +44,13 @@ def cudnn_mixer(operands: Operands, *, scale: float) -> tuple[jax.Array, jax.Arr
         column = math.sqrt(MASKED_LOGIT / scale)
         q = jnp.concatenate([q, jnp.full_like(q[..., :1], column)], axis=-1)
         k = jnp.concatenate([k, jnp.where(hidden, -column, 0).astype(k.dtype) + jnp.zeros_like(k[..., :1])], axis=-1)
-    tokens = _attend(_pad(_as_tokens(q, batch), width), _pad(k, width), _pad(v, width), scale)
+    tokens = fused_attention(_pad(_as_tokens(q, batch), width), _pad(k, width), _pad(v, width), scale=scale)
     if mask is not None:  # a sample without real points has a softmax over masked ones only
         tokens = jnp.where(jnp.any(mask, axis=1)[:, None, None, None], tokens, 0)
     q, k = operands.scatter_pair
     if hidden is not None:
         k = jnp.where(hidden, 0, k)
-    y = _attend(_pad(k, width), _pad(_as_tokens(q, batch), width), tokens, scale)[..., :channels]
+    y = fused_attention(_pad(k, width), _pad(_as_tokens(q, batch), width), tokens, scale=scale)[..., :channels]
     if hidden is not None:
         y = jnp.where(hidden, 0, y)
     return y, jnp.swapaxes(tokens[..., :channels], 1, 2).astype(jnp.float32)

@@ -48,17 +48,20 @@ def _zeros(rows: int, widths: tuple[int, ...]) -> list[jax.Array]:
 
 
 def _operand_gradient_kernel(*refs: Any, settings: Settings) -> None:
-    """Gradients of the points of one split, with one exponential for both softmaxes in the heads that allow it."""
+    """Gradients of the points of one split, for the heads that the launch serves."""
     split = pl.program_id(1)  # the interpreter knows it at the top level of a kernel only
     values, others = read_numbers(settings.constants, refs)
     numbers = Numbers(*values)
-    if not settings.one_exponential:
+    if settings.one_exponential is None:
         _split_gradients(others, split, numbers, None, settings)
         return
     reference_ref, *others = others
     reference = reference_ref[0]
-    pl.when(reference < jnp.inf)(lambda: _split_gradients(others, split, numbers, reference, settings))
-    pl.when(reference == jnp.inf)(lambda: _split_gradients(others, split, numbers, None, settings))
+    near = reference < jnp.inf
+    if settings.one_exponential:
+        pl.when(near)(lambda: _split_gradients(others, split, numbers, reference, settings))
+    else:
+        pl.when(~near)(lambda: _split_gradients(others, split, numbers, None, settings))
 
 
 def _split_gradients(
@@ -67,7 +70,8 @@ def _split_gradients(
     """Gradients of the points of one split, and this split's part of the gradients of the latents' keys."""
     tiling = settings.layout.tiling
     keys = len(settings.logits)
-    latent_refs, point_refs, mask_ref, dk_refs, dv_ref, dq_refs = _group(list(refs), keys, tiling.masked)
+    earlier = 2 * keys + 1 if settings.one_exponential is False else 0
+    latent_refs, point_refs, mask_ref, dk_refs, dv_ref, dq_refs = _group(list(refs), keys, tiling.masked, earlier)
     resident = tiling.latent_tiles == 1
     only = load_latents(latent_refs, 0, tiling.valid_latents(0), settings) if resident else None
 
@@ -134,14 +138,17 @@ def _split_gradients(
         store_rows(dq_refs[i], 0, dq[i], settings.logits[i], tiling.valid_latents(0))
 
 
-def _group(refs: list[Any], keys: int, masked: bool) -> tuple[Any, ...]:
-    """Split the kernel's operands and results into latents, points, mask, dk, dv and dq."""
-    sizes = (4 + keys, 5 + keys, int(masked), keys, 1, keys)
+def _group(refs: list[Any], keys: int, masked: bool, earlier: int) -> tuple[Any, ...]:
+    """Split the kernel's operands and results into latents, points, mask, dk, dv and dq.
+
+    The results of an `earlier` launch, operands as well, are not read: the other results share their memory.
+    """
+    sizes = (4 + keys, 5 + keys, int(masked), earlier, keys, 1, keys)
     groups = []
     for size in sizes:
         groups.append(refs[:size])
         refs = refs[size:]
-    latents, points, mask, dk, (dv,), dq = groups
+    latents, points, mask, _, dk, (dv,), dq = groups
     return latents, points, mask, dk, dv, dq
 
 
@@ -198,28 +205,20 @@ def operand_gradients(
     widths = tuple(k.shape[-1] for k in point_keys)
     point_values = layout.points(y.shape[-1])
     partial = [layout.partial_latents(width) for width in widths]
-    settings = Settings(layout, widths, y.shape[-1], one_exponential, constants)
-    launch = pallas_call(
-        functools.partial(_operand_gradient_kernel, settings=settings),
-        name="flare_operand_gradients",
-        grid=layout.grid,
-        in_specs=[
-            *number_specs,
-            *[layout.head_numbers(1)] * len(references),
-            *map(layout.latents, latent_values),
-            *[layout.latent_statistics()] * 2,
-            *map(layout.latents, latent_keys),
-            *[point_values] * 3,
-            *[layout.point_statistics()] * 2,
-            *map(layout.points, widths),
-            *mask_specs,
-        ],
-        out_specs=[*map(layout.points, widths), point_values, *[spec for spec, _ in partial]],
-        out_shape=[*[jax.ShapeDtypeStruct(x.shape, dtype) for x in (*point_keys, y)], *[shape for _, shape in partial]],
-        num_warps=blocks.warps,
-        num_stages=blocks.stages,
-    )
-    results = launch(
+    in_specs = [
+        *number_specs,
+        *[layout.head_numbers(1)] * len(references),
+        *map(layout.latents, latent_values),
+        *[layout.latent_statistics()] * 2,
+        *map(layout.latents, latent_keys),
+        *[point_values] * 3,
+        *[layout.point_statistics()] * 2,
+        *map(layout.points, widths),
+        *mask_specs,
+    ]
+    out_specs = [*map(layout.points, widths), point_values, *[spec for spec, _ in partial]]
+    out_shape = [*[jax.ShapeDtypeStruct(x.shape, dtype) for x in (*point_keys, y)], *[shape for _, shape in partial]]
+    arguments = (
         *numbers,
         *references,
         *latent_values,
@@ -233,6 +232,21 @@ def operand_gradients(
         *point_keys,
         *masks,
     )
+    results: Sequence[jax.Array] = ()
+    # Two launches, for one kernel with both ways would need the registers of both.
+    for way in (True, False) if one_exponential else (None,):
+        launch = pallas_call(
+            functools.partial(_operand_gradient_kernel, settings=Settings(layout, widths, y.shape[-1], way, constants)),
+            name="flare_operand_gradients",
+            grid=layout.grid,
+            in_specs=[*in_specs, *out_specs[: len(results)]],
+            out_specs=out_specs,
+            out_shape=out_shape,
+            num_warps=blocks.warps,
+            num_stages=blocks.stages,
+            input_output_aliases={len(arguments) + i: i for i in range(len(results))},
+        )
+        results = launch(*arguments, *results)
     dk, dv = results[:keys], results[keys]
     # An exponent of its own undoes each sum: k is scaled, and so are the gradients of its logits.
     dq = [

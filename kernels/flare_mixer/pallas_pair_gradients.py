@@ -42,13 +42,14 @@ class Numbers(NamedTuple):
 class Settings(NamedTuple):
     """Static facts about one launch: `logits` holds the widths of the one or two pairs of keys, `values` that of v.
 
-    `constants` are the `Numbers` if no head has its own.
+    `one_exponential` is whether the launch serves the heads that can share one, or the others; None is all heads, with
+    two. `constants` are the `Numbers` if no head has its own.
     """
 
     layout: Layout
     logits: tuple[int, ...]
     values: int
-    one_exponential: bool
+    one_exponential: bool | None
     constants: tuple[float, ...] | None
 
 
