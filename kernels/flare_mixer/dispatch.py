@@ -35,7 +35,7 @@ class Blocks:
     `points` and `latents` are the sides of a tile; the points are split so that about `programs` programs run in all;
     `warps` and `stages` are Triton's. In the kernel of the operands' gradients `group` tiles of points share a
     pass over the latents, whose gradients travel between memory and registers once per pass, and with `one_exponential`
-    both softmaxes share one where the range of the logits allows it.
+    both softmaxes share one where the range of the logits allows it, in bfloat16 and with common logits only.
     """
 
     points: int
@@ -82,9 +82,9 @@ LAUNCHES = (
         None,
         KernelBlocks(
             Blocks(64, 128, 2112, 4, stages=3),
-            Blocks(128, 128, 2112, 4, stages=3),
-            Blocks(64, 128, 2112, 4, stages=3),
-            Blocks(32, 64, 1056, 2, stages=3, group=2),
+            Blocks(128, 128, 1056, 4, stages=3),
+            Blocks(64, 256, 4224, 4, stages=3),
+            Blocks(32, 64, 1056, 2, stages=3, group=2, one_exponential=True),
         ),
     ),
     Launch(
@@ -103,7 +103,7 @@ LAUNCHES = (
         "float32",
         16,
         2048,
-        KernelBlocks(Blocks(64, 16, 264, 4), Blocks(32, 64, 528, 4), Blocks(64, 16, 264, 4), Blocks(32, 64, 528, 4)),
+        KernelBlocks(Blocks(64, 32, 264, 4), Blocks(64, 64, 528, 4), Blocks(32, 64, 264, 4), Blocks(32, 64, 528, 4)),
     ),
     Launch(
         "float32",
@@ -121,9 +121,9 @@ LAUNCHES = (
         16,
         None,
         KernelBlocks(
-            Blocks(64, 64, 2112, 4, stages=3),
-            Blocks(64, 128, 2112, 4),
-            Blocks(64, 128, 2112, 4, stages=3),
+            Blocks(64, 128, 4224, 4, stages=3),
+            Blocks(128, 128, 2112, 4, stages=3),
+            Blocks(64, 128, 4224, 4, stages=3),
             Blocks(32, 32, 2112, 2, group=2),
         ),
     ),
