@@ -17,8 +17,6 @@ from experiments.training.loop import Setup, open_checkpoints, train
 from experiments.training.state import TrainState
 
 FLAGS = flags.FLAGS
-# XLA splits these over devices by itself, as it cannot split a GPU kernel.
-_PARTITIONABLE = {"implementation": "xla", "mlp_implementation": "reference"}
 
 
 @dataclass(frozen=True)
@@ -112,13 +110,6 @@ def record_data(request: Request, data_record: Mapping[str, Any]) -> None:
         )
     if hosts.is_main():
         workdir.record(request.folder, "data", dict(data_record))
-
-
-def partitionable(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a model with implementations chosen that a mesh of several devices needs."""
-    if config.mesh.data * config.mesh.points == 1:
-        return dict(options)
-    return {**options, **{name: plain for name, plain in _PARTITIONABLE.items() if options.get(name, plain) is None}}
 
 
 def matmul_precision(config: Any) -> AbstractContextManager:

@@ -10,7 +10,6 @@ from flax import nnx
 
 from data_pipeline.sequence.dataset import SequenceDataset
 from data_pipeline.sequence.registry import find_task
-from experiments import program
 from experiments.errors import UserError
 from flare_jax import params as model_params
 from flare_jax.models.sequence import TASKS, TaskKind, build_sequence_model
@@ -51,7 +50,7 @@ def build(config: Any, facts: TaskFacts, seed: int) -> nnx.Module:
         facts.kind,
         facts.vocab_size,
         facts.num_logits,
-        {**program.partitionable(config, options), "max_length": facts.max_length, "pad_id": facts.pad_id},
+        {**options, "max_length": facts.max_length, "pad_id": facts.pad_id},
         model_type=section.type,
         rngs=nnx.Rngs(seed),
         dtype=config.train.dtype,

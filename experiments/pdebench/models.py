@@ -17,7 +17,6 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from data_pipeline.dataset import PDEDataset
-from experiments import program
 from experiments.errors import UserError
 from flare_jax import params as model_params
 from flare_jax.models.registry import MODELS, build_model
@@ -109,7 +108,6 @@ def model_options(section: ConfigDict, facts: DataFacts) -> dict[str, Any]:
 
 def build(config: ConfigDict, options: Mapping[str, Any], c_in: int, c_out: int, seed: int) -> nnx.Module:
     """Return the model of a configuration, with its options already resolved by `model_options`."""
-    options = program.partitionable(config, options)
     return build_model(config.model.type, c_in, c_out, options, rngs=nnx.Rngs(seed), dtype=config.train.dtype)
 
 

@@ -26,6 +26,7 @@ def make_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params,
     evaluate_stream = make_stream_evaluator(task, batch_size, mesh)
 
     @partial(jax.jit, static_argnames="count")
+    @mesh.traced
     def run(params: Params, data: Mapping[str, Array], *, count: int) -> dict[str, Array]:
         batches = -(-count // batch_size)
         index = jnp.arange(batches * batch_size).reshape(batches, batch_size)
@@ -51,6 +52,7 @@ def make_predictor(task: Task, mesh: Mesh) -> Callable[[Params, Mapping[str, Arr
     """Return `predict(params, data, case)` -> the prediction for one sample in data units, [N, C] or [N, T, C]."""
 
     @jax.jit
+    @mesh.traced
     def run(params: Params, data: Mapping[str, Array], case: Array) -> Array:
         batch = {name: value[case][None] for name, value in data.items()}
         return mesh.constrain_replicated(task.predict(params, batch, None)[0])

@@ -1,11 +1,13 @@
 """Devices as a (data, points) mesh: batches are split along `data`, point clouds along `points`.
 
-One device is the 1 × 1 mesh, so there is no second code path; XLA inserts the collectives.
+One device is the 1 × 1 mesh, so there is no second code path: XLA cuts the array code and inserts the collectives, and
+each device calls the kernels on its own part (`flare_jax.layers.sharding`).
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +17,8 @@ from jax.sharding import PartitionSpec as P
 
 from data_pipeline.streaming.rows import is_stored
 from experiments.errors import UserError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,19 @@ class Mesh:
     @property
     def data(self) -> int:
         return self.devices.shape["data"]
+
+    def traced(self, function: Callable[..., Result]) -> Callable[..., Result]:
+        """Return a function to be jitted, in which kernels run on each device's own samples and points.
+
+        The mesh is set inside the trace, where it concerns nothing but this program.
+        """
+
+        @functools.wraps(function)
+        def on_mesh(*arguments: Any, **options: Any) -> Result:
+            with jax.sharding.use_abstract_mesh(self.devices.abstract_mesh):
+                return function(*arguments, **options)
+
+        return on_mesh
 
     def replicate(self, tree: Any) -> Any:
         """Put every array of `tree` on every device; each process holds the same values."""

@@ -118,6 +118,7 @@ def make_chunk(
     """
 
     @partial(jax.jit, static_argnames="length", donate_argnums=0)
+    @mesh.traced
     def chunk(
         state: TrainState, data: tuple[Mapping[str, Array], ...], epoch: Array, first: Array, *, length: int
     ) -> tuple[TrainState, StepMetrics]:

@@ -47,6 +47,7 @@ class StreamRunner:
         self._epochs = Epochs(bucket_lengths(task), train.batch_size, train.accumulation)
         step = make_step(task, setup.optimizer, setup.packing, train.ema_decay)
 
+        @mesh.traced
         def replicated_step(state: TrainState, batches: Batch) -> tuple[TrainState, dict[str, Array]]:
             return mesh.constrain_replicated(step(state, batches))
 
@@ -156,6 +157,7 @@ def make_stream_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[
     """
 
     @jax.jit
+    @mesh.traced
     def run(params: Params, batches: Mapping[str, Array]) -> dict[str, Array]:
         batch = {name: value[0] for name, value in batches.items()}
         prediction = task.predict(params, batch, None)

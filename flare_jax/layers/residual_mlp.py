@@ -1,6 +1,7 @@
 """The residual MLP that FLARE uses for key and value projections, feed-forward parts and in/out projections."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -11,6 +12,7 @@ from flare_jax.checks import check_dtype, check_integer
 from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS, find_activation
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm, RMSNorm
+from flare_jax.layers.sharding import on_each_device
 from kernels.residual_mlp import Projection, residual_mlp, residual_mlp_branches
 
 
@@ -74,18 +76,30 @@ class ResidualMLP(nnx.Module):
         `projection` replaces x by `skip + projection(x)`, `norm` normalises what enters the MLP, and `outer_residual`
         adds the unnormalised input to the result.
         """
-        operand = None
-        if projection is not None:
-            operand = Projection(weight=projection.kernel[...], bias=projection.bias[...], skip=skip.astype(self.dtype))
-        return residual_mlp(
-            x.astype(self.dtype),
-            *self.branch(),
-            activation=self.activation,
-            residual_in=self.input_residual,
-            residual_out=self.output_residual,
-            norm=None if norm is None else norm.operand(),
-            projection=operand,
-            outer_residual=outer_residual,
+
+        def kernel(rows: Any, parameters: Any, _: str | None) -> Array:
+            (x, skip), (branch, front, norm) = rows, parameters
+            return residual_mlp(
+                x,
+                *branch,
+                activation=self.activation,
+                residual_in=self.input_residual,
+                residual_out=self.output_residual,
+                norm=norm,
+                projection=None if front is None else Projection(weight=front[0], bias=front[1], skip=skip),
+                outer_residual=outer_residual,
+                implementation=self.implementation,
+            )
+
+        return on_each_device(
+            kernel,
+            (x.astype(self.dtype), None if skip is None else skip.astype(self.dtype)),
+            (
+                self.branch(),
+                None if projection is None else (projection.kernel[...], projection.bias[...]),
+                None if norm is None else norm.operand(),
+            ),
+            leading=x.shape[:-1],
             implementation=self.implementation,
         )
 
@@ -95,12 +109,23 @@ def apply_branches(
 ) -> tuple[Float[Array, "... _"], ...]:
     """Apply MLPs of the same activation to one input, normalised by `norm` if given, in one kernel."""
     first = mlps[0]
-    return residual_mlp_branches(
+
+    def kernel(x: Array, parameters: Any, _: str | None) -> tuple[Array, ...]:
+        branches, norm = parameters
+        return residual_mlp_branches(
+            x,
+            branches,
+            activation=first.activation,
+            residual_in=True,
+            residual_out=True,
+            norm=norm,
+            implementation=first.implementation,
+        )
+
+    return on_each_device(
+        kernel,
         x.astype(first.dtype),
-        [mlp.branch() for mlp in mlps],
-        activation=first.activation,
-        residual_in=True,
-        residual_out=True,
-        norm=None if norm is None else norm.operand(),
+        ([mlp.branch() for mlp in mlps], None if norm is None else norm.operand()),
+        leading=x.shape[:-1],
         implementation=first.implementation,
     )

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_choice
 from flare_jax.layers.dropout import Key, dropout
+from flare_jax.layers.sharding import points_are_split
 from flare_jax.mixers.chunks import map_over_chunks
 from kernels import fused_attention, platform
 
@@ -81,6 +82,8 @@ def _obstacle(q: Float[Array, "B N H D"], mask: Bool[Array, "B N"] | None, dropp
         return f"takes head widths that are multiples of 8 up to 128, not {width}"
     if mask is not None:
         return "takes no mask"
+    if points_are_split(q.shape[:2]):
+        return "needs all points of a sample on one device, but the mesh splits them"
     return "drops no softmax weights" if dropped else ""
 
 

@@ -1,5 +1,7 @@
 """FLARE attention: learned latents gather from all points and scatter back (FLARE, arXiv 2508.12594)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -21,6 +23,7 @@ from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
 from flare_jax.layers.rotary import RotaryEmbedding, check_even_heads
+from flare_jax.layers.sharding import on_each_device
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.self_attention import SelfAttentionBlock
 from kernels.flare_mixer import flare_mixer
@@ -137,7 +140,7 @@ class FlareAttention(nnx.Module):
         if self.latent_blocks or (key is not None and self.attn_drop):
             y = self._mix_with_stored_weights(q, k, v, mask, key)
         else:
-            y = flare_mixer(q, k, v, scale=self.scale, mask=mask, implementation=self.implementation)
+            y = self._mix_in_kernel(q, k, v, mask)
         y = y.reshape(x.shape)
         return y * jax.nn.sigmoid(gates[0]) if gates else y
 
@@ -164,6 +167,21 @@ class FlareAttention(nnx.Module):
 
     def _split_heads(self, x: Float[Array, "B N C"]) -> Float[Array, "B N H D"]:
         return x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
+
+    def _mix_in_kernel(
+        self,
+        q: Float[Array, "H M D"],
+        k: Float[Array, "B N H D"],
+        v: Float[Array, "B N H D"],
+        mask: Bool[Array, "B N"] | None,
+    ) -> Float[Array, "B N H D"]:
+        def kernel(points: Any, q: Array, axis_name: str | None) -> Array:
+            k, v, mask = points
+            return flare_mixer(
+                q, k, v, scale=self.scale, mask=mask, implementation=self.implementation, axis_name=axis_name
+            )
+
+        return on_each_device(kernel, (k, v, mask), q, leading=k.shape[:2], implementation=self.implementation)
 
     def _mix_with_stored_weights(
         self,

@@ -1,11 +1,14 @@
 """Triple attention: tokens read a third-order state of the sequence."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from flare_jax.layers.dropout import Key
+from flare_jax.layers.sharding import on_each_device
 from flare_jax.mixers.state_attention import StateAttention, StateOptions
 from kernels.triple_attention import triple_attention
 
@@ -46,4 +49,10 @@ class TripleAttention(StateAttention):
             keys=[self.k1_proj, self.k2_proj],
             values=[self.v_proj],
         )
-        return self.output(triple_attention(q1, q2, k1, k2, v, implementation=self.implementation), key)
+
+        def kernel(tokens: Any, _: None, axis_name: str | None) -> Array:
+            return triple_attention(*tokens, implementation=self.implementation, axis_name=axis_name)
+
+        tokens = (q1, q2, k1, k2, v)
+        mixed = on_each_device(kernel, tokens, None, leading=v.shape[:2], implementation=self.implementation)
+        return self.output(mixed, key)

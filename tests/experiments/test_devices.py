@@ -26,7 +26,7 @@ from pathlib import Path
 
 data, points, out = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 dataset = elasticity.load(Path(sys.argv[1]), 16, 6)
-options = dict(channel_dim=16, num_blocks=2, num_heads=4, num_latents=8, implementation="xla")
+options = dict(channel_dim=16, num_blocks=2, num_heads=4, num_latents=8)
 graphdef, params = model_params.split(build_model("flare", 2, 1, options, rngs=nnx.Rngs(0)))
 mesh = make_mesh(data, points)
 # 5 does not divide 972: the padding with masked points is exercised too
@@ -34,6 +34,7 @@ task = regression_task(dataset, model_params.apply_fn(graphdef), points_multiple
 arrays = mesh.place_dataset(task.train)
 
 @jax.jit
+@mesh.traced
 def gradients(params, arrays):
     batch = {name: mesh.constrain_batch(value[None, :4])[0] for name, value in arrays.items()}
     return jax.value_and_grad(lambda p: jnp.mean(task.loss(task.predict(p, batch, None), batch)))(params)

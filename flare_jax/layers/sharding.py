@@ -1,0 +1,61 @@
+"""Kernels on a mesh of devices: XLA cannot cut a kernel, so each device calls it on its own samples and points.
+
+The mesh is the one that the program is traced under (`jax.set_mesh`, `jax.sharding.use_abstract_mesh`), with Auto axes;
+of these `data` splits samples and `points` splits points. Without such a mesh nothing is split.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "points")
+# Plain array code, which XLA cuts by itself.
+_CUT_BY_XLA = ("reference", "xla")
+
+
+def on_each_device(
+    kernel: Callable[[Any, Any, str | None], Any],
+    rows: Any,
+    parameters: Any,
+    *,
+    leading: Sequence[int],
+    implementation: str | None,
+) -> Any:
+    """Return `kernel(rows, parameters, axis_name)`, computed by each device on its part of the rows.
+
+    `rows` and the result are trees of arrays that begin with the axes `leading`, [B] or [B, N]; every device has the
+    whole of `parameters`. `axis_name` is the mesh axis that the points are split over, None where they are not: an axis
+    that the mesh does not divide stays whole. `implementation` is what the caller asks of the kernel; those that XLA
+    cuts by itself are called as they are.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = () if implementation in _CUT_BY_XLA else _split_axes(mesh, leading)
+    if not any(axes):
+        return kernel(rows, parameters, None)
+    axis_name = "points" if "points" in axes else None
+    # Untyped, because Pallas' interpreter cannot run typed axes: the transpose of shard_map then sums the gradients of
+    # the parameters over the devices, which is the same sum.
+    return jax.shard_map(
+        lambda rows, parameters: kernel(rows, parameters, axis_name),
+        mesh=mesh,
+        in_specs=(P(*axes), P()),
+        out_specs=P(*axes),
+        check_vma=False,
+    )(rows, parameters)
+
+
+def points_are_split(leading: Sequence[int]) -> bool:
+    """Return whether the mesh that the program is traced under splits the points of arrays [B, N, ...]."""
+    return "points" in _split_axes(jax.sharding.get_abstract_mesh(), leading)
+
+
+def _split_axes(mesh: jax.sharding.AbstractMesh, leading: Sequence[int]) -> tuple[str | None, ...]:
+    """Return the mesh axis that each leading axis is split over, None for one that stays whole."""
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        return ()  # inside a shard_map, or with explicit axes, the caller decides what each device holds
+    sizes = {name: mesh.shape.get(name, 1) for name in AXES}
+    pairs = zip(AXES, leading, strict=False)
+    return tuple(name if sizes[name] > 1 and count % sizes[name] == 0 else None for name, count in pairs)

@@ -1,0 +1,43 @@
+"""Models whose kernels run on a mesh of devices, in a process of their own."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import AxisType
+
+from flare_jax.mixers.flare_attention import FlareAttention
+from tests.experiments.programs import ROOT, environment
+
+EIGHT = environment(
+    XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu", JAX_DEFAULT_MATMUL_PRECISION="highest"
+)
+
+
+def test_eight_devices_agree_with_one():
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.flare_jax.sharded_program"],
+        cwd=ROOT,
+        env=EIGHT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "all shardings agree" in result.stdout
+
+
+def test_a_mesh_of_one_device_changes_nothing():
+    mixer = FlareAttention(8, num_heads=2, num_latents=4, rngs=nnx.Rngs(0))
+    x = jnp.ones((2, 6, 8))
+
+    def program() -> str:
+        return jax.jit(lambda x: mixer(x)).lower(x).as_text()
+
+    without = program()
+    mesh = jax.make_mesh((1, 1), ("data", "points"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:1])
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        assert program() == without
