@@ -20,7 +20,7 @@ from data_pipeline.normalizer import Normalizer
 from experiments import cli
 from experiments.pdebench import models
 from experiments.training.loop import ChunkRunner, Setup, build_setup
-from experiments.training.mesh import make_mesh
+from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.tasks import build_task
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
@@ -35,6 +35,7 @@ SHAPES = {
     "airfoil_steady": (11271, 2, 1),
     "pipe": (16641, 2, 1),
     "drivaerml_40k": (40000, 3, 1),
+    "drivaerml_1m": (1_000_000, 3, 1),
 }
 GRIDS = {"darcy_small": (16, 16), "darcy": (85, 85), "airfoil_steady": (221, 51), "pipe": (129, 129)}
 
@@ -51,26 +52,34 @@ def random_dataset(name: str, samples: int) -> PDEDataset:
     )  # fmt: skip
 
 
-def setup_of(config: Any, dataset: PDEDataset) -> Setup:
-    """Return the training set-up of a config on one device, as `experiments.pdebench` makes it."""
-    options = models.model_options(config.model, models.data_facts(dataset))
+def setup_of(config: Any, dataset: PDEDataset, mesh: Mesh | None = None) -> Setup:
+    """Return the training set-up of a config, as `experiments.pdebench` makes it; on one device without a mesh."""
+    mesh = make_mesh(1, 1) if mesh is None else mesh
+    options = models.model_options(config.model, models.data_facts(dataset, mesh.points))
     inputs = models.call_inputs(config.model.type)
     model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, 0)
     graphdef, params = model_params.split(model)
-    task = build_task(dataset, model_params.apply_fn(graphdef), 1, inputs, config.get("task", {}))
-    return build_setup(task, params, config, 0, make_mesh(1, 1))
+    task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
+    return build_setup(task, params, config, 0, mesh)
+
+
+def time_steps(setup: Setup, config: Any, steps: int, repeats: int) -> tuple[float, float, dict[str, np.ndarray]]:
+    """Return the median seconds of a step, those of compilation, and the metrics of the first `steps` steps."""
+    runner = ChunkRunner(setup, config)
+    state, metrics, _ = runner(setup.template, 0, steps)
+    times = []
+    for _ in range(repeats):
+        state, _, seconds = runner(state, 0, steps)
+        times.append(seconds / steps)
+    return statistics.median(times), runner.compile_seconds, metrics
 
 
 def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None, float]:
     """Return (median seconds per step, peak GiB, compile seconds) of the config's training step."""
     setup = setup_of(config, random_dataset(config.data.name, max(config.train.batch_size * steps, 8)))
-    runner = ChunkRunner(setup, config)
-    state, times = setup.template, []
-    for _ in range(repeats + 1):
-        state, _, seconds = runner(state, 0, steps)
-        times.append(seconds / steps)
+    seconds, compile_seconds, _ = time_steps(setup, config, steps, repeats)
     peak = peak_bytes()
-    return statistics.median(times[1:]), None if peak is None else peak / 2**30, runner.compile_seconds
+    return seconds, None if peak is None else peak / 2**30, compile_seconds
 
 
 def main() -> None:
