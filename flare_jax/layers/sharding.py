@@ -27,14 +27,14 @@ def on_each_device(
     """Return `kernel(rows, parameters, axis_name)`, computed by each device on its part of the rows.
 
     `rows` and the result are trees of arrays that begin with the axes `leading`, [B] or [B, N]; every device has the
-    whole of `parameters`. `axis_name` is the mesh axis that the points are split over, None where they are not: an axis
-    that the mesh does not divide stays whole. `implementation` is what the caller asks of the kernel; those that XLA
-    cuts by itself are called as they are.
+    whole of `parameters`, and all samples or points where the mesh does not divide their number. `axis_name` is the
+    mesh axis that the points are split over, None where they are not. `implementation` is what the caller asks of the
+    kernel; those that XLA cuts by itself are called as they are.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    axes = () if implementation in _CUT_BY_XLA else _split_axes(mesh, leading)
-    if not any(axes):
+    if implementation in _CUT_BY_XLA or not _splits(mesh):
         return kernel(rows, parameters, None)
+    axes = _split_axes(mesh, leading)
     axis_name = "points" if "points" in axes else None
     # Untyped, because Pallas' interpreter cannot run typed axes: the transpose of shard_map then sums the gradients of
     # the parameters over the devices, which is the same sum.
@@ -49,13 +49,21 @@ def on_each_device(
 
 def points_are_split(leading: Sequence[int]) -> bool:
     """Return whether the mesh that the program is traced under splits the points of arrays [B, N, ...]."""
-    return "points" in _split_axes(jax.sharding.get_abstract_mesh(), leading)
+    mesh = jax.sharding.get_abstract_mesh()
+    return _splits(mesh) and "points" in _split_axes(mesh, leading)
+
+
+def _splits(mesh: jax.sharding.AbstractMesh) -> bool:
+    """Return whether the mesh has several devices, and leaves it to XLA and to us what each of them holds.
+
+    Axes are not Auto inside a shard_map, and where the user places every array by explicit types.
+    """
+    automatic = all(kind == AxisType.Auto for kind in mesh.axis_types)
+    return automatic and any(mesh.shape.get(name, 1) > 1 for name in AXES)
 
 
 def _split_axes(mesh: jax.sharding.AbstractMesh, leading: Sequence[int]) -> tuple[str | None, ...]:
     """Return the mesh axis that each leading axis is split over, None for one that stays whole."""
-    if any(kind != AxisType.Auto for kind in mesh.axis_types):
-        return ()  # inside a shard_map, or with explicit axes, the caller decides what each device holds
     sizes = {name: mesh.shape.get(name, 1) for name in AXES}
     pairs = zip(AXES, leading, strict=False)
     return tuple(name if sizes[name] > 1 and count % sizes[name] == 0 else None for name, count in pairs)

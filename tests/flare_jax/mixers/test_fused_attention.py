@@ -1,9 +1,12 @@
 """Softmax attention among many points: in chunks of queries, and through cuDNN's kernel."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from jax.sharding import AxisType
 
 from flare_jax.mixers import SelfAttention, attention
 from tests.flare_jax.quick import quick_jit
@@ -88,3 +91,19 @@ def test_gpus_without_the_kernel_take_the_plain_form(capability, monkeypatch):
     assert attention.self_attention(*half, scale=1.0).shape == (1, 512, 1, 8)
     with pytest.raises(ValueError, match=f"capability 8 or later, and this one has {capability}; use 'xla'"):
         attention.self_attention(*half, scale=1.0, implementation="cudnn")
+
+
+def test_points_split_over_a_mesh_take_the_plain_form(monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(attention, "_capability", lambda: "9.0")
+    half = [jnp.ones((1, 512, 1, 8), jnp.bfloat16)] * 3
+    mesh = jax.sharding.AbstractMesh((1, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)
+
+    def shape_on_the_mesh(implementation):
+        attend = partial(attention.self_attention, scale=1.0, implementation=implementation)
+        with jax.sharding.use_abstract_mesh(mesh):
+            return jax.eval_shape(attend, *half).shape
+
+    assert shape_on_the_mesh(None) == (1, 512, 1, 8)
+    with pytest.raises(ValueError, match="needs all points of a sample on one device, but the mesh splits them"):
+        shape_on_the_mesh("cudnn")
