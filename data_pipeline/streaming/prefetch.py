@@ -1,6 +1,5 @@
 """Computing the next items of a sequence in threads while the present one is in use."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +12,8 @@ Result = TypeVar("Result")
 class Prefetcher(Generic[Item, Result]):
     """Iterates over `load(item)` in the order of `items`, of which up to `ahead` are computed in advance.
 
-    Errors of `load` are raised where its result would be returned. `waited` counts the seconds that the consumer spent
-    waiting for results and choosing the next items. A context manager: leaving it abandons what was not asked for.
+    Errors of `load` are raised where its result would be returned. A context manager: leaving it abandons what was not
+    asked for.
     """
 
     def __init__(self, load: Callable[[Item], Result], items: Iterable[Item], *, ahead: int, workers: int) -> None:
@@ -23,7 +22,6 @@ class Prefetcher(Generic[Item, Result]):
         self._load, self._items, self._ahead = load, iter(items), ahead
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
         self._pending: deque[Future[Result]] = deque()
-        self.waited = 0.0
 
     def __enter__(self) -> "Prefetcher[Item, Result]":
         return self
@@ -35,14 +33,12 @@ class Prefetcher(Generic[Item, Result]):
         return self
 
     def __next__(self) -> Result:
-        begin = time.perf_counter()
         self.start()
         if not self._pending:
             raise StopIteration
         result = self._pending.popleft().result()
         # Before the caller computes with this one, so that the threads have its whole time.
         self.start()
-        self.waited += time.perf_counter() - begin
         return result
 
     def start(self) -> None:

@@ -15,6 +15,7 @@ from jax import Array
 from data_pipeline.clouds import choose_buckets
 from data_pipeline.streaming.prefetch import Prefetcher
 from data_pipeline.streaming.rows import Stored
+from experiments.training.idle import IdleClock
 from experiments.training.mesh import Mesh
 from experiments.training.packing import Params
 from experiments.training.sampling import Epochs, bucket_lengths, buckets_of
@@ -36,8 +37,8 @@ _EVALUATION_BUCKETS = 4
 class StreamRunner:
     """Runs steps on streamed batches; compiles one step for each size of a bucket.
 
-    `timings` are those of chunks of steps without compilation; `waited` counts the seconds for which the next batch was
-    not ready when it was wanted.
+    `timings` are those of chunks of steps without compilation; `waited` counts the seconds for which the device had
+    nothing to do because the next batch was not ready.
     """
 
     def __init__(self, setup: "Setup", config: Any, ahead: int = AHEAD, workers: int = WORKERS) -> None:
@@ -55,6 +56,7 @@ class StreamRunner:
         self._epoch_order = jax.jit(lambda key, epoch: self._epochs.order(jax.random.wrap_key_data(key), epoch))
         self._compiled: dict[int, Callable[..., Any]] = {}
         self._reader: Prefetcher[tuple[int, np.ndarray], tuple[int, Batch]] | None = None
+        self._idle = IdleClock()
         self._position = -1
         self._points = train.batch_size * train.accumulation * task.points_per_sample
         self.compile_seconds = self.waited = 0.0
@@ -63,21 +65,22 @@ class StreamRunner:
     def __call__(self, state: TrainState, step: int, stop: int) -> tuple[TrainState, dict[str, np.ndarray], float]:
         """Run steps `step` … `stop` − 1; return the state, the metrics of each step and the seconds taken.
 
-        Among the metrics is `input_wait_s`, the seconds that were spent waiting for input.
+        Among the metrics is `input_wait_s`, the seconds for which the device waited for input.
         """
         if step != self._position:
             self._open(state, step)
-        reader, results = self._reader, []
-        begin, compiled_before, waited_before = time.perf_counter(), self.compile_seconds, reader.waited
+        results: list[dict[str, Array]] = []
+        begin, compiled_before = time.perf_counter(), self.compile_seconds
         for _ in range((stop - step) // self._setup.task.repeats):
-            length, batch = next(reader)
+            length, batch = self._idle.take(self._reader)
             state, metrics = self._compiled_step(length, state, batch)(state, batch)
+            self._idle.started(metrics)
             results.append(metrics)
             if len(results) > _IN_FLIGHT:
                 jax.block_until_ready(results[-1 - _IN_FLIGHT])
         values = {name: np.concatenate([np.atleast_1d(one[name]) for one in results]) for name in results[0]}
         seconds = time.perf_counter() - begin - (self.compile_seconds - compiled_before)
-        waited = reader.waited - waited_before
+        waited = self._idle.seconds()
         self.waited += waited
         self._position = stop
         self.timings.append((stop - step, seconds))
@@ -85,6 +88,10 @@ class StreamRunner:
 
     def close(self) -> None:
         """End the threads."""
+        self._close_reader()
+        self._idle.close()
+
+    def _close_reader(self) -> None:
         if self._reader is not None:
             self._reader.close()
 
@@ -105,7 +112,7 @@ class StreamRunner:
 
     def _open(self, state: TrainState, step: int) -> None:
         """Begin to read the batches from `step` on, to the end of the run."""
-        self.close()
+        self._close_reader()
         key = np.asarray(jax.random.key_data(state.key))
         self._reader = Prefetcher(self._load, self._order(key, step), ahead=self._ahead, workers=self._workers)
         self._reader.start()

@@ -38,20 +38,6 @@ def test_work_goes_on_while_the_consumer_computes():
         assert done.wait(5)  # sample 1 was loaded although nobody asked for it yet
 
 
-def test_waiting_is_counted():
-    def slow(number):
-        time.sleep(0.05)
-        return number
-
-    with Prefetcher(slow, range(3), ahead=1, workers=1) as results:
-        list(results)
-        assert results.waited > 0.1
-    with Prefetcher(lambda number: number, range(3), ahead=2, workers=1) as results:
-        for _ in results:
-            time.sleep(0.01)
-        assert results.waited < 0.1
-
-
 def test_errors_arrive_where_the_result_would():
     def load(number):
         if number == 2:
