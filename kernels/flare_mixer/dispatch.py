@@ -84,7 +84,7 @@ LAUNCHES = (
             Blocks(64, 128, 2112, 4, stages=3),
             Blocks(128, 128, 1056, 4, stages=3),
             Blocks(64, 256, 4224, 4, stages=3),
-            Blocks(32, 64, 1056, 2, stages=3, group=2, one_exponential=True),
+            Blocks(64, 32, 1056, 2, stages=3, one_exponential=True),
         ),
     ),
     Launch(
