@@ -1,7 +1,7 @@
 """Powers of two that bring float32 operands into the range of the float16 parts they are multiplied in.
 
 Every operand is multiplied by one power of two per sample and head, which brings its largest entry below 2¹⁴: entries
-down to 2⁻¹⁶ of the largest keep all their bits, smaller ones lose at most 2⁻³⁹ of the largest. What a product is then
+down to 2⁻¹⁵ of the largest keep all their bits, smaller ones lose at most 2⁻³⁸ of the largest. What a product is then
 too large by is divided out where a kernel multiplies anyway: in the factor of the logits, the slopes, the results.
 Exponents are int32 arrays `[B, H]`; those of operands that are not split, of 16 bits, are the integer 0, and what is
 made of them are constants.

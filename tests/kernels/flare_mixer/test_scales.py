@@ -1,0 +1,86 @@
+"""Float32 operands of any size: the powers of two that bring them into the range of float16 parts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import flare_mixer
+from kernels.flare_mixer import pallas_scales
+from kernels.flare_mixer.pallas_products import multiply, split_tile
+from tests.kernels.flare_mixer.cases import QUICK_COMPILATION, Case, inputs
+from tests.numerics import assert_close
+
+CASE = Case(batch=1, points=33, latents=9)
+
+
+def gradients(implementation: str, arguments: dict, factor: float) -> dict:
+    """Return y and the gradients for a cotangent multiplied by `factor`."""
+    floats = {name: arguments[name] for name in "qkv"}
+
+    def run(floats: dict) -> dict:
+        y, pull_back = jax.vjp(
+            lambda f: flare_mixer(**f, mask=arguments.get("mask"), implementation=implementation), floats
+        )
+        (found,) = pull_back(factor * jax.random.normal(jax.random.key(0), y.shape))
+        return {"y": y} | found
+
+    return jax.jit(run, compiler_options=QUICK_COMPILATION)(floats)
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "v", "dy"), [(1e4, 1e-4, 1e-8, 1e6), (1e-6, 1e6, 1e9, 1e-12), (1.0, 1.0, 1e-12, 1e-15)]
+)
+def test_sizes_of_operands_do_not_matter(q, k, v, dy):
+    arguments = inputs(CASE)
+    scaled = {"q": q * arguments["q"], "k": k * arguments["k"], "v": v * arguments["v"]}
+    expected = gradients("reference", scaled, dy)
+    for name, value in gradients("pallas", scaled, dy).items():
+        # In units of the expected size, for the squares of the smallest numbers are not float32.
+        size = float(jnp.max(jnp.abs(expected[name])))
+        assert_close(name, value / size, expected[name] / size, 1e-5)
+
+
+def test_heads_and_samples_have_scales_of_their_own():
+    arguments = inputs(Case(batch=2, points=33, latents=9))
+    arguments["v"] = arguments["v"] * jnp.array([[1e-9, 1.0], [1e5, 1e-3]])[:, None, :, None]
+    expected = gradients("reference", arguments, 1.0)
+    actual = gradients("pallas", arguments, 1.0)
+    for sample in range(2):
+        for head in range(2):
+            for name in ("y", "k", "v"):
+                pair = (x[name][sample, :, head] for x in (actual, expected))
+                assert_close(f"{name} of head {head}, sample {sample}", *pair, 1e-5)
+
+
+def test_zeros_stay_zeros_and_nan_stays_nan():
+    arguments = inputs(CASE)
+    for x in gradients("pallas", arguments, 0.0).values():
+        assert np.isfinite(np.asarray(x)).all()
+    assert not np.any(gradients("pallas", arguments, 0.0)["k"])
+    assert not np.any(gradients("pallas", arguments | {"v": 0 * arguments["v"]}, 1.0)["y"])
+    arguments["v"] = arguments["v"].at[0, 3, 1, 2].set(jnp.nan)
+    y = gradients("pallas", arguments, 1.0)["y"]
+    assert np.isnan(np.asarray(y[0, :, 1, 2])).all()
+    assert np.isfinite(np.asarray(y[0, :, 0])).all()
+
+
+def test_parts_hold_22_bits_of_the_largest():
+    x = jax.random.normal(jax.random.key(1), (64, 64)) * 10.0 ** jax.random.uniform(
+        jax.random.key(2), (64, 1), minval=-4
+    )
+    exponent = pallas_scales.latent_exponent(x[None])
+    parts = split_tile(pallas_scales.scaled(x[None], exponent)[0])
+    assert [part.dtype for part in parts] == [jnp.float16] * 2
+    back = sum(np.asarray(part, np.float64) for part in parts) / 2.0 ** int(exponent[0, 0])
+    np.testing.assert_allclose(back, np.asarray(x, np.float64), rtol=2.0**-22, atol=2.0**-38 * float(jnp.abs(x).max()))
+    product = multiply(parts, parts, (1, 1)) / 4.0 ** int(exponent[0, 0])
+    exact = np.asarray(x, np.float64) @ np.asarray(x, np.float64).T
+    assert_close("product", product, exact, 3e-7)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "value"), [(0, 1.0), (-126, 2.0**-126), (127, 2.0**127), (-200, 0.0), (200, np.inf)]
+)
+def test_powers_of_two_are_exact(exponent, value):
+    assert float(pallas_scales.power_of_two(jnp.int32(exponent))) == value
