@@ -14,7 +14,7 @@ from benchmarks.timing import adaptive_seconds
 from benchmarks.worker import reason
 
 # Below this, what the host does for every call would count: the call is repeated inside of one program.
-SHORT_SECONDS = 3e-4
+SHORT_SECONDS = 2e-3
 LOOP_SECONDS = 5e-3
 MOST_ITERATIONS = 200
 # After one of these every further call of the process fails.

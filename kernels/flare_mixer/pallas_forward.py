@@ -10,7 +10,7 @@ from jax.experimental import pallas as pl
 from kernels._pallas import pallas_call
 from kernels.flare_mixer.dispatch import Blocks
 from kernels.flare_mixer.operands import Operands, Statistics
-from kernels.flare_mixer.pallas_products import Parts, is_split, multiply, split_tile, stored_parts, weight_parts
+from kernels.flare_mixer.pallas_products import Parts, multiply, split_tile, stored_parts, weight_parts
 from kernels.flare_mixer.pallas_scales import (
     Exponents,
     head_numbers,
@@ -23,7 +23,6 @@ from kernels.flare_mixer.pallas_specs import Layout, mask_operand, numbers_opera
 from kernels.flare_mixer.pallas_tiles import (
     LOG2_E,
     LOWEST,
-    SMALLEST_SIDE,
     load_parts,
     load_rows,
     padded_width,
@@ -44,28 +43,15 @@ def _softmax_step(
     new = jnp.maximum(maximum, jnp.max(raw, axis=1) * factor)
     weights = jnp.exp2(raw * factor - (new - exponent)[:, None])
     decay = jnp.exp2(maximum - new)
-    parts, decay = weight_parts(weights, values), decay[:, None]
-    mass = _add_sums(weights, parts, decay * mass)
-    total = multiply(parts, values, (1, 0), start=decay * total)
+    mass = decay * mass + jnp.sum(weights, axis=1)
+    total = multiply(weight_parts(weights, values), values, (1, 0), start=decay[:, None] * total)
     return new, mass, total
 
 
-def _add_sums(weights: jax.Array, parts: Parts, start: jax.Array) -> jax.Array:
-    """Return `start` plus the sums of the rows of weights, in every column.
-
-    The tensor cores have time to sum bfloat16 weights, as a product with ones, while the other units are busy.
-    """
-    if len(parts) > 1:
-        return start + jnp.sum(weights, axis=1, keepdims=True)
-    ones = jnp.ones((weights.shape[1], start.shape[1]), parts[0].dtype)
-    return multiply(parts, (ones,), (1, 0), start=start)
-
-
-def _softmax_start(rows: int, channels: int, dtype: jax.typing.DTypeLike) -> tuple[jax.Array, ...]:
-    """Return maximum `[rows]`, mass `[rows, 1]` or with equal columns, and total `[rows, channels]` of no points."""
+def _softmax_start(rows: int, channels: int) -> tuple[jax.Array, ...]:
     return (
         jnp.full((rows,), LOWEST, jnp.float32),
-        jnp.zeros((rows, 1 if is_split(dtype) else SMALLEST_SIDE), jnp.float32),
+        jnp.zeros((rows,), jnp.float32),
         jnp.zeros((rows, padded_width(channels)), jnp.float32),
     )
 
@@ -89,9 +75,7 @@ def _gather_kernel(*refs: Any, layout: Layout, widths: tuple[int, int], constant
             raw = jnp.where(valid[None, :], raw, -jnp.inf)
         return _softmax_step(raw, split_tile(v, value_scale), carry, factor, exponent)
 
-    start = _softmax_start(tiling.block_latents, channels, v_ref.dtype)
-    maximum, mass, total = tiling.fold_tiles(split, tile, start)
-    mass = jnp.max(mass, axis=1)
+    maximum, mass, total = tiling.fold_tiles(split, tile, _softmax_start(tiling.block_latents, channels))
     latents = total * (unscale / jnp.where(mass > 0, mass, 1.0))[:, None]  # no point takes part: the latents are zero
     store_vector(maximum_ref, 0, maximum, valid_latents)
     store_vector(mass_ref, 0, mass * 2.0**-exponent, valid_latents)
@@ -158,9 +142,7 @@ def _scatter_kernel(*refs: Any, layout: Layout, widths: tuple[int, int], constan
                 raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
             return _softmax_step(raw, z, carry, factor, exponent)
 
-        softmax_start = _softmax_start(tiling.block_points, channels, y_ref.dtype)
-        maximum, mass, y = tiling.fold_latents(latents, softmax_start)
-        mass = jnp.max(mass, axis=1)
+        maximum, mass, y = tiling.fold_latents(latents, _softmax_start(tiling.block_points, channels))
         y = y * (unscale / mass)[:, None]
         existing = None
         if checked:

@@ -105,13 +105,8 @@ _TABLE = (
         ),
         separate=True,
     ),
-    Choice(
-        ("tf32",),
-        128,
-        math.inf,
-        Tiling(rows=64, warps=8, transposed=True),
-        Tiling(rows=32, warps=8, transposed=True, factored=True, carried=True, programs=4096),
-    ),
+    # Float32 weights of this width do not fit shared memory: with gradients XLA takes 0.5 to 0.9 of the time.
+    Choice(("tf32",), 128, math.inf, None, None),
     Choice(
         ("bf16",),
         LARGEST_WIDTH,
