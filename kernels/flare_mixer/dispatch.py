@@ -84,7 +84,7 @@ LAUNCHES = (
             Blocks(64, 128, 2112, 4, stages=3),
             Blocks(128, 128, 1056, 4, stages=3),
             Blocks(64, 256, 4224, 4, stages=3),
-            Blocks(64, 32, 1056, 2, stages=3, one_exponential=True),
+            Blocks(32, 32, 1056, 2, stages=3, group=3, one_exponential=True),
         ),
     ),
     Launch(
@@ -113,7 +113,7 @@ LAUNCHES = (
             Blocks(128, 64, 1056, 4),
             Blocks(64, 128, 1056, 4),
             Blocks(64, 128, 1056, 4),
-            Blocks(32, 32, 1056, 2, group=2),
+            Blocks(32, 32, 1056, 2, stages=3),
         ),
     ),
     Launch(
@@ -124,7 +124,7 @@ LAUNCHES = (
             Blocks(64, 128, 4224, 4, stages=3),
             Blocks(128, 128, 2112, 4, stages=3),
             Blocks(64, 128, 4224, 4, stages=3),
-            Blocks(32, 32, 2112, 2, group=2),
+            Blocks(32, 32, 2112, 2, stages=3, group=2),
         ),
     ),
     Launch(
