@@ -4,8 +4,8 @@
     python -m experiments.pdebench --config=configs/flare_darcy.py:smoke     (minutes on two CPU cores)
 
 The loss has the gradient term (--config.task.gradient_weight), the metric has not. Published test relative L2: 5.10e-3;
-the original's own record of this configuration is 1.78e-2. Measured on one H100 and generated data: 6.6 ms per step, 8.92e-3 with
---config.train.epochs=50 (25 000 steps).
+the original's own record of this configuration is 1.78e-2. Measured on one H100 and generated data: 6.6 ms per step,
+8.92e-3 with --config.train.epochs=50 (25 000 steps).
 """
 
 from ml_collections import ConfigDict

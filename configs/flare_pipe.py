@@ -3,8 +3,8 @@
     python -m experiments.pdebench --config=configs/flare_pipe.py
     python -m experiments.pdebench --config=configs/flare_pipe.py:smoke     (minutes on two CPU cores)
 
-Published test relative L2: 2.85e-3; the original's own record of this configuration is 3.43e-3. Measured on one
-H100 and generated data: 6.6 ms per step, 1.57e-3 with --config.train.epochs=50 (25 000 steps).
+Published test relative L2: 2.85e-3; the original's own record of this configuration is 3.43e-3. Measured on one H100
+and generated data: 6.6 ms per step, 1.57e-3 with --config.train.epochs=50 (25 000 steps).
 """
 
 from ml_collections import ConfigDict
