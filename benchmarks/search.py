@@ -1,6 +1,6 @@
 """Which launch of each kernel is fastest on this GPU, and by how much does that beat the table in dispatch.py?
 
-    python -m benchmarks.search [--op=flare_mixer,triple_attention,causal_linear_attention] [--shape=million_m128,...]
+    python -m benchmarks.search [--op=flare_mixer,causal_flare,...] [--shape=million_m128,...]
         [--dtype=bfloat16,...] [--implementation=pallas] [--kernel=gather,...] [--seconds=470] [--out=out/search]
     python -m benchmarks.search --op=flare_mixer --sizes=1,40000,8,256,8 --dtype=float32
 
@@ -45,6 +45,7 @@ DEFAULTS = (
     ("flare_mixer", "drivaerml_40k_d16", "bfloat16"),
     ("triple_attention", "points_500k_d32", "bfloat16"),
     ("causal_linear_attention", "long_d64", "bfloat16"),
+    ("causal_flare", "text_1k", "bfloat16"),
 )
 # What comparing the last case may take after the search.
 GRACE_SECONDS = 30.0

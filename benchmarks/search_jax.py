@@ -9,7 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks import search_causal_linear_attention, search_flare_mixer, search_triple_attention
+from benchmarks import (
+    search_causal_flare,
+    search_causal_linear_attention,
+    search_flare_mixer,
+    search_triple_attention,
+)
 from benchmarks.cases import SHAPES
 from benchmarks.programs import (
     LOOP_SECONDS,
@@ -27,6 +32,7 @@ SPACES: dict[str, ModuleType] = {
     "flare_mixer": search_flare_mixer,
     "triple_attention": search_triple_attention,
     "causal_linear_attention": search_causal_linear_attention,
+    "causal_flare": search_causal_flare,
 }
 MOST_ITERATIONS = 64
 BUDGET_SECONDS, WHOLE_BUDGET_SECONDS = 0.05, 0.3

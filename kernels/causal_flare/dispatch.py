@@ -59,7 +59,7 @@ class Launch:
     blocks: Blocks
 
 
-# The first row that fits decides.
+# The first row that fits decides. `python -m benchmarks.search --op=causal_flare` times other launches.
 LAUNCHES = (
     Launch("bfloat16", 64, Blocks(TILE_TOKENS, 64, 32, 264, 8)),
     Launch("bfloat16", 128, Blocks(TILE_TOKENS, 32, 32, 264, 8)),

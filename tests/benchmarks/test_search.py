@@ -151,7 +151,8 @@ def test_a_search_runs_from_end_to_end(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("op", "kernel"), [(op, kernel) for op in ("flare_mixer", "triple_attention") for kernel in SPACES[op].KERNELS]
+    ("op", "kernel"),
+    [(op, kernel) for op in ("flare_mixer", "triple_attention", "causal_flare") for kernel in SPACES[op].KERNELS],
 )
 def test_every_kernel_is_timed_by_itself(op, kernel):
     case = make_case(op, QUICK, "float32")
@@ -162,7 +163,7 @@ def test_every_kernel_is_timed_by_itself(op, kernel):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("op", ["flare_mixer", "triple_attention"])
+@pytest.mark.parametrize("op", ["flare_mixer", "triple_attention", "causal_flare"])
 def test_launches_are_checked_against_the_definition(op):
     case = make_case(op, QUICK, "float32")
     request = {**case._asdict(), "kernel": "", "task": "check", "best": None, "names": ["0"]}
@@ -184,9 +185,9 @@ def test_sizes_replace_a_named_shape():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--op=causal_flare"], "op is 'causal_flare'; give one or more of flare_mixer"),
+        (["--op=residual_mlp"], "op is 'residual_mlp'; give one or more of flare_mixer"),
         (["--op=flare_mixer", "--kernel=pair"], "kernel is 'pair'; give one or more of gather"),
-        (["--kernel=gather"], "kernel is gather for 3 ops; give the one --op that it is of"),
+        (["--kernel=gather"], "kernel is gather for 4 ops; give the one --op that it is of"),
         (["--op=flare_mixer", "--implementation=triton"], "implementation of flare_mixer is 'triton'"),
         (["--op=flare_mixer", "--sizes=1,2"], "give positive integers for batch,points,heads,latents,width"),
         (["--sizes=1,2"], "give one --op and no --shape"),

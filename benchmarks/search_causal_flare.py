@@ -1,0 +1,116 @@
+"""What `benchmarks.search` needs to know about causal FLARE: candidates of its launch, how to run it.
+
+All kernels of the op share one launch, which is timed on outputs with gradients.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.search_limits import fits
+from kernels import causal_flare
+from kernels.causal_flare.dispatch import Blocks, kernel_blocks
+from kernels.causal_flare.operands import Operands, empty_state
+from kernels.causal_flare.pallas import PallasBackend
+from kernels.causal_flare.scheme import mix
+from kernels.causal_flare.shapes import CausalShape
+from kernels.flare_mixer.pallas_tiles import padded_width
+
+KERNELS = ("shared",)
+IMPLEMENTATIONS = ("pallas",)
+
+
+@dataclass(frozen=True)
+class KernelBlocks:
+    """The launch that all kernels share."""
+
+    shared: Blocks
+
+
+def table(shape: CausalShape, dtype: str, implementation: str) -> KernelBlocks:
+    """Return the launch that the op takes now."""
+    return KernelBlocks(kernel_blocks(dtype, shape.width))
+
+
+def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
+    """Undo `dataclasses.asdict`."""
+    return KernelBlocks(Blocks(**values["shared"]))
+
+
+def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:
+    """Return `launch`: there is one for all kernels."""
+    return launch
+
+
+def tile_candidates(shape: CausalShape, dtype: str, kernel: str, start: KernelBlocks) -> Iterator[KernelBlocks]:
+    """Yield `start`, then other tiles and warps, those near the tile of `start` first."""
+    yield start
+    default = start.shared
+    sides = ("tokens", "long_tokens", "latents")
+    found = [
+        replace(default, tokens=short, long_tokens=long, latents=latents, warps=warps)
+        for short, long, latents, warps in itertools.product((16, 32), (16, 32, 64, 128), (16, 32, 64, 128), (4, 8))
+        if short <= long and latents <= padded_width(shape.latents)
+    ]
+    found.sort(key=lambda b: sum(abs(math.log2(getattr(b, side) / getattr(default, side))) for side in sides))
+    yield from (KernelBlocks(blocks) for blocks in found if _fits(shape, dtype, blocks))
+
+
+def launch_candidates(
+    shape: CausalShape, dtype: str, kernel: str, best: Iterable[KernelBlocks]
+) -> Iterator[KernelBlocks]:
+    """Yield variations of programs, stages and, for float32, products."""
+    for start in best:
+        blocks = start.shared
+        variations = [replace(blocks, programs=programs) for programs in (132, 264, 528, 1056, 2112)]
+        variations += [replace(blocks, stages=stages) for stages in (1, 2, 3)]
+        variations += [replace(blocks, exact="ieee")] if dtype == "float32" else []
+        yield from (KernelBlocks(x) for x in variations if _fits(shape, dtype, x))
+
+
+def _fits(shape: CausalShape, dtype: str, blocks: Blocks) -> bool:
+    """Return whether the weights of a tile of tokens, the state and staged operands of a program fit."""
+    width = padded_width(shape.width)
+    weights = max(blocks.tokens**2 * blocks.latents, 2 * blocks.long_tokens * blocks.latents)
+    staged = blocks.stages * 3 * (blocks.long_tokens + blocks.latents) * width * jnp.dtype(dtype).itemsize
+    return fits(numbers=weights + 2 * blocks.latents * width, warps=blocks.warps, shared_bytes=staged)
+
+
+class Bench:
+    """The op at one shape with its inputs on the device."""
+
+    def __init__(self, shape: CausalShape, dtype: str, implementation: str):
+        self.shape, self.dtype = shape, dtype
+        self._operands = self.operands(shape.points)
+
+    def operands(self, points: int) -> tuple[jax.Array, ...]:
+        """Return random q, k and v for this many tokens, with logits of order one."""
+        shape, keys = self.shape, jax.random.split(jax.random.key(0), 3)
+        sizes = (shape.batch, points, shape.heads, shape.width)
+        q = jax.random.normal(keys[0], (shape.heads, shape.latents, shape.width)) * shape.width**-0.5
+        k, v = (jax.random.normal(key, sizes, self.dtype) for key in keys[1:])
+        return q.astype(self.dtype), k, v
+
+    def call(self, blocks: KernelBlocks | str) -> Callable[[tuple[jax.Array, ...]], jax.Array]:
+        """Return the op with this launch, or the named implementation, as a function of its operands."""
+        if isinstance(blocks, str):
+            return lambda x: causal_flare(*x, implementation=blocks)
+        shape = self.shape
+        state = empty_state((shape.batch, shape.heads, shape.latents), shape.width)
+        backend = PallasBackend(blocks.shared)
+        return lambda x: mix(backend, 1.0, Operands(*x, None, None, None), state)[0]
+
+    def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return outputs with gradients as a function and its arguments; v stands in for the cotangent."""
+        return functools.partial(_with_gradients, self.call(blocks)), (self._operands,)
+
+
+def _with_gradients(call: Callable[..., jax.Array], operands: tuple[jax.Array, ...]) -> Any:
+    y, pull_back = jax.vjp(call, operands)
+    return y, pull_back(operands[-1])
