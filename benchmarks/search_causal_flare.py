@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.search_flare_mixer import random_operands
 from benchmarks.search_limits import fits
 from kernels import causal_flare
 from kernels.causal_flare.dispatch import Blocks, kernel_blocks
@@ -90,12 +91,8 @@ class Bench:
         self._operands = self.operands(shape.points)
 
     def operands(self, points: int) -> tuple[jax.Array, ...]:
-        """Return random q, k and v for this many tokens, with logits of order one."""
-        shape, keys = self.shape, jax.random.split(jax.random.key(0), 3)
-        sizes = (shape.batch, points, shape.heads, shape.width)
-        q = jax.random.normal(keys[0], (shape.heads, shape.latents, shape.width)) * shape.width**-0.5
-        k, v = (jax.random.normal(key, sizes, self.dtype) for key in keys[1:])
-        return q.astype(self.dtype), k, v
+        """Return random q, k and v for this many tokens."""
+        return random_operands(self.shape, self.dtype, points)
 
     def call(self, blocks: KernelBlocks | str) -> Callable[[tuple[jax.Array, ...]], jax.Array]:
         """Return the op with this launch, or the named implementation, as a function of its operands."""

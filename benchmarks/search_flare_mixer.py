@@ -140,6 +140,15 @@ _RUNS = {
 }
 
 
+def random_operands(shape: Any, dtype: str, points: int) -> tuple[jax.Array, ...]:
+    """Return random q, k and v of the latents, heads and width of `shape`, with logits of order one."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    sizes = (shape.batch, points, shape.heads, shape.width)
+    q = jax.random.normal(keys[0], (shape.heads, shape.latents, shape.width)) * shape.width**-0.5
+    k, v = (jax.random.normal(key, sizes, dtype) for key in keys[1:])
+    return q.astype(dtype), k, v
+
+
 class Bench:
     """The op at one shape with its inputs on the device."""
 
@@ -150,12 +159,8 @@ class Bench:
         )
 
     def operands(self, points: int) -> tuple[jax.Array, ...]:
-        """Return random q, k and v for this many points, with logits of order one."""
-        shape, keys = self.shape, jax.random.split(jax.random.key(0), 3)
-        sizes = (shape.batch, points, shape.heads, shape.width)
-        q = jax.random.normal(keys[0], (shape.heads, shape.latents, shape.width)) * shape.width**-0.5
-        k, v = (jax.random.normal(key, sizes, self.dtype) for key in keys[1:])
-        return q.astype(self.dtype), k, v
+        """Return `random_operands` for this many points."""
+        return random_operands(self.shape, self.dtype, points)
 
     def call(self, blocks: KernelBlocks | str) -> Callable[[tuple[jax.Array, ...]], jax.Array]:
         """Return the op with these launches, or the named implementation, as a function of its operands."""

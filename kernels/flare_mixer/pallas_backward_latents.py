@@ -65,7 +65,7 @@ def latent_gradient(
     value_exponent, exponent = point_exponent(dy, mask, mass), weight_exponent(dy.dtype)
     constants, numbers, number_specs = numbers_operand(
         head_numbers(
-            (scale * LOG2_E, -exponents.scatter_pair),
+            (scale * LOG2_E, exponents.scatter_factor),
             (1.0, exponents.k_decode),
             (1.0, value_exponent),
             (1.0, -value_exponent - exponent),

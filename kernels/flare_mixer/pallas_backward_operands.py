@@ -176,8 +176,8 @@ def _numbers(
     latents, gradients = value_exponents
     return head_numbers(
         *Numbers(
-            factor=(scale * LOG2_E, -exponents.gather_pair),
-            decode_factor=(scale * LOG2_E, -exponents.scatter_pair),
+            factor=(scale * LOG2_E, exponents.gather_factor),
+            decode_factor=(scale * LOG2_E, exponents.scatter_factor),
             key=(1.0, exponents.k),
             decode_key=(1.0, exponents.k_decode),
             value=(1.0, exponents.v),

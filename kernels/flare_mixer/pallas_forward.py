@@ -89,7 +89,7 @@ def gather(operands: Operands, exponents: Exponents, scale: float, blocks: Block
     width, channels = k.shape[-1], v.shape[-1]
     constants, numbers, number_specs = numbers_operand(
         head_numbers(
-            (scale * LOG2_E, -exponents.gather_pair), (1.0, exponents.k), (1.0, exponents.v), (1.0, -exponents.v)
+            (scale * LOG2_E, exponents.gather_factor), (1.0, exponents.k), (1.0, exponents.v), (1.0, -exponents.v)
         ),
         layout,
     )
@@ -167,7 +167,7 @@ def scatter(
     batch, points, heads, _ = k.shape
     latents_exponent = latent_exponent(latents)
     constants, numbers, number_specs = numbers_operand(
-        head_numbers((scale * LOG2_E, -exponents.scatter_pair), (1.0, exponents.k_decode), (1.0, -latents_exponent)),
+        head_numbers((scale * LOG2_E, exponents.scatter_factor), (1.0, exponents.k_decode), (1.0, -latents_exponent)),
         layout,
     )
     kernel = functools.partial(

@@ -34,14 +34,19 @@ class Exponents(NamedTuple):
     k_decode: Exponent
 
     @property
-    def gather_pair(self) -> Exponent:
-        """That of the gather's logits."""
-        return self.q + self.k
+    def gather_factor(self) -> Exponent:
+        """By which power of two the gather's logits are multiplied after their product."""
+        return _not_zero(-(self.q + self.k))
 
     @property
-    def scatter_pair(self) -> Exponent:
-        """That of the scatter's logits."""
-        return self.q_decode + self.k_decode
+    def scatter_factor(self) -> Exponent:
+        """By which power of two the scatter's logits are multiplied after their product."""
+        return _not_zero(-(self.q_decode + self.k_decode))
+
+
+def _not_zero(exponent: Exponent) -> Exponent:
+    """Raise an exponent whose power would be 0: times a hidden logit, minus infinity, that is NaN."""
+    return exponent if isinstance(exponent, int) else jnp.maximum(exponent, 1 - _BIAS)
 
 
 def operand_exponents(operands: Operands) -> Exponents:

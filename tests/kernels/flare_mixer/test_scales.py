@@ -65,6 +65,16 @@ def test_zeros_stay_zeros_and_nan_stays_nan():
     assert np.isfinite(np.asarray(y[0, :, 0])).all()
 
 
+@pytest.mark.parametrize(("q", "k"), [(0.0, 0.0), (0.0, 1e-6), (1e-20, 1e-20)])
+def test_logits_of_nothing_give_equal_weights(q, k):
+    """The factor of such logits is no number of float32, and ragged tiles have hidden ones, minus infinity."""
+    arguments = inputs(CASE)
+    arguments |= {"q": q * arguments["q"], "k": k * arguments["k"]}
+    expected = gradients("reference", arguments, 1.0)
+    for name, value in gradients("pallas", arguments, 1.0).items():
+        assert_close(name, value, expected[name], 1e-5)
+
+
 def test_parts_hold_22_bits_of_the_largest():
     x = jax.random.normal(jax.random.key(1), (64, 64)) * 10.0 ** jax.random.uniform(
         jax.random.key(2), (64, 1), minval=-4
