@@ -6,6 +6,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from flare_jax.checks import did_you_mean
 
 
@@ -50,6 +52,8 @@ def _check_type(owner: str, name: str, value: Any, hint: Any) -> Any:
     """Return `value`, an integer as float and a list as tuple where only these are wanted; raise if no type fits."""
     accepted = typing.get_args(hint) if _is_union(hint) else (hint,)
     accepted = tuple(typing.get_origin(kind) or kind for kind in accepted)
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
     if isinstance(value, list) and tuple in accepted:
         value = tuple(value)
     if isinstance(value, int) and not isinstance(value, bool) and float in accepted and int not in accepted:

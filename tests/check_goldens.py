@@ -25,7 +25,7 @@ def checker_name(config: Mapping[str, Any]) -> str:
     """Return the module of `tests.golden_checks` that checks files with this configuration."""
     kind = config.get("kind")
     if kind is not None:
-        return "kernels" if kind.startswith("kernel/") else kind
+        return "kernels" if str(kind).startswith("kernel/") else str(kind)
     if "backend" in config and "model_type" in config:
         return "recursive_models" if config["model_type"] == "TRMWrapper" else "sequence_models"
     return "spectrum" if config.get("model") == "spectrum" else "models"
@@ -36,9 +36,9 @@ def check_file(path: Path) -> tuple[str, bool]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-        config = json.loads(str(arrays.pop("config")))
+        config = json.loads(_text(arrays.pop("config")))
         name = checker_name(config)
-        if importlib.util.find_spec(f"tests.golden_checks.{name}") is None:
+        if not name.isidentifier() or importlib.util.find_spec(f"tests.golden_checks.{name}") is None:
             return f"{path.name}  FAIL: there is no checker for files of kind {name!r}", False
         comparisons = importlib.import_module(f"tests.golden_checks.{name}").check(arrays, config)
     except (OSError, zipfile.BadZipFile, json.JSONDecodeError, KeyError) as error:
@@ -46,6 +46,12 @@ def check_file(path: Path) -> tuple[str, bool]:
     except Exception as error:  # one broken file must not hide the results of the others
         return f"{path.name}  FAIL: {' '.join(f'{type(error).__name__}: {error}'.split())}", False
     return _describe(path.name, comparisons)
+
+
+def _text(array: np.ndarray) -> str:
+    """Return the text that an array holds, as characters or as bytes."""
+    value = array.reshape(-1)[0]
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def golden_files(paths: Iterable[Path]) -> list[Path]:

@@ -53,6 +53,23 @@ def drop(key):
     return lambda arrays, config: arrays.pop(key)
 
 
+def test_metadata_may_be_null_or_missing(tmp_path):
+    """What a file says of its own rounding and of unused parameters is optional; the latter are known anyway."""
+
+    def change(arrays, config):
+        config["fp32_vs_fp64"] = config["params_without_grad"] = None
+
+    line, passed = check_file(changed_copy(tmp_path, "transolver_pp_base.npz", change))
+    assert passed, line
+
+
+def test_the_configuration_may_be_stored_as_bytes(tmp_path):
+    arrays = dict(np.load(GOLDENS / "sequence_metrics_p1.npz"))
+    np.savez(tmp_path / "bytes.npz", **(arrays | {"config": np.array([str(arrays["config"]).encode()])}))
+    line, passed = check_file(tmp_path / "bytes.npz")
+    assert passed, line
+
+
 def test_every_wrong_array_is_found():
     arrays = dict(np.load(GOLDENS / "flare_scores.npz"))
     config = json.loads(str(arrays.pop("config")))

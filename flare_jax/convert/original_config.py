@@ -105,6 +105,8 @@ def describe_model(content: Mapping[str, Any], state_dict: Mapping[str, np.ndarr
                 f"the config has no field {field!r}; name the config.yaml of the original's `python -m pdebench` or "
                 "`python -m lra`, or a file with the keys model and args (the constructor arguments)"
             )
+        if not isinstance(content[field], str):
+            raise ValueError(f"the config's {field!r} is {content[field]!r} but must be a name; write it there")
     return describe_fields(content, state_dict) if data == "task" else _describe_points(content, state_dict)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from kernels._scale import check_scale
 from kernels._sharding import vary_like
 from kernels.causal_flare import dispatch
 from kernels.causal_flare.chunked import ChunkedBackend
@@ -11,7 +12,7 @@ from kernels.causal_flare.operands import LOWEST, Operands, State, empty_state
 from kernels.causal_flare.pallas import PallasBackend
 from kernels.causal_flare.reference import dense_mixer
 from kernels.causal_flare.scheme import mix
-from kernels.causal_flare.validation import check_operands, check_scale, check_state
+from kernels.causal_flare.validation import check_operands, check_state
 
 
 def causal_flare(

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from kernels._scale import check_scale
 from kernels.causal_flare.operands import Operands, State, empty_state, reciprocal
-from kernels.causal_flare.validation import check_operands, check_scale, check_sizes, check_state
+from kernels.causal_flare.validation import check_operands, check_sizes, check_state
 
 
 def init_state(batch: int, heads: int, latents: int, channels: int) -> State:

@@ -1,8 +1,5 @@
 """Checks of the arguments, made while tracing; every failure is one sentence with its remedy."""
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -99,12 +96,3 @@ def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} is {size}; give a positive number.")
-
-
-def check_scale(scale: Any) -> float:
-    """Return `scale` as a float, or raise ValueError unless it is a positive finite Python number."""
-    if isinstance(scale, jax.core.Tracer):
-        raise ValueError("scale is a traced value; give a Python number, or multiply q by the traced factor instead.")
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale is {scale}; give a positive finite number, such as 1.0 or D ** -0.5.")
-    return float(scale)

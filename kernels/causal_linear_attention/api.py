@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from kernels._scale import check_scale
 from kernels._sharding import vary_like
 from kernels.causal_linear_attention import dispatch
 from kernels.causal_linear_attention.chunked import ChunkedBackend
@@ -13,7 +14,7 @@ from kernels.causal_linear_attention.pallas import PallasBackend
 from kernels.causal_linear_attention.recurrence import Backend, attend
 from kernels.causal_linear_attention.reference import quadratic_attention
 from kernels.causal_linear_attention.triton import TritonBackend
-from kernels.causal_linear_attention.validation import check_arrays, check_scale, check_state
+from kernels.causal_linear_attention.validation import check_arrays, check_state
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -50,7 +51,7 @@ def causal_linear_attention(
     channels = v.shape[-1] + int(normalize)
     check_arrays(q, k, v, mask)
     check_state(initial_state, q, channels)
-    scale = check_scale(scale, q.shape[1])
+    scale = 1.0 / q.shape[1] if scale is None else check_scale(scale, "or None for 1/N")
     width = max(q.shape[-1], v.shape[-1])
     chosen = dispatch.resolve(implementation, q.dtype.name, width)
     if initial_state is None:

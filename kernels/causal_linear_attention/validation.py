@@ -1,8 +1,5 @@
 """Checks of the arguments, made while tracing; every failure is one sentence with its remedy."""
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -46,14 +43,3 @@ def check_state(state: jax.Array | None, q: jax.Array, channels: int) -> None:
             f"initial_state has shape {describe(state)} and dtype {state.dtype}; "
             f"give a float32 array of shape ({batch},{heads},{width},{channels})."
         )
-
-
-def check_scale(scale: Any, points: int) -> float:
-    """Return `scale` as a float, 1/N for None, or raise ValueError unless it is a positive finite Python number."""
-    if scale is None:
-        return 1.0 / points
-    if isinstance(scale, jax.core.Tracer):
-        raise ValueError("scale is a traced value; give a Python number, or multiply q by the traced factor instead.")
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale is {scale}; give a positive finite number, or None for 1/N.")
-    return float(scale)

@@ -3,6 +3,7 @@
 import jax
 from jaxtyping import Array, Bool, Float
 
+from kernels._scale import check_scale
 from kernels._sharding import vary_like
 from kernels.flare_mixer import dispatch
 from kernels.flare_mixer.chunked import chunked_mixer
@@ -10,7 +11,7 @@ from kernels.flare_mixer.cudnn import cudnn_mixer
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas import pallas_mixer
 from kernels.flare_mixer.reference import reference_mixer
-from kernels.flare_mixer.validation import check_operands, check_scale
+from kernels.flare_mixer.validation import check_operands
 
 
 def flare_mixer(

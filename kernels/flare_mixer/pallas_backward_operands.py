@@ -70,7 +70,9 @@ def operand_gradients(
     side = _latent_side(statistics, dz, point_statistics[0] if shared else None, dtype)
     latents, gradients = latent_exponent(side.latents), latent_exponent(side.gradients)
     values = point_exponent(dy, operands.mask, point_statistics[1])
-    slope = slope_exponent(y.shape[-1], exponents.v + gradients, values + latents)
+    # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
+    gather = jnp.minimum(exponents.v, latents) if is_split(dtype) else 0
+    slope = slope_exponent(y.shape[-1], gather + gradients, values + latents)
     numbers = _numbers(exponents, (latents, gradients), values, slope, weight, scale)
     constants, numbers, number_specs = numbers_operand(numbers, layout)
     masks, mask_specs = mask_operand(operands.mask, layout)

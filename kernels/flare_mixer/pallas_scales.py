@@ -45,8 +45,11 @@ class Exponents(NamedTuple):
 
 
 def _not_zero(exponent: Exponent) -> Exponent:
-    """Raise an exponent whose power would be 0: times a hidden logit, minus infinity, that is NaN."""
-    return exponent if isinstance(exponent, int) else jnp.maximum(exponent, 1 - _BIAS)
+    """Raise an exponent whose power might be 0: times a hidden logit, minus infinity, that is NaN.
+
+    Logits that this concerns are of the order of 2⁻⁷² at most, before and after.
+    """
+    return exponent if isinstance(exponent, int) else jnp.maximum(exponent, -_MOST)
 
 
 def operand_exponents(operands: Operands) -> Exponents:

@@ -1,8 +1,5 @@
 """Checks of the arguments of `flare_mixer`, made while tracing; every failure is one sentence with its remedy."""
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -78,12 +75,3 @@ def _check_dtypes(operands: Operands) -> None:
         x = getattr(operands, name)
         if x is not None and x.dtype != dtype:
             raise ValueError(f"{name} has dtype {x.dtype} and k has {dtype}; cast them to one dtype.")
-
-
-def check_scale(scale: Any) -> float:
-    """Return `scale` as a float, or raise ValueError unless it is a positive finite Python number."""
-    if isinstance(scale, jax.core.Tracer):
-        raise ValueError("scale is a traced value; give a Python number, or multiply q by the traced factor instead.")
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale is {scale}; give a positive finite number, such as 1.0 or D ** -0.5.")
-    return float(scale)

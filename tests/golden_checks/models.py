@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from flare_jax.convert import from_torch, to_torch
+from flare_jax.convert.mappings import TORCH_MAPPINGS, is_unused
 from flare_jax.convert.originals import OriginalModel, find_original
 from flare_jax.models import build_model
 from flare_jax.params import apply_fn, split
@@ -29,7 +30,7 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     name = config["model"]
     original = find_original(name)
     state = _section(arrays, "param/")
-    inputs = {key: jnp.asarray(value) for key, value in _section(arrays, "input/").items()}
+    inputs = _inputs(arrays)
     graphdef, template = _build(original, _effective(original.model_type, config["args"], state, inputs))
     params = from_torch(original.model_type, template, state)
     expected = _section(arrays, "output/")
@@ -49,9 +50,15 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     (param_grads, input_grads), outputs = evaluate(params, floats)
     return [
         *_compare_outputs(outputs, expected, config),
-        *_compare_param_grads(to_torch(original.model_type, param_grads), _section(arrays, "grad_param/"), config),
+        *_compare_param_grads(original.model_type, param_grads, _section(arrays, "grad_param/"), config),
         *_compare_input_grads(input_grads, _section(arrays, "grad_input/")),
     ]
+
+
+def _inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the inputs of a file; a time may be a whole number."""
+    inputs = {key: jnp.asarray(value) for key, value in _section(arrays, "input/").items()}
+    return {key: x.astype(jnp.float32) if key in ("T", "time") else x for key, x in inputs.items()}
 
 
 def _effective(
@@ -96,19 +103,21 @@ def _name_outputs(result: Any) -> dict[str, Any]:
 def _compare_outputs(
     outputs: Mapping[str, Any], expected: Mapping[str, np.ndarray], config: Mapping[str, Any]
 ) -> list[Comparison]:
-    rounding = config.get("fp32_vs_fp64", {}).get("output_max_abs", 0.0)
+    rounding = (config.get("fp32_vs_fp64") or {}).get("output_max_abs") or 0.0
     tolerance = max(OUTPUT_TOLERANCE, 10 * rounding)
     return [Comparison(name, "output", _error(outputs.get(name), array), tolerance) for name, array in expected.items()]
 
 
 def _compare_param_grads(
-    grads: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], config: Mapping[str, Any]
+    model_type: str, param_grads: Mapping[str, Any], expected: Mapping[str, np.ndarray], config: Mapping[str, Any]
 ) -> list[Comparison]:
     """Compare all parameters of ours; the rest of the file's are those that the original never uses."""
+    grads, mapping = to_torch(model_type, param_grads), TORCH_MAPPINGS[model_type]
     largest = max((float(np.max(np.abs(g), initial=0.0)) for g in expected.values()), default=0.0)
-    largest = config.get("fp32_vs_fp64", {}).get("grad_param_global_max", largest)
-    unused = set(config.get("params_without_grad", ()))
-    names = sorted(set(grads) | {name for name in expected if name not in unused})
+    largest = (config.get("fp32_vs_fp64") or {}).get("grad_param_global_max") or largest
+    unused = set(config.get("params_without_grad") or ())
+    used = {name for name in expected if name not in unused and not is_unused(name, mapping)}
+    names = sorted(set(grads) | used)
     return [
         Comparison(
             name,

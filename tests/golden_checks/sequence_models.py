@@ -27,7 +27,7 @@ def check(arrays: Arrays, config: Mapping[str, Any]) -> list[Comparison]:
     model_type, graphdef, params = load_model(arrays, config)
     ids, mask = model_inputs(arrays)
     forward = apply_fn(graphdef)
-    cotangent = jnp.asarray(arrays["cotangent"])
+    cotangent = jnp.asarray(arrays["cotangent" if "cotangent" in arrays else "cotangent/logits"])
 
     @jax.jit
     def evaluate(params: Any) -> Any:

@@ -112,6 +112,8 @@ def test_constructor_arguments_themselves():
         ({"dataset": "darcy"}, "has no field 'model_type'; name the config.yaml"),
         ({"model_type": "flare"}, "has no field 'dataset'"),
         ({"model_type": "flair", "dataset": "darcy"}, r"'flair' of the config is not .* .did you mean 'flare'"),
+        ({"model_type": "flare", "dataset": None}, "'dataset' is None but must be a name"),
+        ({"model_type": ["flare"], "dataset": "darcy"}, r"'model_type' is \['flare'\] but must be a name"),
         ({"model_type": "flare", "dataset": "cylinder_flow"}, "'cylinder_flow' of the config has no steady models"),
         ({"model": "flair", "args": {}}, "model of the config is 'flair' .did you mean 'flare'"),
         ({"model": "flare", "args": [1]}, "args of the config is .1. but must map names to values"),

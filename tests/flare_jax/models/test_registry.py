@@ -3,6 +3,7 @@
 import inspect
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -29,6 +30,12 @@ def test_models_are_built_from_names_and_options():
 def test_integers_are_accepted_for_floats():
     assert build(ffn_mlp_ratio=2).blocks[0].mlp.fc1.kernel.shape == (16, 32)
     assert build(attn_scale=2).blocks[0].att.scale == 2.0
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = build(num_heads=np.int64(4), rmsnorm=np.bool_(True), ffn_mlp_ratio=np.array(2.0))
+    assert model.blocks[0].att.num_heads == 4
+    assert model.blocks[0].mlp.fc1.kernel.shape == (16, 32)
 
 
 def test_entries_describe_their_models():

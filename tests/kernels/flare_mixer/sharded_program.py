@@ -1,6 +1,9 @@
 """Program of tests/kernels/test_sharding.py: its own process, eight CPU devices, non-zero exit on any mismatch."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -16,6 +19,12 @@ POINTS = P("data", "points")
 def make_mesh() -> jax.sharding.Mesh:
     """Return two groups of samples times four groups of points."""
     return jax.make_mesh((2, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)
+
+
+def empty_on_the_last_device(arguments: dict) -> dict:
+    """Return the arguments with values of zero for the points of the last device: padding without a mask."""
+    last = jnp.arange(CASE.points) >= CASE.points * 3 // 4
+    return arguments | {"v": jnp.where(last[:, None, None], 0.0, arguments["v"])}
 
 
 def differentiated(mix):
@@ -53,6 +62,31 @@ def check(label: str, actual: dict) -> None:
         assert_close(f"{label} {name}", actual[name], value, 1e-5)
 
 
+def check_empty_device(mesh: jax.sharding.Mesh, placed: dict) -> None:
+    """A device all of whose values and cotangents are zero still takes part in latents of another size."""
+    arguments = empty_on_the_last_device(placed)
+    dy = round_to_bfloat16(jax.random.normal(jax.random.key(0), arguments["v"].shape))
+    dy = empty_on_the_last_device({"v": dy})["v"]
+
+    def gradients(mix):
+        def run(arguments: dict) -> tuple:
+            floats = [arguments[name] for name in "qkv"]
+            (y, z), pull_back = jax.vjp(lambda q, k, v: mix(q, k, v, arguments["mask"]), *floats)
+            return (y, *pull_back((dy, jnp.zeros_like(z))))
+
+        return jax.jit(run, compiler_options=QUICK_COMPILATION)(arguments)
+
+    expected_values = gradients(functools.partial(unsharded, "reference"))
+    actual = gradients(under_shard_map(mesh, "pallas", check_vma=False))
+    for name, one, other in zip(("y", "dq", "dk", "dv"), actual, expected_values, strict=True):
+        assert_close(f"empty device {name}", np.asarray(one), np.asarray(other), 1e-5)
+
+
+def unsharded(implementation: str, q, k, v, mask):
+    """Return the mixed points and the latents."""
+    return flare_mixer(q, k, v, mask=mask, implementation=implementation, return_latents=True)
+
+
 def main() -> None:
     """Run every way of sharding."""
     assert jax.device_count() == 8
@@ -66,11 +100,8 @@ def main() -> None:
     # The Pallas interpreter cannot run typed axes, so that the types of the kernels are only checked by tracing.
     jax.eval_shape(differentiated(under_shard_map(mesh, "pallas", True)), placed)
     for implementation in ("reference", "xla"):
-
-        def mix(q, k, v, mask):
-            return flare_mixer(q, k, v, mask=mask, implementation=implementation, return_latents=True)
-
-        check(f"automatic {implementation}", evaluate(mix, placed))
+        check(f"automatic {implementation}", evaluate(functools.partial(unsharded, implementation), placed))
+    check_empty_device(mesh, placed)
     print("all shardings agree")
 
 

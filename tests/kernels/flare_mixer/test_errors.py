@@ -43,6 +43,8 @@ Q, K, V = zeros(2, 3, 4), zeros(5, 6, 2, 4), zeros(5, 6, 2, 7)
         ({"k": zeros(5, 6, 2, 4, dtype=jnp.int32)}, r"k has dtype int32; cast it to one of float32, bfloat16, float16"),
         ({"scale": 0.0}, r"scale is 0.0; give a positive finite number"),
         ({"scale": float("nan")}, r"scale is nan; give a positive finite number"),
+        ({"scale": None}, r"scale is None; give a positive finite number"),
+        ({"scale": "sqrt"}, r"scale is 'sqrt'; give a positive finite number"),
         ({"implementation": "cuda"}, r"implementation is 'cuda'; give one of reference, xla, cudnn, pallas"),
         (
             {"axis_name": "points"},
