@@ -2,15 +2,19 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from data_pipeline.errors import DataError
 
 SOURCE_FILE = "SOURCE.json"
+# What NumPy raises for damaged archives and for arrays of objects.
+NPZ_ERRORS = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npy(path: Path, shape: Sequence[int | None] | None, index: Any = ()) -> np.ndarray:
@@ -31,16 +35,32 @@ def read_npy(path: Path, shape: Sequence[int | None] | None, index: Any = ()) ->
 def read_npz(path: Path, shapes: dict[str, Sequence[int | None]]) -> dict[str, np.ndarray]:
     """Read the named arrays of a `.npz` file as float32, each checked against its shape."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_npz(path) as archive:
             missing = sorted(set(shapes) - set(archive.files))
             if missing:
                 raise DataError(
                     f"{path} has the arrays {sorted(archive.files)} but lacks {missing}; get the file again"
                 )
-            arrays = {name: archive[name] for name in shapes}
-    except (OSError, EOFError, zipfile.BadZipFile, zipfile.error) as error:
+            arrays = {name: np.asarray(archive[name]) for name in shapes}
+    except DataError:
+        raise
+    except NPZ_ERRORS as error:
         raise DataError(f"{path} cannot be read as an npz archive ({error}); get the file again") from error
     return {name: checked(array, shapes[name], f"{path}[{name}]") for name, array in arrays.items()}
+
+
+def open_npz(path: Path) -> NpzFile:
+    """Open a `.npz` file; raises DataError for files of another kind, and NPZ_ERRORS for damaged ones."""
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        # NumPy takes any text for pickled objects, and its message says how to load these.
+        raise DataError(
+            f"{path} cannot be read as an npz archive (it is no zip file); get it again or write it with np.savez"
+        ) from error
+    if not isinstance(archive, NpzFile):
+        raise DataError(f"{path} holds one array without a name, like a .npy file; write it with np.savez")
+    return archive
 
 
 def checked(array: np.ndarray, shape: Sequence[int | None], where: str) -> np.ndarray:

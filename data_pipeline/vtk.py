@@ -54,11 +54,25 @@ def _read(path: Path) -> Any:
     meshio = _meshio(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist; check the path")
-    try:
-        return meshio.read(path)
-    # meshio ends the program with SystemExit for an unknown format, and raises what the parser met for damaged files.
-    except (Exception, SystemExit) as error:
-        raise DataError(f"{path} cannot be read as a VTK file ({error}); get the file again") from error
+    reason: BaseException | None = None
+    # meshio.read would print why a format does not fit and end the program.
+    for kind in meshio.extension_to_filetypes.get(path.suffix.lower(), ()):
+        try:
+            return getattr(meshio, kind.replace("-", "_")).read(str(path))
+        except meshio.ReadError as error:
+            reason = error
+        # Parsers raise what they meet in damaged files.
+        except (Exception, SystemExit) as error:
+            reason = error
+            break
+    raise DataError(f"{path} cannot be read as a mesh{_bracketed(reason)}; get the file again") from reason
+
+
+def _bracketed(reason: BaseException | None) -> str:
+    """Return the first line of an error's text in brackets, nothing where it has none."""
+    lines = [] if reason is None or isinstance(reason, SystemExit) else str(reason).split("\n")
+    text = lines[0].strip().rstrip(".") if lines else ""
+    return f" ({text})" if text else ""
 
 
 def _meshio(path: Path) -> ModuleType:

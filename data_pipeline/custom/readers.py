@@ -1,7 +1,6 @@
 """Reading the samples of a user's data set: npz and HDF5 with what is here, meshes with meshio."""
 
 import re
-import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from data_pipeline.custom.sample import BLOCK, Fields, Sample, make_sample
 from data_pipeline.errors import DataError
+from data_pipeline.files import NPZ_ERRORS, open_npz
 from data_pipeline.vtk import read_mesh
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -53,7 +53,9 @@ def list_groups(path: Path) -> dict[str, list[str]]:
             splits: dict[str, list[str]] = {}
             for name, group in file.items():
                 if _holds_groups(group):
-                    splits[name] = [f"{name}/{inner}" for inner in group]
+                    # Arrays beside the samples, such as notes, are none.
+                    inner = (key for key, item in group.items() if isinstance(item, h5py.Group))
+                    splits[name] = [f"{name}/{key}" for key in inner]
                 else:
                     splits.setdefault("", []).append(name)
             return splits
@@ -88,9 +90,11 @@ def _wanted(name: str, names: Collection[str]) -> bool:
 
 def _read_npz(path: Path, names: Collection[str]) -> tuple[dict[str, np.ndarray], Sequence[str]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if _wanted(name, names)}, archive.files
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.error) as error:
+        with open_npz(path) as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files if _wanted(name, names)}, archive.files
+    except DataError:
+        raise
+    except NPZ_ERRORS as error:
         _unreadable(path, "an npz archive", error)
 
 
@@ -99,9 +103,20 @@ def _read_hdf5(reference: Reference, names: Collection[str]) -> tuple[dict[str, 
         with h5py.File(reference.path, "r") as file:
             group = file[reference.group] if reference.group else file
             arrays = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
-            return {name: item[()] for name, item in arrays.items() if _wanted(name, names)}, list(arrays)
+            wanted = {name: item for name, item in arrays.items() if _wanted(name, names)}
+            return {name: _read_dataset(item, f"{reference}[{name}]") for name, item in wanted.items()}, list(arrays)
     except (OSError, KeyError) as error:
         _unreadable(reference.path, "an HDF5 file", error)
+
+
+def _read_dataset(item: h5py.Dataset, where: str) -> np.ndarray:
+    if item.shape is None:
+        raise DataError(f"{where} is empty; store numbers in it or delete it")
+    # A dataset of one text is read as bytes, which are no array.
+    array = np.asarray(item[()])
+    if array.dtype.kind not in "fbiu":
+        raise DataError(f"{where} has dtype {array.dtype}, which is not numeric; store numbers in it")
+    return array
 
 
 def _read_mesh(path: Path, fields: Fields) -> tuple[dict[str, np.ndarray], Sequence[str]]:

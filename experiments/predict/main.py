@@ -130,9 +130,26 @@ def _references(source: Path, target: Path) -> list[Reference]:
             f"--output={target} is one file, but --input={source} holds {len(references)} samples; name a folder or an "
             "HDF5 file"
         )
-    if target.resolve() == source.resolve():
+    taken = {source, *(one.path for one in references)}
+    if source.is_dir():
+        # Predictions have the names of the files that they are made from, and would replace them there.
+        taken |= {one.path.parent for one in references}
+    if target.resolve() in {path.resolve() for path in taken}:
         raise UserError(f"--output={target} is the input itself; choose another name")
+    _refuse_equal_names(references)
     return references
+
+
+def _refuse_equal_names(references: list[Reference]) -> None:
+    """Raise UserError where two samples would be written under one name."""
+    known: dict[str, Reference] = {}
+    for reference in references:
+        other = known.setdefault(reference.name, reference)
+        if other is not reference:
+            raise UserError(
+                f"{other} and {reference} are both named {reference.name!r}, under which their predictions would "
+                "replace each other; rename one, or predict their folders or files one by one"
+            )
 
 
 def _predicted(

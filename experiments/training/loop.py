@@ -69,7 +69,7 @@ def build_setup(task: Task, params: Params, config: Any, seed: int, mesh: Mesh) 
             f"train.accumulation={train.accumulation} does not go with a task that makes {task.repeats} steps on every "
             "batch; set train.accumulation=1"
         )
-    plan = make_plan(config, bucket_lengths(task), task.repeats)
+    plan = make_plan(config, bucket_lengths(task, train.batch_size * train.accumulation), task.repeats)
     packing = build_packing(config.optimizer.name, params)
     learning_rate, beta1 = _schedules(config, plan, task)
     optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
@@ -187,10 +187,12 @@ class ChunkRunner:
     def __init__(self, setup: Setup, config: Any) -> None:
         self._setup = setup
         task = setup.task
-        self._data = tuple(setup.mesh.place_dataset(bucket.cut(task.train)) for bucket in buckets_of(task))
-        step = make_step(setup.task, setup.optimizer, setup.packing, config.train.ema_decay)
-        self._batch = config.train.batch_size * config.train.accumulation
-        epochs = Epochs(bucket_lengths(task), config.train.batch_size, config.train.accumulation, task.windows)
+        train = config.train
+        self._batch = train.batch_size * train.accumulation
+        buckets = buckets_of(task, self._batch)
+        self._data = tuple(setup.mesh.place_dataset(bucket.cut(task.train)) for bucket in buckets)
+        step = make_step(setup.task, setup.optimizer, setup.packing, train.ema_decay)
+        epochs = Epochs(bucket_lengths(task, self._batch), train.batch_size, train.accumulation, task.windows)
         self._chunk = make_chunk(step, epochs=epochs, repeats=task.repeats, mesh=setup.mesh)
         self._compiled: dict[int, Callable[..., Any]] = {}
         self.compile_seconds = 0.0

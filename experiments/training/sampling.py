@@ -33,21 +33,34 @@ class Bucket:
         return {name: value[:, : self.size] if value.ndim > 1 else value for name, value in chosen.items()}
 
 
-def buckets_of(task: Task) -> tuple[Bucket, ...]:
-    """Return the buckets of a task's training set; sizes that no row needs are left out."""
+def buckets_of(task: Task, least: int = 1) -> tuple[Bucket, ...]:
+    """Return the buckets of a task's training set, each of at least `least` samples if all together are so many.
+
+    Rows of a size that too few need go to the next larger size, or with the largest to the one before it.
+    """
     if len(task.bucket_sizes) < 2:
         return (Bucket(None, None),)
     counts = task.train["mask"].sum(axis=1)
     needed = np.searchsorted(task.bucket_sizes, counts)
-    members = [np.flatnonzero(needed == number) for number in range(len(task.bucket_sizes))]
-    pairs = zip(members, task.bucket_sizes, strict=True)
-    return tuple(Bucket(rows, size) for rows, size in pairs if len(rows))
+    buckets: list[Bucket] = []
+    waiting = np.array([], np.int64)
+    for number, size in enumerate(task.bucket_sizes):
+        waiting = np.union1d(waiting, np.flatnonzero(needed == number))
+        if len(waiting) * task.windows >= max(1, least):
+            buckets.append(Bucket(waiting, size))
+            waiting = waiting[:0]
+    if len(waiting):
+        # No batch would ever hold the longest rows: they take those of the size before along.
+        before = buckets.pop().members if buckets else waiting
+        buckets.append(Bucket(np.union1d(before, waiting), task.bucket_sizes[int(needed.max())]))
+    return tuple(buckets)
 
 
-def bucket_lengths(task: Task) -> tuple[int, ...]:
-    """Return the number of training samples in every bucket."""
+def bucket_lengths(task: Task, least: int = 1) -> tuple[int, ...]:
+    """Return the number of training samples in every bucket of `buckets_of`."""
     return tuple(
-        task.num_train if bucket.members is None else len(bucket.members) * task.windows for bucket in buckets_of(task)
+        task.num_train if bucket.members is None else len(bucket.members) * task.windows
+        for bucket in buckets_of(task, least)
     )
 
 

@@ -44,8 +44,9 @@ class StreamRunner:
     def __init__(self, setup: "Setup", config: Any, ahead: int = AHEAD, workers: int = WORKERS) -> None:
         self._setup, self._ahead, self._workers = setup, ahead, workers
         task, train, mesh = setup.task, config.train, setup.mesh
-        self._buckets = buckets_of(task)
-        self._epochs = Epochs(bucket_lengths(task), train.batch_size, train.accumulation)
+        batch = train.batch_size * train.accumulation
+        self._buckets = buckets_of(task, batch)
+        self._epochs = Epochs(bucket_lengths(task, batch), train.batch_size, train.accumulation)
         step = make_step(task, setup.optimizer, setup.packing, train.ema_decay)
 
         @mesh.traced
@@ -58,7 +59,7 @@ class StreamRunner:
         self._reader: Prefetcher[tuple[int, np.ndarray], tuple[int, Batch]] | None = None
         self._idle = IdleClock()
         self._position = -1
-        self._points = train.batch_size * train.accumulation * task.points_per_sample
+        self._points = batch * task.points_per_sample
         self.compile_seconds = self.waited = 0.0
         self.timings: list[tuple[int, float]] = []
 

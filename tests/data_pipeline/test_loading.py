@@ -125,6 +125,18 @@ def test_missing_array_and_broken_archive(tmp_path):
     (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:50])
     with pytest.raises(DataError, match="cannot be read"):
         read_npz(tmp_path / "b.npz", {"x": (3,)})
+    np.savez(tmp_path / "c.npz", x=np.array([{}]))
+    (tmp_path / "d.npz").write_text("no archive")
+    for name in ("c", "d"):
+        with pytest.raises(DataError, match=rf"{name}.npz cannot be read as an npz archive \("):
+            read_npz(tmp_path / f"{name}.npz", {"x": (1,)})
+
+
+def test_single_arrays_are_no_archives(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(3))
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(DataError, match=r"a.npz holds one array without a name, .*; write it with np.savez"):
+        read_npz(tmp_path / "a.npz", {"x": (3,)})
 
 
 def test_data_sets_that_cannot_be_generated_say_so(tmp_path):

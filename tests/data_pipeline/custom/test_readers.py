@@ -51,6 +51,13 @@ def test_groups_of_a_file(tmp_path):
     assert list_groups(tmp_path / "one.h5") == {"": [""]}
 
 
+def test_arrays_beside_the_samples_of_a_split_are_none(tmp_path):
+    write_h5(tmp_path / "all.h5", {"train/s0": 5, "test/s1": 4})
+    with h5py.File(tmp_path / "all.h5", "a") as file:
+        file["train/note"] = "mesh of March"
+    assert list_groups(tmp_path / "all.h5") == {"test": ["test/s1"], "train": ["train/s0"]}
+
+
 @pytest.mark.parametrize(("dimensions", "corners", "kind"), [(2, 4, "quad"), (3, 4, "tetra"), (3, 8, "hexahedron")])
 def test_cells_are_named_by_their_corners(tmp_path, dimensions, corners, kind):
     arrays = {**sample(0, 9, dimensions), "cells": np.arange(corners)[None]}
@@ -125,6 +132,23 @@ def test_files_that_cannot_be_read(tmp_path, name, kind):
         read_sample(Reference(tmp_path / name), FIELDS)
     with pytest.raises(DataError, match="of no known format"):
         read_sample(Reference(tmp_path / "a.txt"), FIELDS)
+
+
+@pytest.mark.parametrize("name", ["points", "speed", "pressure", "cells"])
+@pytest.mark.parametrize(
+    ("content", "message"), [("text", "which is not numeric; store numbers"), (h5py.Empty("f4"), "is empty; store")]
+)
+def test_hdf5_datasets_without_numbers(tmp_path, name, content, message):
+    reference = _write(tmp_path / "a.h5", {**sample(0), name: content})
+    with pytest.raises(DataError, match=rf"a.h5\[{name}\] .*{message}"):
+        read_sample(reference, FIELDS)
+
+
+def test_single_arrays_are_no_archives(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((6, 2)))
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(DataError, match=r"a.npz holds one array without a name, .*; write it with np.savez"):
+        read_sample(Reference(tmp_path / "a.npz"), FIELDS)
 
 
 def test_targets_may_be_missing_where_none_are_wanted(tmp_path):

@@ -134,9 +134,20 @@ def test_inputs_and_outputs_that_do_not_fit(data, tmp_path):
         (one, tmp_path / "a.txt", "a.txt is of no known format"),
         (data, tmp_path / "a.npz", "holds 12 samples; name a folder or an HDF5 file"),
         (one, one, "is the input itself"),
+        (data, data / "test", "is the input itself"),
     ):
         with pytest.raises((UserError, ValueError), match=message):
             program._references(source, target)
+
+
+@pytest.mark.parametrize("target", ["out", "out.h5"])
+def test_samples_of_one_name_are_refused(data, tmp_path, target):
+    source = tmp_path / "own"
+    for split in ("train", "test"):
+        (source / split).mkdir(parents=True)
+        shutil.copy(data / "test" / "ellipse_0011.npz", source / split / "a.npz")
+    with pytest.raises(UserError, match=r"test/a.npz and .*train/a.npz are both named 'a'.*; rename one, or predict"):
+        program._references(source, tmp_path / target)
 
 
 def test_padded_lengths():

@@ -54,6 +54,35 @@ def test_rows_go_to_the_smallest_bucket_that_holds_them():
     assert len(buckets_of(cloud_task(bucket_sizes=(1, 4, 10)))) == 2
 
 
+@pytest.mark.parametrize(
+    ("least", "sizes", "members"),
+    [
+        (1, [3, 6, 10], [[0, 4], [2], [1, 3, 5]]),
+        (2, [3, 10], [[0, 4], [1, 2, 3, 5]]),  # the middle one goes up
+        (3, [6, 10], [[0, 2, 4], [1, 3, 5]]),  # the smallest goes up
+        (4, [10], [[0, 1, 2, 3, 4, 5]]),  # two together are not enough
+        (9, [10], [[0, 1, 2, 3, 4, 5]]),
+    ],
+)
+def test_buckets_smaller_than_a_batch_are_merged(least, sizes, members):
+    task = cloud_task(bucket_sizes=(3, 6, 10))
+    buckets = buckets_of(task, least)
+    assert [bucket.size for bucket in buckets] == sizes
+    assert [bucket.members.tolist() for bucket in buckets] == members
+    assert bucket_lengths(task, least) == tuple(map(len, members))
+
+
+def test_a_largest_bucket_smaller_than_a_batch_takes_the_one_before():
+    task = cloud_task(counts=(3, 9, 3, 3, 5, 5), bucket_sizes=(3, 6, 10))
+    small, large = buckets_of(task, 2)
+    assert (small.size, small.members.tolist()) == (3, [0, 2, 3])
+    assert (large.size, large.members.tolist()) == (10, [1, 4, 5])
+    # Every window of a row is a sample.
+    assert bucket_lengths(dataclasses.replace(task, windows=3), 2) == (9, 6, 3)
+    setup = build_setup(task, toy_params(), toy_config(batch_size=2), 0, make_mesh(1, 1))
+    assert setup.plan.steps_per_epoch == 2
+
+
 def test_buckets_are_padded_for_a_mesh_of_devices():
     task = build_task(fields.clouds(), apply, 8, (), {})
     assert task.bucket_sizes == (8, 16)
