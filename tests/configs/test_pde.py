@@ -1,14 +1,17 @@
 """`configs/pde.py`: the recipes of the specification, every option visible, arguments understood or refused."""
 
 import itertools
+from importlib import import_module
 
 import pytest
 
 from configs import pde
 from configs.common import model_section, parse_arguments
-from configs.pde_recipes import CONVOLUTIONAL, DATASETS, GRIDS, model_options, training_recipe
+from configs.pde_recipes import CONVOLUTIONAL, DATASETS, FRAMES, GRIDS, model_options, training_recipe
+from data_pipeline.registry import DATASETS as LOADERS
 from experiments.cli import flatten
 from experiments.options import check_options
+from experiments.pdebench.models import check_model
 from flare_jax.models.registry import MODELS
 
 
@@ -21,9 +24,45 @@ def test_every_model_on_every_data_set(model_type):
     for dataset, switches in itertools.product(DATASETS, ((), ("smoke",))):
         config = config_of(model_type, dataset, *switches)
         check_options(config, {})
-        assert config.data.name == dataset
+        cars = switches and dataset.startswith("drivaerml_")
+        assert config.data.name == ("drivaerml_10k" if cars else dataset)
         assert config.model.type == model_type
         assert set(config.model) - {"type"} == set(MODELS[model_type].options())
+
+
+def test_every_data_set_has_recipes():
+    assert set(DATASETS) == set(LOADERS) - {"custom"}
+
+
+NEW = (*FRAMES, *(f"drivaerml_{size}" for size in ("200k", "300k", "400k", "500k")))
+
+
+@pytest.mark.parametrize("dataset", NEW)
+@pytest.mark.parametrize("model_type", ["flare", "transformer", "transolver"])
+def test_models_on_frames_and_large_clouds_can_be_built(model_type, dataset):
+    check_model(config_of(model_type, dataset, "smoke"))
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [
+        ("ns", "navier_stokes"),
+        ("plasticity", "plasticity"),
+        ("cylinder_flow", "cylinder_flow"),
+        ("drivaerml_40k", "drivaerml_500k"),
+    ],
+)
+def test_flare_is_that_of_its_own_configs(name, dataset):
+    own, general = import_module(f"configs.flare_{name}").get_config(), config_of("flare", dataset)
+    assert general.model == own.model
+    if dataset == own.data.name:
+        own.name, own.optimizer.beta2 = general.name, 0.999  # left to AdamW there
+        assert general == own
+
+
+def test_smoke_of_a_model_with_places_trains_on_all_points():
+    assert config_of("flare", "drivaerml_200k", "smoke").task.points_per_step == 1024
+    assert config_of("linformer", "drivaerml_200k", "smoke").task.points_per_step == 0
 
 
 def test_names_of_runs_differ():
@@ -51,6 +90,13 @@ RECIPES = {
     ("gnot", "darcy"): (4, 0.3, 25, 0.1, 0.999, 5e-5, 500),
     ("perceiverio", "darcy"): (2, 0.1, 25, 1.0, 0.999, 1e-5, 500),
     ("transformer", "lpbf"): (1, 0.1, 25, 1.0, 0.999, 1e-4, 250),
+    ("transolver", "drivaerml_300k"): (1, 0.3, 25, 0.1, 0.999, 1e-5, 500),
+    ("gnot", "drivaerml_500k"): (1, 0.3, 25, 0.1, 0.999, 1e-5, 500),
+    ("transolver", "navier_stokes"): (2, 0.3, 25, 0.1, 0.999, 1e-5, 500),
+    ("transolver", "airfoil_dynamic"): (4, 0.3, 25, 0.1, 0.999, 1e-5, 50),
+    ("lamo", "cylinder_flow"): (4, 0.3, 25, 0.1, 0.999, 1e-5, 50),
+    ("perceiverio", "plasticity"): (8, 0.1, 25, 0.1, 0.999, 1e-5, 500),
+    ("lno", "plasticity"): (8, 0.2, 1e4, 1000.0, 0.99, 5e-5, 500),
 }
 
 
@@ -64,7 +110,9 @@ def test_recipes(names, expected):
     assert found == expected
     assert (config.schedule.name, config.schedule.final_div_factor) == ("onecycle", 1e4)
     assert (config.optimizer.name, config.optimizer.learning_rate) == ("adamw", 1e-3)
-    assert config.eval.batch_size == (5 if names[1] in ("elasticity", "pipe", "darcy", "airfoil_steady") else 1)
+    assert config.eval.batch_size == (
+        5 if names[1] in ("elasticity", "pipe", "darcy", "airfoil_steady", *FRAMES) else 1
+    )
 
 
 def test_recipes_with_exceptions():
@@ -79,13 +127,17 @@ def test_sizes():
     assert model_options("flare", "darcy") == {
         "channel_dim": 64, "num_blocks": 8, "num_heads": 16, "num_latents": 256,
     }  # fmt: skip
-    assert model_options("transolver", "shapenet_car")["num_slices"] == 32
+    for model_type, dataset in itertools.product(("transolver", "lamo"), ("shapenet_car", "navier_stokes")):
+        assert {"channel_dim": 256, "num_slices": 32}.items() <= model_options(model_type, dataset).items()
     assert {"channel_dim": 192, "num_layers_mlp": 3}.items() <= model_options("lno", "elasticity").items()
     assert model_options("gnot", "pipe")["grid_shape"] == "data"
     assert "grid_shape" not in model_options("gnot", "elasticity")
     darcy, pipe = (config_of("transolver", name, "conv2d").model for name in ("darcy", "pipe"))
     assert (darcy.grid_shape, darcy.unified_pos) == (pipe.grid_shape, not pipe.unified_pos) == ("data", True)
     assert config_of("transolver", "darcy").model.grid_shape is None
+    flow, block = (config_of("transolver", name, "conv2d").model for name in ("navier_stokes", "plasticity"))
+    assert (flow.grid_shape, flow.unified_pos) == (block.grid_shape, not block.unified_pos) == ("data", True)
+    assert model_options("upt", "cylinder_flow")["space_dim"] == 2
 
 
 def test_values_of_the_command_line_fit():
@@ -113,6 +165,7 @@ def test_values_of_the_command_line_fit():
         ("model=flare,data=pipe,smoke=yes", "'smoke=yes' is not understood"),
         ("model=flare,data=darcy,conv2d", "conv2d does not go with model=flare,data=darcy"),
         ("model=transolver,data=elasticity,conv2d", "conv2d does not go with model=transolver,data=elasticity"),
+        ("model=lamo,data=cylinder_flow,conv2d", "conv2d does not go with model=lamo,data=cylinder_flow"),
     ],
 )
 def test_arguments_that_are_refused(argument, message):
