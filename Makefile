@@ -10,7 +10,8 @@ train: $(READY)
 	$(BIN)/python -m experiments.pdebench --config=configs/flare_elas.py:smoke
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@# Again what failed, in a fresh process: jaxlib 0.10 crashes a worker now and then.
+	$(BIN)/python -m pytest -n 2 --dist loadfile || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 lint: $(READY)
 	$(BIN)/ruff check .
