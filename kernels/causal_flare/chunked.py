@@ -19,13 +19,26 @@ _dot = functools.partial(dot, exact="ieee")
 
 
 def _over_programs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Map a function of (latents, tokens, states ...) of one split over batch, heads and splits."""
+    """Map a function of (latents, tokens, states ...) of one split over batch, heads and splits.
+
+    Batch and heads become one axis: jaxlib 0.10.2 and 0.11.0 crash on the CPU where a sum has seven axes, which would
+    be reached under `vmap` (https://github.com/jax-ml/jax/issues/39257).
+    """
 
     def mapped(latents: Latents, *arrays: Any) -> Any:
-        heads = Latents(0, None if latents.q_decode is None else 0, None)
+        batch, heads = jax.tree.leaves(arrays)[0].shape[:2]
+
+        def each(q: jax.Array | None) -> jax.Array | None:
+            return q if q is None else jnp.broadcast_to(q, (batch, *q.shape)).reshape(-1, *q.shape[1:])
+
+        rows = Latents(0, None if latents.q_decode is None else 0, None)
         others = (0,) * len(arrays)
         over_splits = jax.vmap(function, in_axes=(None, *others))
-        return jax.vmap(jax.vmap(over_splits, in_axes=(heads, *others)), in_axes=(None, *others))(latents, *arrays)
+        results = jax.vmap(over_splits, in_axes=(rows, *others))(
+            latents._replace(q=each(latents.q), q_decode=each(latents.q_decode)),
+            *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), arrays),
+        )
+        return jax.tree.map(lambda x: x.reshape(batch, heads, *x.shape[1:]), results)
 
     return mapped
 
