@@ -5,10 +5,9 @@ import json
 import pytest
 
 from flare_jax.models.registry import MODELS
-from tests.experiments.programs import environment, pdebench, write_darcy_small, write_elasticity
+from tests.experiments.programs import pdebench, write_darcy_small, write_elasticity
 
 # Compiling takes longer than a few steps of these networks, so they are made of one block and compiled quickly.
-QUICK = environment(XLA_FLAGS="--xla_backend_optimization_level=0")
 FEW_STEPS = (
     "--config.train.epochs=0",
     "--config.train.steps=3",
@@ -32,7 +31,7 @@ def _smoke(argument, data_dir, run, *more):
     sizes = [f"--config.model.{n}={v}" for n, v in ONE_BLOCK.items() if n in MODELS[model_type].options()]
     return pdebench(
         f"--config=configs/pde.py:{argument},smoke", *FEW_STEPS, *sizes, *more,
-        f"--data_dir={data_dir}", f"--workdir={run}", env=QUICK,
+        f"--data_dir={data_dir}", f"--workdir={run}",
     )  # fmt: skip
 
 
@@ -57,7 +56,7 @@ def test_structured_models_take_their_grid_from_the_data(argument, data_dir, tmp
     assert "test_32 left out: this model is bound to the grid (16, 16)" in result.stdout
     assert json.loads((tmp_path / "config.json").read_text())["model_options"]["grid_shape"] == [16, 16]
     before = json.loads((tmp_path / "eval.json").read_text())
-    again = pdebench("--mode=eval", f"--workdir={tmp_path}", env=QUICK)
+    again = pdebench("--mode=eval", f"--workdir={tmp_path}")
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "eval.json").read_text()) == before
 

@@ -16,7 +16,6 @@ from flare_jax import params as model_params
 from flare_jax.mixers.state_attention import StateOptions
 from flare_jax.mixers.triple_attention import TripleAttention
 from flare_jax.models.registry import build_model
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 SIZES = {
@@ -85,12 +84,12 @@ def make_mesh() -> jax.sharding.Mesh:
 def check(case: Case, mesh: jax.sharding.Mesh) -> None:
     """Compare loss and gradients on the mesh with those of plain array code on one device."""
     arguments = case.arguments()
-    loss, gradients = quick_jit(case.differentiated(PLAIN))(*arguments)
+    loss, gradients = jax.jit(case.differentiated(PLAIN))(*arguments)
     params, *points = arguments
     rows = NamedSharding(mesh, P() if case.whole else P("data", "points"))
     placed = (jax.device_put(params, NamedSharding(mesh, P())), *jax.device_put(points, rows))
     with jax.set_mesh(mesh):
-        program = quick_jit(case.differentiated(case.implementations)).lower(*placed).compile()
+        program = jax.jit(case.differentiated(case.implementations)).lower(*placed).compile()
         sharded_loss, sharded_gradients = program(*placed)
     assert case.whole or "all-gather" not in program.as_text(), f"{case} gathers points on every device"
     np.testing.assert_allclose(sharded_loss, loss, rtol=1e-5)
@@ -112,7 +111,7 @@ def check_triple_attention(mesh: jax.sharding.Mesh) -> None:
     def mix(implementation: str) -> Callable[..., jax.Array]:
         options = StateOptions(mlp_implementation="reference")
         mixer = TripleAttention(8, num_heads=2, options=options, implementation=implementation, rngs=nnx.Rngs(0))
-        return quick_jit(lambda x: mixer(x))
+        return jax.jit(lambda x: mixer(x))
 
     expected = mix("xla")(x)
     with jax.set_mesh(mesh):

@@ -10,7 +10,6 @@ import pytest
 from data_pipeline.generate import airfoil, c_grid, euler
 from data_pipeline.generate.generator import Settings
 from data_pipeline.registry import find_loader
-from tests.flare_jax.quick import quick_jit
 
 CELLS = 20
 
@@ -41,7 +40,7 @@ def test_grid_is_valid_and_has_the_layout_of_the_data(cells):
     for index in range(3):
         nodes = c_grid.c_grid(airfoil.displacements(0, index), cells)
         assert nodes.shape == (22 * cells // 5 + 1, cells + 1, 2)
-        assert float(quick_jit(euler.geometry)(jnp.asarray(nodes)).area.min()) > 0.0
+        assert float(jax.jit(euler.geometry)(jnp.asarray(nodes)).area.min()) > 0.0
         np.testing.assert_array_equal(nodes[: cells + 1, 0], nodes[: -cells - 2 : -1, 0])
         assert nodes[0, 0, 0] == pytest.approx(40.0)
         assert np.hypot(*(nodes[len(nodes) // 2, -1] - [1.0, 0.0])) == pytest.approx(40.0)
@@ -61,7 +60,7 @@ def test_free_stream_is_preserved_on_a_deformed_grid():
         return euler.residual(state, geometry, far) * euler.time_step(state, geometry) / geometry.area
 
     with jax.enable_x64(True):
-        rate = np.asarray(quick_jit(relative_rate)(jnp.asarray(c_grid.c_grid(airfoil.displacements(0, 0), 10))))
+        rate = np.asarray(jax.jit(relative_rate)(jnp.asarray(c_grid.c_grid(airfoil.displacements(0, 0), 10))))
     section = slice(10, -10)
     assert np.abs(rate[:, section, 2:]).max() < 1e-12
     assert np.abs(rate[:, :10]).max() < 1e-12
@@ -80,7 +79,7 @@ def test_fluxes_are_conservative_and_the_wall_lets_nothing_through():
 
     with jax.enable_x64(True):
         nodes = jnp.asarray(c_grid.c_grid(airfoil.displacements(0, 1), 10))
-        rate = np.asarray(quick_jit(residual)(nodes, jnp.asarray(state)))
+        rate = np.asarray(jax.jit(residual)(nodes, jnp.asarray(state)))
     total, size = rate.sum(axis=(1, 2)), np.abs(rate).sum(axis=(1, 2))
     assert (np.abs(total[[0, 3]]) < 1e-12 * size[[0, 3]]).all()
 

@@ -10,7 +10,6 @@ from scipy.io import loadmat
 
 from data_pipeline.generate import forging, generate, plasticity
 from data_pipeline.registry import find_loader
-from tests.flare_jax.quick import quick_jit
 
 RESOLUTION = 21
 
@@ -52,7 +51,7 @@ def test_stress_returns_to_the_yield_surface():
 def test_stress_turns_with_the_material():
     steel = plasticity.STEEL._replace(yield_stress=1e9)
     steps = 20
-    update = quick_jit(forging.update_elements)
+    update = jax.jit(forging.update_elements)
     with jax.enable_x64(True):
         square = jnp.asarray([[[0.0, 0.0], [-1.0, -1.0]], [[0.0, -1.0], [0.0, -1.0]]])
         state = forging.at_rest(square)._replace(stress=jnp.asarray([50.0, -20.0, 10.0, 5.0])[:, None, None])

@@ -15,9 +15,7 @@ from data_pipeline.custom.readers import Reference
 from experiments.errors import UserError
 from experiments.predict import main as program
 from experiments.predict.main import padded_length
-from tests.experiments.programs import ROOT, environment, pdebench
-
-QUICK = environment(XLA_FLAGS="--xla_backend_optimization_level=0")
+from tests.experiments.programs import ROOT, pdebench
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,7 @@ def run(data, tmp_path_factory):
         "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.model.num_heads=2",
         "--config.model.num_latents=4", "--config.model.num_layers_k_proj=0", "--config.model.num_layers_v_proj=0",
         "--config.model.num_layers_ffn=0", "--config.model.num_layers_in_out_proj=0", "--config.train.epochs=2",
-        "--config.figures=False", f"--data_dir={folder / 'data'}", f"--workdir={folder / 'run'}", env=QUICK,
+        "--config.figures=False", f"--data_dir={folder / 'data'}", f"--workdir={folder / 'run'}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "own files in" in result.stdout
@@ -44,7 +42,7 @@ def run(data, tmp_path_factory):
 
 def predict(*arguments):
     command = [sys.executable, "-m", "experiments.predict", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.slow

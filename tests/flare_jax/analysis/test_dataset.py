@@ -2,6 +2,7 @@
 
 import io
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from flare_jax.analysis.figures import eigenvalue_figure, score_figure, spectra_
 from flare_jax.convert import to_torch
 from tests.flare_jax.models import naive_flare
 from tests.flare_jax.models.cases import build_perturbed, points
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 
@@ -78,7 +78,7 @@ def test_no_batches_is_an_error():
 def test_score_statistics_of_random_scores():
     scores = 20 * np.random.default_rng(0).standard_normal((2, 3, 4, 9)).astype(np.float32)
     mask = np.arange(9)[None] < np.array([[9], [5]])
-    statistics = quick_jit(score_statistics)(
+    statistics = jax.jit(score_statistics)(
         jnp.asarray(np.where(mask[:, None, None], scores, np.nan)), jnp.asarray(mask)
     )
     for case, count in enumerate((9, 5)):
@@ -100,7 +100,7 @@ def test_score_statistics_of_random_scores():
 
 
 def test_entropy_of_uniform_and_single_weights():
-    statistics = quick_jit(score_statistics)
+    statistics = jax.jit(score_statistics)
     uniform = statistics(jnp.zeros((1, 1, 4, 4)))
     assert_close("encode", uniform.encode_entropy, [[1.0]], 1e-6)
     assert_close("decode", uniform.decode_entropy, [[1.0]], 1e-6)

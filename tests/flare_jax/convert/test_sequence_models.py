@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from flare_jax.convert.torch_files import read_snapshot
 from flare_jax.models.sequence import BACKENDS, TASKS, TaskKind
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.models.sequence.cases import CASES, LENGTH, VOCABULARY, perturbed
-from tests.flare_jax.quick import quick_jit
 
 GOLDENS = Path(__file__).parent.parent.parent / "goldens"
 FEATURES = "blocks.0.att.proj_matrix"
@@ -71,7 +71,7 @@ def test_converted_models_predict_what_was_recorded(name, tmp_path):
     assert convert(tmp_path, constructor(config), state | buffers) == 0
     arrays = np.load(file)
     graphdef, params = split(load_converted(tmp_path / "run"))
-    logits = quick_jit(apply_fn(graphdef))(params, jnp.asarray(arrays["input/input_ids"]))
+    logits = jax.jit(apply_fn(graphdef))(params, jnp.asarray(arrays["input/input_ids"]))
     np.testing.assert_allclose(logits, arrays["output/logits"], atol=5e-5)
 
 

@@ -12,7 +12,6 @@ from flare_jax.params import apply_fn, split
 from tests.flare_jax.mixers import naive_polynomial
 from tests.flare_jax.mixers.naive_polynomial import in_float64
 from tests.flare_jax.models.sequence.cases import perturbed
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 C = 6
@@ -24,7 +23,7 @@ def tokens(n):
 
 def average(params, x, mask=None, **options):
     graphdef, _ = split(nnx.eval_shape(lambda: DampedEMA(C, **options, rngs=nnx.Rngs(0))))
-    return quick_jit(apply_fn(graphdef))(params, x, mask)
+    return jax.jit(apply_fn(graphdef))(params, x, mask)
 
 
 def ema_params(logits=1.0):
@@ -46,7 +45,7 @@ def test_extreme_decays():
     params, x = ema_params(100.0), tokens(100)
     assert_close("saturated", average(params, x), naive_polynomial.damped_ema(*in_float64(params, x)), 1e-5)
     graphdef, _ = perturbed(lambda: DampedEMA(C, rngs=nnx.Rngs(0)))
-    gradients = quick_jit(jax.grad(lambda p: jnp.sum(apply_fn(graphdef)(p, x))))(params)
+    gradients = jax.jit(jax.grad(lambda p: jnp.sum(apply_fn(graphdef)(p, x))))(params)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(gradients))
 
 
@@ -90,7 +89,7 @@ def test_masked_tokens_at_the_end_are_no_tokens():
 def test_attention(masked_ema):
     graphdef, params = perturbed(lambda: EmaAttention(C, masked_ema=masked_ema, rngs=nnx.Rngs(0)))
     x, mask = tokens(9), jnp.arange(9) < jnp.array([[9], [6]])
-    apply = quick_jit(apply_fn(graphdef))
+    apply = jax.jit(apply_fn(graphdef))
     float64_params, x64 = in_float64(params, x)
     expected = naive_polynomial.ema_attention(float64_params, x64, mask, masked_ema=masked_ema)
     assert_close("mask", apply(params, x, mask), expected, 1e-5)
@@ -99,7 +98,7 @@ def test_attention(masked_ema):
 
 def test_attention_dropout_needs_a_key():
     graphdef, params = perturbed(lambda: EmaAttention(C, attn_drop=0.5, rngs=nnx.Rngs(0)))
-    apply, x = quick_jit(apply_fn(graphdef)), tokens(9)
+    apply, x = jax.jit(apply_fn(graphdef)), tokens(9)
     plain = apply(params, x)
     assert_close("evaluation", plain, naive_polynomial.ema_attention(*in_float64(params, x)), 1e-5)
     first, again = (apply(params, x, None, jax.random.key(1)) for _ in range(2))

@@ -8,7 +8,6 @@ from flax import nnx
 
 from flare_jax.mixers import FlareAttention
 from flare_jax.mixers.flare_attention import resolve_scale
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 SMALL = {"num_heads": 2, "num_latents": 3, "num_layers_k_proj": 0, "num_layers_v_proj": 0}
@@ -41,7 +40,7 @@ def test_implementations_agree():
     for implementation in ("reference", "xla"):
         named = FlareAttention(8, **SMALL, implementation=implementation, rngs=nnx.Rngs(0))
         automatic = FlareAttention(8, **SMALL, rngs=nnx.Rngs(0))
-        assert_close(implementation, quick_jit(named)(points()), quick_jit(automatic)(points()), 1e-5)
+        assert_close(implementation, jax.jit(named)(points()), jax.jit(automatic)(points()), 1e-5)
 
 
 def test_latent_blocks_that_do_nothing_leave_the_mixing_unchanged():
@@ -55,8 +54,8 @@ def test_latent_blocks_that_do_nothing_leave_the_mixing_unchanged():
         block.mlp.fc2.kernel[...] = jnp.zeros((32, 8))
     x = 20 * points()
     mask = jnp.arange(9)[None] < jnp.array([[9], [5]])
-    assert_close("no mask", quick_jit(deep)(x), quick_jit(plain)(x), 1e-5)
-    assert_close("mask", quick_jit(deep)(x, mask), quick_jit(plain)(x, mask), 1e-5)
+    assert_close("no mask", jax.jit(deep)(x), jax.jit(plain)(x), 1e-5)
+    assert_close("mask", jax.jit(deep)(x, mask), jax.jit(plain)(x, mask), 1e-5)
 
 
 def test_scores_are_scaled_logits():

@@ -9,7 +9,6 @@ from flax import nnx
 from jax.sharding import AxisType
 
 from flare_jax.mixers import SelfAttention, attention
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, round_to_bfloat16
 
 
@@ -42,7 +41,7 @@ def test_chunks_of_queries_change_nothing(masked, monkeypatch):
     expected = value_and_gradients(q, k, v, mask)
     monkeypatch.setattr(attention, "STORED_WEIGHTS", 2 * 2 * 37 * 10)
     assert "scan" in str(jax.make_jaxpr(lambda q: attention.self_attention(q, k, v, scale=0.6))(q))
-    assert_same(quick_jit(value_and_gradients)(q, k, v, mask), expected, 1e-6)
+    assert_same(jax.jit(value_and_gradients)(q, k, v, mask), expected, 1e-6)
 
 
 @pytest.mark.gpu

@@ -17,7 +17,6 @@ from flare_jax.params import apply_fn
 from tests.flare_jax.mixers import naive_polynomial
 from tests.flare_jax.mixers.naive_polynomial import in_float64
 from tests.flare_jax.models.sequence.cases import perturbed
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 C, H = 12, 2
@@ -56,7 +55,7 @@ def compare_state_mixer(name, options, mask):
         key: value for key, value in options.items() if key in ("kernel", "norm_q", "norm_k", "act")
     }
     expected = naive(naive_polynomial.Naive(float64_params, x, mask, num_heads=H, **inputs))
-    actual = quick_jit(apply_fn(graphdef))(params, tokens(), mask)
+    actual = jax.jit(apply_fn(graphdef))(params, tokens(), mask)
     assert_close(name, actual, expected, 2e-5)
 
 
@@ -78,7 +77,7 @@ def test_triple_implementations_agree():
                 C, num_heads=H, options=StateOptions(), implementation=implementation, rngs=nnx.Rngs(0)
             )
         )
-        return quick_jit(apply_fn(graphdef))(params, tokens())
+        return jax.jit(apply_fn(graphdef))(params, tokens())
 
     assert_close("xla", run("xla"), run("reference"), 1e-5)
     with pytest.raises(ValueError, match="implementation is 'fast'"):
@@ -92,9 +91,9 @@ def test_quad_in_chunks_is_quad_at_once(count, monkeypatch):
     def value_and_gradients(params, x):
         return jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(apply_fn(graphdef)(p, x))), argnums=(0, 1))(params, x)
 
-    expected = quick_jit(value_and_gradients)(params, tokens())
+    expected = jax.jit(value_and_gradients)(params, tokens())
     monkeypatch.setattr(quad_attention, "CHUNK_ELEMENTS", 2 * 7 * H * 36 // count)
-    actual = quick_jit(lambda *inputs: value_and_gradients(*inputs))(params, tokens())
+    actual = jax.jit(lambda *inputs: value_and_gradients(*inputs))(params, tokens())
     for got, wanted in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert_close("chunked", got, wanted, 1e-4)
 
@@ -110,7 +109,7 @@ def test_chunks(count):
 
 def third_order(x, mask=None, **options):
     graphdef, params = perturbed(lambda: ThirdOrderAttention(C, num_heads=H, **options, rngs=nnx.Rngs(0)))
-    return quick_jit(apply_fn(graphdef))(params, x, mask), in_float64(params, x)
+    return jax.jit(apply_fn(graphdef))(params, x, mask), in_float64(params, x)
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "mask"])
@@ -139,7 +138,7 @@ def test_gradient_of_the_epsilon_of_the_original():
     options = {"third_order_method": "strassen", "reference_epsilon": True}
     graphdef, params = perturbed(lambda: ThirdOrderAttention(C, num_heads=H, **options, rngs=nnx.Rngs(0)))
     x, direction = 6 * tokens(), jnp.cos(tokens())
-    slope = quick_jit(lambda x: jax.jvp(lambda x: apply_fn(graphdef)(params, x), (x,), (direction,))[1])(x)
+    slope = jax.jit(lambda x: jax.jvp(lambda x: apply_fn(graphdef)(params, x), (x,), (direction,))[1])(x)
     float64_params, middle = in_float64(params, x)
     step = 1e-6 * np.asarray(direction, np.float64)
     after, before = (
@@ -153,7 +152,7 @@ def test_gradient_of_the_epsilon_of_the_original():
 def test_large_logits_are_finite(method, epsilon):
     options = {"third_order_method": method, "reference_epsilon": epsilon}
     graphdef, params = perturbed(lambda: ThirdOrderAttention(C, num_heads=H, **options, rngs=nnx.Rngs(0)))
-    gradients = quick_jit(jax.grad(lambda p, x: jnp.sum(jnp.sin(apply_fn(graphdef)(p, x))), argnums=(0, 1)))
+    gradients = jax.jit(jax.grad(lambda p, x: jnp.sum(jnp.sin(apply_fn(graphdef)(p, x))), argnums=(0, 1)))
     for leaf in jax.tree.leaves(gradients(params, 300 * tokens())):
         assert np.isfinite(np.asarray(leaf)).all()
 
@@ -176,6 +175,6 @@ def test_a_sample_without_tokens_receives_the_output_bias(method):
         y = apply_fn(graphdef)(params, x, mask)
         return jnp.sum(y**2), y
 
-    (gradients, dx), y = quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, tokens())
+    (gradients, dx), y = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, tokens())
     assert_close("bias", y[0], jnp.broadcast_to(params["out_proj.bias"], (7, C)), 1e-7)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((gradients, dx)))

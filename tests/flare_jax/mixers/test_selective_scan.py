@@ -7,7 +7,6 @@ import pytest
 
 from flare_jax.mixers.selective_scan import selective_scan
 from tests.flare_jax.mixers.naive_state_space import numpy_scan, sequential_scan
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 NAMES = ("x", "step", "rate", "b", "c", "initial_state")
@@ -30,7 +29,7 @@ def random_inputs(batch=2, length=13, heads=4, width=3, groups=2, state_dim=5, *
 def values_and_gradients(scan, arguments, **options):
     """Return the result and the gradients of a random linear function of it."""
 
-    @quick_jit
+    @jax.jit
     def evaluate(arguments):
         y, pull_back = jax.vjp(lambda *given: scan(*given, **options), *arguments)
         return y, pull_back(jax.random.normal(jax.random.key(1), y.shape))

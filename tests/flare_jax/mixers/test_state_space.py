@@ -20,7 +20,6 @@ from flare_jax.params import apply_fn, split
 from tests.flare_jax.mixers import naive_state_space
 from tests.flare_jax.mixers.naive_state_space import numpy_scan
 from tests.flare_jax.mixers.test_selective_scan import random_inputs
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 NAIVE = {Hydra: naive_state_space.hydra, BidirectionalMamba2: naive_state_space.bidirectional_mamba2}
@@ -63,13 +62,13 @@ def test_formulas(mixer, changes, length):
         num_groups=sizes.num_groups,
         head_dim=sizes.head_dim,
     )
-    assert_close("y", quick_jit(apply)(params, sequence(length)), expected, 2e-5)
+    assert_close("y", jax.jit(apply)(params, sequence(length)), expected, 2e-5)
 
 
 @both
 def test_gradients_of_all_parameters_are_present(mixer):
     apply, params, _ = perturbed(mixer)
-    grads = quick_jit(jax.grad(lambda params: jnp.sum(jnp.sin(apply(params, sequence())))))(params)
+    grads = jax.jit(jax.grad(lambda params: jnp.sum(jnp.sin(apply(params, sequence())))))(params)
     for name, grad in grads.items():
         assert np.isfinite(np.asarray(grad)).all(), name
         assert np.asarray(grad).any(), name
@@ -78,13 +77,13 @@ def test_gradients_of_all_parameters_are_present(mixer):
 @both
 def test_every_entry_reaches_every_other(mixer):
     apply, params, _ = perturbed(mixer)
-    jacobian = quick_jit(jax.jacobian(lambda x: apply(params, x)[0].sum(-1)))(sequence()[:1])[:, 0].sum(-1)
+    jacobian = jax.jit(jax.jacobian(lambda x: apply(params, x)[0].sum(-1)))(sequence()[:1])[:, 0].sum(-1)
     assert (np.abs(np.asarray(jacobian)) > 0).all()
 
 
 def test_mamba2_with_equal_directions_commutes_with_reversal():
     apply, params, _ = perturbed(BidirectionalMamba2)
-    apply = quick_jit(apply)
+    apply = jax.jit(apply)
     params |= {name: params[name.replace("backward", "forward")] for name in params if name.startswith("backward")}
     assert_close("reversed", apply(params, sequence()[:, ::-1])[:, ::-1], apply(params, sequence()), 1e-5)
     # The mean is of two different directions, of which neither alone commutes.
@@ -96,9 +95,9 @@ def test_mamba2_with_equal_directions_commutes_with_reversal():
 def test_bfloat16(mixer):
     apply, params, _ = perturbed(mixer)
     half, _, _ = perturbed(mixer, dtype="bfloat16")
-    y = quick_jit(half)(params, sequence())
+    y = jax.jit(half)(params, sequence())
     assert y.dtype == jnp.bfloat16
-    assert 1e-4 < rms_ratio(y, quick_jit(apply)(params, sequence())) < 3e-2
+    assert 1e-4 < rms_ratio(y, jax.jit(apply)(params, sequence())) < 3e-2
 
 
 @pytest.mark.parametrize("with_state", [False, True])

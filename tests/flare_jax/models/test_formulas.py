@@ -11,7 +11,6 @@ from flare_jax.params import apply_fn, count_parameters, split
 from tests.flare_jax.models import naive_flare
 from tests.flare_jax.models.cases import CASES, build_perturbed, points
 from tests.flare_jax.models.cases_flare import CASES as FLARE_CASES
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 
@@ -27,7 +26,7 @@ def compare_with_numpy(case, **changes):
         scale=(options["channel_dim"] / options["num_heads"]) ** -0.5 if scale == "sqrt" else scale,
         act=options["act"],
     )
-    assert_close(case, quick_jit(apply_fn(graphdef))(params, points()), expected, 1e-5)
+    assert_close(case, jax.jit(apply_fn(graphdef))(params, points()), expected, 1e-5)
     return graphdef, params, scores
 
 
@@ -52,7 +51,7 @@ def test_prediction_of_flare_with_other_options(changes):
 @pytest.mark.parametrize("case", ["flare", "flare_ablations"])
 def test_scores(case):
     graphdef, params, expected = compare_with_numpy(case)
-    _, scores = quick_jit(apply_fn(graphdef), static_argnames="return_scores")(params, points(), return_scores=True)
+    _, scores = jax.jit(apply_fn(graphdef), static_argnames="return_scores")(params, points(), return_scores=True)
     assert len(scores) == len(expected)
     for block, (actual, wanted) in enumerate(zip(scores, expected, strict=True)):
         assert_close(f"block {block}", actual, wanted, 1e-5)

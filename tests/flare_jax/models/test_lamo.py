@@ -12,7 +12,6 @@ from flare_jax.models import LaMO, build_model
 from flare_jax.params import apply_fn
 from tests.flare_jax.models import naive_lamo
 from tests.flare_jax.models.cases import CASES, build, build_perturbed, inputs
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 
@@ -46,7 +45,7 @@ def test_prediction(case, changes, temperature):
         options=options,
         sizes={"state_dim": sizes.state_dim, "num_groups": sizes.num_groups, "head_dim": sizes.head_dim},
     )
-    assert_close(case, quick_jit(apply_fn(graphdef))(params, **arguments), expected, 2e-5)
+    assert_close(case, jax.jit(apply_fn(graphdef))(params, **arguments), expected, 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_the_temperature_has_no_gradient_outside_of_its_bounds_on_a_grid():
     graphdef, params = build_perturbed("lamo_grid", num_blocks=1)
     name = "blocks.0.att.temperature"
     params[name] = params[name].at[0, 0].set(6.0)
-    gradient = quick_jit(jax.grad(lambda params: apply_fn(graphdef)(params, **inputs("lamo_grid")).sum()))
+    gradient = jax.jit(jax.grad(lambda params: apply_fn(graphdef)(params, **inputs("lamo_grid")).sum()))
     grads = np.asarray(gradient(params)[name]).ravel()
     assert grads[0] == 0
     assert grads[1] != 0

@@ -13,7 +13,6 @@ from flare_jax.params import apply_fn, count_parameters, split
 from tests.flare_jax.models import naive_operators, naive_upt
 from tests.flare_jax.models.cases import CASES, build_perturbed, inputs, points
 from tests.flare_jax.models.cases_operators import CASES as OPERATOR_CASES
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 
@@ -41,7 +40,7 @@ def compare_with_numpy(case, arguments, **changes):
     graphdef, params = build_perturbed(case, **changes)
     model_type, options = CASES[case].model_type, CASES[case].options | changes
     expected = naive_prediction(model_type, options, to_torch(model_type, params), arguments)
-    assert_close(case, quick_jit(apply_fn(graphdef))(params, **arguments), expected, 2e-5)
+    assert_close(case, jax.jit(apply_fn(graphdef))(params, **arguments), expected, 2e-5)
 
 
 @pytest.mark.parametrize("case", OPERATOR_CASES)
@@ -126,29 +125,27 @@ def test_unified_positions_keep_the_input_unless_told_otherwise(dropped):
     """GNOT's original drops x, which then reaches the gates alone; with one expert it has no influence at all."""
     x = inputs("gnot_grid")["x"]
     graphdef, params = build_perturbed("gnot_grid", num_experts=1, num_blocks=1, unified_pos_drop_input=dropped)
-    apply = quick_jit(apply_fn(graphdef))
+    apply = jax.jit(apply_fn(graphdef))
     assert (rms_ratio(apply(params, x + 1), apply(params, x)) < 1e-6) == dropped
 
 
 def test_dropout_needs_a_key_and_depends_on_it():
     graphdef, params = build_perturbed("gnot", num_blocks=1)
-    apply = quick_jit(apply_fn(graphdef))
+    apply = jax.jit(apply_fn(graphdef))
     evaluated = apply(params, **inputs("gnot"))
     first, again, other = (apply(params, key=jax.random.key(k), **inputs("gnot")) for k in (0, 0, 1))
     assert_close("same key", first, again, 0.0)
     assert rms_ratio(first, evaluated) > 1e-2
     assert rms_ratio(first, other) > 1e-2
     without = build_perturbed("gnot", num_blocks=1, dropout=0.0)[0]
-    assert_close(
-        "rate 0", quick_jit(apply_fn(without))(params, key=jax.random.key(0), **inputs("gnot")), evaluated, 1e-5
-    )
+    assert_close("rate 0", jax.jit(apply_fn(without))(params, key=jax.random.key(0), **inputs("gnot")), evaluated, 1e-5)
 
 
 @pytest.mark.parametrize(("case", "count"), [("loopy", 4), ("unloopy", 2)])
 def test_scores(case, count):
     """There is one array per application of a block, and asking for them does not change the prediction."""
     graphdef, params = build_perturbed(case)
-    apply = quick_jit(apply_fn(graphdef), static_argnames="return_scores")
+    apply = jax.jit(apply_fn(graphdef), static_argnames="return_scores")
     y, scores = apply(params, **inputs(case), return_scores=True)
     assert_close("prediction", y, apply(params, **inputs(case)), 1e-6)
     assert [s.shape for s in scores] == [(2, 2, 5, 11)] * count
@@ -157,7 +154,7 @@ def test_scores(case, count):
 
 def test_time_may_have_a_second_axis():
     graphdef, params = build_perturbed("gnot", num_blocks=1)
-    apply = quick_jit(apply_fn(graphdef))
+    apply = jax.jit(apply_fn(graphdef))
     arguments = inputs("gnot")
     column = apply(params, **arguments | {"time": arguments["time"][:, None]})
     assert_close("column", column, apply(params, **arguments), 0.0)
@@ -165,7 +162,7 @@ def test_time_may_have_a_second_axis():
 
 def test_without_observations_lno_reads_the_points():
     graphdef, params = build_perturbed("lno", num_blocks=1, fun_dim=None)
-    apply = quick_jit(apply_fn(graphdef))
+    apply = jax.jit(apply_fn(graphdef))
     x = inputs("lno")["x"]
     assert_close("same", apply(params, x), apply(params, x, fx=x), 0.0)
     assert rms_ratio(apply(params, x, fx=2 * x), apply(params, x)) > 1e-2

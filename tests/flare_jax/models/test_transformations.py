@@ -19,7 +19,6 @@ from tests.flare_jax.models.cases import (
     poison_points,
     take_points,
 )
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 NUM_REAL = 7
@@ -40,7 +39,7 @@ permuting_case = pytest.mark.parametrize("case", [case for case in CASES if CASE
 def jitted(case, dtype="float32"):
     """Return the jitted model of a case, of one block, and its perturbed parameters."""
     graphdef, params = build_perturbed(case, dtype=dtype, **CASES[case].small)
-    return quick_jit(apply_fn(graphdef), static_argnames="return_scores"), params
+    return jax.jit(apply_fn(graphdef), static_argnames="return_scores"), params
 
 
 @functools.cache
@@ -52,7 +51,7 @@ def gradients(case):
         y = apply(params, **arguments) if mask is None else apply(params, mask=mask, **arguments)
         return jnp.sum(jnp.sin(y) if mask is None else jnp.where(mask[..., None], jnp.sin(y), 0)), y
 
-    return quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
 
 
 def padded_mask(case):

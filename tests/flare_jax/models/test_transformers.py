@@ -13,7 +13,6 @@ from tests.flare_jax.models import naive_attention
 from tests.flare_jax.models.cases import CASES, build, build_perturbed, points
 from tests.flare_jax.models.cases_transformers import CASES as TRANSFORMER_CASES
 from tests.flare_jax.models.naive_flare import activation, norm, residual_mlp
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 
@@ -30,7 +29,7 @@ def compare_with_numpy(case, **changes):
     graphdef, params = build_perturbed(case, **changes)
     model_type, options = CASES[case].model_type, CASES[case].options | changes
     expected = naive_forward(to_torch(model_type, params), points(), model_type, options)
-    assert_close(case, quick_jit(apply_fn(graphdef))(params, points()), expected, 1e-5)
+    assert_close(case, jax.jit(apply_fn(graphdef))(params, points()), expected, 1e-5)
 
 
 @pytest.mark.parametrize("case", TRANSFORMER_CASES)
@@ -117,5 +116,5 @@ def test_linear_attention_of_many_points_has_linear_memory():
     def loss(params, x):
         return jnp.sum(apply_fn(graphdef)(params, x) ** 2)
 
-    compiled = quick_jit(jax.grad(loss)).lower(params, x).compile()
+    compiled = jax.jit(jax.grad(loss)).lower(params, x).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 200 * 2**20

@@ -18,7 +18,6 @@ from flare_jax.params import apply_fn, merge, split
 from tests.flare_jax.models import naive_transolver
 from tests.flare_jax.models.cases import CASES, build_perturbed, inputs, points
 from tests.flare_jax.models.cases_transolver import CASES as OWN_CASES
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 ONE_BLOCK = {"num_blocks": 1}
@@ -28,7 +27,7 @@ ONE_BLOCK = {"num_blocks": 1}
 def jitted(case, **changes):
     """Return the jitted model of one block of a case, and its perturbed parameters."""
     graphdef, params = build_perturbed(case, **ONE_BLOCK, **changes)
-    return quick_jit(apply_fn(graphdef), static_argnames="return_stats"), params
+    return jax.jit(apply_fn(graphdef), static_argnames="return_stats"), params
 
 
 def compare_with_numpy(case, params=None, uniforms=None, **changes):
@@ -110,7 +109,7 @@ def test_evaluation_noise_is_fixed_and_independent_of_the_batch():
     x = points()
     assert rms_ratio(apply(params, x), quiet(params, x)) > 1e-2
     assert_close("rows", apply(params, jnp.concatenate([x, x]))[2:], apply(params, x), 1e-6)
-    draws = quick_jit(lambda: merge(*build_perturbed("transolver++_noise"))._evaluation_draws(x.shape))()
+    draws = jax.jit(lambda: merge(*build_perturbed("transolver++_noise"))._evaluation_draws(x.shape))()
     assert rms_ratio(draws[0], draws[1]) > 0.1, "blocks must not share their noise"
     assert_close("samples", draws[0][0], draws[0][1], 0.0)
 
@@ -136,7 +135,7 @@ def test_recomputed_blocks_have_the_same_gradients(case):
         def loss(params):
             return jnp.sum(apply_fn(graphdef)(params, **inputs(case), key=jax.random.key(0)) ** 2)
 
-        return quick_jit(jax.grad(loss))(params)
+        return jax.jit(jax.grad(loss))(params)
 
     recomputed, stored = map(gradients, graphs)
     largest = max(float(jnp.abs(grad).max()) for grad in stored.values())
@@ -184,26 +183,26 @@ def test_defaults(model_type, blocks, head_dim, slices, width):
 def test_initial_values():
     """Placeholder ~ Uniform(0, 1/C), temperatures 1/2, slice projections Normal(0, 0.02²) or orthogonal, biases 0."""
     options = {"channel_dim": 64, "num_blocks": 1, "num_heads": 4, "num_slices": 8, "time_input": True}
-    params = quick_jit(lambda: split(build_model("transolver", 3, 1, options, rngs=nnx.Rngs(0)))[1])()
+    params = jax.jit(lambda: split(build_model("transolver", 3, 1, options, rngs=nnx.Rngs(0)))[1])()
     placeholder = np.asarray(params["placeholder"])
     assert ((placeholder >= 0) & (placeholder < 1 / 64)).all()
     assert abs(placeholder.mean() - 1 / 128) < 5 / 64 / np.sqrt(12 * 64)
     assert (np.asarray(params["blocks.0.att.temperature"]) == 0.5).all()
     assert not any(np.asarray(value).any() for name, value in params.items() if name.endswith("bias"))
     assert abs(np.asarray(params["blocks.0.att.slice_proj.kernel"]).std() / 0.02 - 1) < 0.3
-    orthogonal = quick_jit(lambda: slice_projection(16, 8, orthogonal=True, rngs=nnx.Rngs(0)).kernel[...])()
+    orthogonal = jax.jit(lambda: slice_projection(16, 8, orthogonal=True, rngs=nnx.Rngs(0)).kernel[...])()
     assert_close("orthogonal", np.asarray(orthogonal).T @ np.asarray(orthogonal), np.eye(8), 1e-5)
 
 
 def test_initial_values_of_the_learned_slices():
     """The mixing matrix of TS3 ~ Uniform(±1/√(H·M)), its slice queries ~ Normal(0, 0.1²), those of TS1 std 0.02."""
-    mixed = quick_jit(lambda: split(MixedSliceAttention(64, num_heads=4, num_slices=8, rngs=nnx.Rngs(0)))[1])()
+    mixed = jax.jit(lambda: split(MixedSliceAttention(64, num_heads=4, num_slices=8, rngs=nnx.Rngs(0)))[1])()
     mix = np.asarray(mixed["mix"])
     assert np.abs(mix).max() < 32**-0.5
     assert abs(mix.std() * np.sqrt(32 * 3) - 1) < 0.1
     assert abs(np.asarray(mixed["slice_q"]).std() / 0.1 - 1) < 0.2
     assert (np.asarray(mixed["token_gain"]) == 1).all()
-    learned = quick_jit(lambda: split(LearnedSliceAttention(64, num_heads=4, num_slices=8, rngs=nnx.Rngs(0)))[1])()
+    learned = jax.jit(lambda: split(LearnedSliceAttention(64, num_heads=4, num_slices=8, rngs=nnx.Rngs(0)))[1])()
     for name in ("slice_q", "qkv_proj"):
         assert abs(np.asarray(learned[name]).std() / 0.02 - 1) < 0.2
 

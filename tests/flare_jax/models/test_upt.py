@@ -8,7 +8,6 @@ import numpy as np
 
 from flare_jax.params import apply_fn
 from tests.flare_jax.models.cases import build_perturbed, inputs
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 
@@ -16,7 +15,7 @@ from tests.numerics import assert_close, rms_ratio
 def model():
     """Return the compiled model, its perturbed parameters, and points."""
     graphdef, params = build_perturbed("upt")
-    return quick_jit(apply_fn(graphdef)), params, inputs("upt")["x"]
+    return jax.jit(apply_fn(graphdef)), params, inputs("upt")["x"]
 
 
 def test_supernodes_of_the_caller():
@@ -65,7 +64,7 @@ def test_random_supernodes_need_a_key_and_depend_on_it():
 def test_the_prediction_at_a_point_depends_on_its_position_only():
     """Features reach the prediction through the supernodes, so that those of other points have no influence."""
     graphdef, params = build_perturbed("upt", radius=1e-3)
-    apply, x = quick_jit(apply_fn(graphdef)), inputs("upt")["x"]
+    apply, x = jax.jit(apply_fn(graphdef)), inputs("upt")["x"]
     chosen = jnp.tile(jnp.array([0, 2]), (2, 1))
     y = apply(params, x, supernode_idx=chosen)
     assert_close("other point", apply(params, x.at[:, 1, 2].add(3.0), supernode_idx=chosen), y, 1e-6)

@@ -12,7 +12,6 @@ from kernels.causal_flare import State, dispatch
 from tests.numerics import assert_close, round_to_bfloat16
 
 # The programs here run for milliseconds and compile for seconds.
-QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,6 @@ def use_small_tiles(monkeypatch) -> None:
     blocks = dispatch.Blocks(tokens=16, long_tokens=32, latents=16, programs=8, warps=4)
     monkeypatch.setattr(dispatch, "kernel_blocks", lambda dtype, width: blocks)
     monkeypatch.setattr(dispatch, "chunk_sizes", lambda: (4, 3, 500))
-
-
-def compile_quickly(function):
-    """Return `function` under jit."""
-    return jax.jit(function, compiler_options=QUICK_COMPILATION)
 
 
 def inputs(case: Case) -> dict:
@@ -87,7 +81,7 @@ def outputs_and_gradients(implementation: str | None, arguments: dict, scale: fl
     def mix(floats: dict) -> tuple[jax.Array, State]:
         return causal_flare(**floats, mask=mask, scale=scale, implementation=implementation, return_state=True)
 
-    @compile_quickly
+    @jax.jit
     def evaluate(floats: dict) -> tuple:
         (y, state), pull_back = jax.vjp(mix, floats)
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.

@@ -9,7 +9,7 @@ from kernels import causal_flare, flare_mixer
 from kernels.causal_flare import State, decode_step, init_state
 from kernels.causal_flare.operands import Operands, empty_state, merge
 from kernels.causal_flare.reference import dense_mixer, recurrent_mixer
-from tests.kernels.causal_flare.cases import Case, compile_quickly, inputs, use_small_tiles
+from tests.kernels.causal_flare.cases import Case, inputs, use_small_tiles
 from tests.numerics import assert_close
 
 FAST = ["xla", "pallas"]
@@ -22,7 +22,7 @@ def test_the_two_reference_forms_agree(case):
     results = []
     for form in (dense_mixer, recurrent_mixer):
 
-        @compile_quickly
+        @jax.jit
         def evaluate(arguments, state):
             def run(x, state):
                 return form(Operands(**x, mask=mask), state, scale=1.0)
@@ -37,7 +37,7 @@ def test_the_two_reference_forms_agree(case):
 
 def test_the_definition():
     q, k, v = (np.asarray(inputs(Case(points=9, state=False))[name], np.float64) for name in "qkv")
-    y = compile_quickly(lambda *x: causal_flare(*x, scale=0.5))(*map(jnp.float32, (q, k, v)))
+    y = jax.jit(lambda *x: causal_flare(*x, scale=0.5))(*map(jnp.float32, (q, k, v)))
     t, h = 6, 1
     weights = np.exp(0.5 * q[h] @ k[0, : t + 1, h].T)
     latents = weights / weights.sum(axis=1, keepdims=True) @ v[0, : t + 1, h]
@@ -48,7 +48,7 @@ def test_the_definition():
 @pytest.mark.parametrize("implementation", FAST)
 def test_the_first_token_and_constant_values_are_returned(implementation):
     arguments = inputs(Case(points=20, state=False, logits=400.0))
-    mix = compile_quickly(lambda x: causal_flare(**x, implementation=implementation))
+    mix = jax.jit(lambda x: causal_flare(**x, implementation=implementation))
     assert_close("first", mix(arguments)[:, 0], arguments["v"][:, 0], 1e-5)
     constant = arguments | {"v": jnp.ones_like(arguments["v"])}
     np.testing.assert_allclose(mix(constant), 1.0, rtol=1e-5)
@@ -56,8 +56,8 @@ def test_the_first_token_and_constant_values_are_returned(implementation):
 
 def test_the_last_token_is_that_of_the_bidirectional_mixer():
     arguments = inputs(Case(points=20, state=False))
-    y, state = compile_quickly(lambda x: causal_flare(**x, return_state=True))(arguments)
-    both, latents = compile_quickly(lambda x: flare_mixer(**x, return_latents=True))(arguments)
+    y, state = jax.jit(lambda x: causal_flare(**x, return_state=True))(arguments)
+    both, latents = jax.jit(lambda x: flare_mixer(**x, return_latents=True))(arguments)
     assert_close("y", y[:, -1], both[:, -1], 1e-5)
     assert_close("latents", state.total / state.mass[..., None], latents, 1e-5)
 
@@ -71,11 +71,11 @@ def test_prefill_then_decode_equals_one_forward(case, implementation):
     state = arguments.pop("initial_state", init_state(2, 2, case.latents, case.channels))
     queries = {name: arguments.pop(name) for name in ("q", "q_decode") if name in arguments}
 
-    @compile_quickly
+    @jax.jit
     def mix(tokens, state):
         return causal_flare(**queries, **tokens, initial_state=state, implementation=implementation, return_state=True)
 
-    step = compile_quickly(lambda token, state: decode_step(state, **queries, **token))
+    step = jax.jit(lambda token, state: decode_step(state, **queries, **token))
     whole, final = mix(arguments, state)
     prefix, state = mix({name: x[:, :17] for name, x in arguments.items()}, state)
     outputs = [prefix]
@@ -107,7 +107,7 @@ def test_gradients_flow_through_a_sequence_in_parts(implementation):
             # Latents and log masses do not depend on the reference point, the running maximum.
             return jnp.sum(jnp.sin(y)) + jnp.sum(final.total / final.mass[..., None]) + jnp.sum(jnp.log(final.mass))
 
-        return jax.tree.leaves(compile_quickly(jax.grad(loss, argnums=(0, 1, 2)))(q, arguments, state))
+        return jax.tree.leaves(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(q, arguments, state))
 
     for i, (a, b) in enumerate(zip(gradients(parts), gradients(run), strict=True)):
         assert_close(str(i), a, b, 2e-5)
@@ -118,7 +118,7 @@ def test_later_tokens_do_not_matter(implementation, monkeypatch):
     use_small_tiles(monkeypatch)
     arguments = inputs(Case(points=40))
     changed = {name: x.at[:, 21:].add(1.0) if name in "kv" else x for name, x in arguments.items()}
-    mix = compile_quickly(lambda x: causal_flare(**x, implementation=implementation))
+    mix = jax.jit(lambda x: causal_flare(**x, implementation=implementation))
     y, y_changed = mix(arguments), mix(changed)
     np.testing.assert_array_equal(y[:, :21], y_changed[:, :21])
     assert np.all(y[:, 21:] != y_changed[:, 21:])
@@ -138,7 +138,7 @@ def test_merging_states_is_associative_and_starts_empty():
 def test_logits_of_ten_thousand_stay_finite(implementation):
     arguments = inputs(Case(points=20, logits=1e4, state=False))
 
-    @compile_quickly
+    @jax.jit
     def evaluate(x):
         return jax.value_and_grad(lambda x: jnp.sum(causal_flare(**x, implementation=implementation)))(x)
 
@@ -149,5 +149,5 @@ def test_a_state_that_starts_at_minus_infinity_is_the_empty_one():
     arguments = inputs(Case(points=6, state=False))
     empty = init_state(2, 2, 5, 8)
     infinite = empty._replace(maximum=jnp.full_like(empty.maximum, -jnp.inf))
-    mix = compile_quickly(lambda state: causal_flare(**arguments, initial_state=state))
+    mix = jax.jit(lambda state: causal_flare(**arguments, initial_state=state))
     np.testing.assert_array_equal(mix(infinite), mix(empty))

@@ -8,7 +8,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from kernels import causal_flare
-from tests.kernels.causal_flare.cases import Case, compile_quickly, expected, inputs, use_small_tiles
+from tests.kernels.causal_flare.cases import Case, expected, inputs, use_small_tiles
 from tests.numerics import assert_close
 
 FAST = ["xla", "pallas"]
@@ -28,8 +28,8 @@ def test_vmap_over_samples_is_the_batched_call(implementation):
     def loss(k, v):
         return jnp.sum(jnp.sin(causal_flare(q, k, v, implementation="reference")))
 
-    gradients = compile_quickly(jax.vmap(gradient_of_one))(k, v)
-    references = compile_quickly(jax.grad(loss, argnums=(0, 1)))(k, v)
+    gradients = jax.jit(jax.vmap(gradient_of_one))(k, v)
+    references = jax.jit(jax.grad(loss, argnums=(0, 1)))(k, v)
     for name, a, b in zip("kv", gradients, references, strict=True):
         assert_close(name, a, b, 1e-5)
 
@@ -45,9 +45,9 @@ def test_remat_and_two_uses_give_the_same_gradient(implementation):
     def plain(x):
         return causal_flare(**x, implementation="reference")
 
-    kept = compile_quickly(jax.grad(lambda x: loss(x, plain)))(arguments)
+    kept = jax.jit(jax.grad(lambda x: loss(x, plain)))(arguments)
     mix = jax.checkpoint(lambda x: causal_flare(**x, implementation=implementation))
-    recomputed = compile_quickly(jax.grad(lambda x: loss(x, mix)))(arguments)
+    recomputed = jax.jit(jax.grad(lambda x: loss(x, mix)))(arguments)
     for name, gradient in kept.items():
         assert_close(name, recomputed[name], gradient, 1e-5)
 
@@ -64,7 +64,7 @@ def test_batch_sharded_in_shard_map(implementation, check_vma, monkeypatch):
 
     mapped = jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=P("data"), check_vma=check_vma)
 
-    @compile_quickly
+    @jax.jit
     def evaluate(x):
         y, pull_back = jax.vjp(mapped, x)
         return y, pull_back(y)
@@ -80,7 +80,7 @@ def test_padding_never_leaks(implementation):
     mask, state, q, q_decode = (arguments.pop(name) for name in ("mask", "initial_state", "q", "q_decode"))
     poisoned = {name: jnp.where(mask[:, :, None, None], x, jnp.nan) for name, x in arguments.items()}
 
-    @compile_quickly
+    @jax.jit
     def evaluate(tokens):
         def loss(tokens, q):
             y, final = causal_flare(
@@ -110,7 +110,7 @@ def test_padding_never_leaks(implementation):
 def test_kernels_are_deterministic(monkeypatch):
     use_small_tiles(monkeypatch)
     arguments = inputs(Case(points=40, state=False))
-    gradient = compile_quickly(jax.grad(lambda x: jnp.sum(causal_flare(**x, implementation="pallas") ** 2)))
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(causal_flare(**x, implementation="pallas") ** 2)))
     first, second = gradient(arguments), gradient(arguments)
     for name in arguments:
         np.testing.assert_array_equal(first[name], second[name])
@@ -123,6 +123,6 @@ def test_memory_of_xla_grows_with_n_only():
         gradient = jax.grad(
             lambda q, k, v: jnp.sum(causal_flare(q, k, v, implementation="xla") ** 2), argnums=(0, 1, 2)
         )
-        return compile_quickly(gradient).lower(q, x, x).compile().memory_analysis().temp_size_in_bytes
+        return jax.jit(gradient).lower(q, x, x).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary_bytes(8192) < 4.5 * temporary_bytes(2048)

@@ -14,7 +14,6 @@ from kernels.causal_linear_attention import dispatch
 from tests.numerics import assert_close, round_to_bfloat16
 
 # The programs here run for milliseconds and compile for seconds.
-QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
 
 NEEDS_TRITON = pytest.mark.skipif(not triton_available(), reason="needs the extra [triton]")
 TRITON = pytest.param("triton", marks=[pytest.mark.gpu, NEEDS_TRITON])
@@ -46,11 +45,6 @@ def use_small_tiles(monkeypatch) -> None:
     blocks = dispatch.Blocks(points=16, columns=16, warps=4)
     monkeypatch.setattr(dispatch, "kernel_blocks", lambda name, dtype, width: dispatch.KernelBlocks(12, blocks, blocks))
     monkeypatch.setattr(dispatch, "chunk_points", lambda width: 8)
-
-
-def compile_quickly(function):
-    """Return `function` under jit."""
-    return jax.jit(function, compiler_options=QUICK_COMPILATION)
 
 
 def inputs(case: Case) -> dict[str, jax.Array]:
@@ -92,7 +86,7 @@ def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.A
             return_state=True,
         )
 
-    @compile_quickly
+    @jax.jit
     def evaluate(floats: dict) -> dict:
         (y, state), pull_back = jax.vjp(attend, floats)
         dy, dstate = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, state)))

@@ -7,7 +7,7 @@ import pytest
 
 from kernels import causal_linear_attention
 from kernels.causal_linear_attention.reference import quadratic_attention, recurrent_attention
-from tests.kernels.causal_linear_attention.cases import Case, compile_quickly, inputs
+from tests.kernels.causal_linear_attention.cases import Case, inputs
 from tests.numerics import assert_close
 
 FAST = ["xla", "pallas"]
@@ -19,7 +19,7 @@ def test_the_two_reference_forms_agree():
     results = []
     for form in (quadratic_attention, recurrent_attention):
 
-        @compile_quickly
+        @jax.jit
         def evaluate(*arguments):
             outputs, pull_back = jax.vjp(lambda *x: form(*x, 0.25), *arguments)
             return outputs, pull_back(cotangents)
@@ -31,7 +31,7 @@ def test_the_two_reference_forms_agree():
 
 def test_default_scale_is_one_over_n():
     q, k, v = (np.asarray(inputs(Case(points=9, state=False))[name], np.float64) for name in "qkv")
-    y = compile_quickly(causal_linear_attention)(*map(jnp.float32, (q, k, v)))
+    y = jax.jit(causal_linear_attention)(*map(jnp.float32, (q, k, v)))
     t = 5
     expected = sum(np.einsum("bhd,bhd,bhc->bhc", q[:, t], k[:, i], v[:, i]) for i in range(t + 1)) / 9
     assert_close("y", y[:, t], expected, 1e-6)
@@ -41,7 +41,7 @@ def test_default_scale_is_one_over_n():
 def test_normalized_weights_add_up_to_one(implementation):
     case = Case(points=20, normalize=True, state=False)
     arguments = inputs(case) | {"v": jnp.ones((2, 20, 2, 8))}
-    attend = compile_quickly(lambda x: causal_linear_attention(**x, normalize=True, implementation=implementation))
+    attend = jax.jit(lambda x: causal_linear_attention(**x, normalize=True, implementation=implementation))
     y = attend(arguments)
     np.testing.assert_allclose(y, 1.0, rtol=1e-5)
 
@@ -51,7 +51,7 @@ def test_normalized_is_the_ratio_of_two_sums():
     q, k, v = (np.asarray(arguments[name], np.float64) for name in "qkv")
     weights = np.einsum("bnhd,bmhd->bhnm", q, k) * np.tri(12)
     expected = np.einsum("bhnm,bmhc->bnhc", weights / weights.sum(-1, keepdims=True), v)
-    y = compile_quickly(lambda x: causal_linear_attention(**x, normalize=True))(arguments)
+    y = jax.jit(lambda x: causal_linear_attention(**x, normalize=True))(arguments)
     assert_close("y", y, expected, 1e-5)
 
 
@@ -59,7 +59,7 @@ def test_a_divisor_of_zero_gives_zero_and_finite_gradients():
     arguments = inputs(Case(points=6, normalize=True, state=False))
     arguments["q"] = arguments["q"].at[:, 2].set(0)
 
-    @compile_quickly
+    @jax.jit
     def evaluate(x):
         return jax.value_and_grad(lambda x: jnp.sum(causal_linear_attention(**x, normalize=True)[:, 2]))(x)
 
@@ -92,7 +92,7 @@ def test_a_sequence_in_parts_equals_the_whole(implementation, normalize):
         return jnp.concatenate([first, second], axis=1), final
 
     def results(function):
-        @compile_quickly
+        @jax.jit
         def evaluate(arguments, state):
             (y, final), pull_back = jax.vjp(function, arguments, state)
             return y, final, pull_back((jnp.cos(y), jnp.sin(final)))
@@ -106,7 +106,7 @@ def test_a_sequence_in_parts_equals_the_whole(implementation, normalize):
 def test_float16_states_do_not_overflow():
     q, k = (jnp.full((1, 50, 1, 8), x, jnp.float16) for x in (0.01, 100.0))
 
-    @compile_quickly
+    @jax.jit
     def attend(q, k):
         return causal_linear_attention(q, k, k, scale=1.0, implementation="xla", return_state=True)
 
@@ -118,7 +118,7 @@ def test_float16_states_do_not_overflow():
 def test_later_tokens_do_not_matter():
     arguments = inputs(Case(points=24))
     changed = {name: x.at[:, 13:].add(1.0) if name in "qkv" else x for name, x in arguments.items()}
-    attend = compile_quickly(lambda x: causal_linear_attention(**x))
+    attend = jax.jit(lambda x: causal_linear_attention(**x))
     y, y_changed = attend(arguments), attend(changed)
     np.testing.assert_array_equal(y[:, :13], y_changed[:, :13])
     assert np.all(y[:, 13:] != y_changed[:, 13:])

@@ -8,7 +8,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from kernels import causal_linear_attention
-from tests.kernels.causal_linear_attention.cases import TRITON, Case, compile_quickly, expected, inputs, use_small_tiles
+from tests.kernels.causal_linear_attention.cases import TRITON, Case, expected, inputs, use_small_tiles
 from tests.numerics import assert_close
 
 FAST = ["xla", "pallas"]
@@ -29,8 +29,8 @@ def test_vmap_over_samples_is_the_batched_call(implementation):
         return jnp.sum(jnp.sin(causal_linear_attention(q, k, v, implementation="reference")))
 
     tokens = [arguments[name] for name in "qkv"]
-    gradients = compile_quickly(jax.vmap(gradient_of_one))(*tokens)
-    references = compile_quickly(jax.grad(loss, argnums=(0, 1, 2)))(*tokens)
+    gradients = jax.jit(jax.vmap(gradient_of_one))(*tokens)
+    references = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*tokens)
     for name, a, b in zip("qkv", gradients, references, strict=True):
         assert_close(name, a, b, 1e-5)
 
@@ -46,9 +46,9 @@ def test_remat_and_two_uses_give_the_same_gradient(implementation):
     def plain(x):
         return causal_linear_attention(**x, implementation="reference")
 
-    kept = compile_quickly(jax.grad(lambda x: loss(x, plain)))(arguments)
+    kept = jax.jit(jax.grad(lambda x: loss(x, plain)))(arguments)
     attend = jax.checkpoint(lambda x: causal_linear_attention(**x, implementation=implementation))
-    recomputed = compile_quickly(jax.grad(lambda x: loss(x, attend)))(arguments)
+    recomputed = jax.jit(jax.grad(lambda x: loss(x, attend)))(arguments)
     for name, gradient in kept.items():
         assert_close(name, recomputed[name], gradient, 1e-5)
 
@@ -64,7 +64,7 @@ def test_batch_sharded_in_shard_map(implementation, check_vma):
 
     mapped = jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=P("data"), check_vma=check_vma)
 
-    @compile_quickly
+    @jax.jit
     def gradient(x):
         y, pull_back = jax.vjp(mapped, x)
         return y, pull_back(jax.tree.map(jnp.ones_like, y))
@@ -81,7 +81,7 @@ def test_padding_never_leaks(implementation, normalize):
     mask, state = arguments.pop("mask"), arguments.pop("initial_state")
     poisoned = {name: jnp.where(mask[:, :, None, None], x, jnp.nan) for name, x in arguments.items()}
 
-    @compile_quickly
+    @jax.jit
     def evaluate(x):
         def loss(x):
             y, final = causal_linear_attention(
@@ -108,7 +108,7 @@ def test_padding_never_leaks(implementation, normalize):
 def test_kernels_are_deterministic(monkeypatch):
     use_small_tiles(monkeypatch)
     arguments = inputs(Case(points=70))
-    gradient = compile_quickly(jax.grad(lambda x: jnp.sum(causal_linear_attention(**x, implementation="pallas") ** 2)))
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(causal_linear_attention(**x, implementation="pallas") ** 2)))
     first, second = gradient(arguments), gradient(arguments)
     for name in arguments:
         np.testing.assert_array_equal(first[name], second[name])
@@ -118,6 +118,6 @@ def test_memory_of_xla_grows_with_n_only():
     def temporary_bytes(points):
         x = jax.ShapeDtypeStruct((1, points, 4, 16), jnp.float32)
         gradient = jax.grad(lambda q, k, v: jnp.sum(causal_linear_attention(q, k, v, implementation="xla") ** 2))
-        return compile_quickly(gradient).lower(x, x, x).compile().memory_analysis().temp_size_in_bytes
+        return jax.jit(gradient).lower(x, x, x).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary_bytes(32_768) < 4.5 * temporary_bytes(8192)

@@ -12,7 +12,6 @@ from kernels.flare_mixer import dispatch
 from tests.numerics import assert_close, round_to_bfloat16
 
 # The programs here run for milliseconds and compile for seconds.
-QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.A
     mask = arguments.get("mask")
     floats = {name: x for name, x in arguments.items() if name != "mask"}
 
-    @functools.partial(jax.jit, compiler_options=QUICK_COMPILATION)
+    @jax.jit
     def evaluate(floats: dict) -> dict:
         (y, z), pull_back = jax.vjp(
             lambda f: flare_mixer(**f, mask=mask, scale=scale, implementation=implementation, return_latents=True),

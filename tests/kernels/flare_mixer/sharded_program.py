@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from kernels import flare_mixer
-from tests.kernels.flare_mixer.cases import QUICK_COMPILATION, Case, expected, inputs
+from tests.kernels.flare_mixer.cases import Case, expected, inputs
 from tests.numerics import assert_close, round_to_bfloat16
 
 CASE = Case(batch=2, points=48, latents=5, masked=True)
@@ -42,7 +42,7 @@ def differentiated(mix):
 
 def evaluate(mix, arguments: dict) -> dict:
     """Return y, z and the gradients of q, k and v."""
-    run = jax.jit(differentiated(mix), compiler_options=QUICK_COMPILATION)
+    run = jax.jit(differentiated(mix))
     return {name: np.asarray(x) for name, x in run(arguments).items()}
 
 
@@ -74,7 +74,7 @@ def check_empty_device(mesh: jax.sharding.Mesh, placed: dict) -> None:
             (y, z), pull_back = jax.vjp(lambda q, k, v: mix(q, k, v, arguments["mask"]), *floats)
             return (y, *pull_back((dy, jnp.zeros_like(z))))
 
-        return jax.jit(run, compiler_options=QUICK_COMPILATION)(arguments)
+        return jax.jit(run)(arguments)
 
     expected_values = gradients(functools.partial(unsharded, "reference"))
     actual = gradients(under_shard_map(mesh, "pallas", check_vma=False))

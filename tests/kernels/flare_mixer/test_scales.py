@@ -8,7 +8,7 @@ import pytest
 from kernels import flare_mixer
 from kernels.flare_mixer import pallas_scales
 from kernels.flare_mixer.pallas_products import multiply, split_tile
-from tests.kernels.flare_mixer.cases import QUICK_COMPILATION, Case, inputs
+from tests.kernels.flare_mixer.cases import Case, inputs
 from tests.numerics import assert_close
 
 CASE = Case(batch=1, points=33, latents=9)
@@ -25,7 +25,7 @@ def gradients(implementation: str, arguments: dict, factor: float) -> dict:
         (found,) = pull_back(factor * jax.random.normal(jax.random.key(0), y.shape))
         return {"y": y} | found
 
-    return jax.jit(run, compiler_options=QUICK_COMPILATION)(floats)
+    return jax.jit(run)(floats)
 
 
 @pytest.mark.parametrize(

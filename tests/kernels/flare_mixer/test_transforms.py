@@ -8,14 +8,10 @@ import pytest
 from kernels import flare_mixer
 from kernels.flare_mixer import chunked
 from kernels.flare_mixer.shapes import SHAPES
-from tests.kernels.flare_mixer.cases import QUICK_COMPILATION, Case, expected, inputs, use_small_tiles
+from tests.kernels.flare_mixer.cases import Case, expected, inputs, use_small_tiles
 from tests.numerics import assert_close
 
 FAST = ["xla", "pallas"]
-
-
-def compile_quickly(function):
-    return jax.jit(function, compiler_options=QUICK_COMPILATION)
 
 
 @pytest.mark.parametrize("implementation", FAST)
@@ -26,7 +22,7 @@ def test_vmap_over_samples_is_the_batched_call(implementation):
     def one(k, v, mask):
         return flare_mixer(arguments["q"], k[None], v[None], mask=mask[None], implementation=implementation)[0]
 
-    y = compile_quickly(jax.vmap(one))(arguments["k"], arguments["v"], arguments["mask"])
+    y = jax.jit(jax.vmap(one))(arguments["k"], arguments["v"], arguments["mask"])
     assert_close("y", y, expected(case)["y"], 1e-5)
 
 
@@ -41,7 +37,7 @@ def test_vmap_of_gradients_with_one_exponential(monkeypatch):
             return jnp.sum(jnp.square(y.astype(jnp.float32)))
 
         pairs = (x.reshape(2, 2, *x.shape[1:]) for x in (arguments["k"], arguments["v"]))
-        return compile_quickly(jax.vmap(jax.grad(loss, argnums=(0, 1))))(*pairs)
+        return jax.jit(jax.vmap(jax.grad(loss, argnums=(0, 1))))(*pairs)
 
     for name, one, other in zip(("dk", "dv"), gradients("pallas"), gradients("reference"), strict=True):
         assert_close(name, one.astype(jnp.float32), other.astype(jnp.float32), 3e-2)
@@ -56,8 +52,8 @@ def test_remat_and_sum_of_two_uses_give_the_same_gradient(implementation):
         once = mix(x)
         return jnp.sum(jnp.sin(once) * mix(x | {"v": once}))
 
-    kept = compile_quickly(jax.grad(lambda x: loss(x, lambda x: flare_mixer(**x, implementation="reference"))))
-    recomputed = compile_quickly(jax.grad(lambda x: loss(x, mix)))(arguments)
+    kept = jax.jit(jax.grad(lambda x: loss(x, lambda x: flare_mixer(**x, implementation="reference"))))
+    recomputed = jax.jit(jax.grad(lambda x: loss(x, mix)))(arguments)
     for name, gradient in kept(arguments).items():
         assert_close(name, recomputed[name], gradient, 1e-5)
 
@@ -70,7 +66,7 @@ def test_padding_never_leaks(implementation):
         name: jnp.where(mask[:, :, None, None], x, jnp.nan) if name in "kv" else x for name, x in arguments.items()
     }
 
-    @compile_quickly
+    @jax.jit
     def evaluate(x):
         def loss(floats):
             y = flare_mixer(**floats, mask=mask, implementation=implementation)
@@ -93,7 +89,7 @@ def test_kernels_are_deterministic(monkeypatch):
     use_small_tiles(monkeypatch)
     arguments = inputs(Case(points=70, latents=20, masked=True))
     mask = arguments.pop("mask")
-    gradient = compile_quickly(jax.grad(lambda x: jnp.sum(flare_mixer(**x, mask=mask, implementation="pallas") ** 2)))
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(flare_mixer(**x, mask=mask, implementation="pallas") ** 2)))
     first, second = gradient(arguments), gradient(arguments)
     for name in arguments:
         np.testing.assert_array_equal(first[name], second[name])
@@ -116,7 +112,7 @@ def test_xla_never_holds_all_logits():
     def loss(q, k, v):
         return jnp.sum(flare_mixer(q, k, v, implementation="xla") ** 2)
 
-    compiled = compile_quickly(jax.grad(loss, argnums=(0, 1, 2))).lower(*arguments).compile()
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*arguments).compile()
     all_logits = points * heads * latents * 4
     assert compiled.memory_analysis().temp_size_in_bytes < all_logits
 

@@ -12,7 +12,6 @@ from kernels.residual_mlp import Norm, Projection, residual_mlp, residual_mlp_br
 from tests.numerics import assert_close, round_to_bfloat16
 
 # The programs here run for milliseconds and compile for seconds.
-QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def apply(case: Case, arrays: dict, implementation: str | None) -> tuple[jax.Arr
 def outputs_and_gradients(case: Case, implementation: str | None, arrays: dict) -> dict:
     """Return the outputs and the gradients of all arrays, by name, for fixed random cotangents."""
 
-    @functools.partial(jax.jit, compiler_options=QUICK_COMPILATION)
+    @jax.jit
     def evaluate(arrays: dict) -> dict:
         outputs, pull_back = jax.vjp(lambda a: apply(case, a, implementation), arrays)
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.

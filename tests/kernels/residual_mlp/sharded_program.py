@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from kernels.residual_mlp import backward
 from kernels.residual_mlp.dispatch import forced_tilings
 from kernels.residual_mlp.plan import Tiling
-from tests.kernels.residual_mlp.cases import BLOCK, QUICK_COMPILATION, Case, apply, expected, inputs
+from tests.kernels.residual_mlp.cases import BLOCK, Case, apply, expected, inputs
 from tests.numerics import assert_close, round_to_bfloat16
 
 CASES = (replace(BLOCK, leading=(2, 48)), Case(leading=(2, 48), branches=2, norm="layer"))
@@ -85,7 +85,7 @@ def check_case(case: Case, mesh: jax.sharding.Mesh) -> None:
         "gradient inside": lambda a: differentiated_inside(case, mesh, a, check_vma=False),
     }
     for label, program in programs.items():
-        check(case, label, jax.jit(program, compiler_options=QUICK_COMPILATION)(placed))
+        check(case, label, jax.jit(program)(placed))
     # The Pallas interpreter cannot run typed axes, so that the types of the kernels are only checked by tracing.
     typed = {
         "outside": lambda a: differentiated(sharded_op(case, mesh, a, check_vma=True), a),

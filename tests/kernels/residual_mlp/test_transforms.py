@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels.residual_mlp import residual_mlp
-from tests.kernels.residual_mlp.cases import QUICK_COMPILATION, Case, inputs
+from tests.kernels.residual_mlp.cases import Case, inputs
 from tests.numerics import assert_close
 
 CASE = Case(leading=(19,), widths=(16, 16, 16), inner=0)
@@ -19,7 +19,7 @@ def call(implementation: str, x: jax.Array, weights: tuple, biases: tuple) -> ja
 def value_and_gradients(function, *arguments) -> list[np.ndarray]:
     """Return the value and the gradients of the sum of squares of `function`."""
     loss = jax.value_and_grad(lambda arguments: jnp.sum(function(*arguments) ** 2))
-    return jax.tree.leaves(jax.jit(loss, compiler_options=QUICK_COMPILATION)(arguments))
+    return jax.tree.leaves(jax.jit(loss)(arguments))
 
 
 def assert_same(function, *arguments) -> None:

@@ -13,7 +13,6 @@ from tests.numerics import assert_close, round_to_bfloat16
 
 NAMES = ("q1", "q2", "k1", "k2", "v")
 # The programs here run for milliseconds and compile for seconds.
-QUICK_COMPILATION = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def differentiated(attend):
 def outputs_and_gradients(implementation: str | None, operands: dict[str, jax.Array]) -> dict:
     """Return y, the state and the gradients of all operands."""
     attend = functools.partial(triple_attention, implementation=implementation, return_state=True)
-    run = jax.jit(differentiated(attend), compiler_options=QUICK_COMPILATION)
+    run = jax.jit(differentiated(attend))
     return {name: np.asarray(x, np.float64) for name, x in run(operands).items()}
 
 

@@ -9,14 +9,10 @@ from kernels import triple_attention
 from kernels._triton import fold_vmap
 from kernels.triple_attention.chunked import _Chunks
 from kernels.triple_attention.shapes import SHAPES
-from tests.kernels.triple_attention.cases import NAMES, QUICK_COMPILATION, Case, expected, inputs, use_small_tiles
+from tests.kernels.triple_attention.cases import NAMES, Case, expected, inputs, use_small_tiles
 from tests.numerics import assert_close
 
 FAST = ["xla", "pallas"]
-
-
-def compile_quickly(function):
-    return jax.jit(function, compiler_options=QUICK_COMPILATION)
 
 
 @pytest.mark.parametrize("implementation", FAST)
@@ -26,7 +22,7 @@ def test_vmap_over_samples_is_the_batched_call(implementation):
         y, state = triple_attention(**operands, implementation=implementation, return_state=True)
         return y[0], state[0]
 
-    y, state = compile_quickly(jax.vmap(one))(inputs(Case()))
+    y, state = jax.jit(jax.vmap(one))(inputs(Case()))
     assert_close("y", y, expected(Case())["y"], 1e-5)
     assert_close("state", state, expected(Case())["state"], 1e-5)
 
@@ -41,8 +37,8 @@ def test_gradient_through_vmap(implementation):
 
         return jnp.sum(jnp.sin(jax.vmap(one)(operands)))
 
-    actual = compile_quickly(jax.grad(lambda x: loss(x, implementation)))(operands)
-    reference = compile_quickly(jax.grad(lambda x: loss(x, "reference")))(operands)
+    actual = jax.jit(jax.grad(lambda x: loss(x, implementation)))(operands)
+    reference = jax.jit(jax.grad(lambda x: loss(x, "reference")))(operands)
     for name in NAMES:
         assert_close(name, actual[name], reference[name], 1e-5)
 
@@ -72,8 +68,8 @@ def test_remat_and_sum_of_two_uses_give_the_same_gradient(implementation):
     def attend(implementation):
         return jax.checkpoint(lambda x: triple_attention(**x, implementation=implementation))
 
-    kept = compile_quickly(jax.grad(lambda x: loss(x, attend("reference"))))(operands)
-    recomputed = compile_quickly(jax.grad(lambda x: loss(x, attend(implementation))))(operands)
+    kept = jax.jit(jax.grad(lambda x: loss(x, attend("reference"))))(operands)
+    recomputed = jax.jit(jax.grad(lambda x: loss(x, attend(implementation))))(operands)
     for name, gradient in kept.items():
         assert_close(name, recomputed[name], gradient, 1e-5)
 
@@ -91,7 +87,7 @@ def test_padding_with_zeros_needs_only_the_number_of_points(implementation):
 @pytest.mark.parametrize("implementation", FAST)
 def test_the_unread_state_and_the_unread_output_leave_no_gradient(implementation):
     operands = inputs(Case())
-    attend = compile_quickly(
+    attend = jax.jit(
         jax.grad(
             lambda x: jnp.sum(triple_attention(**x, implementation=implementation, return_state=True)[1] ** 2),
         )
@@ -106,7 +102,7 @@ def test_the_unread_state_and_the_unread_output_leave_no_gradient(implementation
 def test_kernels_are_deterministic(monkeypatch):
     use_small_tiles(monkeypatch)
     operands = inputs(Case(points=97, width=16))
-    gradient = compile_quickly(jax.grad(lambda x: jnp.sum(triple_attention(**x, implementation="pallas") ** 2)))
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(triple_attention(**x, implementation="pallas") ** 2)))
     first, second = gradient(operands), gradient(operands)
     for name in NAMES:
         np.testing.assert_array_equal(first[name], second[name])
@@ -119,7 +115,7 @@ def test_xla_never_holds_all_pairs():
     def loss(*operands):
         return jnp.sum(triple_attention(*operands, implementation="xla") ** 2)
 
-    compiled = compile_quickly(jax.grad(loss, argnums=range(5))).lower(*operands).compile()
+    compiled = jax.jit(jax.grad(loss, argnums=range(5))).lower(*operands).compile()
     all_pairs = points * heads * width * width * 4
     assert compiled.memory_analysis().temp_size_in_bytes < all_pairs
 

@@ -11,7 +11,6 @@ from flare_jax.models.sequence import BACKENDS
 from flare_jax.options import keyword_options
 from flare_jax.params import apply_fn
 from tests.flare_jax.models.sequence.cases import CASES, block, features, trailing_mask
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -24,7 +23,7 @@ def cases_where(condition):
 @functools.cache
 def jitted(case, dtype="float32", rope=False):
     graphdef, params = block(case, dtype, rope)
-    return quick_jit(apply_fn(graphdef)), params
+    return jax.jit(apply_fn(graphdef)), params
 
 
 @functools.cache
@@ -36,7 +35,7 @@ def gradients(case):
         y = apply(params, x, mask)
         return jnp.sum(jnp.sin(y) if mask is None else jnp.where(mask[..., None], jnp.sin(y), 0)), y
 
-    return quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
 
 
 def test_the_cases_leave_no_option_at_its_default():
@@ -161,7 +160,7 @@ def test_bfloat16_is_close(case):
 def test_dropout_needs_a_key_and_depends_on_it(case):
     apply, params = jitted(case)
     graphdef, _ = block(case)
-    dropped = quick_jit(lambda params, x, key: apply_fn(graphdef)(params, x, None, key))
+    dropped = jax.jit(lambda params, x, key: apply_fn(graphdef)(params, x, None, key))
     y, first = apply(params, features()), dropped(params, features(), jax.random.key(1))
     assert np.isfinite(np.asarray(first)).all()
     assert rms_ratio(first, y) > 1e-2

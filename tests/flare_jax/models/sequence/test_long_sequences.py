@@ -7,7 +7,6 @@ import pytest
 
 from flare_jax.params import apply_fn
 from tests.flare_jax.models.sequence.cases import VOCABULARY, model
-from tests.flare_jax.quick import quick_jit
 
 LENGTH = 16384
 PAIRS = 4 * LENGTH**2
@@ -25,7 +24,7 @@ def compile_gradient(backend):
     """Return the compiled gradient of a model of 16384 tokens and its parameters."""
     positions = "abs" if backend == "linear_no" else "rope"
     graphdef, params = model(backend, "listops", max_length=LENGTH, pos_embed=positions, **OPTIONS[backend])
-    gradient = quick_jit(jax.value_and_grad(lambda params, ids: jnp.sum(apply_fn(graphdef)(params, ids) ** 2)))
+    gradient = jax.jit(jax.value_and_grad(lambda params, ids: jnp.sum(apply_fn(graphdef)(params, ids) ** 2)))
     return gradient.lower(params, jax.ShapeDtypeStruct((1, LENGTH), jnp.int32)).compile(), params
 
 

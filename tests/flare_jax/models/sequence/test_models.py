@@ -22,7 +22,6 @@ from tests.flare_jax.models.sequence.cases import (
     tokens,
     trailing_mask,
 )
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 ATTENTION = [name for name in CASES if CASES[name].backend in naive_model.naive_attention.MIXERS or name == "flare"]
@@ -42,7 +41,7 @@ def compare_with_numpy(backend, task, ids, mask, **options):
     expected = naive_model.forward(
         state, ids, mask, backend, naive_options, documents=kind.documents, token_level=kind.token_level
     )
-    actual = np.asarray(quick_jit(apply_fn(graphdef))(params, ids, mask))
+    actual = np.asarray(jax.jit(apply_fn(graphdef))(params, ids, mask))
     assert actual.dtype == np.float32
     if mask is not None and kind.token_level:
         actual, expected = actual[np.asarray(mask)], expected[np.asarray(mask)]
@@ -104,7 +103,7 @@ def test_compressing_weights_count_the_first_token():
 @pytest.mark.parametrize("case", [name for name in MAIN_CASES if CASES[name].padding in ("removable", "inert")])
 def test_ids_at_padding_do_not_matter_to_real_tokens(case):
     graphdef, params = model(CASES[case].backend, pad_id=VOCABULARY, **CASES[case].options)
-    apply, mask = quick_jit(apply_fn(graphdef)), trailing_mask()
+    apply, mask = jax.jit(apply_fn(graphdef)), trailing_mask()
     y = apply(params, jnp.where(mask, tokens(), VOCABULARY), mask)
     assert_close("logits", apply(params, tokens(), mask)[np.asarray(mask)], y[np.asarray(mask)], 1e-6)
 
@@ -113,8 +112,8 @@ def test_the_padding_row_is_used_but_gets_no_gradient():
     for pad_id, rows in ((VOCABULARY, VOCABULARY + 1), (0, VOCABULARY + 1), (None, VOCABULARY)):
         graphdef, params = model("linear", pad_id=pad_id)
         ids = tokens().at[0, :3].set(0 if pad_id is None else pad_id)
-        apply = quick_jit(apply_fn(graphdef))
-        gradient = quick_jit(jax.grad(lambda params, ids: jnp.sum(apply_fn(graphdef)(params, ids) ** 2)))(params, ids)
+        apply = jax.jit(apply_fn(graphdef))
+        gradient = jax.jit(jax.grad(lambda params, ids: jnp.sum(apply_fn(graphdef)(params, ids) ** 2)))(params, ids)
         table = gradient["token_embedding.embedding"]
         assert table.shape == (rows, CHANNEL_DIM)
         without = [i for i in range(rows) if not np.asarray(table[i]).any()]
@@ -129,7 +128,7 @@ def test_the_padding_row_is_used_but_gets_no_gradient():
 def dropping_model():
     graphdef, params = model("transformer", "text", emb_drop=0.2, cls_drop=0.3, attn_drop=0.1, proj_drop=0.1)
     apply = apply_fn(graphdef)
-    return quick_jit(lambda params, ids, key: apply(params, ids, None, key)), quick_jit(apply), params
+    return jax.jit(lambda params, ids, key: apply(params, ids, None, key)), jax.jit(apply), params
 
 
 def test_dropout_depends_on_the_key_and_on_nothing_else():
@@ -143,7 +142,7 @@ def test_dropout_depends_on_the_key_and_on_nothing_else():
 def test_dropout_of_each_kind_acts():
     for option in ("emb_drop", "cls_drop", "attn_drop", "proj_drop"):
         graphdef, params = model("transformer", "listops", **{option: 0.5})
-        apply = quick_jit(apply_fn(graphdef))
+        apply = jax.jit(apply_fn(graphdef))
         y = apply(params, tokens(), None, jax.random.key(0))
         assert rms_ratio(y, apply(params, tokens())) > 1e-2, option
 
@@ -151,7 +150,7 @@ def test_dropout_of_each_kind_acts():
 @pytest.mark.parametrize("options", [{"pool": "cls", "pos_embed": "abs"}, {"pool": "max"}], ids=["cls", "max"])
 def test_gradients_reach_embeddings_and_head(options):
     graphdef, params = model("transformer", "text", **options)
-    grads = quick_jit(jax.grad(lambda params: jnp.sum(jnp.sin(apply_fn(graphdef)(params, tokens())))))(params)
+    grads = jax.jit(jax.grad(lambda params: jnp.sum(jnp.sin(apply_fn(graphdef)(params, tokens())))))(params)
     for name, grad in grads.items():
         assert np.isfinite(np.asarray(grad)).all(), name
         assert np.asarray(grad).any(), name
@@ -162,9 +161,9 @@ def test_bfloat16_is_close_and_returns_float32():
         options = {"num_latents": 5} if backend == "flare" else {}
         graphdef, params = model(backend, "text", **options)
         half, _ = model(backend, "text", dtype="bfloat16", **options)
-        y = quick_jit(apply_fn(half))(params, tokens())
+        y = jax.jit(apply_fn(half))(params, tokens())
         assert y.dtype == jnp.float32
-        assert 1e-4 < rms_ratio(y, quick_jit(apply_fn(graphdef))(params, tokens())) < 5e-2, backend
+        assert 1e-4 < rms_ratio(y, jax.jit(apply_fn(graphdef))(params, tokens())) < 5e-2, backend
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,7 +9,6 @@ from flax import nnx
 from flare_jax.models.sequence import BACKENDS, build_sequence_model
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.models.sequence.cases import block, features, trailing_mask
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close
 
 STATES = ("multilinear", "strassen", "triple", "triple1", "quad")
@@ -18,7 +17,7 @@ STATES = ("multilinear", "strassen", "triple", "triple1", "quad")
 @pytest.mark.parametrize("case", [*STATES, "third_order", "third_order_strassen"])
 def test_padding_that_holds_nan_does_not_reach_real_tokens(case):
     graphdef, params = block(case)
-    apply, mask = quick_jit(apply_fn(graphdef)), np.asarray(trailing_mask())
+    apply, mask = jax.jit(apply_fn(graphdef)), np.asarray(trailing_mask())
     poisoned = apply(params, jnp.where(mask[..., None], features(), jnp.nan), mask)
     assert_close("real tokens", poisoned[mask], apply(params, features(), mask)[mask], 1e-6)
 
@@ -28,7 +27,7 @@ def test_the_number_of_padded_tokens_matters_by_the_epsilon_of_the_norm_only(cas
     """States are divided by the padded length, which the norm undoes; large features make its epsilon negligible."""
     graphdef, params = block(case)
     params = {name: 5 * value if "v" in name.split(".")[1][:1] else value for name, value in params.items()}
-    apply = quick_jit(apply_fn(graphdef))
+    apply = jax.jit(apply_fn(graphdef))
     padded = apply(params, features(), trailing_mask((7, 7)))
     assert_close("padded", padded[:, :7], apply(params, features()[:, :7]), 1e-2)
 
@@ -42,7 +41,7 @@ def test_long_sequences_need_no_matrix_of_pairs(backend):
     graphdef, params = split(build_sequence_model(backend, "listops", 8, 3, options, rngs=nnx.Rngs(0)))
     ids = jax.random.randint(jax.random.key(1), (1, n), 0, 8)
     gradients = jax.grad(lambda params: jnp.sum(apply_fn(graphdef)(params, ids) ** 2))
-    compiled = quick_jit(gradients).lower(params).compile()
+    compiled = jax.jit(gradients).lower(params).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4 / 5
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(compiled(params)))
 

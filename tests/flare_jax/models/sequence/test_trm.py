@@ -21,7 +21,6 @@ from tests.flare_jax.models.sequence.cases import (
     tokens,
     trailing_mask,
 )
-from tests.flare_jax.quick import quick_jit
 from tests.numerics import assert_close, rms_ratio
 
 SMALL = {"num_steps": 3, "num_latent_updates": 2, "num_recursions": 2}
@@ -87,7 +86,7 @@ def gradients(forward, params):
         logits = forward(params)
         return jnp.sum(jnp.sin(logits)), logits
 
-    return quick_jit(jax.grad(loss, has_aux=True))(params)
+    return jax.jit(jax.grad(loss, has_aux=True))(params)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_steps_and_recursions_are_loops_without_residuals():
 
     def compiled(**options):
         graphdef, params = trm(**options)
-        lowered = quick_jit(jax.grad(lambda p: jnp.sum(apply_fn(graphdef)(p, tokens()) ** 2))).lower(params)
+        lowered = jax.jit(jax.grad(lambda p: jnp.sum(apply_fn(graphdef)(p, tokens()) ** 2))).lower(params)
         return len(lowered.as_text().splitlines()), lowered.compile().memory_analysis().temp_size_in_bytes
 
     lines, memory = compiled()
@@ -130,7 +129,7 @@ def test_steps_and_recursions_are_loops_without_residuals():
 def test_deep_recursions_by_hand_are_the_prediction():
     graphdef, params = trm()
 
-    @quick_jit
+    @jax.jit
     def by_hand(params):
         model = merge(graphdef, params)
         state = model.initial_state(tokens())
@@ -140,7 +139,7 @@ def test_deep_recursions_by_hand_are_the_prediction():
         return recursion
 
     recursion = by_hand(params)
-    assert_close("logits", recursion.logits, quick_jit(apply_fn(graphdef))(params, tokens()), 1e-6)
+    assert_close("logits", recursion.logits, jax.jit(apply_fn(graphdef))(params, tokens()), 1e-6)
     assert recursion.halt_logits.shape == (2, 1)
     assert recursion.state.y.shape == recursion.state.z.shape == (2, LENGTH, CHANNEL_DIM)
 
@@ -153,7 +152,7 @@ def test_no_gradient_flows_through_the_carried_state():
         return jnp.sum(recursion.state.y) + jnp.sum(recursion.state.z)
 
     state = merge(graphdef, params).initial_state(tokens())
-    for leaf in jax.tree.leaves(quick_jit(jax.grad(total, argnums=(0, 1)))(params, state)):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(total, argnums=(0, 1)))(params, state)):
         assert not np.asarray(leaf).any()
 
 
@@ -162,17 +161,17 @@ def test_padding_does_not_matter_and_masks_can_be_ignored():
     other = jnp.where(mask, tokens(), (tokens() + 1) % 7)
     real = np.asarray(mask)
     graphdef, params = trm()
-    apply = quick_jit(apply_fn(graphdef))
+    apply = jax.jit(apply_fn(graphdef))
     y = apply(params, tokens(), mask)
     assert_close("padding", apply(params, other, mask)[real], y[real], 1e-6)
-    ignoring = quick_jit(apply_fn(trm(ignore_mask=True)[0]))
+    ignoring = jax.jit(apply_fn(trm(ignore_mask=True)[0]))
     assert_close("ignored", ignoring(params, tokens(), mask), apply(params, tokens()), 1e-6)
     assert rms_ratio(y[real], apply(params, tokens())[real]) > 1e-3
 
 
 def test_masked_pool():
     graphdef, params = trm(task="listops", masked_pool=True)
-    apply, mask = quick_jit(apply_fn(graphdef)), trailing_mask()
+    apply, mask = jax.jit(apply_fn(graphdef)), trailing_mask()
     other = jnp.where(mask, tokens(), (tokens() + 1) % 7)
     assert_close("pooled", apply(params, other, mask), apply(params, tokens(), mask), 1e-6)
 
@@ -186,7 +185,7 @@ def test_backends_without_masks_refuse_them_here_too():
 
 def test_all_options_and_dropout():
     graphdef, params = trm(**OPTIONS, num_blocks=1)
-    forward = quick_jit(apply_fn(graphdef))
+    forward = jax.jit(apply_fn(graphdef))
     plain = forward(params, tokens(), trailing_mask())
     first, again, other = (forward(params, tokens(), None, jax.random.key(seed)) for seed in (0, 0, 1))
     assert_close("same key", first, again, 0.0)
@@ -212,9 +211,9 @@ def test_every_update_has_its_own_dropout():
 
 def test_bfloat16_is_close():
     graphdef, params = trm()
-    y = quick_jit(apply_fn(trm(dtype="bfloat16")[0]))(params, tokens())
+    y = jax.jit(apply_fn(trm(dtype="bfloat16")[0]))(params, tokens())
     assert y.dtype == jnp.float32
-    assert 1e-4 < rms_ratio(y, quick_jit(apply_fn(graphdef))(params, tokens())) < 0.2
+    assert 1e-4 < rms_ratio(y, jax.jit(apply_fn(graphdef))(params, tokens())) < 0.2
 
 
 @pytest.mark.parametrize("backend", ["ema", "flare", "triple", "third_order", "performer"])
@@ -294,7 +293,7 @@ def test_early_halting_is_a_loop_that_stops_per_sample(bias):
     ids = tokens(b=6)
     params |= {"halt_head.fc.kernel": 5 * params["halt_head.fc.kernel"]}
     model = merge(graphdef, params)
-    step = quick_jit(lambda params, state: merge(graphdef, params).deep_recursion(ids, state))
+    step = jax.jit(lambda params, state: merge(graphdef, params).deep_recursion(ids, state))
     states, state = [], model.initial_state(ids)
     for _ in range(5):
         states.append(step(params, state))
@@ -304,7 +303,7 @@ def test_early_halting_is_a_loop_that_stops_per_sample(bias):
     halted = halt_logits + bias - np.median(halt_logits) > 0
     steps = np.where(halted.any(0), halted.argmax(0) + 1, 5)
     expected = np.stack([np.asarray(states[s - 1].logits[b]) for b, s in enumerate(steps)])
-    logits, found = quick_jit(lambda params: predict_until_halt(merge(graphdef, params), ids))(params)
+    logits, found = jax.jit(lambda params: predict_until_halt(merge(graphdef, params), ids))(params)
     assert found.tolist() == steps.tolist()
     assert_close("logits", logits, expected, 1e-5)
     if bias == 0:
