@@ -29,14 +29,14 @@ def _over_programs(function: Callable[..., Any]) -> Callable[..., Any]:
         batch, heads = jax.tree.leaves(arrays)[0].shape[:2]
 
         def each(q: jax.Array | None) -> jax.Array | None:
-            return q if q is None else jnp.broadcast_to(q, (batch, *q.shape)).reshape(-1, *q.shape[1:])
+            return q if q is None else jnp.broadcast_to(q, (batch, *q.shape)).reshape(batch * heads, *q.shape[1:])
 
         rows = Latents(0, None if latents.q_decode is None else 0, None)
         others = (0,) * len(arrays)
         over_splits = jax.vmap(function, in_axes=(None, *others))
         results = jax.vmap(over_splits, in_axes=(rows, *others))(
             latents._replace(q=each(latents.q), q_decode=each(latents.q_decode)),
-            *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), arrays),
+            *jax.tree.map(lambda x: x.reshape(batch * heads, *x.shape[2:]), arrays),
         )
         return jax.tree.map(lambda x: x.reshape(batch, heads, *x.shape[1:]), results)
 

@@ -7,7 +7,7 @@ import pytest
 from flare_jax.models.registry import MODELS
 from tests.experiments.programs import pdebench, write_darcy_small, write_elasticity
 
-# Compiling takes longer than a few steps of these networks, so they are made of one block and compiled quickly.
+# Compiling takes longer than a few steps of these networks, so they are made of one block.
 FEW_STEPS = (
     "--config.train.epochs=0",
     "--config.train.steps=3",

@@ -11,8 +11,6 @@ from kernels import causal_flare
 from kernels.causal_flare import State, dispatch
 from tests.numerics import assert_close, round_to_bfloat16
 
-# The programs here run for milliseconds and compile for seconds.
-
 
 @dataclass(frozen=True)
 class Case:

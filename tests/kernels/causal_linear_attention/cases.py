@@ -13,8 +13,6 @@ from kernels._triton import triton_available
 from kernels.causal_linear_attention import dispatch
 from tests.numerics import assert_close, round_to_bfloat16
 
-# The programs here run for milliseconds and compile for seconds.
-
 NEEDS_TRITON = pytest.mark.skipif(not triton_available(), reason="needs the extra [triton]")
 TRITON = pytest.param("triton", marks=[pytest.mark.gpu, NEEDS_TRITON])
 

@@ -11,8 +11,6 @@ from kernels import flare_mixer
 from kernels.flare_mixer import dispatch
 from tests.numerics import assert_close, round_to_bfloat16
 
-# The programs here run for milliseconds and compile for seconds.
-
 
 @dataclass(frozen=True)
 class Case:

@@ -11,8 +11,6 @@ import numpy as np
 from kernels.residual_mlp import Norm, Projection, residual_mlp, residual_mlp_branches
 from tests.numerics import assert_close, round_to_bfloat16
 
-# The programs here run for milliseconds and compile for seconds.
-
 
 @dataclass(frozen=True)
 class Case:

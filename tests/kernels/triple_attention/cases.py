@@ -12,7 +12,6 @@ from kernels.triple_attention import dispatch
 from tests.numerics import assert_close, round_to_bfloat16
 
 NAMES = ("q1", "q2", "k1", "k2", "v")
-# The programs here run for milliseconds and compile for seconds.
 
 
 @dataclass(frozen=True)
