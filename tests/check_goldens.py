@@ -28,7 +28,8 @@ def checker_name(config: Mapping[str, Any]) -> str:
         return "kernels" if str(kind).startswith("kernel/") else str(kind)
     if "backend" in config and "model_type" in config:
         return "recursive_models" if config["model_type"] == "TRMWrapper" else "sequence_models"
-    return "spectrum" if config.get("model") == "spectrum" else "models"
+    model = config.get("model")
+    return model if model in ("spectrum", "ts3_attn2d") else "models"
 
 
 def check_file(path: Path) -> tuple[str, bool]:

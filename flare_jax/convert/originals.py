@@ -56,12 +56,16 @@ def _wrapper_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"act": "silu", "in_out_proj_act": "gelu"}
 
 
+def _grid_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Join the sizes of a structured grid, which the originals take axis by axis."""
+    axes = [axis for axis in ("H", "W", "D") if axis in arguments]
+    others = {name: value for name, value in arguments.items() if name not in axes}
+    return others | {"grid_shape": tuple(arguments[axis] for axis in axes)} if axes else others
+
+
 def _slice_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     """Give the slice-token models their grid, and the original's use of x: `unified_pos` drops it (defect D2)."""
-    adapted = {"space_dim": 1, "fun_dim": 1, "out_dim": 1, **arguments}
-    shape = tuple(adapted.pop(axis) for axis in ("H", "W", "D") if axis in adapted)
-    if shape:
-        adapted["grid_shape"] = shape
+    adapted = _grid_arguments({"space_dim": 1, "fun_dim": 1, "out_dim": 1, **arguments})
     if adapted.get("unified_pos"):
         adapted["unified_pos_drop_input"] = True
     return adapted
@@ -173,7 +177,9 @@ ORIGINALS: Mapping[str, OriginalModel] = types.MappingProxyType(
         ),
         "lamo": OriginalModel("lamo", "space_dim", renamed=_SLICE_NAMES | _STATE_SPACE_NAMES, adapt=_lamo_arguments),
         "ts1_uncond": OriginalModel("ts1_uncond", renamed={"hidden_dim": "channel_dim"}, ignored=("k_val",)),
-        "ts3_uncond": OriginalModel("ts3_uncond", renamed={"hidden_dim": "channel_dim", "num_layers": "num_blocks"}),
+        "ts3_uncond": OriginalModel(
+            "ts3_uncond", renamed={"hidden_dim": "channel_dim", "num_layers": "num_blocks"}, adapt=_grid_arguments
+        ),
     }
 )
 

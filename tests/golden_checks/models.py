@@ -27,12 +27,21 @@ _SLICE_MODELS = ("transolver", "transolver++", "lamo")
 
 def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
     """Compare a model built from `config` with the outputs and gradients of the file (tolerances: goldens README)."""
-    name = config["model"]
-    original = find_original(name)
-    state = _section(arrays, "param/")
+    original = find_original(config["model"])
+    effective = _effective(original.model_type, config["args"], _section(arrays, "param/"), _inputs(arrays))
+    return compare(original.model_type, *_build(original, effective), arrays, config)
+
+
+def compare(
+    model_type: str,
+    graphdef: nnx.GraphDef,
+    template: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+) -> list[Comparison]:
+    """Compare a structure, whose parameters are named as in a model of this type, with the file."""
     inputs = _inputs(arrays)
-    graphdef, template = _build(original, _effective(original.model_type, config["args"], state, inputs))
-    params = from_torch(original.model_type, template, state)
+    params = from_torch(model_type, template, _section(arrays, "param/"))
     expected = _section(arrays, "output/")
     cotangent = jnp.asarray(arrays["cotangent"])
     with_scores = any(key.startswith("scores_") for key in expected)
@@ -50,7 +59,7 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     (param_grads, input_grads), outputs = evaluate(params, floats)
     return [
         *_compare_outputs(outputs, expected, config),
-        *_compare_param_grads(original.model_type, param_grads, _section(arrays, "grad_param/"), config),
+        *_compare_param_grads(model_type, param_grads, _section(arrays, "grad_param/"), config),
         *_compare_input_grads(input_grads, _section(arrays, "grad_input/")),
     ]
 
