@@ -20,7 +20,7 @@ from data_pipeline.sequence.registry import find_task
 from experiments.lra.defaults import add_recursion, lra_defaults
 from flare_jax.checks import check_choice
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
-from flare_jax.options import keyword_options
+from flare_jax.signatures import keyword_options
 
 # Arguments of the models that the task or other sections decide.
 _NOT_OPTIONS = ("backend", "backend_options", "max_length", "pad_id", "dtype", "rngs")

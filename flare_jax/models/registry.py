@@ -28,7 +28,7 @@ from flare_jax.models.ts1_uncond import TS1Uncond
 from flare_jax.models.ts3_uncond import TS3Uncond
 from flare_jax.models.unloopy import Unloopy
 from flare_jax.models.upt import UPT
-from flare_jax.options import check_options, keyword_options
+from flare_jax.signatures import check_options, keyword_options
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from flare_jax.models.sequence.state_blocks import (
     triple1_block,
     triple_block,
 )
-from flare_jax.options import check_options, keyword_options
+from flare_jax.signatures import check_options, keyword_options
 
 # What the model itself passes to every block; `rope` only to blocks that take it.
 _SHARED = ("num_heads", "act", "rmsnorm", "rope", "dtype", "rngs")

@@ -13,7 +13,7 @@ from flare_jax.models.sequence.backends import BACKENDS
 from flare_jax.models.sequence.tasks import TaskKind
 from flare_jax.models.sequence.trm import TinyRecursiveModel
 from flare_jax.models.sequence.wrapper import SequenceModel
-from flare_jax.options import check_options, keyword_options
+from flare_jax.signatures import check_options, keyword_options
 
 # The models that put the blocks of a backend to use.
 SEQUENCE_MODELS: Mapping[str, type[nnx.Module]] = types.MappingProxyType(

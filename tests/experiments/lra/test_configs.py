@@ -9,7 +9,7 @@ from data_pipeline.sequence.registry import TASKS
 from experiments.lra import models
 from experiments.lra.options import check_lra_options
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
-from flare_jax.options import keyword_options
+from flare_jax.signatures import keyword_options
 
 NAMED = {task: f"lra_{task.replace('-', '_')}_flare" for task in TASKS}
 

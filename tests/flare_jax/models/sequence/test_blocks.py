@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flare_jax.models.sequence import BACKENDS
-from flare_jax.options import keyword_options
 from flare_jax.params import apply_fn
+from flare_jax.signatures import keyword_options
 from tests.flare_jax.models.sequence.cases import CASES, block, features, trailing_mask
 from tests.numerics import assert_close, rms_ratio
 
