@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test lint format clean
+.PHONY: train test lint format docs clean
 
 train: $(READY)
 	$(BIN)/python -m experiments.pdebench --config=configs/flare_elas.py:smoke
@@ -21,6 +21,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@# -W: a link that leads nowhere, or a name that is not there, is an error.
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flare_jax needs Python 3.11 or newer, found " + sys.version.split()[0] + "; run make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -28,4 +33,4 @@ $(READY): pyproject.toml
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build docs/api .pytest_cache .ruff_cache *.egg-info

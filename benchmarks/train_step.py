@@ -27,7 +27,7 @@ from flare_jax import params as model_params
 
 FLAGS = flags.FLAGS
 
-# Points per sample, input and output channels of the data sets (spec: data sets §2).
+# Points per sample, input and output channels of the data sets.
 SHAPES = {
     "elasticity": (972, 2, 1),
     "darcy_small": (256, 3, 1),

@@ -23,7 +23,7 @@ def pde_config(dataset: str) -> ConfigDict:
 
 
 def flare_model() -> ConfigDict:
-    """Return model type `flare` with the sizes of the original's command line (spec: PDE models §8.1)."""
+    """Return model type `flare` with the sizes of the original's command line."""
     return model_section("flare", {"channel_dim": 64, "num_blocks": 8, "num_heads": 8, "num_latents": 64})
 
 

@@ -1,4 +1,4 @@
-"""Settings of the original's runs on token sequences, by task and backend (spec: sequence models §12.3).
+"""Settings of the original's runs on token sequences, by task and backend.
 
 Keys are options of the configuration. Rows of a task hold for all backends; a backend's own row on that task comes on
 top. What the original never ran has the values of the nearest task that it did.

@@ -1,4 +1,4 @@
-"""How each model type is trained on each data set: the recipes of the published comparison (spec: PDE models §8.2–8.3).
+"""How each model type is trained on each data set: the recipes of the published comparison.
 
 The recipes of FLARE are its published settings, those of the baselines the original's `use_defaults`. Model types and
 data sets that the original has no recipe for take those of their nearest relative, as said beside them.
@@ -136,7 +136,7 @@ def _flare_sizes(model_type: str, dataset: str) -> dict[str, Any]:
 
 
 def _upt_sizes(dataset: str) -> dict[str, Any]:
-    """Suggested settings (spec: PDE models §5.4); on large meshes a radius with some 8 to 32 neighbours."""
+    """Suggested settings; on large meshes a radius with some 8 to 32 neighbours."""
     many = dataset in SPACE or dataset in ("darcy", "airfoil_steady", "pipe")
     sizes = {"channel_dim": 128, "num_heads": 8, "num_latents": 128}
     sizes |= {"num_supernodes": 2048 if many else 256, "radius": 5.0 if many else 10.0}

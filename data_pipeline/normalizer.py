@@ -1,4 +1,4 @@
-"""Per-channel normalisation of fields (spec: sample standard deviation over samples and points, plus 1e-8)."""
+"""Per-channel normalisation of fields (sample standard deviation over samples and points, plus 1e-8)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

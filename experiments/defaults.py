@@ -7,7 +7,7 @@ from experiments.training.tasks.options import task_options
 
 
 def pde_defaults(dataset: str) -> ConfigDict:
-    """Return the defaults of a PDE experiment on `dataset`, without a model (spec: command line §1).
+    """Return the defaults of a PDE experiment on `dataset`, without a model.
 
     Sections data and task also have the options of this data set alone.
     """

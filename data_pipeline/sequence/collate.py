@@ -1,4 +1,4 @@
-"""Samples of different lengths as one batch, padded to the longest of them (spec: sequence models §11).
+"""Samples of different lengths as one batch, padded to the longest of them.
 
 Training keeps whole data sets padded to one length on the device; this is for everything else.
 """

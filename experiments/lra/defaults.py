@@ -1,4 +1,4 @@
-"""The options of sequence experiments with the original's defaults (spec: sequence models §12.1)."""
+"""The options of sequence experiments with the original's defaults."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""`--mode=analyze`: attention scores and spectra of a trained FLARE over its test sets (spec: PDE models §7).
+"""`--mode=analyze`: attention scores and spectra of a trained FLARE over its test sets.
 
 Into the folder `analysis` of the run go, per test set, `<test>.json` (statistics per block and head), `<test>.npz` (the
 eigenvalues of every case), and the figures eigenvals.png, spectra.pdf and scores.png. The numbers are kept: a second

@@ -22,7 +22,7 @@ from flare_jax import params as model_params
 from flare_jax.models.registry import MODELS, build_model
 
 FROM_DATA = "data"  # value of an option that the data set decides
-# Sinusoidal embeddings of coordinates want them in the order of 100 (spec: PDE models §5.4).
+# Sinusoidal embeddings of coordinates want them in the order of 100.
 _COORDINATE_RANGE = 200.0
 
 

@@ -1,4 +1,4 @@
-"""Losses and metrics of classification, one label per sample or one per token (spec: sequence models §11).
+"""Losses and metrics of classification, one label per sample or one per token.
 
 Logits have one axis more than labels. A last axis of size 1 means two classes, class 1 where the logit is positive.
 Labels `IGNORE_INDEX` count nowhere, except that a sample's only label makes its prediction wrong. Results per sample

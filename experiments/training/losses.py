@@ -58,7 +58,7 @@ def relative_gradient_l2(
 def original_relative_l2(
     prediction: Float[Array, "B N C"], target: Float[Array, "B N C"], mask: Mask, mean: float, std: float
 ) -> Float[Array, " B"]:
-    """Return ‖s (p − t)‖ / ‖s t + m‖, the original's expression on LPBF (spec: data sets §3.10).
+    """Return ‖s (p − t)‖ / ‖s t + m‖, the original's expression on LPBF.
 
     The original decodes fields that were never encoded, with mean m and std s of three random numbers; m dominates the
     denominator, so that the value is much smaller than the relative error. For comparison with its numbers only.

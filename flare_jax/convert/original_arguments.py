@@ -1,4 +1,4 @@
-"""How the fields of the original's command line become constructor arguments of its models (spec: PDE models §8.1)."""
+"""How the fields of the original's command line become constructor arguments of its models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def _flare(name: str) -> Callable[..., Arguments]:
 
 
 def _flare_ablations(fields: Fields, facts: DataFacts, state_dict: Mapping[str, Any]) -> Arguments:
-    # The original's command line has no fields of their own for these two (defect D3).
+    # The original's command line has no fields of their own for these two (docs/original.md, D3).
     own = _pick(
         fields, *_FLARE, "num_layers_kv_proj", "in_out_proj_ratio", num_layers_mlp="num_layers_ffn",
         mlp_ratio="ffn_mlp_ratio", kv_proj_ratio="kv_proj_mlp_ratio", out_proj_ln="out_proj_norm",
@@ -67,7 +67,7 @@ def _loopy(fields: Fields, facts: DataFacts, state_dict: Mapping[str, Any]) -> A
 
 def _unloopy(fields: Fields, facts: DataFacts, state_dict: Mapping[str, Any]) -> Arguments:
     own = _looped(fields) | _pick(fields, "shared_ffn", "shared_att")
-    # The original records the gating options and drops them (defect D4): the weights tell whether there is a gate.
+    # The original drops the gating options it records (docs/original.md, D4): the weights tell whether there is a gate.
     if fields["gating"] and any(".g_proj." in name for name in state_dict):
         own |= _pick(fields, "gating", "num_layers_gating_proj", "gating_proj_mlp_ratio")
     return "unloopy", _sizes(facts) | own

@@ -1,7 +1,7 @@
 """The configuration beside a checkpoint of the original: what its model was built with.
 
 The original's two programs write a flat config.yaml, whose fields their factories turn into constructor arguments
-(spec: PDE models §8.1; those of token sequences are in `sequence_config`). A file with the two keys `model` and `args`
+(those of token sequences are in `sequence_config`). A file with the two keys `model` and `args`
 gives the class's constructor arguments themselves. What constructor arguments mean for our models is in `originals` and
 `sequence_originals`.
 """

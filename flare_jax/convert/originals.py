@@ -64,7 +64,7 @@ def _grid_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _slice_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Give the slice-token models their grid, and the original's use of x: `unified_pos` drops it (defect D2)."""
+    """Give slice-token models their grid and the original's use of x: `unified_pos` drops it (docs/original.md, D2)."""
     adapted = _grid_arguments({"space_dim": 1, "fun_dim": 1, "out_dim": 1, **arguments})
     if adapted.get("unified_pos"):
         adapted["unified_pos_drop_input"] = True
@@ -102,7 +102,7 @@ def _lno_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gnot_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Give GNOT its grid, and the original's use of x: `unified_pos` drops it (defect D2), without a grid in vain."""
+    """Give GNOT its grid and the original's use of x: `unified_pos` drops it (docs/original.md, D2) if it has one."""
     adapted = {"space_dim": 2, "fun_dim": 1, "out_dim": 1, "geotype": "unstructured", **arguments}
     shape, structured = adapted.pop("shapelist", None), adapted.pop("geotype") != "unstructured"
     reference = adapted.pop("ref", None)

@@ -1,7 +1,7 @@
 """The configuration beside a sequence checkpoint of the original: how the fields of its `python -m lra` build a model.
 
 The fields give the constructor arguments by the routing of the original's factory, with `strassen`, `quad` and
-`linear_no`, which it forgets, treated like their siblings (spec: sequence models §12.1). What the original takes from
+`linear_no`, which it forgets, treated like their siblings. What the original takes from
 the data set is read from the weights.
 """
 
@@ -61,7 +61,7 @@ _STATE = (
     "ffn_mlp_ratio",
 )  # fmt: skip
 
-# Longest sequence, that of one document, by the tasks that the original can load (spec: sequence models §10). A model
+# Longest sequence, that of one document, by the tasks that the original can load. A model
 # with learned positions, or with linformer's projection, stores its own.
 _LENGTHS: Mapping[str, int] = {
     "listops": 2048,

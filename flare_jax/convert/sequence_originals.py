@@ -30,7 +30,7 @@ class SequenceOriginal:
 
     `ignored` lists arguments without effect there, `fixed` sets options of ours that reproduce what the original does.
     `adapt` rewrites the arguments. `activations` are the values of `act` with a meaning of their own, where every other
-    string stands for 'silu' (spec: sequence models §4); None if the original refuses the others.
+    string stands for 'silu'; None if the original refuses the others.
     """
 
     ignored: tuple[str, ...] = ()

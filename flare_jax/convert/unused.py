@@ -12,7 +12,7 @@ _MAX_WAVELENGTH = 10000.0
 
 
 def with_unused_entries(model_type: str, options: Options, state: State) -> dict[str, np.ndarray]:
-    """Return a state_dict made by `to_torch` with the entries added that have no effect (spec: PDE models §10)."""
+    """Return a state_dict made by `to_torch` with the entries added that have no effect."""
     return {**state, **_UNUSED[model_type](options, state)} if model_type in _UNUSED else dict(state)
 
 

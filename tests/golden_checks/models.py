@@ -75,7 +75,7 @@ def _effective(
 ) -> Mapping[str, Any]:
     """Return what the arguments amount to in the original with these parameters and inputs.
 
-    It accepts a gating and drops it (defect D4): there are no gates then. And without function features x alone enters
+    It accepts a gating and drops it (docs/original.md, D4): no gates then. And without function features x alone enters
     the embedding of the slice-token models, so that x holds what `fun_dim` counts.
     """
     if model_type == "unloopy" and not any("g_proj" in name.split(".") for name in state):

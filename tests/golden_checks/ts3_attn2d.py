@@ -66,7 +66,7 @@ def _placed(name: str) -> str:
 def _with_correct_count(arrays: Mapping[str, np.ndarray], args: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return arrays for which the division by the number of points gives what the reference's by channels gave.
 
-    With `qk_norm` the reference divides the scores by the number of channels (defect D12). They are linear in the
+    With `qk_norm` the reference divides by the number of channels (docs/original.md, D12). The scores are linear in the
     mixing matrix, so that it takes the quotient of the two numbers.
     """
     name = f"{PREFIX}mix.weights"

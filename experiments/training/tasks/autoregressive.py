@@ -1,4 +1,4 @@
-"""The next frame from the last ones, as in the published runs on Navier–Stokes (spec: data sets §4.1)."""
+"""The next frame from the last ones, as in the published runs on Navier–Stokes."""
 
 from collections.abc import Callable, Collection
 

@@ -1,4 +1,4 @@
-"""The next velocity on the nodes of a mesh, in the manner of MeshGraphNets (arXiv 2010.03409; spec: data sets §3.7)."""
+"""The next velocity on the nodes of a mesh, in the manner of MeshGraphNets (arXiv 2010.03409)."""
 
 from collections.abc import Callable, Collection
 

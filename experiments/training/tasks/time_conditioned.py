@@ -1,4 +1,4 @@
-"""The field at a given time, as in the published runs on plasticity (spec: data sets §4.2)."""
+"""The field at a given time, as in the published runs on plasticity."""
 
 from collections.abc import Callable, Collection
 

@@ -59,7 +59,7 @@ def test_flare_ablations_has_no_fields_of_its_own():
     expected = {"num_latent_blocks": 2, "shared_latents": False, "kv_proj_ratio": 2.0, "num_layers_mlp": 1}
     assert expected.items() <= model.options.items()
     assert model.options["out_proj_ln"] is False
-    assert describe("flare_ablations").options["num_latent_blocks"] == 1  # the original's default (defect D3)
+    assert describe("flare_ablations").options["num_latent_blocks"] == 1  # docs/original.md, D3
 
 
 def test_gating_that_the_original_drops():

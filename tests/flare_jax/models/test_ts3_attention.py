@@ -72,7 +72,7 @@ def golden(tmp_path, qk_norm, change=lambda arrays, config: None):
 
 
 def as_the_reference(arrays, config):
-    """Divide the scores by the number of channels in place of that of points (defect D12), by way of the mixing."""
+    """Divide scores by the number of channels, not of points (docs/original.md, D12), by way of the mixing."""
     config["origin"] = "reference implementation, float32 CPU"
     points = ARGS["H"] * ARGS["W"]
     arrays["param/mix.weights"] = arrays["param/mix.weights"] * C / points
