@@ -91,6 +91,13 @@ def finite(array: np.ndarray, where: str) -> np.ndarray:
     return array
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return, sorted, what fits a pattern below a folder; not hidden files (`._a.txt`), which archives leave there."""
+    return sorted(
+        path for path in folder.glob(pattern) if not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+
+
 def read_source(folder: Path) -> dict | None:
     """Return what SOURCE.json says of generated data in `folder`, or None where the files are public ones."""
     path = folder / SOURCE_FILE

@@ -112,7 +112,8 @@ def _run_config(folder: Path, converted: ConvertedModel) -> ConfigDict:
         _take_over(config, original)
     has_average = "ema" in converted.weights
     config.train.ema_decay = (config.train.ema_decay or 0.999) if has_average else 0.0
-    config.train.seeds = (int(original.get("seed") or 0),)
+    # Without effect on the evaluation of given weights; the original's may be longer than ours.
+    config.train.seeds = (int(original.get("seed") or 0) % 2**32,)
     config.eval.weights = "raw"
     return config
 

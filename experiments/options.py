@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.errors import UserError
+from flare_jax.checks import check_seed
 
 DTYPES = ("float32", "bfloat16")
 PRECISIONS = ("default", "high", "highest")
@@ -33,6 +34,8 @@ def _check_choices(config: Any) -> None:
     seeds = config.train.seeds
     if not seeds or len(set(seeds)) != len(seeds):
         raise UserError(f"train.seeds={tuple(seeds)} must be one or more different integers")
+    for seed in seeds:
+        check_seed("a seed in train.seeds", seed)
 
 
 def _check_ranges(config: Any) -> None:

@@ -19,6 +19,16 @@ def check_integer(name: str, value: object, *, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_seed(name: str, value: object) -> int:
+    """Return a seed of 32 bits: of a longer one, or one below zero, JAX drops bits, so that two seeds are one."""
+    seed = check_integer(name, value, minimum=0)
+    if seed >= 2**32:
+        raise ValueError(
+            f"{name} is {seed} but only the integers below {2**32} are different seeds; choose one of them"
+        )
+    return seed
+
+
 def check_sizes(**sizes: object) -> None:
     """Raise unless every named value is an integer of at least 1."""
     for name, value in sizes.items():

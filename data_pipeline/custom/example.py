@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_pipeline.custom.writers import write_fields, write_group
+from data_pipeline.seeds import check_seed
 
 FORMATS = ("npz", "h5", "vtu")
 
@@ -97,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: --num={options.num} must be at least 2, one to train and one to test", file=sys.stderr)
         return 2
     try:
+        check_seed("--seed", options.seed)
         print(f"{options.num} samples in {write_example(options.out, options.num, options.format, options.seed)}")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipeline.custom.readers import HDF5_SUFFIXES, SUFFIXES, Reference, list_groups, natural_key
 from data_pipeline.errors import DataError
-from data_pipeline.files import first_samples
+from data_pipeline.files import first_samples, matching
 
 EXAMPLE = "python -m data_pipeline.custom.example --out=FOLDER"
 
@@ -39,7 +39,7 @@ def _split_names(names: Iterable[str]) -> list[str]:
 def _in_folder(folder: Path) -> list[Reference]:
     if not folder.is_dir():
         return []
-    files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != "."]
+    files = [p for p in matching(folder, "*") if p.suffix.lower() in SUFFIXES and p.is_file()]
     references = []
     for path in sorted(files, key=lambda path: natural_key(path.name)):
         splits = list_groups(path) if path.suffix.lower() in HDF5_SUFFIXES else {"": [""]}

@@ -15,6 +15,7 @@ from data_pipeline.generate import chunks, files
 from data_pipeline.generate.generator import Generator, Settings, load_generator
 from data_pipeline.generate.progress import show_progress
 from data_pipeline.pde.drivaerml import SIZES
+from data_pipeline.seeds import check_seed
 
 COMPOSITION_TASKS = (
     "function_composition",
@@ -70,7 +71,7 @@ def generate(
         name: a key of `GENERATORS`.
         out: data root; the files go to the subfolder that the public data set has below it.
         num: number of samples, by default that of the public data set.
-        seed: non-negative seed of the random inputs.
+        seed: seed of the random inputs, from 0 to 2³² − 1.
         workers: number of processes, by default one per CPU.
         progress: show a bar on a terminal, or lines elsewhere, on standard error.
         overwrite: replace files generated earlier. Files not marked as generated are never replaced.
@@ -89,7 +90,7 @@ def generate(
     )
     generator = load_generator(module, settings)
     num = _at_least("num", generator.num if num is None else num, 1)
-    seed = _at_least("seed", seed, 0)
+    seed = check_seed("seed", seed)
     workers = _at_least("workers", (os.cpu_count() or 1) if workers is None else workers, 1)
     workers = min(workers, generator.max_workers or workers)
     folder = Path(out) / generator.folder

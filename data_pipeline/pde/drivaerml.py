@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
-from data_pipeline.files import first_samples, read_npz
+from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.normalizer import Normalizer
 
 SIZES = {
@@ -69,7 +69,9 @@ def load(data_dir: Path, n_train: int, n_test: int, size: str) -> PDEDataset:
 
 def _runs(folder: Path, count: int) -> list[Path]:
     """Return the first `count` files of a folder in the order of their numbers."""
-    paths = sorted(folder.glob("run_*.npz"), key=lambda path: (int(*re.findall(r"^run_(\d+)", path.stem) or [0]), path))
+    paths = sorted(
+        matching(folder, "run_*.npz"), key=lambda path: (int(*re.findall(r"^run_(\d+)", path.stem) or [0]), path)
+    )
     if not paths:
         raise DataError(f"{folder} holds no run_*.npz; unpack the archive again")
     return paths[first_samples(len(paths), count, f"data.n_{folder.name}", str(folder))]

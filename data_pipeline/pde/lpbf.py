@@ -16,7 +16,7 @@ import numpy as np
 from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
-from data_pipeline.files import first_samples, read_npz
+from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.normalizer import Normalizer
 
 FOLDER = Path("LPBF_FLARE")
@@ -63,7 +63,7 @@ def load(data_dir: Path, n_train: int, n_test: int, fields: str = "disp_z", buck
 
 
 def _parts(folder: Path, count: int) -> list[Path]:
-    paths = sorted(folder.glob("*.npz"))
+    paths = matching(folder, "*.npz")
     if not paths:
         raise DataError(f"{folder} holds no npz files; download the data set again")
     return paths[first_samples(len(paths), count, f"data.n_{folder.name}", str(folder))]

@@ -75,7 +75,7 @@ def load_mesh_series(
 
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(path.read_text())
+        meta = json.loads(path.read_bytes())
         for name in _FIELDS:
             meta["features"][name]["shape"], np.dtype(meta["features"][name]["dtype"])
     except (OSError, ValueError, KeyError, TypeError) as error:

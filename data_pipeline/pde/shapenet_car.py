@@ -16,7 +16,7 @@ from jaxtyping import Int
 from data_pipeline.clouds import pad_clouds
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
-from data_pipeline.files import first_samples, read_npy, split_ends
+from data_pipeline.files import first_samples, matching, read_npy, split_ends
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.vtk import read_quad_surface
 
@@ -76,7 +76,7 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
 def case_folders(folder: Path) -> list[Path]:
     """Return the folders of all complete cases in the order of the public split."""
     names = (MESH_FILE, PRESSURE_FILE)
-    found = [case for part in FILES for case in sorted((folder / part).iterdir()) if case.is_dir()]
+    found = [case for part in FILES for case in matching(folder / part, "*") if case.is_dir()]
     return [case for case in found if all((case / name).exists() for name in names)]
 
 

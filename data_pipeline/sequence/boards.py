@@ -139,11 +139,11 @@ def _read_csv(path: Path, cells: int, symbols: dict[str, int], min_rating: int, 
     """Return puzzles and solutions of at least `min_rating`, at most `limit` of them."""
     boards: list[tuple[list[int], list[int]]] = []
     # A file of another kind fails the checks of its content, not the decoder.
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = csv.reader(file)
         try:
             next(rows, None)
-            for _, puzzle, solution, rating in rows:
+            for _, puzzle, solution, rating in (row for row in rows if any(map(str.strip, row))):
                 if int(rating) >= min_rating:
                     boards.append(tuple([symbols[symbol] for symbol in text] for text in (puzzle, solution)))
                     if {len(board) for board in boards[-1]} != {cells}:

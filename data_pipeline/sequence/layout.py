@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.files import matching
 from data_pipeline.sequence.dataset import SequenceDataset
 
 
@@ -29,7 +30,7 @@ class Layout:
     def complete(self, data_dir: Path, options: Mapping[str, Any]) -> bool:
         """Return whether all files are there."""
         folder = self.place(data_dir, options)
-        return all(next(iter(folder.glob(name)), None) is not None for name in self.files)
+        return all(matching(folder, name) for name in self.files)
 
     def arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options that `read` takes."""

@@ -79,17 +79,17 @@ def _tokenize_files(folder: Path, max_length: int) -> dict[str, np.ndarray]:
 
 def _tokenize_file(path: Path, max_length: int) -> dict[str, np.ndarray]:
     # A file of another kind fails the checks of its content, not the decoder.
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         if file.readline().split() != ["Source", "Target"]:
             raise DataError(f"{path} does not begin with the columns Source and Target; get the file again")
-        lines = file.read().splitlines()
+        lines = [(number, line) for number, line in enumerate(file.read().splitlines(), 2) if line.strip()]
     ids = np.zeros((len(lines), max_length), np.uint8)
     labels, lengths = np.zeros(len(lines), np.int8), np.zeros(len(lines), np.int32)
-    for index, line in enumerate(lines):
-        tokens, labels[index] = _parse(line, f"line {index + 2} of {path}")
+    for index, (number, line) in enumerate(lines):
+        tokens, labels[index] = _parse(line, f"line {number} of {path}")
         if len(tokens) > max_length:
             raise DataError(
-                f"line {index + 2} of {path} has {len(tokens)} tokens; raise data.max_length={max_length} to that"
+                f"line {number} of {path} has {len(tokens)} tokens; raise data.max_length={max_length} to that"
             )
         ids[index, : len(tokens)] = tokens
         lengths[index] = len(tokens)

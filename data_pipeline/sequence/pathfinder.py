@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import matching
 from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
@@ -25,8 +26,8 @@ def reader(side: int) -> Reader:
     """Return the reader of images of side × side pixels."""
 
     def read(folder: Path) -> SequenceDataset:
-        lists = sorted((folder / "metadata").glob("*.npy"), key=_number)
-        key = stamp(lists, "pathfinder 1", side)
+        lists = sorted(matching(folder / "metadata", "*.npy"), key=_number)
+        key = stamp(lists, "pathfinder 2", side)
         arrays = cached(folder / "tokens.h5", key, lambda: _read_images(folder, lists, side))
         return _dataset(arrays["input_ids"], arrays["labels"], side)
 
@@ -40,7 +41,9 @@ def _number(path: Path) -> tuple[int, str]:
 def _read_images(folder: Path, lists: list[Path], side: int) -> dict[str, np.ndarray]:
     ids, labels = [], []
     for path in lists:
-        for number, line in enumerate(path.read_text(errors="replace").splitlines()):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines()):
+            if not line.strip():
+                continue
             file, label = _parse(line, folder, f"line {number + 1} of {path}")
             # The release holds an empty file or two among its hundred thousands.
             if file.exists() and file.stat().st_size == 0:
@@ -63,12 +66,24 @@ def _parse(line: str, folder: Path, where: str) -> tuple[Path, int]:
 def _read_image(file: Path, side: int) -> np.ndarray:
     try:
         with Image.open(file) as image:
-            pixels = np.asarray(image.convert("L"))
+            pixels = _grey_levels(image)
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file} cannot be read as an image ({error}); get the release again") from error
     if pixels.shape != (side, side):
         raise DataError(f"{file} has {pixels.shape} pixels where ({side}, {side}) are expected; check data.name")
     return pixels.reshape(-1)
+
+
+def _grey_levels(image: Image.Image) -> np.ndarray:
+    """Return grey levels from 0 to 255; Pillow itself would cut those of 16 bits, where white is 65 535, at 255."""
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise OSError(f"its grey levels reach from {levels.min()} to {levels.max()}, which is no image of 16 bits")
+        return ((levels + 128) // 257).astype(np.uint8)
+    if image.mode == "F":
+        raise OSError("its grey levels are floating-point numbers of unknown range")
+    return np.asarray(image.convert("L"))
 
 
 def _dataset(ids: np.ndarray, labels: np.ndarray, side: int) -> SequenceDataset:

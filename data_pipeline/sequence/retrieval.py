@@ -4,6 +4,7 @@ Long Range Arena (arXiv 2011.04006, section 2.2.3). The public files are TSV wit
 names, two texts. A sample is the first document, padded, followed by the second.
 """
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,8 +47,7 @@ def read(folder: Path, *, max_length: int, mask_padding: bool) -> SequenceDatase
 
 
 def _tokenize_file(path: Path, max_length: int) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:
-        count = sum(1 for _ in file)
+    count = sum(1 for _ in _lines(path))
     labels = np.zeros(count, np.int8)
     # Row by row, for the texts of all pairs need not fit into memory at once.
     ids, lengths = encode_bytes(_texts(path, labels), 2 * count, max_length)
@@ -60,19 +60,27 @@ def _tokenize_file(path: Path, max_length: int) -> dict[str, np.ndarray]:
 
 def _texts(path: Path, labels: np.ndarray) -> Iterator[bytes]:
     """Yield the two texts of every line in turn and write its label into `labels`."""
+    for index, (number, line) in enumerate(_lines(path)):
+        columns = line.split(b"\t")
+        try:
+            label, _, _, first, second = columns
+            labels[index] = {0.0: 0, 1.0: 1}[float(label)]
+        except (ValueError, KeyError) as error:
+            raise DataError(
+                f"line {number} of {path} has {len(columns)} columns and label {columns[0][:20]!r} where a "
+                "label, two names and two texts are expected; get the file again"
+            ) from error
+        yield first
+        yield second
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that hold anything with their numbers from 1, without the mark that some editors put first."""
     with path.open("rb") as file:
-        for index, line in enumerate(file):
-            columns = line.rstrip(b"\r\n").split(b"\t")
-            try:
-                label, _, _, first, second = columns
-                labels[index] = {0.0: 0, 1.0: 1}[float(label)]
-            except (ValueError, KeyError) as error:
-                raise DataError(
-                    f"line {index + 1} of {path} has {len(columns)} columns and label {columns[0][:20]!r} where a "
-                    "label, two names and two texts are expected; get the file again"
-                ) from error
-            yield first
-            yield second
+        for number, line in enumerate(file, 1):
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).rstrip(b"\r\n")
+            if text.strip():
+                yield number, text
 
 
 TASK = SequenceTask(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import matching
 from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
@@ -35,12 +36,12 @@ def read_acl_imdb(folder: Path, *, max_length: int, mask_padding: bool) -> Seque
 
 def _reviews(folder: Path) -> list[tuple[Path, int]]:
     """Return the files of a split with their labels."""
-    return [(file, label) for label, name in enumerate(_LABELS) for file in sorted((folder / name).glob("*.txt"))]
+    return [(file, label) for label, name in enumerate(_LABELS) for file in matching(folder / name, "*.txt")]
 
 
 def read_parquet(folder: Path, *, max_length: int, mask_padding: bool) -> SequenceDataset:
     """Load train-*.parquet and test-*.parquet with the columns text and label; needs pyarrow."""
-    files = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", "test")}
+    files = {split: matching(folder, f"{split}-*.parquet") for split in ("train", "test")}
     key = stamp((file for found in files.values() for file in found), "text parquet 1", max_length)
 
     def read_split(split: str) -> Texts:
@@ -57,7 +58,7 @@ def read_tfds(folder: Path, *, max_length: int, mask_padding: bool) -> SequenceD
         arrays = read_tensorflow_set("imdb_reviews/plain_text", split, folder.parent)
         return list(arrays["text"]), [int(label) for label in arrays["label"]]
 
-    key = stamp(folder.glob("plain_text/*/*"), "text tfds 1", max_length)
+    key = stamp(matching(folder, "plain_text/*/*"), "text tfds 1", max_length)
     return _dataset(folder / f"tokens_{max_length}.h5", key, read_split, max_length, mask_padding)
 
 

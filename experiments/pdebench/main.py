@@ -58,6 +58,7 @@ def main() -> None:
         signature = signature_of(dataset, config.data)
         workdir.record(folder, "prediction", signature and signature.to_json())
     dataset = models.fitting_tests(dataset, options, hosts.say)
+    models.check_grid_split(options, mesh.points)
     with program.matmul_precision(config):
         summaries = {seed: _run_seed(request, options, seed, dataset, data_record, mesh) for seed in config.train.seeds}
     if len(summaries) > 1 and FLAGS.mode != "analyze":

@@ -139,6 +139,18 @@ def fitting_tests(dataset: PDEDataset, options: Mapping[str, Any], say: Callable
     return dataclasses.replace(dataset, tests=fitting)
 
 
+def check_grid_split(options: Mapping[str, Any], parts: int) -> None:
+    """Raise UserError if a model of one grid cannot share its points among `parts` devices: it takes no padding."""
+    grid = options.get("grid_shape")
+    points = math.prod(grid) if grid else 0
+    if points % parts:
+        divisors = ", ".join(str(d) for d in range(1, 2 * parts) if points % d == 0)
+        raise UserError(
+            f"mesh.points={parts} does not divide the {points} points of model.grid_shape={tuple(grid)}, which cannot "
+            f"be padded; choose among {divisors}, or split the samples by mesh.data"
+        )
+
+
 def _from_data(name: str, facts: DataFacts, space_dim: int) -> Any:
     """Return what the data set says of option `name`; the first `space_dim` channels are coordinates."""
     if name == "grid_shape" and facts.grid_shape is None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from flare_jax.checks import check_seed
 from flare_jax.convert.descriptions import (
     Description,
     SequenceDescription,
@@ -106,6 +107,7 @@ def _random_features(model: Description, sets: Mapping[str, Mapping[str, Any]], 
     """Return the random features to take where the checkpoint has none: those of `seed`, if one is given."""
     if seed is None:
         return {}
+    check_seed("--random-features", seed)
     names = unsaved_names(model)
     if not names:
         raise ValueError(f"--random-features={seed} has no effect on a model without random features; leave it out")

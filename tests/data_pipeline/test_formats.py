@@ -2,8 +2,11 @@
 
 import sys
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
+import scipy.sparse
 
 from data_pipeline import clouds
 from data_pipeline.errors import DataError
@@ -33,6 +36,40 @@ def test_both_versions_of_matlab_files_give_the_same_arrays(tmp_path, hdf5):
     write_mat(path, {"u": np.full((2, 2), np.nan)}, hdf5=hdf5)
     with pytest.raises(DataError, match=r"4 NaN or infinite values"):
         read_mat(path, "u", (2, 2))
+
+
+def write_empty_and_sparse(path, sparse, hdf5):
+    """Write `e`, an empty array of shape [0, 5], and `s`, a sparse matrix, as MATLAB does."""
+    if not hdf5:
+        scipy.io.savemat(path, {"e": np.zeros((0, 5)), "s": sparse})
+        return
+    with h5py.File(path, "w") as file:
+        file["e"] = np.array([0, 5], np.uint64)
+        file["e"].attrs["MATLAB_empty"] = np.uint8(1)
+        group = file.create_group("s")
+        group.attrs["MATLAB_sparse"] = np.uint64(sparse.shape[0])
+        columns = (("data", sparse.data), ("ir", sparse.indices), ("jc", sparse.indptr))
+        for key, value in columns:
+            # MATLAB leaves out the values of a matrix without any.
+            if len(value):
+                group[key] = value if key == "data" else value.astype(np.uint64)
+
+
+@pytest.mark.parametrize("hdf5", [False, True])
+@pytest.mark.parametrize("entries", [4, 0])
+def test_empty_and_sparse_matlab_arrays(tmp_path, hdf5, entries):
+    full = np.zeros((3, 4))
+    full.flat[[1, 2, 7, 11][:entries]] = [2.0, -1.0, 0.5, 3.0][:entries]
+    path = tmp_path / "a.mat"
+    write_empty_and_sparse(path, scipy.sparse.csc_array(full), hdf5)
+    assert (mat_shape(path, "e"), mat_shape(path, "s")) == ((0, 5), (3, 4))
+    assert read_mat(path, "e", (None, 5)).shape == (0, 5)
+    np.testing.assert_array_equal(read_mat(path, "s", (3, 4)), full)
+    np.testing.assert_array_equal(read_mat(path, "s", (3, None), (slice(1, 3), slice(None, None, 2))), full[1:3, ::2])
+    with pytest.raises(DataError, match=r"\(0, 5\) where \(3, any\) is expected"):
+        read_mat(path, "e", (3, None))
+    with pytest.raises(DataError, match=r"\(3, 4\) where \(3, 5\) is expected"):
+        read_mat(path, "s", (3, 5))
 
 
 @pytest.mark.parametrize("content", [b"no matrix at all" * 20, b""])

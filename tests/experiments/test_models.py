@@ -91,6 +91,18 @@ def test_a_model_of_one_grid_is_tested_on_it_alone():
         models.fitting_tests(swapped, {"grid_shape": (3, 4)}, said.append)
 
 
+def test_a_model_of_one_grid_is_split_evenly_or_not_at_all():
+    message = (
+        r"mesh.points=2 does not divide the 63 points of model.grid_shape=\(7, 9\), which cannot be padded; choose "
+        "among 1, 3, or split the samples by mesh.data"
+    )
+    with pytest.raises(UserError, match=message):
+        models.check_grid_split({"grid_shape": (7, 9)}, 2)
+    models.check_grid_split({"grid_shape": (7, 9)}, 3)
+    models.check_grid_split({"grid_shape": None}, 2)
+    models.check_grid_split({}, 2)
+
+
 def test_inputs_of_calls():
     assert {"x", "mask", "key", "fx", "time"} <= models.call_inputs("gnot")
     assert {"x", "mask", "return_scores"} <= models.call_inputs("flare")

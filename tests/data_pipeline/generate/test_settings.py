@@ -32,6 +32,8 @@ def test_settings_reach_the_workers_and_the_source(tmp_path):
         ),
         ("pipe", {"precision": "float32"}, "the pipe generator has no setting precision, got 'float32'"),
         ("navier_stokes", {"precision": "float16"}, "precision must be 'float32' or 'float64', got 'float16'"),
+        ("pipe", {"seed": 2**32}, "seed must be an integer from 0 to 4294967295, got 4294967296"),
+        ("pipe", {"seed": -1}, "seed must be an integer from 0 to 4294967295, got -1"),
         ("darcy", {"resolution": 0}, "resolution must be an integer of at least 1, got 0"),
         ("darcy", {"resolution": 4}, "resolution must be at least 5 points per side for darcy, got 4"),
         ("darcy", {"refinement": 1.5}, "refinement must be an integer of at least 1, got 1.5"),

@@ -259,6 +259,8 @@ def test_random_features_are_drawn_when_asked_for(tmp_path, capsys):
     (tmp_path / "d").mkdir()
     assert convert(tmp_path / "d", constructor(config), state | buffers, "--random-features=1") == 2
     assert "for the checkpoint has its own; leave it out" in capsys.readouterr().err
+    assert convert(tmp_path / "d", constructor(config), state, f"--random-features={2**32 + 1}") == 2
+    assert "--random-features is 4294967297 but only the integers below" in capsys.readouterr().err
 
 
 def test_keys_that_do_not_fit_are_listed_and_nothing_is_written(tmp_path, capsys):
