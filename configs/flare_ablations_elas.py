@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 from configs import flare_elas
 from configs.common import model_section
 
+EXPECTED = None  # not measured
+
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """Return the configuration of `flare_elas` with model type `flare_ablations`."""

@@ -12,6 +12,8 @@ from configs import pde
 from configs.common import parse_argument
 from configs.smoke import shrink
 
+EXPECTED = None  # not measured
+
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """Return the configuration; `smoke` is a small network on few generated samples."""

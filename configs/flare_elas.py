@@ -7,6 +7,11 @@ python -m experiments.pdebench --config=configs/flare_elas.py:smoke     (minutes
 from ml_collections import ConfigDict
 
 from configs.common import parse_argument, pde_config, update
+from configs.expected import Expected
+
+EXPECTED = Expected(
+    metric="test/rel_l2", value=2.63e-3, seconds=498, step_ms=1.58, device="H100 80GB", data="generated"
+)
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -11,7 +11,17 @@ from ml_collections import ConfigDict
 
 from configs import pde
 from configs.common import parse_argument
+from configs.expected import Expected
 from configs.smoke import shrink
+
+EXPECTED = Expected(
+    metric="test/rel_l2",
+    value=1.57e-3,
+    step_ms=6.63,
+    device="H100 80GB",
+    data="generated",
+    options=("--config.train.epochs=50",),
+)
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

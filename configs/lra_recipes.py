@@ -30,7 +30,7 @@ def _drop(rate: float, *sites: str) -> Settings:
 _EPOCHS_200, _FULL = {"epochs": 200, "steps": 0}, {"train.dtype": "float32"}
 _CONSTANT = {"schedule.name": "constant", "train.ema_decay": 0.999, "eval.weights": "ema"}
 
-# Defaults of the original's command line where those of the constructors differ (spec §12.1).
+# Defaults of the original's command line where those of the constructors differ.
 BACKENDS: dict[str, Settings] = {
     "flare": {"model.num_latents": 128},
     "linear": {"model.kernel": "identity", "model.norm_q": True, "model.norm_k": True},

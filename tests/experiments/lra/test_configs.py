@@ -1,7 +1,5 @@
 """Every config can be made, holds every option of its model, and the recipes are those of the original's runs."""
 
-import importlib
-
 import pytest
 
 from configs import lra
@@ -10,8 +8,6 @@ from experiments.lra import models
 from experiments.lra.options import check_lra_options
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
 from flare_jax.signatures import keyword_options
-
-NAMED = {task: f"lra_{task.replace('-', '_')}_flare" for task in TASKS}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -42,17 +38,6 @@ def test_every_option_can_be_set(backend):
         options = {*own, *BACKENDS[backend].options()} - {"seq_len"}
         assert set(section) == options | {"type", "backend"}
     models.check_model(lra.get_config(f"task=sudoku,model={backend},trm,smoke"))
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_named_configs_are_the_general_one(task):
-    module = importlib.import_module(f"configs.{NAMED[task]}")
-    assert f"--config=configs/{NAMED[task]}.py" in module.__doc__
-    for variant in ("", "smoke"):
-        same = lra.get_config(f"task={task},model=flare" + (f",{variant}" if variant else ""))
-        assert module.get_config(variant).to_dict() == same.to_dict()
-    with pytest.raises(ValueError, match="smokey"):
-        module.get_config("smokey")
 
 
 @pytest.mark.parametrize(
