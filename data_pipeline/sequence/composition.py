@@ -14,7 +14,7 @@ from data_pipeline.sequence import match3, multi_token, relations
 from data_pipeline.sequence.cache import read_arrays
 from data_pipeline.sequence.dataset import IGNORE_INDEX, SequenceDataset, TokenSplit, narrow, pack
 from data_pipeline.sequence.layout import Layout, SequenceTask
-from data_pipeline.sequence.pickles import read_pickle
+from data_pipeline.sequence.unpickle import integer_rows, read_pickle
 
 FOLDER = "composition"
 Rows = Sequence[np.ndarray]
@@ -127,7 +127,7 @@ def _read_pickle(name: str) -> Callable[[Path], SequenceDataset]:
         path = folder / f"{name}.pkl"
         content = read_pickle(path)
         try:
-            inputs, labels = ([np.asarray(row, np.int64).reshape(-1) for row in part] for part in content)
+            inputs, labels = (integer_rows(part, path.stat().st_size) for part in content)
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"{path} is not a pair of lists of tokens and labels ({error}); generate it again"

@@ -11,6 +11,8 @@ from data_pipeline.dataset import Source
 from data_pipeline.errors import DataError
 
 IGNORE_INDEX = -100
+_MOST_LABELS = 10_000  # evaluations count how often each is taken for each
+_MOST_TOKENS = 2**20  # a model has a row of parameters for each
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ class SequenceDataset:
     def __post_init__(self) -> None:
         if self.num_labels < 2:
             raise DataError(f"{self.name} has num_labels={self.num_labels}, but a classification needs at least 2")
+        for what, count, most in (
+            ("label", self.num_labels, _MOST_LABELS),
+            ("token", self.vocab_size, _MOST_TOKENS),
+        ):
+            if count > most:
+                raise DataError(
+                    f"{self.name} holds {what} {count - 1}, but a model has at most {most} {what}s; check that it is "
+                    "the right file, or number them from 0"
+                )
         for name, split in {"train": self.train, **self.tests}.items():
             self._check(name, split)
 

@@ -13,8 +13,9 @@ from jaxtyping import UInt8
 from data_pipeline.errors import DataError
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit, narrow
 from data_pipeline.sequence.layout import Layout, SequenceTask
-from data_pipeline.sequence.pickles import pickle_layout, read_pickle
+from data_pipeline.sequence.pickles import pickle_layout
 from data_pipeline.sequence.tensorflow_sets import read_tensorflow_set
+from data_pipeline.sequence.unpickle import as_integers, read_pickle
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PIXELS = 1024
@@ -38,11 +39,15 @@ def read_batches(folder: Path, *, validation: float) -> SequenceDataset:
 def _read_batch(path: Path) -> Images:
     content = read_pickle(path, encoding="bytes")
     try:
-        data, labels = np.asarray(content[b"data"]), np.asarray(content[b"labels"])
-    except (KeyError, TypeError, IndexError) as error:
+        data, labels = content[b"data"], as_integers(content[b"labels"])
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise DataError(f"{path} holds no data and labels; check that it is a Python batch of CIFAR-10") from error
-    if data.ndim != 2 or data.shape[1] != 3 * PIXELS:
-        raise DataError(f"{path} has data of shape {data.shape} where (any, 3072) is expected; get the file again")
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (len(labels), 3 * PIXELS):
+        found = f"{np.shape(data)} of {data.dtype}" if isinstance(data, np.ndarray) else type(data).__name__
+        raise DataError(
+            f"{path} has data {found} where uint8 ({len(labels)}, 3072) is expected, a row for each label; get the "
+            "file again"
+        )
     return data.reshape(-1, 3, PIXELS).transpose(0, 2, 1), labels
 
 

@@ -4,44 +4,17 @@ A file `lra-{name}.{split}.pickle` is a list of dictionaries `input_ids_0`, `lab
 `input_ids_1`, all of one length.
 """
 
-import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit, narrow
 from data_pipeline.sequence.layout import Layout
+from data_pipeline.sequence.unpickle import integer_rows, read_pickle
 
 FOLDER = "LongRangeArena"
-# What NumPy arrays and scalars are pickled with, in NumPy 1 and 2; nothing else may be called.
-_ALLOWED = {
-    (module, name)
-    for package in ("numpy.core", "numpy._core")
-    for module, name in (
-        (f"{package}.multiarray", "_reconstruct"),
-        (f"{package}.multiarray", "scalar"),
-        (f"{package}.numeric", "_frombuffer"),
-    )
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
-        return super().find_class(module, name)
-
-
-def read_pickle(path: Path, encoding: str = "ASCII") -> Any:
-    """Return the content of a pickle of plain values and NumPy arrays; raises DataError for any other."""
-    try:
-        with path.open("rb") as file:
-            return _ArraysOnly(file, encoding=encoding).load()
-    except Exception as error:  # pickle raises many types for damaged files
-        raise DataError(f"{path} cannot be read as a pickle of arrays ({error}); get the file again") from error
 
 
 def pickle_layout(name: str, file: str | None = None, folder: str = FOLDER) -> Layout:
@@ -86,23 +59,29 @@ def _read_split(path: Path) -> tuple[TokenSplit, int]:
     keys = ["input_ids_0"] + (["input_ids_1"] if "input_ids_1" in samples[0] else [])
     documents = [_stack(samples, key, path) for key in keys]
     ids = narrow(np.concatenate(documents, axis=1))
-    labels = _column(samples, "label", path, lambda value: np.asarray(value, np.int64).reshape(()))
-    return TokenSplit(ids, narrow(np.stack(labels)), real_lengths(ids)), len(keys)
+    labels = np.concatenate(_column(samples, "label", path, single=True))
+    return TokenSplit(ids, narrow(labels), real_lengths(ids)), len(keys)
 
 
 def _stack(samples: Sequence[dict], key: str, path: Path) -> np.ndarray:
-    rows = _column(samples, key, path, lambda value: np.asarray(value, np.int64).reshape(-1))
+    rows = _column(samples, key, path)
     lengths = {len(row) for row in rows}
     if len(lengths) != 1:
         raise DataError(f"{path} has {key} of lengths {min(lengths)} to {max(lengths)}; all must be padded to one")
+    if lengths == {0}:
+        raise DataError(f"{path} has {key} without tokens; get the file again")
     return np.stack(rows)
 
 
-def _column(samples: Sequence[dict], key: str, path: Path, convert: Callable[[Any], np.ndarray]) -> list[np.ndarray]:
+def _column(samples: Sequence[dict], key: str, path: Path, single: bool = False) -> list[np.ndarray]:
+    """Return the integers that each sample has under `key`."""
     try:
-        return [convert(sample[key]) for sample in samples]
+        rows = integer_rows((sample[key] for sample in samples), path.stat().st_size)
+        if single and any(len(row) != 1 for row in rows):
+            raise ValueError(f"{max(map(len, rows))} integers where one is expected")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} holds a sample without a proper {key!r} ({error}); get the file again") from error
+    return rows
 
 
 def real_lengths(ids: np.ndarray) -> np.ndarray:
