@@ -16,8 +16,9 @@ import jax.numpy as jnp
 
 from benchmarks.search_limits import fits
 from kernels import flare_mixer
+from kernels._statistics import Statistics
 from kernels.flare_mixer.dispatch import Blocks, KernelBlocks, kernel_blocks
-from kernels.flare_mixer.operands import Operands, Statistics
+from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas import merge_splits, pallas_mixer
 from kernels.flare_mixer.pallas_backward_latents import latent_gradient
 from kernels.flare_mixer.pallas_backward_operands import operand_gradients

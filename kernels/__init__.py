@@ -5,6 +5,8 @@ from kernels._pallas import platform
 from kernels.causal_flare import causal_flare
 from kernels.causal_linear_attention import causal_linear_attention
 from kernels.flare_mixer import flare_mixer
+from kernels.flarepp_mixer import flarepp_mixer
+from kernels.gather import gather
 from kernels.residual_mlp import residual_mlp, residual_mlp_branches
 from kernels.triple_attention import triple_attention
 
@@ -12,7 +14,9 @@ __all__ = [
     "causal_flare",
     "causal_linear_attention",
     "flare_mixer",
+    "flarepp_mixer",
     "fused_attention",
+    "gather",
     "platform",
     "residual_mlp",
     "residual_mlp_branches",

@@ -1,115 +1,17 @@
 """The FLARE mixer in chunks of points: memory O(N) on any device, gradients by recomputation (README.md)."""
 
 import functools
-import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kernels._pallas import platform
+from kernels._chunked import einsum, fold_chunks, hide_masked, latent_gradient, logits, number_of_chunks, point_gradient
 from kernels._sharding import vary_like
-from kernels.flare_mixer import dispatch
-from kernels.flare_mixer.operands import Operands, Statistics
-from kernels.flare_mixer.sharding import merge_devices, sum_latent_gradient
-
-# Stands for minus infinity where a difference with itself must stay finite.
-LOWEST = -1e30
-
-
-def _einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
-    """Contract with float32 accumulation; float32 operands are multiplied as float32, never as TF32."""
-    if platform() == "cpu":  # which has no products of bfloat16 with float32 sums; in float32 they are exact
-        operands = tuple(x.astype(jnp.float32) for x in operands)
-    return jnp.einsum(subscripts, *operands, precision="highest", preferred_element_type=jnp.float32)
-
-
-def _logits(q: jax.Array, k: jax.Array, scale: float) -> jax.Array:
-    return scale * _einsum("hmd,bnhd->bhmn" if q.ndim == 3 else "bhmd,bnhd->bhmn", q, k)
-
-
-def _latent_gradient(gradient: jax.Array, k: jax.Array, q: jax.Array) -> jax.Array:
-    return _einsum("bhmn,bnhd->hmd" if q.ndim == 3 else "bhmn,bnhd->bhmd", gradient.astype(k.dtype), k)
-
-
-def _point_gradient(gradient: jax.Array, q: jax.Array) -> jax.Array:
-    return _einsum("bhmn,hmd->bnhd" if q.ndim == 3 else "bhmn,bhmd->bnhd", gradient.astype(q.dtype), q)
-
-
-def _number_of_chunks(operands: Operands) -> int:
-    """A power of two, so that the usual point counts divide by it and a sharded axis stays sharded."""
-    batch, points, heads, _ = operands.k.shape
-    elements = batch * heads * operands.q.shape[-2] * points
-    wanted = -(-elements // dispatch.chunk_elements())
-    return min(2 ** math.ceil(math.log2(wanted)), points)
-
-
-def _fold_chunks(body: Callable[..., Any], carry: Any, points: Any, chunks: int) -> tuple[Any, Any]:
-    """Fold `carry, outputs = body(carry, chunk)` over chunks of axis 1 of every array in `points`.
-
-    Chunk i holds the points i, i + chunks, i + 2 chunks, ...: a slice along an axis that is never sharded, so that
-    points which lie sharded over a mesh stay where they are. The few points beyond a multiple of `chunks` come last.
-    """
-    if chunks == 1:
-        return body(carry, points)
-    whole = jax.tree.leaves(points)[0].shape[1] // chunks * chunks
-    strided = jax.tree.map(lambda x: x[:, :whole].reshape(x.shape[0], -1, chunks, *x.shape[2:]), points)
-    tail = jax.tree.map(lambda x: x[:, whole:], points)
-
-    def chunk(index: jax.Array | int) -> Any:
-        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 2, keepdims=False), strided)
-
-    def step(index: jax.Array, state: tuple[Any, Any]) -> tuple[Any, Any]:
-        carry, buffers = state
-        carry, outputs = body(carry, chunk(index))
-        update = functools.partial(jax.lax.dynamic_update_index_in_dim, index=index, axis=2)
-        return carry, jax.tree.map(update, buffers, outputs)
-
-    _, shapes = jax.eval_shape(lambda: body(carry, chunk(0)))
-    varying = jax.tree.leaves(points)
-    buffers = jax.tree.map(
-        lambda s: vary_like(jnp.zeros((*s.shape[:2], chunks, *s.shape[2:]), s.dtype), *varying), shapes
-    )
-    carry, outputs = jax.lax.fori_loop(0, chunks, step, (carry, buffers))
-    outputs = jax.tree.map(lambda x: x.reshape(x.shape[0], whole, *x.shape[3:]), outputs)
-    if jax.tree.leaves(tail)[0].shape[1]:
-        carry, last = body(carry, tail)
-        outputs = jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=1), outputs, last)
-    return carry, outputs
-
-
-def _hide_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Zero the rows of masked points, so that whatever padding holds never reaches a product."""
-    return x if mask is None else jnp.where(mask[:, :, None, None], x, 0)
-
-
-def _gather(operands: Operands, scale: float, axis_name: str | None) -> Statistics:
-    """Online softmax over chunks of points."""
-    q, k, v = operands.q, operands.k, operands.v
-    batch, _, heads, channels = v.shape
-    shape = (batch, heads, q.shape[-2])
-
-    def body(carry: tuple, chunk: tuple) -> tuple[tuple, None]:
-        maximum, mass, total = carry
-        k, v, mask = chunk
-        k, v = _hide_masked(k, mask), _hide_masked(v, mask)
-        logits = _logits(q, k, scale)
-        if mask is not None:
-            logits = jnp.where(mask[:, None, None, :], logits, -jnp.inf)
-        new = jnp.maximum(maximum, jnp.max(logits, axis=-1))
-        decay = jnp.exp(maximum - new)
-        weights = jnp.exp(logits - new[..., None])
-        mass = decay * mass + jnp.sum(weights, axis=-1)
-        total = decay[..., None] * total + _einsum("bhmn,bnhc->bhmc", weights.astype(v.dtype), v)
-        return (new, mass, total), None
-
-    carry = (jnp.full(shape, LOWEST), jnp.zeros(shape), jnp.zeros((*shape, channels)))
-    carry = jax.tree.map(lambda x: vary_like(x, q, k, v), carry)
-    (maximum, mass, total), _ = _fold_chunks(body, carry, (k, v, operands.mask), _number_of_chunks(operands))
-    local = Statistics(total, maximum, mass)
-    local = local._replace(latents=total / local.divisor[..., None])
-    return merge_devices(local, axis_name, jnp.exp)
+from kernels._statistics import Statistics, merge_devices, sum_latent_gradient
+from kernels.flare_mixer.operands import Operands
+from kernels.gather import operands as gather
+from kernels.gather.chunked import gather_chunks
 
 
 def _scatter(operands: Operands, latents: jax.Array, scale: float) -> jax.Array:
@@ -119,11 +21,11 @@ def _scatter(operands: Operands, latents: jax.Array, scale: float) -> jax.Array:
 
     def body(carry: None, chunk: tuple) -> tuple[None, jax.Array]:
         k, mask = chunk
-        weights = jax.nn.softmax(_logits(q, _hide_masked(k, mask), scale), axis=-2)
-        y = _einsum("bhmn,bhmc->bnhc", weights.astype(dtype), latents)
-        return None, _hide_masked(y, mask).astype(dtype)
+        weights = jax.nn.softmax(logits(q, hide_masked(k, mask), scale), axis=-2)
+        y = einsum("bhmn,bhmc->bnhc", weights.astype(dtype), latents)
+        return None, hide_masked(y, mask).astype(dtype)
 
-    return _fold_chunks(body, None, (k, operands.mask), _number_of_chunks(operands))[1]
+    return fold_chunks(body, None, (k, operands.mask), number_of_chunks(operands.q, operands.k))[1]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -132,7 +34,8 @@ def _mix(operands: Operands, scale: float, axis_name: str | None) -> tuple[jax.A
 
 
 def _mix_forward(operands: Operands, scale: float, axis_name: str | None) -> tuple[Any, Any]:
-    statistics = _gather(operands, scale, axis_name)
+    local = gather_chunks(gather.Operands(operands.q, operands.k, operands.v, operands.mask), scale)
+    statistics = merge_devices(local, axis_name, jnp.exp)
     y = _scatter(operands, statistics.latents, scale)
     return (y, statistics.latents), (operands, statistics)
 
@@ -151,12 +54,12 @@ def _backward_latents(operands: Operands, dy: jax.Array, scale: float) -> jax.Ar
 
     def body(dz: jax.Array, chunk: tuple) -> tuple[jax.Array, None]:
         k, dy, mask = chunk
-        weights = jax.nn.softmax(_logits(q, _hide_masked(k, mask), scale), axis=-2)
-        return dz + _einsum("bhmn,bnhc->bhmc", weights.astype(dy.dtype), _hide_masked(dy, mask)), None
+        weights = jax.nn.softmax(logits(q, hide_masked(k, mask), scale), axis=-2)
+        return dz + einsum("bhmn,bnhc->bhmc", weights.astype(dy.dtype), hide_masked(dy, mask)), None
 
     batch, _, heads, channels = dy.shape
     dz = vary_like(jnp.zeros((batch, heads, q.shape[-2], channels)), q, k, dy)
-    return _fold_chunks(body, dz, (k, dy, operands.mask), _number_of_chunks(operands))[0]
+    return fold_chunks(body, dz, (k, dy, operands.mask), number_of_chunks(operands.q, operands.k))[0]
 
 
 def _backward_operands(
@@ -173,36 +76,36 @@ def _backward_operands(
     def body(carry: tuple, chunk: tuple) -> tuple[tuple, tuple]:
         dq, dq_decode = carry
         k, v, k_decode, dy, mask = chunk
-        k, v, dy = _hide_masked(k, mask), _hide_masked(v, mask), _hide_masked(dy, mask)
-        logits = decode_logits = _logits(q, k, scale)
+        k, v, dy = hide_masked(k, mask), hide_masked(v, mask), hide_masked(dy, mask)
+        gather_logits = decode_logits = logits(q, k, scale)
         if operands.separate:
-            k_decode = _hide_masked(k_decode, mask)
-            decode_logits = _logits(q_decode, k_decode, scale)
+            k_decode = hide_masked(k_decode, mask)
+            decode_logits = logits(q_decode, k_decode, scale)
         if mask is not None:
-            logits = jnp.where(mask[:, None, None, :], logits, -jnp.inf)
-        weights = jnp.exp(logits - statistics.maximum[..., None])
-        dv = _einsum("bhmn,bhmc->bnhc", weights.astype(dtype), dz_over_mass).astype(dtype)
-        slope = _einsum("bnhc,bhmc->bhmn", v, dz_over_mass) - mean_over_mass[..., None]
+            gather_logits = jnp.where(mask[:, None, None, :], gather_logits, -jnp.inf)
+        weights = jnp.exp(gather_logits - statistics.maximum[..., None])
+        dv = einsum("bhmn,bhmc->bnhc", weights.astype(dtype), dz_over_mass).astype(dtype)
+        slope = einsum("bnhc,bhmc->bhmn", v, dz_over_mass) - mean_over_mass[..., None]
         gradient = scale * weights * slope
         decode_weights = jax.nn.softmax(decode_logits, axis=-2)
-        slope = _einsum("bnhc,bhmc->bhmn", dy, latents)
+        slope = einsum("bnhc,bhmc->bhmn", dy, latents)
         slope = slope - jnp.sum(decode_weights * slope, axis=-2, keepdims=True)
         decode_gradient = scale * decode_weights * slope
         if not operands.separate:
             gradient = gradient + decode_gradient
-            return (dq + _latent_gradient(gradient, k, q), None), (_point_gradient(gradient, q).astype(dtype), dv, None)
+            return (dq + latent_gradient(gradient, k, q), None), (point_gradient(gradient, q).astype(dtype), dv, None)
         carry = (
-            dq + _latent_gradient(gradient, k, q),
-            dq_decode + _latent_gradient(decode_gradient, k_decode, q_decode),
+            dq + latent_gradient(gradient, k, q),
+            dq_decode + latent_gradient(decode_gradient, k_decode, q_decode),
         )
-        dk_decode = _point_gradient(decode_gradient, q_decode).astype(dtype)
-        return carry, (_point_gradient(gradient, q).astype(dtype), dv, dk_decode)
+        dk_decode = point_gradient(decode_gradient, q_decode).astype(dtype)
+        return carry, (point_gradient(gradient, q).astype(dtype), dv, dk_decode)
 
     def start(x: jax.Array | None) -> jax.Array | None:
         return None if x is None else vary_like(jnp.zeros(x.shape), q, k, v, dy)
 
-    (dq, dq_decode), (dk, dv, dk_decode) = _fold_chunks(
-        body, (start(q), start(q_decode)), (k, v, k_decode, dy, mask), _number_of_chunks(operands)
+    (dq, dq_decode), (dk, dv, dk_decode) = fold_chunks(
+        body, (start(q), start(q_decode)), (k, v, k_decode, dy, mask), number_of_chunks(operands.q, operands.k)
     )
     dq_decode = None if dq_decode is None else dq_decode.astype(dtype)
     return Operands(dq.astype(dtype), dk, dv, dq_decode, dk_decode, None)

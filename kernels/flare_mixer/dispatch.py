@@ -164,11 +164,6 @@ def kernel_blocks(operands: Operands) -> KernelBlocks:
     )
 
 
-def chunk_elements() -> int:
-    """Return how many logits `xla` holds at once: cache-sized on a CPU, large enough to fill an accelerator."""
-    return 2**22 if platform() == "cpu" else 2**26
-
-
 def resolve(implementation: str | None, operands: Operands, axis_name: str | None) -> str:
     """Return the implementation to run, or raise ValueError where a named one cannot serve the request."""
     if axis_name is not None:

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 
 class Operands(NamedTuple):
@@ -29,19 +28,3 @@ class Operands(NamedTuple):
     def scatter_pair(self) -> tuple[jax.Array, jax.Array]:
         """The latents' and the points' operand of the scatter's logits."""
         return (self.q_decode, self.k_decode) if self.separate else (self.q, self.k)
-
-
-class Statistics(NamedTuple):
-    """Float32 latents `[B, H, M, C]` with the maximum and mass `[B, H, M]` of their softmax over the points.
-
-    The mass is the sum of exp(logit - maximum), 0 where no point takes part.
-    """
-
-    latents: jax.Array
-    maximum: jax.Array
-    mass: jax.Array
-
-    @property
-    def divisor(self) -> jax.Array:
-        """The mass, 1 where it is 0."""
-        return jnp.where(self.mass > 0, self.mass, 1.0)

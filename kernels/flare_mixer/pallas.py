@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kernels._statistics import Statistics, merge_devices, sum_latent_gradient
 from kernels.flare_mixer.dispatch import KernelBlocks
-from kernels.flare_mixer.operands import Operands, Statistics
+from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_backward_latents import latent_gradient
 from kernels.flare_mixer.pallas_backward_operands import operand_gradients
 from kernels.flare_mixer.pallas_forward import gather, scatter
 from kernels.flare_mixer.pallas_scales import operand_exponents
-from kernels.flare_mixer.sharding import merge_devices, sum_latent_gradient
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._pallas import pallas_call
+from kernels._statistics import Statistics
 from kernels.flare_mixer.dispatch import Blocks
-from kernels.flare_mixer.operands import Operands, Statistics
+from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_operand_kernel import operand_gradient_kernel
 from kernels.flare_mixer.pallas_pair_gradients import Numbers, Settings
 from kernels.flare_mixer.pallas_products import is_split, stored_parts

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._pallas import pallas_call
+from kernels._statistics import Statistics
 from kernels.flare_mixer.dispatch import Blocks
-from kernels.flare_mixer.operands import Operands, Statistics
+from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_products import Parts, multiply, split_tile, stored_parts, weight_parts
 from kernels.flare_mixer.pallas_scales import (
     Exponents,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import causal_flare, causal_linear_attention, flare_mixer, triple_attention
+from kernels import causal_flare, causal_linear_attention, flare_mixer, flarepp_mixer, gather, triple_attention
 from tests.golden_checks.core import Comparison, largest_error
 
 Arrays = Mapping[str, np.ndarray]
@@ -51,6 +51,67 @@ def _check_flare_mixer(arrays: Arrays, config: Mapping[str, Any], implementation
         gradient = _swap_heads(gradient, name)
         compared.append(_compare(name, "gradient", gradient, arrays[f"grad_input/{name}"], tolerance))
     return compared
+
+
+def _check_gather(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
+    mask, names = arrays.get("input/mask"), [name for name in ("q", "k", "v") if f"input/{name}" in arrays]
+
+    def read(*inputs: jax.Array) -> tuple[jax.Array]:
+        arguments = dict(zip(names, inputs, strict=True))
+        mask_ = None if mask is None else jnp.asarray(mask)
+        return (gather(**arguments, scale=config["scale"], mask=mask_, implementation=implementation),)
+
+    inputs = [_swap_heads(arrays[f"input/{name}"], name) for name in names]
+    (z,), gradients = _outputs_and_gradients(read, inputs, jnp.asarray(arrays["cotangent/z"]))
+    tolerance = _measured_tolerance(config)
+    compared = [_compare("z", "output", z, arrays["output/z"], tolerance("output/z"))]
+    return compared + _compare_gradients(names, gradients, arrays, tolerance, _swap_heads)
+
+
+def _check_flarepp_mixer(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
+    mask = arrays.get("input/mask")
+    names = [name for name in ("q0", "q_fixed", "gate", "k0", "v0", "k", "v") if f"input/{name}" in arrays]
+
+    def orient(x: Any, name: str) -> jax.Array:
+        return jnp.asarray(x) if name in ("q0", "q_fixed", "gate") else jnp.swapaxes(jnp.asarray(x), 1, 2)
+
+    def mix(*inputs: jax.Array) -> tuple[jax.Array, ...]:
+        arguments = dict(zip(names, inputs, strict=True))
+        mask_ = None if mask is None else jnp.asarray(mask)
+        y, latents = flarepp_mixer(
+            **arguments, scale=config["scale"], mask=mask_, implementation=implementation, return_latents=True
+        )
+        return y, *latents
+
+    inputs = [orient(arrays[f"input/{name}"], name) for name in names]
+    (y, *latents), gradients = _outputs_and_gradients(mix, inputs, orient(arrays["cotangent/y"], "y"))
+    tolerance = _measured_tolerance(config)
+    compared = [_compare("y", "output", orient(y, "y"), arrays["output/y"], tolerance("output/y"))]
+    for name, actual in zip(("q_dynamic", "q", "z"), latents, strict=True):
+        compared.append(_compare(name, "output", actual, arrays[f"output/{name}"], tolerance(f"output/{name}")))
+    return compared + _compare_gradients(names, gradients, arrays, tolerance, orient)
+
+
+def _compare_gradients(
+    names: list[str],
+    gradients: tuple[jax.Array, ...],
+    arrays: Arrays,
+    tolerance: Callable[[str], float],
+    orient: Callable[[Any, str], jax.Array],
+) -> list[Comparison]:
+    keys = [f"grad_input/{name}" for name in names]
+    return [
+        _compare(name, "gradient", orient(gradient, name), arrays[key], tolerance(key))
+        for name, gradient, key in zip(names, gradients, keys, strict=True)
+    ]
+
+
+def _measured_tolerance(config: Mapping[str, Any]) -> Callable[[str], float]:
+    """Return the tolerance of each array: that of the largest logit, or ten times the file's own float32 error."""
+    largest = config["max_abs_logit"]
+    largest = max(largest.values()) if isinstance(largest, Mapping) else largest
+    common = TOLERANCE * max(1.0, largest / LOGIT_OF_TOLERANCE)
+    return lambda key: max(common, 10 * config["fp32_rel_error"][key])
 
 
 def _check_causal_flare(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
@@ -149,5 +210,7 @@ CHECKS: dict[str, Callable[[Arrays, Mapping[str, Any], str | None], list[Compari
     "kernel/causal_flare": _check_causal_flare,
     "kernel/causal_linear_attention": _check_causal_linear,
     "kernel/flare_mixer": _check_flare_mixer,
+    "kernel/flarepp_mixer": _check_flarepp_mixer,
+    "kernel/gather": _check_gather,
     "kernel/triple_attention": _check_triple_attention,
 }

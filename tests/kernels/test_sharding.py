@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("op", ["flare_mixer", "residual_mlp", "triple_attention"])
+@pytest.mark.parametrize("op", ["flare_mixer", "gather", "residual_mlp", "triple_attention"])
 def test_eight_devices_agree_with_one(op):
     environment = os.environ | {
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import flare_mixer
+from kernels import _chunked, flare_mixer
 from kernels.flare_mixer import dispatch
 from tests.numerics import assert_close, round_to_bfloat16
 
@@ -39,7 +39,7 @@ def use_small_tiles(monkeypatch) -> None:
     blocks = dispatch.Blocks(points=16, latents=16, programs=12, warps=4)
     launches = dispatch.KernelBlocks(blocks, blocks, blocks, replace(blocks, group=2, one_exponential=True))
     monkeypatch.setattr(dispatch, "kernel_blocks", lambda operands: launches)
-    monkeypatch.setattr(dispatch, "chunk_elements", lambda: 500)
+    monkeypatch.setattr(_chunked, "chunk_elements", lambda: 500)
 
 
 def inputs(case: Case) -> dict[str, jax.Array]:

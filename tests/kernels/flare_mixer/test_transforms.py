@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from kernels import flare_mixer
-from kernels.flare_mixer import chunked
 from kernels.flare_mixer.shapes import SHAPES
 from tests.kernels.flare_mixer.cases import Case, expected, inputs, use_small_tiles
 from tests.numerics import assert_close
@@ -115,15 +114,6 @@ def test_xla_never_holds_all_logits():
     compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*arguments).compile()
     all_logits = points * heads * latents * 4
     assert compiled.memory_analysis().temp_size_in_bytes < all_logits
-
-
-@pytest.mark.parametrize("points", [1, 7, 64, 65])
-def test_chunks_cover_every_point_once(points):
-    x = jnp.arange(points, dtype=jnp.float32)[None, :, None, None]
-    for chunks in {1, min(4, points), points}:
-        total, doubled = chunked._fold_chunks(lambda c, part: (c + jnp.sum(part), 2 * part), jnp.float32(0), x, chunks)
-        assert total == points * (points - 1) / 2
-        np.testing.assert_array_equal(doubled, 2 * x)
 
 
 def test_named_shapes_are_complete():

@@ -1,11 +1,28 @@
-"""Merging the parts of a mixer whose points are sharded over a mesh axis inside `jax.shard_map`."""
+"""Softmaxes over points that are computed in parts: what a part keeps, and how parts on several devices are merged."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from kernels._sharding import varying_axes
-from kernels.flare_mixer.operands import Statistics
+
+
+class Statistics(NamedTuple):
+    """Float32 latents `[B, H, M, C]` with the maximum and mass `[B, H, M]` of their softmax over the points.
+
+    The mass is the sum of exp(logit - maximum), 0 where no point takes part.
+    """
+
+    latents: jax.Array
+    maximum: jax.Array
+    mass: jax.Array
+
+    @property
+    def divisor(self) -> jax.Array:
+        """The mass, 1 where it is 0."""
+        return jnp.where(self.mass > 0, self.mass, 1.0)
 
 
 def merge_devices(
@@ -27,8 +44,8 @@ def merge_devices(
 def sum_latent_gradient(local: jax.Array, direct: jax.Array, axis_name: str | None) -> jax.Array:
     """Add the latents' gradient through the points of all devices to the one through the returned latents themselves.
 
-    With typed axes (shard_map's `check_vma`) the cotangent `direct` of the replicated latents is complete on every
-    device; without them each device holds its share, which has to be summed as well.
+    `local` varies over the axis where `jax.shard_map` types its arrays (`check_vma`). Then the cotangent `direct` of
+    the replicated latents is complete on every device; otherwise each device holds its share, which is summed as well.
     """
     if axis_name is None:
         return local + direct

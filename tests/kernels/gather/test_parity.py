@@ -1,0 +1,70 @@
+"""Every implementation against the reference: outputs and gradients, over shapes, masks, dtypes and large logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import gather
+from tests.kernels.gather.cases import Case, assert_agrees, inputs, use_small_tiles
+
+FAST = ["xla"]
+FLOAT32 = [
+    Case(points=5, latents=3, width=4, channels=0),
+    Case(points=97, latents=40, width=24, channels=20, tiled=True),
+    Case(channels=0, masked=True, points=70, latents=20, scale=0.3, tiled=True),
+    Case(per_sample=True, latents=19, masked=True),
+    Case(batch=1, heads=1, latents=20, width=128, channels=0, tiled=True),
+]
+LARGE_LOGITS = Case(logits=500.0, points=50, latents=20, masked=True, channels=0, tiled=True)
+HALF = Case(dtype="bfloat16", points=51, width=16, channels=0, masked=True, tiled=True)
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(request, monkeypatch):
+    """Cut the work of tiled cases into small parts."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or callspec.params.get("case", LARGE_LOGITS).tiled:
+        use_small_tiles(monkeypatch)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("case", FLOAT32, ids=str)
+def test_float32_agrees_with_reference(case, implementation):
+    assert_agrees(case, implementation, ratio=1e-5)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_large_logits_stay_finite_and_accurate(implementation):
+    # Float32 logits of 500 are themselves only known to 3e-5.
+    assert_agrees(LARGE_LOGITS, implementation, ratio=5e-4)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_bfloat16_agrees_with_float32(implementation):
+    assert_agrees(HALF, implementation, ratio=2e-2)
+
+
+@pytest.mark.parametrize("implementation", ["reference", *FAST])
+def test_padding_never_leaks(implementation):
+    arguments = inputs(Case(masked=True, channels=0))
+    q, k, mask = (arguments[name] for name in ("q", "k", "mask"))
+
+    @jax.jit
+    def evaluate(k):
+        return jax.value_and_grad(lambda q, k: jnp.sum(gather(q, k, mask=mask, implementation=implementation)), (0, 1))(
+            q, k
+        )
+
+    clean = evaluate(k)
+    poisoned = evaluate(jnp.where(mask[:, :, None, None], k, jnp.nan))
+    jax.tree.map(np.testing.assert_array_equal, clean, poisoned)
+    assert not np.any(np.asarray(clean[1][1])[~np.asarray(mask)])
+
+
+def test_xla_never_holds_all_logits():
+    points, heads, latents, width = 65_536, 8, 64, 8
+    arguments = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((heads, latents, width), (1, points, heads, width))]
+    gradient = jax.grad(lambda q, k: jnp.sum(gather(q, k, implementation="xla") ** 2), argnums=(0, 1))
+    compiled = jax.jit(gradient).lower(*arguments).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < points * heads * latents * 4
