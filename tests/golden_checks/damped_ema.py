@@ -10,7 +10,7 @@ from flax import nnx
 
 from flare_jax.mixers.damped_ema import DampedEMA
 from flare_jax.params import apply_fn, split
-from tests.golden_checks.core import Comparison, largest_error
+from tests.golden_checks.core import Comparison, gradient_size, largest_error
 
 # Gradients and outputs in float32, relative to the largest entry (spec, acceptance checks).
 OUTPUT_TOLERANCE = 1e-4
@@ -29,16 +29,30 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     for form, implementation in FORMS.items():
         y, (grads, dx) = _evaluate(config, implementation, params, x, cotangent)
         compared.append(_compare(form, "output", y, arrays[f"output/{form}"], OUTPUT_TOLERANCE))
-        expected = arrays[f"grad_input/{form}"]
-        compared.append(_compare(f"{form} input", "gradient", dx, expected, GRADIENT_TOLERANCE))
-        stored = _section(arrays, f"grad_param/{form}.") | _section(arrays, f"grad_param/{form}/")
-        for name, gradient in stored.items():
-            ours = grads["proj.kernel"].T if name == "proj.weight" else grads[name]
-            compared.append(_compare(f"{form} {name}", "gradient", ours, gradient, GRADIENT_TOLERANCE))
+        compared += _compare_gradients(arrays, form, dx, grads)
     if not config.get("exponent_clamp_active", True):
         y, _ = _evaluate(config, "scan", params, x, cotangent)
         compared.append(_compare("exact", "output", y, arrays["output/cumsum"], OUTPUT_TOLERANCE))
     return compared
+
+
+def _compare_gradients(
+    arrays: Mapping[str, np.ndarray], form: str, dx: jax.Array, grads: Mapping[str, jax.Array]
+) -> list[Comparison]:
+    stored = _section(arrays, f"grad_param/{form}.") | _section(arrays, f"grad_param/{form}/")
+    values = {"input": arrays["input/x"], **{name: arrays[f"param/{name}"] for name in stored}}
+    expected = {"input": arrays[f"grad_input/{form}"], **stored}
+    ours = {"input": dx, **grads, "proj.weight": grads["proj.kernel"].T}
+    pairs = [(arrays[f"output/{form}"], arrays["cotangent"]), *((values[name], expected[name]) for name in expected)]
+    return [
+        Comparison(
+            f"{form} {name}",
+            "gradient",
+            largest_error(ours[name], gradient),
+            GRADIENT_TOLERANCE * gradient_size(gradient, values[name], pairs),
+        )
+        for name, gradient in expected.items()
+    ]
 
 
 def _evaluate(

@@ -10,7 +10,7 @@ from flax import nnx
 
 from flare_jax.layers.feature_maps import FIXED_MAPS, LEARNABLE_MAPS
 from flare_jax.params import apply_fn, split
-from tests.golden_checks.core import Comparison, largest_error
+from tests.golden_checks.core import Comparison, gradient_size, largest_error
 from tests.golden_checks.sequence_models import compare_gradients, compare_output, section
 
 GRADIENT_TOLERANCE = 1e-4
@@ -44,7 +44,7 @@ def _check_map(name: str, x: jax.Array, arrays: Mapping[str, np.ndarray]) -> lis
             f"input of {name}",
             "gradient",
             largest_error(x_grad, expected),
-            GRADIENT_TOLERANCE * float(np.max(np.abs(expected), initial=1e-6)),
+            GRADIENT_TOLERANCE * gradient_size(expected, x, [(arrays[f"output/{name}"], arrays[f"cotangent/{name}"])]),
         ),
         *(Comparison(f"{name}.{c.name}", c.kind, c.error, c.tolerance) for c in param_results),
     ]

@@ -1,6 +1,7 @@
 """Golden files of single kernels: outputs and the gradients of all float inputs, relative to the largest entry."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import causal_flare, causal_linear_attention, flare_mixer, flarepp_mixer, gather, triple_attention
-from tests.golden_checks.core import Comparison, largest_error
+from tests.golden_checks.core import Comparison, gradient_size, largest_entry, largest_error
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -22,7 +23,18 @@ def check(arrays: Arrays, config: Mapping[str, Any], implementation: str | None 
     kind = config["kind"]
     if kind not in CHECKS:
         raise ValueError(f"there is no check for files of kind {kind!r}; known are {', '.join(CHECKS)}")
-    return CHECKS[kind](arrays, config, implementation)
+    return [_judged(comparison, arrays) for comparison in CHECKS[kind](arrays, config, implementation)]
+
+
+def _judged(comparison: Comparison, arrays: Arrays) -> Comparison:
+    """Return a comparison whose error is relative to the terms of a gradient where these cancel."""
+    expected = arrays.get(f"grad_input/{comparison.name}")
+    if comparison.kind != "gradient" or expected is None:
+        return comparison
+    outputs = [(arrays[f"output/{key.split('/')[1]}"], arrays[key]) for key in arrays if key.startswith("cotangent/")]
+    inputs = [(arrays[f"input/{key.split('/')[1]}"], arrays[key]) for key in arrays if key.startswith("grad_input/")]
+    size = gradient_size(expected, arrays[f"input/{comparison.name}"], [*outputs, *inputs])
+    return replace(comparison, error=comparison.error * _size(expected) / size)
 
 
 def _check_flare_mixer(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
@@ -202,8 +214,11 @@ def _swap_heads(x: Any, name: str) -> jax.Array:
 
 
 def _compare(name: str, kind: str, actual: Any, expected: np.ndarray, tolerance: float) -> Comparison:
-    largest = max(float(np.max(np.abs(expected), initial=0.0)), np.finfo(np.float32).tiny)
-    return Comparison(name, kind, largest_error(actual, expected) / largest, tolerance)
+    return Comparison(name, kind, largest_error(actual, expected) / _size(expected), tolerance)
+
+
+def _size(array: np.ndarray) -> float:
+    return max(largest_entry(array), np.finfo(np.float32).tiny)
 
 
 CHECKS: dict[str, Callable[[Arrays, Mapping[str, Any], str | None], list[Comparison]]] = {

@@ -17,9 +17,10 @@ from flare_jax.convert.mappings import TORCH_MAPPINGS, is_unused
 from flare_jax.convert.originals import OriginalModel, find_original
 from flare_jax.models import build_model
 from flare_jax.params import apply_fn, split
-from tests.golden_checks.core import Comparison, largest_error
+from tests.golden_checks.core import Comparison, gradient_size, largest_error
 
 OUTPUT_TOLERANCE = 2e-5
+INPUT_TOLERANCE = 1e-4
 _INPUT_NAMES = {"f": "fx", "y": "fx", "T": "time"}
 _FUNCTION_FEATURES = {"f", "fx"}
 _SLICE_MODELS = ("transolver", "transolver++", "lamo")
@@ -60,7 +61,7 @@ def compare(
     return [
         *_compare_outputs(outputs, expected, config),
         *_compare_param_grads(model_type, param_grads, _section(arrays, "grad_param/"), config),
-        *_compare_input_grads(input_grads, _section(arrays, "grad_input/")),
+        *_compare_input_grads(input_grads, arrays),
     ]
 
 
@@ -138,10 +139,19 @@ def _compare_param_grads(
     ]
 
 
-def _compare_input_grads(grads: Mapping[str, Any], expected: Mapping[str, np.ndarray]) -> list[Comparison]:
+def _compare_input_grads(grads: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Comparison]:
+    pairs = [(arrays["output/out"], arrays["cotangent"])]
+    for kind in ("param", "input"):
+        values = _section(arrays, f"{kind}/")
+        pairs += [(values[name], array) for name, array in _section(arrays, f"grad_{kind}/").items() if name in values]
     return [
-        Comparison(f"input {name}", "gradient", _error(grads.get(name), array), 1e-4 * _largest(array))
-        for name, array in expected.items()
+        Comparison(
+            f"input {name}",
+            "gradient",
+            _error(grads.get(name), array),
+            INPUT_TOLERANCE * gradient_size(array, arrays[f"input/{name}"], pairs),
+        )
+        for name, array in _section(arrays, "grad_input/").items()
     ]
 
 
