@@ -31,10 +31,14 @@ def _judged(comparison: Comparison, arrays: Arrays) -> Comparison:
     expected = arrays.get(f"grad_input/{comparison.name}")
     if comparison.kind != "gradient" or expected is None:
         return comparison
-    outputs = [(arrays[f"output/{key.split('/')[1]}"], arrays[key]) for key in arrays if key.startswith("cotangent/")]
-    inputs = [(arrays[f"input/{key.split('/')[1]}"], arrays[key]) for key in arrays if key.startswith("grad_input/")]
-    size = gradient_size(expected, arrays[f"input/{comparison.name}"], [*outputs, *inputs])
-    return replace(comparison, error=comparison.error * _size(expected) / size)
+    pairs = [
+        (arrays[key], arrays[gradient + key.partition("/")[2]])
+        for value, gradient in (("output/", "cotangent/"), ("input/", "grad_input/"))
+        for key in arrays
+        if key.startswith(value) and gradient + key.partition("/")[2] in arrays
+    ]
+    size = gradient_size(expected, arrays[f"input/{comparison.name}"], pairs)
+    return replace(comparison, error=comparison.error * _size(expected) / max(size, _size(expected)))
 
 
 def _check_flare_mixer(arrays: Arrays, config: Mapping[str, Any], implementation: str | None) -> list[Comparison]:
