@@ -37,13 +37,13 @@ class RotaryEmbedding:
                 f"the sequence has {length} tokens but the rotary embedding was built for {self.max_length}; "
                 "shorten it or build the model with a larger max_length"
             )
-        cosine, sine = (jnp.asarray(table, x.dtype)[:, None, :] for table in _tables(length, width))
+        cosine, sine = (jnp.asarray(table)[:, None, :] for table in _tables(length, width))
         odd, even = x[..., 1::2], x[..., 0::2]
         if self.mode == "reference":
             companion = jnp.concatenate((-odd, even), axis=-1)
         else:
             companion = jnp.stack((-odd, even), axis=-1).reshape(x.shape)
-        return x * cosine + companion * sine
+        return (x * cosine + companion * sine).astype(x.dtype)
 
 
 def check_even_heads(head_dim: int) -> None:

@@ -9,7 +9,7 @@ from flare_jax.checks import check_dtype, check_integer, check_positive
 from flare_jax.layers.activations import gelu_erf
 from flare_jax.layers.coordinate_embedding import check_embedding_width, embed_coordinates
 from flare_jax.layers.fan_in_initialization import draw_fan_in_uniform
-from flare_jax.layers.linear import Linear
+from flare_jax.layers.linear import InputLinear, Linear
 from flare_jax.layers.supernodes import nearest_within
 
 
@@ -37,8 +37,9 @@ class SupernodePooling(nnx.Module):
         self.radius = check_positive("radius", radius)
         self.max_degree = check_integer("max_degree", max_degree)
         self.dtype = check_dtype(dtype)
-        self.input_proj = Linear(in_dim, channel_dim, dtype=dtype, rngs=rngs)
-        self.message1 = Linear(2 * channel_dim, channel_dim, dtype=dtype, rngs=rngs)
+        self.input_proj = InputLinear(in_dim, channel_dim, rngs=rngs)
+        # The first layer of the embedded coordinates.
+        self.message1 = InputLinear(2 * channel_dim, channel_dim, rngs=rngs)
         self.message2 = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
         draw_fan_in_uniform(self, rngs)
 
@@ -51,7 +52,7 @@ class SupernodePooling(nnx.Module):
     ) -> Float[Array, "B M C"]:
         """Return one token per supernode, zero for one without a real neighbour; `p` are the float32 coordinates."""
         index, exists = nearest_within(p, supernodes, radius=self.radius, max_degree=self.max_degree, mask=mask)
-        embedded = self.input_proj(features) + embed_coordinates(p, self.channel_dim).astype(self.dtype)
+        embedded = self.input_proj(features) + embed_coordinates(p, self.channel_dim)
         b, m, degree = index.shape
         neighbours = jnp.take_along_axis(embedded, index.reshape(b, -1, 1), axis=1).reshape(b, m, degree, -1)
         centres = jnp.take_along_axis(embedded, supernodes[..., None], axis=1)[:, :, None]

@@ -7,24 +7,28 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from flare_jax.checks import check_integer
-from flare_jax.layers.linear import Linear
+from flare_jax.checks import check_dtype, check_integer
+from flare_jax.layers.linear import InputLinear, Linear
 
 MAX_PERIOD = 10000.0
 
 
 class TimeEmbedding(nnx.Module):
-    """`fc2(silu(fc1 e(t)))` with the sinusoidal embedding e of width `channel_dim`; add the result to every point."""
+    """`fc2(silu(fc1 e(t)))` with the sinusoidal embedding e of width `channel_dim`; add the result to every point.
+
+    It computes in float32; the result has the compute dtype.
+    """
 
     def __init__(self, channel_dim: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.channel_dim = check_integer("channel_dim", channel_dim)
-        self.fc1 = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
-        self.fc2 = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
+        self.dtype = check_dtype(dtype)
+        self.fc1 = InputLinear(channel_dim, channel_dim, rngs=rngs)
+        self.fc2 = Linear(channel_dim, channel_dim, rngs=rngs)
 
     def __call__(self, time: Float[Array, "B"] | Float[Array, "B 1"]) -> Float[Array, "B 1 C"]:
         """Return the embedding of one time per sample, with an axis to broadcast over the points."""
         embedded = sinusoidal_embedding(time.reshape(-1), self.channel_dim)
-        return self.fc2(jax.nn.silu(self.fc1(embedded)))[:, None]
+        return self.fc2(jax.nn.silu(self.fc1(embedded))).astype(self.dtype)[:, None]
 
 
 def sinusoidal_embedding(time: Float[Array, "B"], channel_dim: int) -> Float[Array, "B C"]:

@@ -94,7 +94,7 @@ class FLAREStack(nnx.Module):
         Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N].
         """
         check_points(x, mask, self.in_dim)
-        x = self.in_proj(zero_padding(x, mask).astype(self.dtype))
+        x = self.in_proj(zero_padding(x, mask))
         scores = []
         for block in self.applications():
             if return_scores:
@@ -184,6 +184,7 @@ class FLARE(FLAREStack):
                 num_layers=num_layers_in_out_proj,
                 act=act,
                 input_residual=False,
+                embedding=True,
                 dtype=dtype,
                 implementation=mlp_implementation,
                 rngs=rngs,

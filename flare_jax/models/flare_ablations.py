@@ -91,6 +91,7 @@ class FLAREAblations(FLAREStack):
                 num_layers=num_layers_in_out_proj,
                 act=act,
                 input_residual=False,
+                embedding=True,
                 dtype=dtype,
                 implementation=mlp_implementation,
                 rngs=rngs,

@@ -18,7 +18,7 @@ from flare_jax.checks import (
 )
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, find_activation
 from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
-from flare_jax.layers.linear import Linear
+from flare_jax.layers.linear import InputLinear, Linear
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
@@ -42,7 +42,7 @@ class Gate(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.activation = find_activation(act, POINTWISE_ACTIVATIONS)
-        self.fc1 = Linear(in_dim, hidden_dim, dtype=dtype, rngs=rngs)
+        self.fc1 = InputLinear(in_dim, hidden_dim, rngs=rngs)
         self.fc2 = Linear(hidden_dim, hidden_dim, dtype=dtype, rngs=rngs)
         self.fc3 = Linear(hidden_dim, num_experts, dtype=dtype, rngs=rngs)
 
@@ -170,7 +170,7 @@ class GNOT(nnx.Module):
         kept_dim = in_dim if unified_pos and not unified_pos_drop_input else 0
 
         def embedding(inputs: int) -> PointwiseMLP:
-            return PointwiseMLP(inputs, 2 * channel_dim, channel_dim, act=act, dtype=dtype, rngs=rngs)
+            return PointwiseMLP(inputs, 2 * channel_dim, channel_dim, act=act, embedding=True, dtype=dtype, rngs=rngs)
 
         self.preprocess_x = embedding(position_dim)
         self.preprocess_z = embedding(position_dim + kept_dim + fun_dim)
@@ -211,7 +211,7 @@ class GNOT(nnx.Module):
         the grid.
         """
         self._check_inputs(x, mask, fx, time)
-        x = zero_padding(x, mask).astype(self.dtype)
+        x = zero_padding(x, mask)
         fx = None if fx is None else zero_padding(fx, mask)
         embedded, state = self._embed(x, fx)
         if time is not None:
@@ -233,9 +233,9 @@ class GNOT(nnx.Module):
         """Return the embedded points and the first state."""
         coordinates, features = x, []
         if self.unified_pos:
-            table = unified_positions(self.grid_shape, self.ref).astype(self.dtype)
+            table = unified_positions(self.grid_shape, self.ref)
             coordinates = jnp.broadcast_to(table, (x.shape[0], *table.shape))
             features = [] if self.drop_input else [x]
-        features = features if fx is None else [*features, fx.astype(self.dtype)]
+        features = features if fx is None else [*features, fx]
         state = self.preprocess_z(jnp.concatenate([coordinates, *features], axis=-1))
         return self.preprocess_x(coordinates), state + self.placeholder[...].astype(self.dtype)

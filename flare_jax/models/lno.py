@@ -10,7 +10,7 @@ from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, find_activation
 from flare_jax.layers.dropout import Key
 from flare_jax.layers.fan_in_initialization import draw_fan_in_uniform
 from flare_jax.layers.feed_forward import FeedForward
-from flare_jax.layers.linear import Linear
+from flare_jax.layers.linear import InputLinear, Linear
 from flare_jax.layers.padding import zero_padding
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.cross_attention import CrossAttention
@@ -18,7 +18,11 @@ from flare_jax.mixers.mode_projection import modes_to_points, points_to_modes
 
 
 class Projector(nnx.Module):
-    """`output(r)` with `r = act(input x)` and then `r + act(hidden r)` for each of `num_layers` inner layers."""
+    """`output(r)` with `r = act(input x)` and then `r + act(hidden r)` for each of `num_layers` inner layers.
+
+    With `embedding` x are coordinates and the like: the projector computes in float32, and only its result has the
+    compute dtype.
+    """
 
     def __init__(
         self,
@@ -28,20 +32,27 @@ class Projector(nnx.Module):
         *,
         num_layers: int,
         act: str,
+        embedding: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        self.dtype = check_dtype(dtype)
+        inner = jnp.float32 if embedding else dtype
         self.activation = find_activation(act, POINTWISE_ACTIVATIONS)
-        self.input = Linear(in_dim, hidden_dim, dtype=dtype, rngs=rngs)
-        self.hidden = nnx.List([Linear(hidden_dim, hidden_dim, dtype=dtype, rngs=rngs) for _ in range(num_layers)])
-        self.output = Linear(hidden_dim, out_dim, dtype=dtype, rngs=rngs)
+        self.input = (
+            InputLinear(in_dim, hidden_dim, rngs=rngs)
+            if embedding
+            else Linear(in_dim, hidden_dim, dtype=inner, rngs=rngs)
+        )
+        self.hidden = nnx.List([Linear(hidden_dim, hidden_dim, dtype=inner, rngs=rngs) for _ in range(num_layers)])
+        self.output = Linear(hidden_dim, out_dim, dtype=inner, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B N C_in"]) -> Float[Array, "B N C_out"]:
         """Map the last axis."""
         r = self.activation(self.input(x))
         for layer in self.hidden:
             r = r + self.activation(layer(r))
-        return self.output(r)
+        return self.output(r).astype(self.dtype)
 
 
 class ModeAttention(CrossAttention):
@@ -84,8 +95,17 @@ class LNO(nnx.Module):
         self.fun_dim = in_dim if fun_dim is None else check_integer("fun_dim", fun_dim)
         self.dtype = check_dtype(dtype)
 
-        def projector(inputs: int, outputs: int) -> Projector:
-            return Projector(inputs, channel_dim, outputs, num_layers=num_layers_mlp, act=act, dtype=dtype, rngs=rngs)
+        def projector(inputs: int, outputs: int, *, embedding: bool = False) -> Projector:
+            return Projector(
+                inputs,
+                channel_dim,
+                outputs,
+                num_layers=num_layers_mlp,
+                act=act,
+                embedding=embedding,
+                dtype=dtype,
+                rngs=rngs,
+            )
 
         def make_block() -> PreNormBlock:
             mlp = FeedForward(
@@ -94,8 +114,8 @@ class LNO(nnx.Module):
             att = ModeAttention(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs)
             return PreNormBlock(channel_dim, att=att, mlp=mlp, dtype=dtype)
 
-        self.trunk_projector = projector(in_dim, channel_dim)
-        self.branch_projector = projector(self.fun_dim, channel_dim)
+        self.trunk_projector = projector(in_dim, channel_dim, embedding=True)
+        self.branch_projector = projector(self.fun_dim, channel_dim, embedding=True)
         self.attention_projector = projector(channel_dim, num_modes)
         self.blocks = nnx.List([make_block() for _ in range(num_blocks)])
         self.out_mlp = projector(channel_dim, out_dim)
@@ -118,8 +138,8 @@ class LNO(nnx.Module):
             check_function_features(fx, x.shape, self.fun_dim)
         y = x if fx is None else fx
         x, y = zero_padding(x, mask), zero_padding(y, mask)
-        scores = self.attention_projector(self.trunk_projector(x.astype(self.dtype)))
-        z = points_to_modes(scores, self.branch_projector(y.astype(self.dtype)), mask)
+        scores = self.attention_projector(self.trunk_projector(x))
+        z = points_to_modes(scores, self.branch_projector(y), mask)
         for block in self.blocks:
             z = block(z)
         return self.out_mlp(modes_to_points(scores, z)).astype(jnp.float32)

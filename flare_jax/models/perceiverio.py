@@ -105,6 +105,7 @@ class PerceiverIO(nnx.Module):
             num_layers=_IN_OUT_LAYERS,
             act=act,
             input_residual=False,
+            embedding=True,
             dtype=dtype,
             implementation=mlp_implementation,
             rngs=rngs,
@@ -132,7 +133,7 @@ class PerceiverIO(nnx.Module):
         Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N].
         """
         check_points(x, mask, self.in_dim)
-        x = self.in_proj(zero_padding(x, mask).astype(self.dtype))
+        x = self.in_proj(zero_padding(x, mask))
         z = self.encoder(x, mask)
         for block in self.blocks:
             z = block(z, x, mask) if isinstance(block, CrossAttentionBlock) else block(z)

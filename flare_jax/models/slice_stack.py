@@ -108,7 +108,7 @@ class SliceStack(nnx.Module):
         embedded = 0 if unified_pos_drop_input else in_dim
         embedded += unified_position_dim(grid_shape, ref) if unified_pos else 0
         self.preprocess = PointwiseMLP(
-            embedded + fun_dim, 2 * channel_dim, channel_dim, act=act, dtype=dtype, rngs=rngs
+            embedded + fun_dim, 2 * channel_dim, channel_dim, act=act, embedding=True, dtype=dtype, rngs=rngs
         )
         self.placeholder = nnx.Param(jax.random.uniform(rngs.params(), (channel_dim,), maxval=1 / channel_dim))
         has_features = fun_dim > 0 or (unified_pos and not unified_pos_drop_input)
@@ -165,7 +165,7 @@ class SliceStack(nnx.Module):
         if self.unified_pos:
             features = unified_positions(self.grid_shape, self.ref)
             parts = [jnp.broadcast_to(features, (x.shape[0], *features.shape)), *parts]
-        y = self.preprocess(jnp.concatenate([part.astype(self.dtype) for part in parts], axis=-1))
+        y = self.preprocess(jnp.concatenate([part.astype(jnp.float32) for part in parts], axis=-1))
         y = y + self.placeholder[...].astype(self.dtype) if self.adds_placeholder else y
         return y if time is None else y + self.time_fc(time)
 

@@ -48,6 +48,7 @@ class TransformerStack(nnx.Module):
             num_layers=num_layers_in_out_proj,
             act=projection_act,
             input_residual=False,
+            embedding=True,
             dtype=dtype,
             rngs=rngs,
         )
@@ -73,7 +74,7 @@ class TransformerStack(nnx.Module):
         Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N].
         """
         check_points(x, mask, self.in_dim)
-        x = self.in_proj(zero_padding(x, mask).astype(self.dtype))
+        x = self.in_proj(zero_padding(x, mask))
         for block in self.blocks:
             x = block(x, mask)
         return self.out_proj(x).astype(jnp.float32)

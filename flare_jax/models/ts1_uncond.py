@@ -41,7 +41,14 @@ class LearnedSliceStack(nnx.Module):
         self.in_dim = in_dim
         self.dtype = check_dtype(dtype)
         self.x_embedding = PointwiseMLP(
-            in_dim, 2 * channel_dim, channel_dim, act=act, activations=activations, dtype=dtype, rngs=rngs
+            in_dim,
+            2 * channel_dim,
+            channel_dim,
+            act=act,
+            activations=activations,
+            embedding=True,
+            dtype=dtype,
+            rngs=rngs,
         )
         self.blocks = nnx.List(
             [
@@ -63,7 +70,7 @@ class LearnedSliceStack(nnx.Module):
     def embed(self, x: Array, mask: Array | None) -> Float[Array, "B N C"]:
         """Check the inputs of the call and return the embedded points."""
         check_points(x, mask, self.in_dim)
-        return self.x_embedding(zero_padding(x, mask).astype(self.dtype))
+        return self.x_embedding(zero_padding(x, mask))
 
     def predict(self, x: Float[Array, "B N C"]) -> Float[Array, "B N C_out"]:
         """Return the prediction in float32 of the points after the last block."""

@@ -126,6 +126,7 @@ class Unloopy(FLAREStack):
                 num_layers=num_layers,
                 act=act,
                 input_residual=input_residual,
+                embedding=not input_residual,
                 dtype=dtype,
                 implementation=mlp_implementation,
                 rngs=rngs,

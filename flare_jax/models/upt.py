@@ -103,7 +103,9 @@ class UPT(nnx.Module):
         self.latent_pooling = cross_block()
         self.approximator_blocks = nnx.List(stack("num_approximator_blocks", num_approximator_blocks))
         self.decoder_blocks = nnx.List(stack("num_decoder_blocks", num_decoder_blocks))
-        self.query_proj = PointwiseMLP(channel_dim, channel_dim, channel_dim, act="gelu", dtype=dtype, rngs=rngs)
+        self.query_proj = PointwiseMLP(
+            channel_dim, channel_dim, channel_dim, act="gelu", embedding=True, dtype=dtype, rngs=rngs
+        )
         self.decoder = cross_block()
         self.out_norm = LayerNorm(channel_dim, epsilon=UPT_NORM_EPSILON, dtype=dtype)
         self.out_proj = Linear(channel_dim, out_dim, dtype=dtype, rngs=rngs)
@@ -130,10 +132,10 @@ class UPT(nnx.Module):
         features = x[..., self.space_dim :] if self.in_dim > self.space_dim else positions
         p = self._rescale(positions)
         supernodes, exists = self._choose_supernodes(x.shape[:2], mask, supernode_idx, key)
-        z = self._encode(features.astype(self.dtype), p, supernodes, exists, mask)
+        z = self._encode(features, p, supernodes, exists, mask)
         for block in (*self.approximator_blocks, *self.decoder_blocks):
             z = block(z)
-        queries = self.query_proj(embed_coordinates(p, self.channel_dim).astype(self.dtype))
+        queries = self.query_proj(embed_coordinates(p, self.channel_dim))
         return self.out_proj(self.out_norm(self.decoder(queries, z))).astype(jnp.float32)
 
     def _rescale(self, positions: Float[Array, "B N C_p"]) -> Float[Array, "B N C_p"]:

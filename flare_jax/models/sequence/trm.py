@@ -191,9 +191,9 @@ class TinyRecursiveModel(nnx.Module):
         return RecursionState(self._apply_blocks(state.y + z, mask, answer_key), z)
 
     def _apply_blocks(self, u: Array, mask: Array | None, key: Key | None) -> Array:
-        added = None if self.positions is None else self.positions(u.shape[1]).astype(self.dtype)
+        added = None if self.positions is None else self.positions(u.shape[1])
         for block, block_key in zip(self.blocks, split_key(key, len(self.blocks)), strict=True):
-            u = block(u if added is None else u + added, mask, block_key)
+            u = block(u if added is None else (u + added).astype(self.dtype), mask, block_key)
         return self.final_norm(u)
 
 

@@ -116,10 +116,10 @@ class SequenceModel(nnx.Module):
         embedding_key, head_key, *block_keys = split_key(key, 2 + len(self.blocks))
         x = dropout(self.token_embedding(input_ids), self.emb_drop, embedding_key).astype(self.dtype)
         x, mask = self._prepend_cls_token(x, mask)
-        added = None if self.positions is None else self.positions(x.shape[1]).astype(self.dtype)
+        added = None if self.positions is None else self.positions(x.shape[1])
         for block, block_key in zip(self.blocks, block_keys, strict=True):
             # The positions are added before every block, not only before the first.
-            x = block(x if added is None else x + added, mask, block_key)
+            x = block(x if added is None else (x + added).astype(self.dtype), mask, block_key)
         x = x if self.final_norm is None else self.final_norm(x)
         x = pool_tokens(x, self.pool, mask if self.masked_pool else None)
         if self.documents > 1:
