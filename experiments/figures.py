@@ -52,8 +52,9 @@ def learning_curve(
 
 
 def chosen_cases(errors: np.ndarray) -> dict[str, int]:
-    """Return the indices of the best, the median and the worst case."""
-    order = np.argsort(errors, kind="stable")
+    """Return the indices of the best, the median and the worst case among those with an error, or among all."""
+    order = np.argsort(errors, kind="stable")  # NaN comes last
+    order = order[: np.count_nonzero(~np.isnan(errors)) or None]
     return {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])}
 
 

@@ -52,12 +52,18 @@ def summarize(
     chosen = {f"{split}/{metric}": value for split in results for metric, value in means[split, weights].items()}
     both = {f"{split}/{m}_{name}": value for (split, name), metrics in means.items() for m, value in metrics.items()}
     quantiles = {
-        f"{split}/{metric}_quantiles": {f"{q:g}": float(np.quantile(values, q)) for q in QUANTILES}
+        f"{split}/{metric}_quantiles": _quantiles(values)
         for split, sets in results.items()
         for metric, values in sets[weights].items()
         if metric not in weighted_by.values()
     }
     return {**chosen, "weights": weights, **both, **baselines, **quantiles}
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    """Return the quantiles of the values that are not NaN."""
+    defined = values[~np.isnan(values)]
+    return {f"{q:g}": float(np.quantile(defined, q)) if len(defined) else float("nan") for q in QUANTILES}
 
 
 def write_eval(workdir: Path, name: str, summary: Mapping[str, Any]) -> None:

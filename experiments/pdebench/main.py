@@ -19,6 +19,7 @@ from experiments.training import hosts
 from experiments.training.loop import Setup, build_setup
 from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.packing import Params
+from experiments.training.task import mean_of_defined
 from experiments.training.tasks import build_task
 from experiments.training.tasks.baselines import baseline_error, baseline_of
 from experiments.training.tasks.inputs import input_channels
@@ -121,7 +122,9 @@ def _report_frames(setup: Setup, params: Params, dataset: PDEDataset, folder: Pa
     means = {}
     for name in dataset.tests:
         per_frame = report.evaluate_frames(setup, params, name)
-        means |= {f"{name}/{metric}_by_frame": values.mean(axis=0).tolist() for metric, values in per_frame.items()}
+        means |= {
+            f"{name}/{metric}_by_frame": mean_of_defined(values, 0).tolist() for metric, values in per_frame.items()
+        }
         if not hosts.is_main():
             continue
         times = dataset.times[-next(iter(per_frame.values())).shape[1] :]

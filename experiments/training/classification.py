@@ -18,18 +18,17 @@ Labels = Int[Array, " B"] | Int[Array, "B N"]
 
 def classification_loss(logits: Logits, labels: Labels) -> Float[Array, ""]:
     """Return the mean cross-entropy over all valid labels of the batch, 0 where there are none."""
-    return jnp.mean(loss_shares(logits, labels))
+    return jnp.sum(summed_losses(logits, labels)) / jnp.maximum(jnp.sum(valid_counts(labels)), 1.0)
 
 
-def loss_shares(logits: Logits, labels: Labels) -> Float[Array, " B"]:
-    """Return the samples' parts in the batch's loss, scaled so that their plain mean is that loss."""
-    total = jnp.maximum(jnp.sum(valid_counts(labels)), 1.0)
-    return _sum_per_sample(_label_losses(logits, labels)) * (labels.shape[0] / total)
+def summed_losses(logits: Logits, labels: Labels) -> Float[Array, " B"]:
+    """Return the sum of the cross-entropies of the valid labels of each sample."""
+    return _sum_per_sample(_label_losses(logits, labels))
 
 
 def sample_losses(logits: Logits, labels: Labels) -> Float[Array, " B"]:
     """Return the mean cross-entropy over the valid labels of each sample, 0 where there are none."""
-    return _sum_per_sample(_label_losses(logits, labels)) / jnp.maximum(valid_counts(labels), 1.0)
+    return summed_losses(logits, labels) / jnp.maximum(valid_counts(labels), 1.0)
 
 
 def valid_counts(labels: Labels) -> Float[Array, " B"]:

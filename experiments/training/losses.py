@@ -4,6 +4,7 @@ Fields are [B, N, C], series of frames [B, N, T, C]. Results are [B], or [B, T] 
 Points where a mask is false count nowhere, whatever they hold.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
@@ -14,16 +15,42 @@ Result = Float[Array, " B"] | Float[Array, "B T"]
 
 
 def relative_l2(prediction: Field, target: Field, mask: Mask = None, *, per_frame: bool = False) -> Result:
-    """Return ‖prediction − target‖₂ / ‖target‖₂ over all points and channels (and frames), without an epsilon."""
-    prediction, target = _real(prediction, mask), _real(target, mask)
-    difference = _total(jnp.square(prediction - target), per_frame)
-    return jnp.sqrt(difference / _total(jnp.square(target), per_frame))
+    """Return ‖prediction − target‖₂ / ‖target‖₂ over all points and channels (and frames), without an epsilon.
+
+    It is the same in all units, also where squares of the values would not be float32 numbers, and its gradient is 0
+    where prediction and target are equal. A target that is 0 everywhere has no relative error: the result is NaN, with
+    gradient 0; the error of a prediction that is not finite is infinite.
+    """
+    prediction, target = _in_units(prediction, target, mask, per_frame)
+    difference, scale = _squares(prediction - target, per_frame)
+    norm = _total(jnp.square(target), per_frame)
+    defined = norm != 0
+    ratio = difference / jnp.where(defined, norm, 1.0)
+    # The root has no derivative at 0, and where() alone would multiply an infinite one by 0.
+    differs = ratio != 0
+    error = jnp.where(differs, jnp.sqrt(jnp.where(differs, ratio, 1.0)), 0.0) * scale
+    return jnp.where(defined, jnp.where(jnp.isnan(error), jnp.inf, error), jnp.nan)
+
+
+def has_relative_error(
+    target: Field, mask: Mask = None, *, per_frame: bool = False
+) -> Bool[Array, " B"] | Bool[Array, "B T"]:
+    """Return which targets are not 0 everywhere, so that errors can be relative to them."""
+    return jnp.any(_real(target, mask) != 0, axis=_summed(target, per_frame))
+
+
+def or_zero(errors: Array) -> Array:
+    """Return errors with 0 for those that are not defined, which add nothing to a sum over samples."""
+    return jnp.where(jnp.isnan(errors), 0.0, errors)
 
 
 def mean_squared_error(prediction: Field, target: Field, mask: Mask = None, *, per_frame: bool = False) -> Result:
-    """Return the mean of (prediction − target)² over the entries that count, 0 where none does."""
-    squares = _total(jnp.square(_real(prediction, mask) - _real(target, mask)), per_frame)
-    return squares / _entries(target, mask, per_frame)
+    """Return the mean of (prediction − target)² over the entries that count, 0 where none does.
+
+    Beyond the range of float32 the mean itself, and only that, is 0 or infinite.
+    """
+    squares, scale = _squares(_real(prediction, mask) - _real(target, mask), per_frame)
+    return squares / _entries(target, mask, per_frame) * scale * scale
 
 
 def r_squared(prediction: Field, target: Field, mask: Mask = None, *, per_frame: bool = False) -> Result:
@@ -31,11 +58,14 @@ def r_squared(prediction: Field, target: Field, mask: Mask = None, *, per_frame:
 
     A target without any spread has 0, whatever the prediction.
     """
-    residual = _total(jnp.square(_real(prediction, mask) - _real(target, mask)), per_frame)
-    mean = _total(_real(target, mask), per_frame) / _entries(target, mask, per_frame)
-    mean = mean.reshape(_broadcast_shape(target, per_frame))
-    spread = _total(jnp.square(_real(target - mean, mask)), per_frame)
-    return jnp.where(spread > 0, 1.0 - residual / jnp.where(spread > 0, spread, 1.0), 0.0)
+    axes = _summed(target, per_frame)
+    varies = jnp.max(_real(target, mask, -jnp.inf), axis=axes) > jnp.min(_real(target, mask, jnp.inf), axis=axes)
+    prediction, target = _in_units(prediction, target, mask, per_frame)
+    residual, residual_scale = _squares(prediction - target, per_frame)
+    mean = _total(target, per_frame) / _entries(target, mask, per_frame)
+    spread, spread_scale = _squares(_real(target - _as_factor(mean, target, per_frame), mask), per_frame)
+    ratio = residual / jnp.where(varies, spread, 1.0) * jnp.square(residual_scale / spread_scale)
+    return jnp.where(varies, 1.0 - ratio, 0.0)
 
 
 def relative_gradient_l2(
@@ -75,14 +105,43 @@ def _central_difference(field: Float[Array, "B H W C"], axis: int) -> Float[Arra
     return after - jnp.take(padded, jnp.arange(size), axis)
 
 
-def _real(field: Field, mask: Mask) -> Field:
+def _real(field: Field, mask: Mask, elsewhere: float = 0.0) -> Field:
     if mask is None:
         return field
-    return jnp.where(mask.reshape(*mask.shape, *[1] * (field.ndim - 2)), field, 0.0)
+    return jnp.where(mask.reshape(*mask.shape, *[1] * (field.ndim - 2)), field, elsewhere)
+
+
+def _in_units(prediction: Field, target: Field, mask: Mask, per_frame: bool) -> tuple[Field, Field]:
+    """Return both fields, 0 at masked points, in units of the target's largest magnitude."""
+    real = _real(target, mask)
+    unit = _as_factor(_magnitude(real, per_frame), target, per_frame)
+    return _real(prediction, mask) / unit, real / unit
+
+
+def _squares(values: Field, per_frame: bool) -> tuple[Result, Result]:
+    """Return Σ (values / scale)² and the scale, a power of two near the largest magnitude.
+
+    Squares of values of 1e-20 or 1e20 are no float32 numbers. Division by a power of two is exact, so that results in
+    ordinary units are those of the plain sum, to the last bit.
+    """
+    scale = _magnitude(values, per_frame)
+    return _total(jnp.square(values / _as_factor(scale, values, per_frame)), per_frame), scale
+
+
+def _magnitude(values: Field, per_frame: bool) -> Result:
+    """Return the largest power of two up to the largest magnitude, 1 where all values are 0; it has no gradient."""
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(values)), axis=_summed(values, per_frame))
+    _, exponent = jnp.frexp(largest)
+    # The ends keep the scale, and its reciprocal, among the normal numbers.
+    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(jnp.where(largest > 0, exponent - 1, 0), -126, 126))
 
 
 def _total(values: Field, per_frame: bool) -> Result:
-    return jnp.sum(values, axis=(1, 3) if per_frame else tuple(range(1, values.ndim)))
+    return jnp.sum(values, axis=_summed(values, per_frame))
+
+
+def _summed(values: Field, per_frame: bool) -> tuple[int, ...]:
+    return (1, 3) if per_frame else tuple(range(1, values.ndim))
 
 
 def _entries(field: Field, mask: Mask, per_frame: bool) -> Array:
@@ -93,5 +152,6 @@ def _entries(field: Field, mask: Mask, per_frame: bool) -> Array:
     return entries[:, None] if per_frame and entries.ndim else entries
 
 
-def _broadcast_shape(field: Field, per_frame: bool) -> tuple[int, ...]:
-    return (-1, 1, field.shape[2], 1) if per_frame else (-1, *[1] * (field.ndim - 1))
+def _as_factor(values: Result, field: Field, per_frame: bool) -> Array:
+    """Return results with axes of size 1, so that they broadcast over the entries that they summarize."""
+    return values.reshape((-1, 1, field.shape[2], 1) if per_frame else (-1, *[1] * (field.ndim - 1)))

@@ -21,7 +21,7 @@ _Update = Callable[[TrainState, Array, Params], tuple[TrainState, StepMetrics]]
 
 
 def make_step(task: Task, optimizer: optax.GradientTransformation, packing: Packing, ema_decay: float) -> Step:
-    """Return `step(state, batches)`; `batches` holds arrays [accumulation, B, ...] whose gradients are averaged.
+    """Return `step(state, batches)`; `batches` holds arrays [accumulation, B, ...], all samples of an optimizer step.
 
     For a task with a recurrence it makes all steps on the batch, and the metrics are arrays [repeats].
     """
@@ -65,22 +65,27 @@ def _make_begin(task: Task, packing: Packing) -> _Begin:
 
 
 def _make_plain_step(task: Task, begin: _Begin, update: _Update, packing: Packing) -> Step:
-    def loss(params: Params, batch: Batch, key: Array) -> Array:
+    def loss(params: Params, batch: Batch, key: Array, counted: Array | int) -> Array:
+        """Return the part of a batch in the loss of the whole step, of which `counted` is the divisor."""
         if task.train_loss is not None:
-            return jnp.mean(task.train_loss(params, batch, key))
-        return jnp.mean(task.loss(task.predict(params, batch, key), batch))
+            return jnp.sum(task.train_loss(params, batch, key)) / counted
+        return jnp.sum(task.loss(task.predict(params, batch, key), batch)) / counted
 
     def gradients(params: Params, batches: Batch, key: Array) -> tuple[Array, Params]:
-        count = next(iter(batches.values())).shape[0]
+        count, size = next(iter(batches.values())).shape[:2]
+        # Known before any batch is seen: labels and points weigh the same in every batch of the step.
+        counted = count * size
+        if task.loss_counts is not None:
+            counted = jnp.maximum(jnp.sum(jax.vmap(task.loss_counts)(batches)), 1)
         if count == 1:
-            return jax.value_and_grad(loss)(params, {name: value[0] for name, value in batches.items()}, key)
+            return jax.value_and_grad(loss)(params, {name: value[0] for name, value in batches.items()}, key, counted)
 
         def add(total: tuple[Array, Params], inputs: tuple[Batch, Array]) -> tuple[tuple[Array, Params], None]:
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss)(params, *inputs)), None
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss)(params, *inputs, counted)), None
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
         total, _ = jax.lax.scan(add, zero, (batches, jax.random.split(key, count)))
-        return jax.tree.map(lambda value: value / count, total)
+        return total
 
     def step(state: TrainState, batches: Batch) -> tuple[TrainState, StepMetrics]:
         state, key = begin(state)

@@ -36,9 +36,11 @@ class Task:
 
     `train` and each entry of `tests` map names to arrays with samples on axis 0 (points, if any, on axis 1).
     `predict(params, batch, key)` returns the prediction in data units; `loss(prediction, batch)` and each entry of
-    `metrics` return one number per sample, shape [B]. `headline` names the metric that, on the split `selection` of
-    `tests`, ranks checkpoints: lower is better unless `higher_is_better`. `points_per_sample` converts steps into
-    points for the reported throughput.
+    `metrics` return one number per sample, shape [B]. `loss_counts(batch)` says over how many labels or points that of
+    the loss is a sum, by default one: the loss of an optimizer step is the sum over all its samples divided by the sum
+    of these numbers, however the samples are cut into batches. `headline` names the metric that, on the split
+    `selection` of `tests`, ranks checkpoints: lower is better unless `higher_is_better`. `points_per_sample` converts
+    steps into points for the reported throughput.
 
     `weighted_by` names, for metrics whose mean over samples is a weighted one, the metric with the weights, which is
     not reported itself. `recurrence` replaces prediction and loss in training, and so does
@@ -64,6 +66,7 @@ class Task:
     recurrence: Recurrence | None = None
     refresh: Callable[[Params, Array, Array], Params] | None = None
     train_loss: Callable[[Params, Batch, Array], Array] | None = None
+    loss_counts: Callable[[Batch], Array] | None = None
     frame_metrics: Mapping[str, Callable[[Array, Batch], Array]] = field(default_factory=dict)
     windows: int = 1
     bucket_sizes: tuple[int, ...] = ()
@@ -79,15 +82,23 @@ class Task:
 
 
 def summarize_per_case(per_case: Mapping[str, np.ndarray], weighted_by: Mapping[str, str]) -> dict[str, float]:
-    """Return the mean over samples of every metric, a weighted one where `weighted_by` names weights."""
+    """Return the mean over samples of every metric, a weighted one where `weighted_by` names weights.
+
+    Samples for which a metric is NaN, that is not defined, are left out.
+    """
     weights = {name: per_case[other] for name, other in weighted_by.items()}
     return {
         name: _mean(values, weights.get(name)) for name, values in per_case.items() if name not in weighted_by.values()
     }
 
 
+def mean_of_defined(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Return the mean of the values that are not NaN, which is NaN where there are none."""
+    return np.ma.filled(np.ma.masked_array(values, np.isnan(values)).mean(axis, dtype=np.float64), np.nan)
+
+
 def _mean(values: np.ndarray, weights: np.ndarray | None) -> float:
     if weights is None:
-        return float(np.mean(values))
+        return float(mean_of_defined(values))
     # Without any weight nothing counts, and a mean of nothing is reported as 0.
     return float(np.average(values, weights=weights)) if np.sum(weights) > 0 else 0.0

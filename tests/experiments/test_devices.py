@@ -14,11 +14,15 @@ EIGHT = environment(XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_DE
 MESH = ("--config.mesh.data=2", "--config.mesh.points=4")
 
 _GRADIENTS = """
-import sys, jax, numpy as np
+import sys, jax, optax, numpy as np
 import jax.numpy as jnp
 from flax import nnx
 from experiments.training.mesh import make_mesh
+from experiments.training.optimizers import build_packing
+from experiments.training.state import create_state
+from experiments.training.step import make_step
 from experiments.training.tasks import regression_task
+from tests.experiments.training.toy import token_task
 from data_pipeline.pde import elasticity
 from flare_jax import params as model_params
 from flare_jax.models.registry import build_model
@@ -40,7 +44,14 @@ def gradients(params, arrays):
     return jax.value_and_grad(lambda p: jnp.mean(task.loss(task.predict(p, batch, None), batch)))(params)
 
 loss, grads = gradients(mesh.replicate(params), arrays)
-np.savez(out, loss=loss, **{name: np.asarray(value) for name, value in grads.items()})
+# Samples with different numbers of labels: one device has many more than the other.
+tokens, weights = token_task()
+step = make_step(tokens, optax.sgd(1.0), build_packing("adamw", weights), 0.0)
+state = mesh.replicate(create_state(weights, build_packing("adamw", weights), optax.sgd(1.0), 0, ema=False))
+after, metrics = jax.jit(mesh.traced(step))(state, mesh.place_batch({n: v[None] for n, v in tokens.train.items()}))
+tokens_after = {f"tokens_{group}": np.asarray(value) for group, value in after.params.items()}
+
+np.savez(out, loss=loss, tokens_loss=metrics["loss"], **tokens_after, **{n: np.asarray(v) for n, v in grads.items()})
 print(jax.device_count())
 """
 
@@ -62,8 +73,9 @@ def test_loss_and_gradients_are_equal_on_1_and_8_devices(data_dir, tmp_path):
         assert run.stdout.strip() == "8"
         results.append(dict(np.load(out)))
     one, eight = results
-    scale = max(np.abs(value).max() for name, value in one.items() if name != "loss")
-    np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-5)
+    scale = max(np.abs(value).max() for name, value in one.items() if name != "loss" and "tokens" not in name)
+    for name in ("loss", "tokens_loss"):
+        np.testing.assert_allclose(eight[name], one[name], rtol=1e-5)
     for name, value in one.items():
         np.testing.assert_allclose(eight[name], value, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
 

@@ -64,7 +64,7 @@ def autoregressive_task(
             truth, key = inputs
             frame = advance(params, batch, window, key, noise)
             fed = jax.lax.stop_gradient(frame) if feed == "pushforward" else frame
-            return _shifted(window, fed), losses.relative_l2(frame, truth, batch.get("mask"))
+            return _shifted(window, fed), losses.or_zero(losses.relative_l2(frame, truth, batch.get("mask")))
 
         truths = jnp.moveaxis(batch["y"], 2, 0)
         _, errors = jax.lax.scan(body, window_of(batch), (truths, jax.random.split(key, len(truths))))
@@ -81,7 +81,7 @@ def autoregressive_task(
         frame = advance(params, repeated, windows.reshape(-1, *windows.shape[2:]), key, noise)
         wanted = jnp.moveaxis(truths, 2, 1).reshape(frame.shape)
         errors = losses.relative_l2(frame, wanted, repeated.get("mask"))
-        return jnp.sum(errors.reshape(len(truths), frames), axis=1)
+        return jnp.sum(losses.or_zero(errors).reshape(len(truths), frames), axis=1)
 
     found = metrics()
     return Task(
@@ -91,6 +91,7 @@ def autoregressive_task(
         metrics=found,
         headline="rel_l2",
         train_loss=forced_loss if feed == "truth" else rolled_loss,
+        loss_counts=lambda batch: losses.has_relative_error(batch["y"], batch.get("mask")),
         frame_metrics=frame_metrics(),
     )
 

@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.streaming.rows import is_stored
+from experiments.training.task import mean_of_defined
 
 BASELINES = {"mean_predictor": "predicting the training mean", "persistence": "repeating the last known frame"}
 
@@ -15,7 +16,7 @@ def baseline_of(dataset: PDEDataset) -> str:
 
 
 def baseline_error(dataset: PDEDataset, split: Split) -> float:
-    """Return the mean relative L2 over the samples of a split.
+    """Return the mean relative L2 over the samples of a split whose targets are not 0 everywhere.
 
     Predicted is the training mean of each channel (and frame), or the last frame that is known at the start.
     """
@@ -29,9 +30,11 @@ def baseline_error(dataset: PDEDataset, split: Split) -> float:
             prediction = split.fx[case][:, None, -dataset.c_out :]
         else:
             prediction = mean
-        error = target - np.broadcast_to(prediction, target.shape)
-        errors.append(np.linalg.norm(error[points]) / np.linalg.norm(target[points]))
-    return float(np.mean(errors))
+        # Squares of values far from 1 are no float32 numbers.
+        target = np.asarray(target, np.float64)
+        error, size = target - np.broadcast_to(prediction, target.shape), np.linalg.norm(target[points])
+        errors.append(np.linalg.norm(error[points]) / size if size else np.nan)
+    return float(mean_of_defined(np.array(errors)))
 
 
 def training_mean(train: Split) -> Float[np.ndarray, "*T C"]:

@@ -29,8 +29,9 @@ def mesh_series_task(
 
     A training sample is a pair of successive frames. Gaussian noise of standard deviation `noise`, in data units, is
     added to the velocity of free nodes, and the target leads back to the true next frame. The loss is the mean squared
-    error over the entries of free nodes. Evaluation starts from the first frame, feeds predictions, and resets nodes
-    that are not free to their recorded values after every step; metrics are over free nodes. Raises UserError.
+    error over the entries of free nodes of all samples of a step. Evaluation starts from the first frame, feeds
+    predictions, and resets nodes that are not free to their recorded values after every step; metrics are over free
+    nodes. Raises UserError.
     """
     if not noise >= 0:
         raise UserError(f"task.noise={noise} must not be negative; 0 adds none")
@@ -47,8 +48,7 @@ def mesh_series_task(
         if noise:
             now += jnp.where(free, noise * jax.random.normal(jax.random.fold_in(key, 1), now.shape), 0.0)
         difference = step(params, batch, now, key) - increments.encode(after - now)
-        squares = jnp.sum(jnp.square(jnp.where(free, difference, 0.0)), axis=(1, 2))
-        return squares / jnp.maximum(jnp.sum(free, axis=(1, 2)) * now.shape[-1], 1)
+        return jnp.sum(jnp.square(jnp.where(free, difference, 0.0)), axis=(1, 2))
 
     def predict(params: Params, batch: Batch, key: Array | None) -> Array:
         free = batch["free"][..., None]
@@ -71,6 +71,7 @@ def mesh_series_task(
         metrics=found,
         headline="rel_l2",
         train_loss=train_loss,
+        loss_counts=lambda batch: jnp.sum(batch["free"], axis=1) * batch["y"].shape[-1],
         frame_metrics=frame_metrics("free", first=1),
         windows=dataset.train.y.shape[2] - 1,
     )

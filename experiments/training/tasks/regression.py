@@ -45,14 +45,17 @@ def regression_task(
     def metric(function: Callable[..., Array]) -> Callable[[Array, Batch], Array]:
         return lambda prediction, batch: function(prediction, batch["y"], batch.get("mask"))
 
-    relative = loss = metric(losses.relative_l2)
+    relative = metric(losses.relative_l2)
     metrics = {"rel_l2": relative, "mse": metric(losses.mean_squared_error), "r2": metric(losses.r_squared)}
+
+    def loss(prediction: Array, batch: Batch) -> Array:
+        value = losses.or_zero(relative(prediction, batch))
+        if not gradient_weight:
+            return value
+        slopes = losses.relative_gradient_l2(prediction, batch["y"], dataset.grid_shape)
+        return value + gradient_weight * losses.or_zero(slopes)
+
     if gradient_weight:
-
-        def loss(prediction: Array, batch: Batch) -> Array:
-            slopes = losses.relative_gradient_l2(prediction, batch["y"], dataset.grid_shape)
-            return relative(prediction, batch) + gradient_weight * slopes
-
         metrics["loss"] = loss
     if original_metric:
         constants = (ORIGINAL_LPBF_MEAN, ORIGINAL_LPBF_STD)
@@ -72,6 +75,7 @@ def regression_task(
         metrics=metrics,
         headline="rel_l2",
         train_loss=loss_on_some_points if points_per_step else None,
+        loss_counts=lambda batch: losses.has_relative_error(batch["y"], batch.get("mask")),
     )
 
 

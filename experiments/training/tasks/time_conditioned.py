@@ -53,7 +53,10 @@ def time_conditioned_task(
     def frame_error(params: Params, batch: Batch, index: Array, key: Array) -> Array:
         """Return the relative error [B] at one time per sample."""
         truth = jnp.take_along_axis(batch["y"], index[:, None, None, None], axis=2)[:, :, 0]
-        return losses.relative_l2(frame(params, batch, times[index], key), truth, batch.get("mask"))
+        return losses.or_zero(losses.relative_l2(frame(params, batch, times[index], key), truth, batch.get("mask")))
+
+    def counts(batch: Batch) -> Array:
+        return losses.has_relative_error(batch["y"], batch.get("mask"))
 
     def some_times(params: Params, batch: Batch, key: Array) -> Array:
         orders = _orders(key, batch["x"].shape[0], count)[:, :times_per_step]
@@ -68,7 +71,7 @@ def time_conditioned_task(
         order = jnp.where(first, _orders(key, batch["x"].shape[0], count), visits[0])
         done = jnp.where(first, 0, visits[1])
         error = frame_error(params, batch, order[:, done], jax.random.fold_in(key, 1))
-        return jnp.mean(error), (order, done + 1)
+        return jnp.sum(error) / jnp.maximum(jnp.sum(counts(batch)), 1), (order, done + 1)
 
     found = metrics()
     return Task(
@@ -78,6 +81,7 @@ def time_conditioned_task(
         metrics=found,
         headline="rel_l2",
         train_loss=some_times if times_per_step else None,
+        loss_counts=counts,
         recurrence=None if times_per_step else Recurrence(count, empty, next_time, schedule_by_batch=True),
         frame_metrics=frame_metrics(),
     )

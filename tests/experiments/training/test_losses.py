@@ -1,16 +1,22 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
 from experiments.training.losses import (
+    has_relative_error,
     mean_squared_error,
+    or_zero,
     original_relative_l2,
     r_squared,
     relative_gradient_l2,
     relative_l2,
 )
+from experiments.training.task import summarize_per_case
 from experiments.training.tasks.baselines import baseline_error
 from experiments.training.tasks.inputs import pad_points
 from experiments.training.tasks.regression import regression_task
@@ -22,9 +28,64 @@ def test_relative_l2_by_hand():
     np.testing.assert_allclose(relative_l2(prediction, target), [3 / 5, 0.0])
 
 
-def test_relative_l2_is_scale_invariant():
-    a, b = jax.random.normal(jax.random.key(0), (2, 3, 5, 2))
-    np.testing.assert_allclose(relative_l2(1e3 * a, 1e3 * b), relative_l2(a, b), rtol=1e-5)
+@pytest.mark.parametrize("scale", [1e-37, 1e-20, 1e-18, 1e-17, 1e-3, 1.0, 1e3, 1e18, 1e19, 1e20, 1e37])
+@pytest.mark.parametrize("masked", [False, True])
+def test_metrics_are_the_same_in_all_units(scale, masked):
+    rng = np.random.default_rng(0)
+    target = np.asarray(rng.normal(size=(1, 60, 1)) * scale, np.float32)
+    prediction = np.asarray(1.1 * target.astype(np.float64), np.float32)
+    mask = jnp.asarray(rng.random((1, 60)) < 0.5) if masked else None
+    np.testing.assert_allclose(relative_l2(prediction, target, mask), 0.1, rtol=2e-5)
+    exact = 0.1 * target.astype(np.float64)[np.asarray(mask)] if masked else 0.1 * target.astype(np.float64)
+    if 1e-17 <= scale < 1e20:  # the square of anything else is no float32 number
+        np.testing.assert_allclose(mean_squared_error(prediction, target, mask), np.mean(exact**2), rtol=1e-4)
+    spread = np.sum((exact - exact.mean()) ** 2)
+    np.testing.assert_allclose(r_squared(prediction, target, mask), 1 - np.sum(exact**2) / (100 * spread), rtol=1e-4)
+
+
+def test_plain_sums_have_the_same_bits_in_ordinary_units():
+    def plain(prediction, target):
+        return jnp.sqrt(jnp.sum((prediction - target) ** 2, (1, 2)) / jnp.sum(target**2, (1, 2)))
+
+    a, b = 7.3 * jax.random.normal(jax.random.key(0), (2, 3, 500, 2))
+    for function in (lambda f: f(a, b), lambda f: jax.grad(lambda p: jnp.sum(f(p, b)))(a)):
+        np.testing.assert_array_equal(function(relative_l2), function(plain))
+
+
+def test_an_exact_prediction_has_error_and_gradient_zero():
+    target = jax.random.normal(jax.random.key(0), (2, 5, 1))
+    value, gradient = jax.value_and_grad(lambda p: jnp.sum(relative_l2(p, target)))(target)
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_a_target_of_zeros_has_no_relative_error_and_a_diverged_prediction_an_infinite_one():
+    target = jnp.ones((3, 5, 1)).at[0].set(0)
+    prediction = jnp.full((3, 5, 1), 2.0).at[1, 0].set(jnp.nan)
+    np.testing.assert_array_equal(relative_l2(prediction, target), [np.nan, np.inf, 1.0])
+    np.testing.assert_array_equal(has_relative_error(target), [False, True, True])
+    gradient = jax.grad(lambda p: jnp.sum(or_zero(relative_l2(p, target))[::2]))(prediction)
+    assert np.isfinite(gradient[::2]).all()
+    assert not np.asarray(gradient[0]).any()
+    values = {"rel_l2": np.array([np.nan, 0.25, 0.75])}
+    assert summarize_per_case(values, {}) == {"rel_l2": 0.5}
+    assert summarize_per_case({"rel_l2": np.array([np.nan, np.inf])}, {}) == {"rel_l2": np.inf}
+
+
+def test_a_constant_target_has_no_spread_whatever_the_rounding_of_its_mean():
+    target = jnp.full((1, 1000, 1), 0.1)
+    np.testing.assert_array_equal(r_squared(target + 1, target), 0)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+def test_baselines_are_the_same_in_all_units(scale):
+    dataset = _dataset()
+    want = baseline_error(dataset, dataset.train)
+    y = dataset.train.y * np.float32(scale)
+    scaled = replace(dataset, train=replace(dataset.train, y=y))
+    np.testing.assert_allclose(baseline_error(scaled, scaled.train), want, rtol=1e-5)
+    y[0] = 0
+    assert np.isfinite(baseline_error(scaled, scaled.train))
 
 
 def test_masked_points_count_in_neither_norm_nor_gradient():

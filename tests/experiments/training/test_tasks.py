@@ -198,9 +198,10 @@ def test_mesh_loss_by_hand():
     y, free = dataset.train.y, dataset.train.free
     now, after = (np.stack([y[case, :, t + later] for case, t in enumerate(window)]) for later in (0, 1))
     target = dataset.increment_normalizer.encode(after - now)
-    want = [np.square(0.25 - target[case][free[case]]).mean() for case in range(3)]
-    loss = task.train_loss(jnp.full(2, 0.25), batch_of(task, window=window), KEY)
-    np.testing.assert_allclose(loss, want, rtol=1e-5)
+    want = [np.square(0.25 - target[case][free[case]]).sum() for case in range(3)]
+    batch = batch_of(task, window=window)
+    np.testing.assert_allclose(task.train_loss(jnp.full(2, 0.25), batch, KEY), want, rtol=1e-5)
+    np.testing.assert_array_equal(task.loss_counts(batch), [8, 8, 8])  # four free nodes, two channels
 
 
 def test_mesh_rollout_keeps_prescribed_nodes():

@@ -1,10 +1,14 @@
 """A one-layer problem that trains in microseconds, for tests of the training system itself."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from configs.common import pde_config
+from data_pipeline.sequence.dataset import IGNORE_INDEX
+from experiments.training import classification
 from experiments.training.task import Task
 
 
@@ -23,6 +27,20 @@ def toy_task(samples: int = 24, points: int = 8, dtype=np.float32) -> Task:
     data = {"x": x, "y": y}
     test = {name: value[:7] for name, value in data.items()}
     return Task(data, {"test": test}, predict, loss, {"error": loss}, "error", points)
+
+
+def token_task() -> tuple[Task, dict[str, jax.Array]]:
+    """Classification of 8 sequences with 1 to 8 labels each, in which samples weigh as much as they have labels."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (8, 8)).astype(np.int32)
+    labels[np.arange(8) >= np.array([[7], [1], [3], [2], [8], [1], [4], [2]])] = IGNORE_INDEX
+    task = replace(
+        toy_task(),
+        loss=lambda logits, batch: classification.summed_losses(logits, batch["labels"]),
+        loss_counts=lambda batch: classification.valid_counts(batch["labels"]),
+        train={"x": rng.normal(size=(8, 8, 2)).astype(np.float32), "labels": labels},
+    )
+    return task, {"a.kernel": jnp.asarray(rng.normal(size=(2, 3)), jnp.float32), "a.bias": jnp.zeros(3)}
 
 
 def toy_params() -> dict[str, jax.Array]:
