@@ -20,7 +20,7 @@ import jax
 from absl import flags
 
 from benchmarks.timing import device_line, peak_bytes, print_table, write_results
-from benchmarks.train_step import SHAPES, random_dataset, setup_of, time_steps
+from benchmarks.train_step import data_shape, random_dataset, setup_of, time_steps
 from experiments import cli, program
 from experiments.errors import UserError
 from experiments.training.mesh import make_mesh
@@ -85,7 +85,7 @@ def main() -> None:
     config, results = FLAGS.config, []
     for mesh in FLAGS.meshes:
         sizes(mesh)
-    shape = dict(zip(("points", "c_in", "c_out"), SHAPES[config.data.name], strict=True))
+    shape = data_shape(config.data.name)
     about = {"config": config.name, "batch": config.train.batch_size, **shape, "dtype": config.train.dtype}
     for mesh in FLAGS.meshes:
         alone = len(FLAGS.meshes) == 1

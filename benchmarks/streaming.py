@@ -23,7 +23,7 @@ from benchmarks.train_step import setup_of
 from data_pipeline.custom.loader import load
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.generate import generate
-from data_pipeline.registry import find_loader
+from data_pipeline.registry import find_record
 from experiments import cli
 from experiments.training.loop import ChunkRunner
 from experiments.training.streaming import StreamRunner
@@ -45,7 +45,7 @@ def make_set(name: str, folder: Path, runs: int) -> tuple[PDEDataset, float]:
 
     Files and cache that are there already are used again.
     """
-    files = folder / find_loader(name).FOLDER
+    files = folder / find_record(name).folder
     if not (files / "train").is_dir():
         generate(name, folder, num=runs)
     begin = time.perf_counter()

@@ -17,7 +17,9 @@ from absl import flags
 from benchmarks.timing import device_line, peak_bytes, print_table, write_results
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.registry import find_record
 from experiments import cli
+from experiments.errors import UserError
 from experiments.pdebench import models
 from experiments.training.loop import ChunkRunner, Setup, build_setup
 from experiments.training.mesh import Mesh, make_mesh
@@ -27,28 +29,24 @@ from flare_jax import params as model_params
 
 FLAGS = flags.FLAGS
 
-# Points per sample, input and output channels of the data sets.
-SHAPES = {
-    "elasticity": (972, 2, 1),
-    "darcy_small": (256, 3, 1),
-    "darcy": (7225, 3, 1),
-    "airfoil_steady": (11271, 2, 1),
-    "pipe": (16641, 2, 1),
-    "drivaerml_40k": (40000, 3, 1),
-    "drivaerml_1m": (1_000_000, 3, 1),
-}
-GRIDS = {"darcy_small": (16, 16), "darcy": (85, 85), "airfoil_steady": (221, 51), "pipe": (129, 129)}
+
+def data_shape(name: str) -> dict[str, int]:
+    """Return the sizes of a sample of data set `name`; raises UserError where random numbers cannot stand for one."""
+    record = find_record(name)
+    if record.kind != "steady" or not record.points:
+        raise UserError(f"data set {name} is no set of steady fields of known size; time a config of one that is")
+    return {"points": record.points, "c_in": record.c_in, "c_out": record.c_out}
 
 
 def random_dataset(name: str, samples: int) -> PDEDataset:
     """Return random fields of the shape of data set `name`."""
-    points, c_in, c_out = SHAPES[name]
+    points, c_in, c_out = data_shape(name).values()
     rng = np.random.default_rng(0)
     x = rng.random((samples, points, c_in), np.float32)
     y = rng.random((samples, points, c_out), np.float32) + 0.5
     return PDEDataset(
         name, Split(x, y), {"test": Split(x[:1], y[:1])}, Normalizer.identity(c_in), Normalizer.fit(y),
-        Source("generated", ""), "random field", GRIDS.get(name),
+        Source("generated", ""), "random field", find_record(name).grid,
     )  # fmt: skip
 
 
@@ -85,8 +83,7 @@ def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None
 def main() -> None:
     """Time both and print one table."""
     config = FLAGS.config
-    points, c_in, c_out = SHAPES[config.data.name]
-    shape = {"batch": config.train.batch_size, "points": points, "c_in": c_in, "c_out": c_out}
+    shape = {"batch": config.train.batch_size, **data_shape(config.data.name)}
     precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
     with jax.default_matmul_precision(precision):
         seconds, peak, compile_seconds = time_jax(config, FLAGS.steps, FLAGS.repeats)

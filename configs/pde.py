@@ -14,19 +14,7 @@ is in the config and can be overridden, for example --config.model.num_blocks=4.
 from ml_collections import ConfigDict
 
 from configs.common import model_section, parse_arguments, update
-from configs.pde_recipes import (
-    CONVOLUTIONAL,
-    FRAMES,
-    GRIDS,
-    NUM_GENERATE,
-    PLANE,
-    SMOKE_CHANGES,
-    SMOKE_SIZES,
-    UNIFIED_GRIDS,
-    model_options,
-    training_recipe,
-)
-from data_pipeline.registry import DATASETS
+from configs.pde_recipes import CONVOLUTIONAL, DATASETS, SMOKE_SIZES, model_options, training_recipe
 from experiments.defaults import pde_defaults
 
 
@@ -42,11 +30,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config = pde_defaults(dataset)
     parts = (model_type.replace("++", "_pp"), dataset, *(name for name in ("conv2d", "smoke") if chosen[name]))
     config.name = "_".join(parts)
-    if dataset in DATASETS:
-        update(config.data, {"n_train": DATASETS[dataset].N_TRAIN, "n_test": DATASETS[dataset].N_TEST})
-        config.data.source = "files" if DATASETS[dataset].GENERATOR is None else "auto"
-    if dataset in NUM_GENERATE:
-        config.data.num_generate = NUM_GENERATE[dataset]
+    record = DATASETS[dataset]
+    update(config.data, {"n_train": record.n_train, "n_test": record.n_test})
+    config.data.source = "files" if record.generator is None else "auto"
     update(
         config.train,
         {
@@ -66,7 +52,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         },
     )
     update(config.schedule, {"pct_start": recipe.pct_start, "div_factor": recipe.div_factor})
-    config.eval.batch_size = 5 if dataset in (*PLANE, *FRAMES) else 1
+    config.eval.batch_size = record.eval_batch_size
     config.model = model_section(model_type, options)
     if chosen["smoke"]:
         _shrink(config)
@@ -74,27 +60,28 @@ def get_config(argument: str | None = None) -> ConfigDict:
 
 
 def _on_the_grid(model_type: str, dataset: str) -> dict[str, object]:
-    if model_type not in CONVOLUTIONAL or dataset not in GRIDS:
+    grids = [name for name, record in DATASETS.items() if record.grid is not None]
+    if model_type not in CONVOLUTIONAL or dataset not in grids:
         raise ValueError(
             f"conv2d does not go with model={model_type},data={dataset}; the models {', '.join(CONVOLUTIONAL)} have it "
-            f"on {', '.join(GRIDS)}"
+            f"on {', '.join(grids)}"
         )
-    unified = model_type != "ts3_uncond" and dataset in UNIFIED_GRIDS
+    unified = model_type != "ts3_uncond" and DATASETS[dataset].unified
     return {"grid_shape": "data", **({"unified_pos": True} if unified else {})}
 
 
 def _shrink(config: ConfigDict) -> None:
     """Make the run one of minutes on a CPU: a small network, few samples, few epochs."""
+    record = DATASETS[config.data.name]
     update(config.model, {name: size for name, size in SMOKE_SIZES.items() if name in config.model})
     update(config.data, {"n_train": 200, "n_test": 40})
-    loader = DATASETS.get(config.data.name)
-    if loader is not None and loader.GENERATOR is not None:
+    if record.generator is not None:
         # Artificial stand-ins are generated only where they are asked for by this word.
-        source = "generated" if getattr(loader, "STAND_IN", False) else "auto"
+        source = "generated" if record.stand_in else "auto"
         update(config.data, {"source": source, "dir": "data/smoke", "num_generate": 240})
     # The run is shorter than the 1000 steps that the average of the full job looks back.
     update(config.train, {"epochs": 10, "ema_decay": 0.99})
-    for section, changes in SMOKE_CHANGES.get(config.data.name, {}).items():
+    for section, changes in record.smoke.items():
         update(config[section], dict(changes))
     if "seq_len" in config.model and "points_per_step" in config.task:
         config.task.points_per_step = 0  # such a model has weights for every place in the order of the points

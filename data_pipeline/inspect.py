@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_pipeline.dataset import PDEDataset, Split
-from data_pipeline.registry import DATASETS, find_loader, load_dataset, loader_options
+from data_pipeline.registry import DATASETS, find_record, load_dataset
 from data_pipeline.streaming.rows import is_stored
 
 _MOST_POINTS = 40_000  # more are neither visible nor quick to draw
@@ -119,14 +119,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _inspect(options: argparse.Namespace, say: Callable[[str], None]) -> None:
-    loader = find_loader(options.name)
+    record = find_record(options.name)
     dataset = load_dataset(
         options.name,
         options.data_dir,
         source="files",
-        num_generate=loader.N_TRAIN + loader.N_TEST,
-        n_train=loader.N_TRAIN if options.n_train is None else options.n_train,
-        n_test=loader.N_TEST if options.n_test is None else options.n_test,
+        num_generate=record.n_train + record.n_test,
+        n_train=record.n_train if options.n_train is None else options.n_train,
+        n_test=record.n_test if options.n_test is None else options.n_test,
         options=dict(_loader_option(options.name, text) for text in options.set),
     )
     say(describe(dataset))
@@ -143,7 +143,7 @@ def _inspect(options: argparse.Namespace, say: Callable[[str], None]) -> None:
 def _loader_option(name: str, text: str) -> tuple[str, Any]:
     """Return an option given as name=value, with the type of its default."""
     key, equals, value = text.partition("=")
-    defaults = loader_options(name)
+    defaults = find_record(name).options
     if not equals or key not in defaults:
         listed = ", ".join(defaults) or "none"
         raise ValueError(f"--set={text} is not understood; write name=value with a name among {listed}")

@@ -124,9 +124,9 @@ def _point_config(folder: Path, model: ModelDescription, original: Mapping[str, 
             f"{folder / DESCRIPTION_FILE} names no data set; convert again with a line 'dataset: NAME' in the config"
         )
     config = pde_defaults(original["dataset"])
-    module = DATASETS.get(original["dataset"])
-    if module is not None:
-        config.data.update({"n_train": module.N_TRAIN, "n_test": module.N_TEST})
+    record = DATASETS.get(original["dataset"])
+    if record is not None:
+        config.data.update({"n_train": record.n_train, "n_test": record.n_test})
     config.model = ConfigDict({"type": model.model_type, **model.options})
     return config
 

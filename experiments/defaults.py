@@ -2,31 +2,37 @@
 
 from ml_collections import ConfigDict, config_dict
 
-from data_pipeline.registry import loader_options
-from experiments.training.tasks.options import task_options
+from data_pipeline.registry import find_record
 
 
 def pde_defaults(dataset: str) -> ConfigDict:
-    """Return the defaults of a PDE experiment on `dataset`, without a model.
+    """Return the defaults of a PDE experiment on `dataset`, without a model; raises DataError for an unknown name.
 
     Sections data and task also have the options of this data set alone.
     """
-    config = ConfigDict()
-    config.name = dataset
+    record = find_record(dataset)
+    config = training_defaults(dataset)
     config.data = ConfigDict(
         {
             "name": dataset,
             "dir": "data",
             "source": "auto",  # auto: files, else generated | files: never generate | generated: never public files
-            "num_generate": 2000,
+            "num_generate": record.num_generate,
             "generate_seed": 0,
             "resolution": 0,  # points per side of generated grids; 0: those of the public data
             "n_train": 1000,
             "n_test": 200,
-            **loader_options(dataset),
+            **record.options,
         }
     )
-    config.task = ConfigDict(task_options(dataset))
+    config.task = ConfigDict(dict(record.task_options))
+    return config
+
+
+def training_defaults(name: str) -> ConfigDict:
+    """Return the defaults of the sections that every experiment has: how it is trained, evaluated and kept."""
+    config = ConfigDict()
+    config.name = name
     config.train = ConfigDict(
         {
             "seeds": (0,),

@@ -22,16 +22,11 @@ from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import DatasetRecord
 from data_pipeline.streaming.cache import Cache, build_cache, open_cache
 from data_pipeline.streaming.moments import Moments
 from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerprint
 
-# What every loader's module has; there is no folder of fixed name, no published number of samples and no generator.
-FOLDER = Path()
-FILES: tuple[str, ...] = ()
-N_TRAIN, N_TEST = 0, 0
-GENERATOR = None
-DOWNLOAD = f"your own simulations, or example ones: {EXAMPLE}"
 OPTIONS = {
     "path": "",  # folder of samples, or one HDF5 file
     "points": "points",  # arrays and columns, see data_pipeline/custom
@@ -265,3 +260,16 @@ def _stored_split(
         StoredRows(cache, "y", rows, length, channels, y_scaling),
         mask,
     )
+
+
+# There is no folder of fixed name, no published number of samples and no generator.
+RECORD = DatasetRecord(
+    name="custom",
+    folder=Path(),
+    files=(),
+    download=f"your own simulations, or example ones: {EXAMPLE}",
+    load=load,
+    n_train=0,
+    n_test=0,
+    options=OPTIONS,
+)

@@ -6,10 +6,6 @@ from data_pipeline.dataset import PDEDataset
 from data_pipeline.pde import mesh_series
 
 FOLDER = Path("MeshGraphNets") / "cylinder_flow"
-FILES, DOWNLOAD, OPTIONS = mesh_series.FILES, mesh_series.DOWNLOAD, mesh_series.OPTIONS
-# The files hold 1000 cases to train and 100 each to validate and to test; these fit comfortably in memory.
-N_TRAIN, N_TEST = 100, 20
-GENERATOR = None
 
 
 def load(
@@ -19,3 +15,6 @@ def load(
     return mesh_series.load_mesh_series(
         "cylinder_flow", data_dir / FOLDER, n_train, n_test, skip_steps, max_steps, buckets
     )
+
+
+RECORD = mesh_series.record("cylinder_flow", FOLDER, load, noise=0.02)

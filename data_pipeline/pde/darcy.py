@@ -15,13 +15,10 @@ from data_pipeline.files import first_samples
 from data_pipeline.matlab import mat_shape, read_mat
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.pde.grids import beside_coordinates, flat, grid_points
+from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 
 FOLDER = Path("FNO") / "darcy"
 FILES = ("piececonst_r421_N1024_smooth1.mat", "piececonst_r421_N1024_smooth2.mat")
-N_TRAIN, N_TEST = 1000, 200
-GENERATOR = "darcy"
-DOWNLOAD = "the Hugging Face data set vedantpuri/PDESurrogates (FNO.tar.gz), or the drives of FNO and Transolver"
-OPTIONS = {"side": 85}  # points along each side; the file's resolution minus 1 must be a multiple of side − 1
 
 
 def load(data_dir: Path, n_train: int, n_test: int, side: int = 85) -> PDEDataset:
@@ -60,3 +57,33 @@ def _read(path: Path, count: int, option: str, side: int) -> tuple[np.ndarray, n
     chosen = (first_samples(total, count, option, str(path)), *[slice(None, None, stride)] * 2)
     shape = (total, height, width)
     return flat(read_mat(path, "coeff", shape, chosen)), flat(read_mat(path, "sol", shape, chosen))
+
+
+RECORD = DatasetRecord(
+    name="darcy",
+    folder=FOLDER,
+    files=FILES,
+    download="the Hugging Face data set vedantpuri/PDESurrogates (FNO.tar.gz), or the drives of FNO and Transolver",
+    load=load,
+    n_train=1000,
+    n_test=200,
+    # Points along each side; the resolution of the files minus 1 must be a multiple of side - 1.
+    options={"side": 85},
+    generator="darcy",
+    task_options={"gradient_weight": 0.1},  # of the gradient term of the loss
+    points=7225,
+    c_in=3,
+    c_out=1,
+    grid=(85, 85),
+    unified=True,
+    recipe={
+        "all": {"batch_size": 2, "weight_decay": 1e-5},
+        "slices": {"batch_size": 4},
+        "transolver++": {"batch_size": 4},
+        "gnot": {"batch_size": 4, "weight_decay": 5e-5},
+        "lno": {"batch_size": 4, "weight_decay": 5e-5},
+    },
+    model={"upt": MANY_SUPERNODES | {"space_dim": 2}},
+    eval_batch_size=5,
+    smoke={"data": {"resolution": 43, "side": 22}},
+)

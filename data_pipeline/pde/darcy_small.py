@@ -12,12 +12,10 @@ import numpy as np
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.files import first_samples, last_samples, read_npz
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import DatasetRecord
 
 FOLDER = Path("darcy_small")
 FILES = ("darcy_train_16.npz", "darcy_test_16.npz", "darcy_test_32.npz")
-N_TRAIN, N_TEST = 1000, 50
-GENERATOR = None
-DOWNLOAD = "the neuraloperator repository (neuralop/data/datasets/data), as npz files with the arrays x and y"
 
 
 def grid_points(side: int) -> np.ndarray:
@@ -63,3 +61,23 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
         target_name="pressure",
         grid_shape=(16, 16),
     )
+
+
+RECORD = DatasetRecord(
+    name="darcy_small",
+    folder=FOLDER,
+    files=FILES,
+    download="the neuraloperator repository (neuralop/data/datasets/data), as npz files with the arrays x and y",
+    load=load,
+    n_train=1000,
+    n_test=50,
+    points=256,
+    c_in=3,
+    c_out=1,
+    grid=(16, 16),
+    unified=True,
+    recipe={"all": {"epochs": 200, "batch_size": 4, "weight_decay": 1e-5}, "lno": {"weight_decay": 5e-5}},
+    model={"upt": {"space_dim": 2}},
+    like="elasticity",
+    eval_batch_size=5,
+)

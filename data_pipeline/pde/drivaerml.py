@@ -8,7 +8,7 @@ cube and the pressure is normalised, both by constants. Runs are ordered by numb
 import re
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 
 SIZES = {
     "10k": 10_000,
@@ -34,24 +35,9 @@ PRESSURE_MEAN, PRESSURE_STD = -229.845718, 269.598572
 N_TRAIN, N_TEST = 387, 97
 
 
-def variant(size: str) -> SimpleNamespace:
-    """Return the loader of the data set drivaerml_<size>, with the attributes that a loader's module has."""
-    return SimpleNamespace(
-        FOLDER=Path("DrivAerML") / f"drivaerml_surface_presampled_{size}",
-        FILES=("train", "test"),
-        N_TRAIN=N_TRAIN,
-        N_TEST=N_TEST,
-        GENERATOR=f"drivaerml_{size}",
-        STAND_IN=True,
-        DOWNLOAD="the Hugging Face data set vedantpuri/PDESurrogates "
-        f"(drivaerml_surface_presampled_{size}.tar.gz; 50k is not among them)",
-        load=partial(load, size=size),
-    )
-
-
 def load(data_dir: Path, n_train: int, n_test: int, size: str) -> PDEDataset:
     """Load the first runs of both folders of the variant with `size` points; raises DataError."""
-    folder = data_dir / variant(size).FOLDER
+    folder = data_dir / _folder(size)
     runs = {name: _runs(folder / name, count) for name, count in (("train", n_train), ("test", n_test))}
     coordinates = Normalizer(np.float32(LOW), np.float32(HIGH) - np.float32(LOW))
     splits = {name: _read(paths, _points(paths[0], size), coordinates) for name, paths in runs.items()}
@@ -95,3 +81,43 @@ def _read(paths: list[Path], points: int, coordinates: Normalizer) -> Split:
         x[row] = coordinates.encode(arrays["surface_mesh_centers"])
         y[row, :, 0] = arrays["surface_fields"][:, 0]
     return Split(x, y)
+
+
+def _folder(size: str) -> Path:
+    return Path("DrivAerML") / f"drivaerml_surface_presampled_{size}"
+
+
+def _record(size: str) -> DatasetRecord:
+    recipe: dict[str, dict[str, Any]] = {
+        "all": {"batch_size": 1, "weight_decay": 1e-4 if size == "40k" else 1e-5},
+        **({} if size == "40k" else {"lno": {"weight_decay": 5e-5}}),
+    }
+    if size == "1m":  # the original's scaling study
+        recipe["flare"] = {"pct_start": 0.05, "eps": 1e-6, "learning_rate": 5e-4, "dtype": "bfloat16"}
+    return DatasetRecord(
+        name=f"drivaerml_{size}",
+        folder=_folder(size),
+        files=("train", "test"),
+        download="the Hugging Face data set vedantpuri/PDESurrogates "
+        f"(drivaerml_surface_presampled_{size}.tar.gz; 50k is not among them)",
+        load=partial(load, size=size),
+        n_train=N_TRAIN,
+        n_test=N_TEST,
+        generator=f"drivaerml_{size}",
+        stand_in=True,
+        task_options={"points_per_step": 0},  # train on so many random points of each batch; 0: all
+        points=SIZES[size],
+        c_in=3,
+        c_out=1,
+        recipe=recipe,
+        model={"upt": MANY_SUPERNODES},
+        # Artificial cars of 10 000 points for all numbers of points: more do not fit into minutes.
+        smoke={
+            "data": {"name": "drivaerml_10k", "n_train": 12, "n_test": 3, "num_generate": 19},
+            "task": {"points_per_step": 1024},
+            "train": {"epochs": 20, "ema_decay": 0.9, "dtype": "float32"},
+        },
+    )
+
+
+RECORDS = tuple(_record(size) for size in SIZES)

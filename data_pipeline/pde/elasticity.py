@@ -11,13 +11,11 @@ import numpy as np
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.files import read_npy, split_ends
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import DatasetRecord
 
 FOLDER = Path("Geo-FNO") / "elasticity" / "Meshes"
 FILES = ("Random_UnitCell_XY_10.npy", "Random_UnitCell_sigma_10.npy")
 POINTS = 972
-N_TRAIN, N_TEST = 1000, 200
-GENERATOR = "elasticity"
-DOWNLOAD = "the Geo-FNO release (elasticity/Meshes)"
 
 
 def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
@@ -37,3 +35,25 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
         source=Source.of(folder),
         target_name="von Mises stress",
     )
+
+
+RECORD = DatasetRecord(
+    name="elasticity",
+    folder=FOLDER,
+    files=FILES,
+    download="the Geo-FNO release (elasticity/Meshes)",
+    load=load,
+    n_train=1000,
+    n_test=200,
+    generator="elasticity",
+    points=POINTS,
+    c_in=2,
+    c_out=1,
+    recipe={
+        "all": {"batch_size": 2, "weight_decay": 1e-5},
+        "slices": {"batch_size": 1},
+        "transolver++": {"batch_size": 8},
+        "lno": {"batch_size": 4, "weight_decay": 5e-5},
+    },
+    eval_batch_size=5,
+)

@@ -18,15 +18,11 @@ from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 
 FOLDER = Path("LPBF_FLARE")
 FILES = ("train", "test")
 N_TRAIN, N_TEST = 1100, 290
-GENERATOR = "lpbf"
-STAND_IN = True
-DOWNLOAD = "the Hugging Face data set vedantpuri/LPBF_FLARE"
-# Fields to predict, separated by commas; sizes to which training parts are padded, one compilation each.
-OPTIONS = {"fields": "disp_z", "buckets": 4}
 
 SCALE = (30.0, 30.0, 60.0)  # mm
 # Array, channel, unit of the target and name of each field.
@@ -87,3 +83,24 @@ def _split(parts: list[tuple[np.ndarray, np.ndarray]], length: int = 0) -> Split
     x, mask = pad_clouds([points for points, _ in parts], length)
     y, _ = pad_clouds([fields for _, fields in parts], x.shape[1])
     return Split(x, y, mask)
+
+
+RECORD = DatasetRecord(
+    name="lpbf",
+    folder=FOLDER,
+    files=FILES,
+    download="the Hugging Face data set vedantpuri/LPBF_FLARE",
+    load=load,
+    n_train=N_TRAIN,
+    n_test=N_TEST,
+    # Fields to predict, separated by commas; sizes to which training parts are padded, one compilation each.
+    options={"fields": "disp_z", "buckets": 4},
+    generator="lpbf",
+    stand_in=True,
+    task_options={"original_metric": False},  # report the original's expression too
+    points=47_542,
+    c_in=3,
+    c_out=1,
+    recipe={"all": {"epochs": 250, "batch_size": 1, "weight_decay": 1e-4}},
+    model={"upt": MANY_SUPERNODES},
+)

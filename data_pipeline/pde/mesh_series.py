@@ -8,7 +8,7 @@ increments over the free ones only.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,52 @@ from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import finite
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import DatasetRecord
 from data_pipeline.tfrecord import read_examples
 
 FILES = ("meta.json", "train.tfrecord", "test.tfrecord")
-DOWNLOAD = "DeepMind's public bucket of MeshGraphNets (meta.json, train.tfrecord, valid.tfrecord, test.tfrecord)"
-# The first frames are left out, for the flow starts abruptly; frames kept; sizes to which training meshes are padded.
-OPTIONS = {"skip_steps": 100, "max_steps": 500, "buckets": 3}
 NODE_TYPES = 7
 FREE_TYPES = (0, 5)  # normal, outflow
 _FIELDS = ("mesh_pos", "node_type", "velocity")
 
 Case = dict[str, np.ndarray]
+
+
+def record(name: str, folder: Path, load: Callable[..., PDEDataset], noise: float) -> DatasetRecord:
+    """Return the record of a data set of these files; `noise` is that of training, in data units."""
+    return DatasetRecord(
+        name=name,
+        folder=folder,
+        files=FILES,
+        download="DeepMind's public bucket of MeshGraphNets (meta.json, train.tfrecord, valid.tfrecord, test.tfrecord)",
+        load=load,
+        # The files hold 1000 cases to train and 100 each to validate and to test; these fit comfortably in memory.
+        n_train=100,
+        n_test=20,
+        # The first frames are left out, for the flow starts abruptly; frames kept; sizes to which meshes are padded.
+        options={"skip_steps": 100, "max_steps": 500, "buckets": 3},
+        num_generate=120,
+        kind="mesh_series",
+        task_options={"noise": noise},
+        c_in=11,
+        c_out=2,
+        # Lengths are not published: an epoch has all pairs of successive frames, some 500 of each case. The batch is
+        # Transolver's; models that share its batch on grids have it here too.
+        recipe={
+            "all": {"epochs": 50, "batch_size": 8, "weight_decay": 1e-5},
+            "slices": {"batch_size": 4},
+            "transolver++": {"batch_size": 4},
+            "gnot": {"batch_size": 4},
+            "lno": {"batch_size": 4, "weight_decay": 5e-5},
+        },
+        model={"upt": {"space_dim": 2}},  # the further channels are the type of a node
+        like="pipe",
+        eval_batch_size=5,
+        smoke={
+            "data": {"skip_steps": 0, "max_steps": 20, "n_train": 4, "n_test": 2},
+            "train": {"epochs": 10, "ema_decay": 0.9},
+        },
+    )
 
 
 def load_mesh_series(

@@ -9,12 +9,10 @@ from pathlib import Path
 
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.pde.curvilinear import load_curvilinear
+from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 
 FOLDER = Path("Geo-FNO") / "pipe"
 FILES = ("Pipe_X.npy", "Pipe_Y.npy", "Pipe_Q.npy")
-N_TRAIN, N_TEST = 1000, 200
-GENERATOR = "pipe"
-DOWNLOAD = "the Hugging Face data set vedantpuri/PDESurrogates (Geo-FNO.tar.gz), or the Geo-FNO release (pipe)"
 
 
 def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
@@ -30,3 +28,29 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
         target_name="horizontal velocity",
         normalize_x=True,
     )
+
+
+RECORD = DatasetRecord(
+    name="pipe",
+    folder=FOLDER,
+    files=FILES,
+    download="the Hugging Face data set vedantpuri/PDESurrogates (Geo-FNO.tar.gz), or the Geo-FNO release (pipe)",
+    load=load,
+    n_train=1000,
+    n_test=200,
+    generator="pipe",
+    points=16641,
+    c_in=2,
+    c_out=1,
+    grid=(129, 129),
+    recipe={
+        "all": {"batch_size": 2, "weight_decay": 1e-5},
+        "slices": {"batch_size": 4},
+        "transolver++": {"batch_size": 4},
+        "gnot": {"batch_size": 4},
+        "lno": {"batch_size": 4, "weight_decay": 5e-5},
+        "attention": {"eps": 1e-6},
+    },
+    model={"upt": MANY_SUPERNODES},
+    eval_batch_size=5,
+)

@@ -18,12 +18,10 @@ from data_pipeline.files import split_ends
 from data_pipeline.matlab import mat_shape, read_mat
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.pde.grids import grid_points
+from data_pipeline.record import DatasetRecord
 
 FOLDER = Path("Geo-FNO") / "plasticity"
 FILES = ("plas_N987_T20.mat",)
-N_TRAIN, N_TEST = 900, 80
-GENERATOR = "plasticity"
-DOWNLOAD = "the Hugging Face data set vedantpuri/PDESurrogates (Geo-FNO.tar.gz), or the Geo-FNO release (plasticity)"
 CHANNELS = 4
 
 
@@ -59,3 +57,33 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
         shown_channel=3,
         times=np.linspace(0, 1, frames, dtype=np.float32),
     )
+
+
+RECORD = DatasetRecord(
+    name="plasticity",
+    folder=FOLDER,
+    files=FILES,
+    download="the Hugging Face data set vedantpuri/PDESurrogates (Geo-FNO.tar.gz), or the Geo-FNO release (plasticity)",
+    load=load,
+    n_train=900,
+    n_test=80,
+    generator="plasticity",
+    num_generate=987,
+    kind="time_conditioned",
+    task_options={"times_per_step": 0},  # 0: one step on each time | k: one step on k random times
+    points=3131,
+    c_in=4,
+    c_out=CHANNELS,
+    grid=(101, 31),
+    # Not published for FLARE and others: the length, the batch and the clipping of Transolver.
+    recipe={
+        "all": {"batch_size": 8, "weight_decay": 1e-5, "clip_norm": 0.1},
+        "lno": {"weight_decay": 5e-5, "clip_norm": 1000.0},
+    },
+    like="pipe",
+    eval_batch_size=5,
+    smoke={
+        "data": {"resolution": 21, "n_train": 24, "n_test": 8, "num_generate": 40},
+        "train": {"epochs": 5, "batch_size": 4, "ema_decay": 0.9},
+    },
+)

@@ -18,14 +18,11 @@ from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, matching, read_npy, split_ends
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 from data_pipeline.vtk import read_quad_surface
 
 FOLDER = Path("ShapeNet-Car")
 FILES = tuple(f"param{number}" for number in range(9))
-N_TRAIN, N_TEST = 700, 189
-GENERATOR = "shapenet_car"
-STAND_IN = True
-DOWNLOAD = "mlcfd_data.zip on nobuyuki-umetani.com, with its nine inner archives param0 to param8 unpacked there"
 
 LOW, HIGH = (-2.0, -1.0, -4.5), (2.0, 4.5, 6.0)
 PRESSURE_MEAN, PRESSURE_STD = -36.3099, 48.5743
@@ -117,3 +114,23 @@ def _read_case(case: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     used = np.unique(quads)
     return points[used], pressure[used, None]
+
+
+RECORD = DatasetRecord(
+    name="shapenet_car",
+    folder=FOLDER,
+    files=FILES,
+    download="mlcfd_data.zip on nobuyuki-umetani.com, with its nine inner archives param0 to param8 unpacked there",
+    load=load,
+    n_train=700,
+    n_test=189,
+    root=root,
+    generator="shapenet_car",
+    stand_in=True,
+    points=3586,
+    c_in=3,
+    c_out=1,
+    recipe={"all": {"epochs": 250, "batch_size": 1, "weight_decay": 5e-2}},
+    model={"upt": MANY_SUPERNODES},
+    like="drivaerml_40k",
+)

@@ -4,13 +4,13 @@ from ml_collections import ConfigDict
 
 from data_pipeline.generate import GENERATORS, load_generator
 from data_pipeline.sequence.registry import find_task
-from experiments.defaults import pde_defaults
+from experiments.defaults import training_defaults
 
 
 def lra_defaults(task: str) -> ConfigDict:
     """Return the defaults of an experiment on a task, without a model; raises ValueError for an unknown task."""
     entry = find_task(task)
-    config = pde_defaults(entry.name)
+    config = training_defaults(entry.name)
     config.data = ConfigDict(
         {
             "name": entry.name,

@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from data_pipeline.dataset import PDEDataset
-from data_pipeline.registry import load_dataset, loader_options
+from data_pipeline.registry import find_record, load_dataset
 from experiments import figures, frame_figures, program, report, workdir
 from experiments.errors import UserError
 from experiments.options import check_options
@@ -68,7 +68,7 @@ def main() -> None:
 
 def _data_options(config: ConfigDict) -> dict[str, Any]:
     names = ("source", "num_generate", "generate_seed", "resolution", "n_train", "n_test")
-    of_loader = {name: config.data[name] for name in loader_options(config.data.name) if name in config.data}
+    of_loader = {name: config.data[name] for name in find_record(config.data.name).options if name in config.data}
     return {**{name: config.data[name] for name in names if name in config.data}, "options": of_loader}
 
 

@@ -4,10 +4,9 @@ from importlib import import_module
 
 import pytest
 
-from data_pipeline.registry import DATASETS, loader_options
+from data_pipeline.registry import DATASETS
 from experiments.options import check_options
 from experiments.pdebench.models import check_model
-from experiments.training.tasks.options import task_options
 
 # Data set, latents, heads, epochs, batch size, weight decay.
 PUBLISHED = {
@@ -32,8 +31,8 @@ def test_settings(name, expected):
         config.train.batch_size, config.optimizer.weight_decay,
     )  # fmt: skip
     assert (config.model.type, config.model.num_blocks) == ("flare", 8)
-    assert (config.data.n_train, config.data.n_test) == (DATASETS[config.data.name].N_TRAIN,
-                                                        DATASETS[config.data.name].N_TEST)  # fmt: skip
+    assert (config.data.n_train, config.data.n_test) == (DATASETS[config.data.name].n_train,
+                                                        DATASETS[config.data.name].n_test)  # fmt: skip
     assert config.name == f"flare_{name}"
 
 
@@ -44,8 +43,8 @@ def test_configs_are_valid_and_say_how_to_run_them(name, variant):
     config = module.get_config(variant)
     check_options(config, {})
     check_model(config)
-    assert set(loader_options(config.data.name)) <= set(config.data)
-    assert dict(config.task).keys() == task_options(config.data.name).keys()
+    assert set(DATASETS[config.data.name].options) <= set(config.data)
+    assert dict(config.task).keys() == DATASETS[config.data.name].task_options.keys()
     assert f"--config=configs/flare_{name}.py:smoke" in module.__doc__
     if variant:
         assert config.name.endswith("_smoke")

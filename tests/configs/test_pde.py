@@ -7,12 +7,15 @@ import pytest
 
 from configs import pde
 from configs.common import model_section, parse_arguments
-from configs.pde_recipes import CONVOLUTIONAL, DATASETS, FRAMES, GRIDS, model_options, training_recipe
+from configs.pde_recipes import CONVOLUTIONAL, DATASETS, model_options, training_recipe
 from data_pipeline.registry import DATASETS as LOADERS
 from experiments.cli import flatten
 from experiments.options import check_options
 from experiments.pdebench.models import check_model
 from flare_jax.models.registry import MODELS
+
+GRIDS = [name for name, record in DATASETS.items() if record.grid is not None]
+FRAMES = [name for name, record in DATASETS.items() if record.kind != "steady"]
 
 
 def config_of(model_type, dataset, *switches):

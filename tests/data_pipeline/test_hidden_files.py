@@ -9,6 +9,7 @@ import pytest
 from data_pipeline.errors import DataError
 from data_pipeline.files import matching
 from data_pipeline.pde import drivaerml, lpbf, shapenet_car
+from data_pipeline.registry import DATASETS
 from tests.data_pipeline import fake_files
 from tests.data_pipeline.custom.files import write_npz
 from tests.data_pipeline.custom.test_loader import load as load_own
@@ -35,7 +36,7 @@ def test_a_hidden_folder_above_is_no_reason(tmp_path):
 
 def test_lpbf(tmp_path):
     fake_files.write_lpbf(tmp_path, {"train": (4, 5), "test": (3,)})
-    for path in (tmp_path / lpbf.FOLDER).glob("*/*.npz"):
+    for path in (tmp_path / lpbf.RECORD.folder).glob("*/*.npz"):
         hide_beside(path)
     assert len(lpbf.load(tmp_path, 2, 1).train) == 2
     with pytest.raises(DataError, match="holds 2 samples"):
@@ -45,15 +46,15 @@ def test_lpbf(tmp_path):
 def test_drivaerml(tmp_path, monkeypatch):
     monkeypatch.setitem(drivaerml.SIZES, "10k", 6)
     fake_files.write_drivaerml(tmp_path, "10k", 6, {"train": (1, 2), "test": (3,)})
-    folder = tmp_path / drivaerml.variant("10k").FOLDER
+    folder = tmp_path / DATASETS["drivaerml_10k"].folder
     for path in folder.glob("*/*.npz"):
         hide_beside(path)
     assert len(drivaerml.load(tmp_path, 2, 1, size="10k").train) == 2
 
 
 def test_shapenet_car(tmp_path):
-    folder = tmp_path / shapenet_car.FOLDER
-    for number, part in enumerate(shapenet_car.FILES):
+    folder = tmp_path / shapenet_car.RECORD.folder
+    for number, part in enumerate(shapenet_car.RECORD.files):
         fake_files.write_car(folder / part / f"case{number}", number)
         shutil.copytree(folder / part / f"case{number}", folder / part / f".case{number}")
     assert len(shapenet_car.case_folders(folder)) == 9

@@ -142,7 +142,7 @@ def test_single_arrays_are_no_archives(tmp_path):
 def test_data_sets_that_cannot_be_generated_say_so(tmp_path):
     with pytest.raises(DataError, match=r"not found.*neuraloperator"):
         load_dataset("darcy_small", tmp_path, num_generate=1, n_train=1, n_test=1)
-    assert darcy_small.GENERATOR is None
+    assert darcy_small.RECORD.generator is None
 
 
 def test_normalizer_definition_and_inverse():

@@ -167,7 +167,7 @@ def test_lpbf(tmp_path):
     np.testing.assert_allclose(several.train.y[1, :20, 2], raw["temp"][:, 0] / 500, rtol=1e-5)
     with pytest.raises(DataError, match=r"data.fields='disp_x' is not understood; name some of disp_z, vm, temp"):
         load("lpbf", tmp_path, 4, 2, fields="disp_x")
-    assert lpbf.N_TRAIN + lpbf.N_TEST == 1390
+    assert lpbf.RECORD.n_train + lpbf.RECORD.n_test == 1390
 
 
 def test_shapenet_car_split():
@@ -281,7 +281,7 @@ def test_damaged_mesh_series(tmp_path):
 def test_missing_files_say_where_to_get_them(tmp_path, name):
     with pytest.raises(DataError, match=f"^{name}: .* not found in .*; get the files from ") as raised:
         load(name, tmp_path, 1, 1)
-    assert ("python -m data_pipeline.generate" in str(raised.value)) == (DATASETS[name].GENERATOR is not None)
+    assert ("python -m data_pipeline.generate" in str(raised.value)) == (DATASETS[name].generator is not None)
 
 
 def test_stand_ins_are_made_only_on_request(tmp_path, monkeypatch):

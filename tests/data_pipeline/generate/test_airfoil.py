@@ -9,7 +9,7 @@ import pytest
 
 from data_pipeline.generate import airfoil, c_grid, euler
 from data_pipeline.generate.generator import Settings
-from data_pipeline.registry import find_loader
+from data_pipeline.registry import find_record
 
 CELLS = 20
 
@@ -135,5 +135,5 @@ def test_files_and_loader(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.stack([x[1], y[1]], axis=-1), nodes)
     rho, u, v, p, mach = q[1]
     np.testing.assert_allclose(mach, np.hypot(u, v) / np.sqrt(1.4 * p / rho))
-    loaded = find_loader("airfoil_steady").load(tmp_path, 1, 1)
+    loaded = find_record("airfoil_steady").load(tmp_path, 1, 1)
     np.testing.assert_allclose(loaded.tests["test"].y[0, :, 0], mach.ravel(), rtol=1e-6)

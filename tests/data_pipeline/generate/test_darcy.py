@@ -6,7 +6,7 @@ from scipy.io import loadmat
 
 from data_pipeline.generate import darcy, generate
 from data_pipeline.generate.generator import Settings
-from data_pipeline.registry import find_loader
+from data_pipeline.registry import find_record
 from tests.numerics import rms_ratio
 
 
@@ -77,6 +77,6 @@ def test_files_and_loader(tmp_path):
         coefficient = darcy.permeability(0, index, 11)
         np.testing.assert_array_equal(part["coeff"][row], coefficient)
         assert rms_ratio(part["sol"][row], darcy.solve_pressure(coefficient)) < 1e-12
-    loaded = find_loader("darcy").load(tmp_path, 6, 1, side=6)
+    loaded = find_record("darcy").load(tmp_path, 6, 1, side=6)
     assert loaded.train.x.shape == (6, 36, 3)
     np.testing.assert_allclose(loaded.tests["test"].y[0, :, 0], test["sol"][0, ::2, ::2].ravel(), rtol=1e-6)

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import loadmat
 
 from data_pipeline.generate import generate, navier_stokes, vorticity
-from data_pipeline.registry import find_loader
+from data_pipeline.registry import find_record
 from tests.numerics import rms_ratio
 
 
@@ -112,5 +112,5 @@ def test_files_and_loader(tmp_path):
     np.testing.assert_allclose(arrays["a"][2], initial[::2, ::2], rtol=1e-6)
     frames = _simulate(initial, navier_stokes.forcing(16), 1e-5, 50, 3, "float32")
     assert rms_ratio(arrays["u"][2][..., :3], np.moveaxis(frames[:, ::2, ::2], 0, -1)) < 1e-4
-    loaded = find_loader("navier_stokes").load(tmp_path, 2, 1)
+    loaded = find_record("navier_stokes").load(tmp_path, 2, 1)
     assert loaded.train.y.shape == (2, 64, 10, 1)

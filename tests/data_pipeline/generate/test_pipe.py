@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import simpson
 
 from data_pipeline.generate import channel_flow, generate, pipe
-from data_pipeline.registry import find_loader
+from data_pipeline.registry import find_record
 from tests.numerics import rms_ratio
 
 CURVED = pipe.middle_line(np.array([0.8, -0.5, 0.3, 0.6, 0.2, -0.9, 0.7, 0.4, -0.3]))
@@ -73,5 +73,5 @@ def test_files_and_loader(tmp_path):
     points, flow = pipe.solve_pipe(pipe.middle_line(parameters), 17)
     np.testing.assert_allclose([arrays[0][2], arrays[1][2]], points)
     assert rms_ratio(arrays[2][2], flow) < 1e-10
-    loaded = find_loader("pipe").load(tmp_path, 2, 1)
+    loaded = find_record("pipe").load(tmp_path, 2, 1)
     np.testing.assert_allclose(loaded.tests["test"].y[0, :, 0], flow[0].ravel(), atol=1e-7)

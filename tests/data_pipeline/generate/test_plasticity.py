@@ -9,7 +9,7 @@ import pytest
 from scipy.io import loadmat
 
 from data_pipeline.generate import forging, generate, plasticity
-from data_pipeline.registry import find_loader
+from data_pipeline.registry import find_record
 
 RESOLUTION = 21
 
@@ -150,5 +150,5 @@ def test_file_and_loader(tmp_path):
     np.testing.assert_allclose(grid, np.broadcast_to(expected[:, :, None], grid.shape), atol=1e-5)
     assert (fields[:, :, :, 0, 2:] == 0.0).all()
     assert fields[..., -1, 3].min() < -1.0
-    loaded = find_loader("plasticity").load(tmp_path, 1, 1)
+    loaded = find_record("plasticity").load(tmp_path, 1, 1)
     assert loaded.train.y.shape == (1, 44, 20, 4)

@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline.generate import GENERATORS, bodies, drivaerml, generate, hexahedra, lpbf, shapenet_car
 from data_pipeline.generate.generator import load_generator
-from data_pipeline.registry import find_loader
+from data_pipeline.registry import find_record
 
 
 @pytest.mark.parametrize("name", ["drivaerml_10k", "drivaerml_1m", "shapenet_car", "lpbf"])
@@ -50,7 +50,7 @@ def test_drivaerml_files_have_the_bounds_and_scales_of_the_public_ones(tmp_path)
             "surface_mesh_centers": ((10_000, 3), "float32"),
             "surface_fields": ((10_000, 4), "float32"),
         }
-    loaded = find_loader("drivaerml_10k").load(tmp_path, 5, 1)
+    loaded = find_record("drivaerml_10k").load(tmp_path, 5, 1)
     assert loaded.source.kind == "generated"
     assert loaded.train.x.min() >= 0.0
     assert loaded.train.x.max() <= 1.0
@@ -151,5 +151,5 @@ def test_lpbf_files(tmp_path):
     assert metadata["zmax"] == part["pos"][:, 2].max()
     assert (part["disp"][part["pos"][:, 2] == 0.0] == 0.0).all()
     assert 0.0 < -part["disp"][:, 2].min() < 1.0
-    loaded = find_loader("lpbf").load(tmp_path, 6, 1)
+    loaded = find_record("lpbf").load(tmp_path, 6, 1)
     assert loaded.tests["test"].x.shape[2] == 3

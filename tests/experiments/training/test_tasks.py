@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipeline.registry import DATASETS
 from experiments.errors import UserError
 from experiments.training.evaluate import make_evaluator
 from experiments.training.mesh import make_mesh
@@ -15,7 +16,6 @@ from experiments.training.tasks.autoregressive import autoregressive_task
 from experiments.training.tasks.baselines import baseline_error, training_mean
 from experiments.training.tasks.inputs import ModelCall, input_channels
 from experiments.training.tasks.mesh_series import mesh_series_task
-from experiments.training.tasks.options import task_options
 from experiments.training.tasks.regression import regression_task
 from experiments.training.tasks.time_conditioned import time_conditioned_task
 from tests.experiments.training import fields
@@ -313,6 +313,6 @@ def test_bad_options(dataset, options, words):
 
 
 def test_options_belong_to_data_sets():
-    assert task_options("darcy") == {"gradient_weight": 0.1}
-    assert task_options("drivaerml_1m") == {"points_per_step": 0}
-    assert task_options("elasticity") == {}
+    assert DATASETS["darcy"].task_options == {"gradient_weight": 0.1}
+    assert DATASETS["drivaerml_1m"].task_options == {"points_per_step": 0}
+    assert DATASETS["elasticity"].task_options == {}

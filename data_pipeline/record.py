@@ -1,0 +1,62 @@
+"""The record of a data set: where it is, how it is read, generated and got, what it asks for, how models learn it.
+
+A new data set is a module with a `RECORD`; programs, configs and the command line read everything from there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Settings of UPT on clouds of many points: a radius with some 8 to 32 neighbours (suggested, not published).
+MANY_SUPERNODES: dict[str, Any] = {"num_supernodes": 2048, "radius": 5.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRecord:
+    """A data set of fields on points.
+
+    `files` below `folder` of the data root hold it; `root(data_dir)` finds that folder where it depends on how an
+    archive was unpacked. `load(data_dir, n_train, n_test, **options)` returns a `PDEDataset`, `options` are its further
+    arguments with their defaults. `download` says where to get the files; `generator` names the program that writes the
+    same files, None where there is none, and `stand_in` is true where it imitates the shape of the data without their
+    physics, so that it runs only when asked for. `n_train` and `n_test` are the published numbers of samples,
+    `num_generate` how many are generated in their place.
+
+    `kind` is the task (`data_pipeline.dataset.KINDS`), `task_options` are its options with their defaults. `points`,
+    `c_in` and `c_out` are the sizes of a sample as published (its largest where they vary, 0 where unknown), `grid`
+    those of its structured grid. A grid whose unified positions help is `unified`.
+
+    Facts of training are by model type, family of models (`flare_jax.models.registry`), or "all": `recipe` changes
+    options of `configs.pde_recipes.Recipe`, `model` those of models; sizes that nobody published are those of the data
+    set `like`. `smoke` changes config sections for a run of minutes.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    download: str
+    load: Callable[..., Any]
+    n_train: int
+    n_test: int
+    root: Callable[[Path], Path] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    generator: str | None = None
+    stand_in: bool = False
+    num_generate: int = 2000
+    kind: str = "steady"
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    points: int = 0
+    c_in: int = 0
+    c_out: int = 0
+    grid: tuple[int, ...] | None = None
+    unified: bool = False
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    like: str | None = None
+    eval_batch_size: int = 1
+    smoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def place(self, data_dir: Path) -> Path:
+        """Return the folder of the files below the data root."""
+        return data_dir / self.folder if self.root is None else self.root(data_dir)
