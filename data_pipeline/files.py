@@ -1,20 +1,16 @@
 """Reading and checking of data files; every problem becomes one DataError sentence."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from data_pipeline.errors import DataError
+from data_pipeline.numpy_files import load_npy, open_npz
 
 SOURCE_FILE = "SOURCE.json"
-# What NumPy raises for damaged archives and for arrays of objects.
-NPZ_ERRORS = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npy(path: Path, shape: Sequence[int | None] | None, index: Any = ()) -> np.ndarray:
@@ -22,45 +18,19 @@ def read_npy(path: Path, shape: Sequence[int | None] | None, index: Any = ()) ->
 
     Of a large file only `array[index]` is read into memory; `shape` is that of the whole array, None for any.
     """
-    try:
-        array = np.load(path, allow_pickle=False, mmap_mode=None if index == () else "r")
-        check_shape(array, array.shape if shape is None else shape, str(path))
-        return finite(np.asarray(array[index]), str(path))
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read as a NumPy array ({error}); download or generate it again") from error
+    array = load_npy(path, mapped=index != ())
+    check_shape(array, array.shape if shape is None else shape, str(path))
+    return finite(np.asarray(array[index]), str(path))
 
 
 def read_npz(path: Path, shapes: dict[str, Sequence[int | None]]) -> dict[str, np.ndarray]:
     """Read the named arrays of a `.npz` file as float32, each checked against its shape."""
-    try:
-        with open_npz(path) as archive:
-            missing = sorted(set(shapes) - set(archive.files))
-            if missing:
-                raise DataError(
-                    f"{path} has the arrays {sorted(archive.files)} but lacks {missing}; get the file again"
-                )
-            arrays = {name: np.asarray(archive[name]) for name in shapes}
-    except DataError:
-        raise
-    except NPZ_ERRORS as error:
-        raise DataError(f"{path} cannot be read as an npz archive ({error}); get the file again") from error
+    with open_npz(path) as archive:
+        missing = sorted(set(shapes) - set(archive.files))
+        if missing:
+            raise DataError(f"{path} has the arrays {sorted(archive.files)} but lacks {missing}; get the file again")
+        arrays = {name: archive.read(name) for name in shapes}
     return {name: checked(array, shapes[name], f"{path}[{name}]") for name, array in arrays.items()}
-
-
-def open_npz(path: Path) -> NpzFile:
-    """Open a `.npz` file; raises DataError for files of another kind, and NPZ_ERRORS for damaged ones."""
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        # NumPy takes any text for pickled objects, and its message says how to load these.
-        raise DataError(
-            f"{path} cannot be read as an npz archive (it is no zip file); get it again or write it with np.savez"
-        ) from error
-    if not isinstance(archive, NpzFile):
-        raise DataError(f"{path} holds one array without a name, like a .npy file; write it with np.savez")
-    return archive
 
 
 def checked(array: np.ndarray, shape: Sequence[int | None], where: str) -> np.ndarray:
@@ -104,9 +74,22 @@ def read_source(folder: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); delete the folder and generate the data again") from error
+        source = read_json(path)
+    except ValueError as error:
+        raise DataError(f"{error}; delete the folder and generate the data again") from error
+    if not isinstance(source, dict):
+        raise DataError(f"{path} holds no description of generated data; delete the folder and generate them again")
+    return source
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; raises ValueError, the beginning of a sentence, where it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error})") from error
 
 
 def first_samples(total: int, count: int, option: str, where: str) -> slice:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_pipeline.errors import DataError
+from data_pipeline.xdmf import check_data_files
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def _read(path: Path) -> Any:
     meshio = _meshio(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist; check the path")
+    if path.suffix.lower() == ".xdmf":
+        check_data_files(path)
     reason: BaseException | None = None
     # meshio.read would print why a format does not fit and end the program.
     for kind in meshio.extension_to_filetypes.get(path.suffix.lower(), ()):

@@ -4,14 +4,13 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-import h5py
 import numpy as np
 
+from data_pipeline import hdf5
 from data_pipeline.custom.sample import BLOCK, Fields, Sample, make_sample
 from data_pipeline.errors import DataError
-from data_pipeline.files import NPZ_ERRORS, open_npz
+from data_pipeline.numpy_files import open_npz
 from data_pipeline.vtk import read_mesh
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -46,30 +45,23 @@ def list_groups(path: Path) -> dict[str, list[str]]:
 
     A file whose root holds arrays is one sample, named ''.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            if any(isinstance(item, h5py.Dataset) for item in file.values()):
-                return {"": [""]}
-            splits: dict[str, list[str]] = {}
-            for name, group in file.items():
-                if _holds_groups(group):
-                    # Arrays beside the samples, such as notes, are none.
-                    inner = (key for key, item in group.items() if isinstance(item, h5py.Group))
-                    splits[name] = [f"{name}/{key}" for key in inner]
-                else:
-                    splits.setdefault("", []).append(name)
-            return splits
-    except OSError as error:
-        _unreadable(path, "an HDF5 file", error)
+    with hdf5.open_hdf5(path) as file:
+        if hdf5.arrays(file):
+            return {"": [""]}
+        splits: dict[str, list[str]] = {}
+        for name, group in hdf5.groups(file).items():
+            inner = hdf5.groups(group)
+            if inner:
+                # Arrays beside the samples, such as notes, are none.
+                splits[name] = [f"{name}/{key}" for key in inner]
+            else:
+                splits.setdefault("", []).append(name)
+        return splits
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Return a sort key by which run_2 comes before run_10."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def _holds_groups(group: h5py.Group) -> bool:
-    return isinstance(group, h5py.Group) and any(isinstance(item, h5py.Group) for item in group.values())
 
 
 def _read_arrays(reference: Reference, fields: Fields) -> tuple[dict[str, np.ndarray], Sequence[str]]:
@@ -89,34 +81,17 @@ def _wanted(name: str, names: Collection[str]) -> bool:
 
 
 def _read_npz(path: Path, names: Collection[str]) -> tuple[dict[str, np.ndarray], Sequence[str]]:
-    try:
-        with open_npz(path) as archive:
-            return {name: np.asarray(archive[name]) for name in archive.files if _wanted(name, names)}, archive.files
-    except DataError:
-        raise
-    except NPZ_ERRORS as error:
-        _unreadable(path, "an npz archive", error)
+    with open_npz(path) as archive:
+        return {name: archive.read(name) for name in archive.files if _wanted(name, names)}, archive.files
 
 
 def _read_hdf5(reference: Reference, names: Collection[str]) -> tuple[dict[str, np.ndarray], Sequence[str]]:
-    try:
-        with h5py.File(reference.path, "r") as file:
-            group = file[reference.group] if reference.group else file
-            arrays = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
-            wanted = {name: item for name, item in arrays.items() if _wanted(name, names)}
-            return {name: _read_dataset(item, f"{reference}[{name}]") for name, item in wanted.items()}, list(arrays)
-    except (OSError, KeyError) as error:
-        _unreadable(reference.path, "an HDF5 file", error)
-
-
-def _read_dataset(item: h5py.Dataset, where: str) -> np.ndarray:
-    if item.shape is None:
-        raise DataError(f"{where} is empty; store numbers in it or delete it")
-    # A dataset of one text is read as bytes, which are no array.
-    array = np.asarray(item[()])
-    if array.dtype.kind not in "fbiu":
-        raise DataError(f"{where} has dtype {array.dtype}, which is not numeric; store numbers in it")
-    return array
+    with hdf5.open_hdf5(reference.path) as file:
+        group = hdf5.find(file, reference.group)
+        if group is None:
+            raise DataError(f"{reference} does not exist; the file has changed, or another was meant")
+        arrays = hdf5.arrays(group)
+        return {name: hdf5.read_array(item) for name, item in arrays.items() if _wanted(name, names)}, list(arrays)
 
 
 def _read_mesh(path: Path, fields: Fields) -> tuple[dict[str, np.ndarray], Sequence[str]]:
@@ -132,9 +107,3 @@ def _read_mesh(path: Path, fields: Fields) -> tuple[dict[str, np.ndarray], Seque
     # A mesh may have several blocks of one type, of which a polygon's differ in their number of corners.
     cells = {f"cells_{kind}{BLOCK}{number}": array for number, (kind, array) in enumerate(mesh.cells)}
     return arrays | cells | {fields.points: mesh.points}, list(mesh.fields)
-
-
-def _unreadable(path: Path, kind: str, error: Exception) -> NoReturn:
-    if isinstance(error, FileNotFoundError):
-        raise DataError(f"{path} does not exist; check the path") from error
-    raise DataError(f"{path} cannot be read as {kind} ({error}); write or copy it again") from error

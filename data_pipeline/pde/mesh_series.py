@@ -113,7 +113,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         meta = json.loads(path.read_bytes())
         for name in _FIELDS:
             meta["features"][name]["shape"], np.dtype(meta["features"][name]["dtype"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} does not describe {', '.join(_FIELDS)} ({error!r}); download it again") from error
     return meta
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from data_pipeline.errors import DataError
+from data_pipeline.numpy_files import load_npy
 from data_pipeline.sequence import sudoku_augmentation
 from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
@@ -170,15 +171,10 @@ def _read_arrays(folder: Path, cells: int) -> tuple[Boards, Boards]:
 
 
 def _read_pair(folder: Path, cells: int) -> Boards:
-    arrays = []
-    for name in ("all__inputs.npy", "all__labels.npy"):
-        try:
-            arrays.append(np.load(folder / name, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{folder / name} cannot be read as an array ({error}); get the file again") from error
+    arrays = tuple(load_npy(folder / name) for name in ("all__inputs.npy", "all__labels.npy"))
     if arrays[0].shape != arrays[1].shape or arrays[0].ndim != 2 or arrays[0].shape[1] != cells:
         raise DataError(f"{folder} has boards {arrays[0].shape} and {arrays[1].shape}; (any, {cells}) is expected")
-    return tuple(arrays)
+    return arrays
 
 
 _CSV = ("train.csv", "test.csv")

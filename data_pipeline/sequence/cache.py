@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data_pipeline import hdf5
 from data_pipeline.errors import DataError
 
 Arrays = dict[str, np.ndarray]
@@ -28,9 +29,10 @@ def cached(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
 
     A folder that cannot be written costs the caching, not the arrays.
     """
-    with suppress(OSError, KeyError), h5py.File(path, "r") as file:
-        if file.attrs["key"] == key:
-            return {name: file[name][...] for name in file}
+    if path.exists():
+        with suppress(DataError), hdf5.open_hdf5(path) as file:
+            if file.attrs["key"] == key:
+                return {name: hdf5.read_array(item) for name, item in hdf5.arrays(file).items()}
     arrays = build()
     with suppress(OSError):
         write_arrays(path, arrays, key=key)
@@ -52,8 +54,8 @@ def write_arrays(path: Path, arrays: Arrays, key: str = "") -> None:
 
 def read_arrays(path: Path, names: Iterable[str]) -> Arrays:
     """Read the named arrays of an HDF5 file; raises DataError for a damaged or another file."""
-    try:
-        with h5py.File(path, "r") as file:
-            return {name: file[name][...] for name in names}
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path} cannot be read ({error}); delete its folder and generate the data again") from error
+    with hdf5.open_hdf5(path, remedy="delete its folder and generate the data again") as file:
+        arrays = hdf5.arrays(file)
+        if missing := sorted(set(names) - set(arrays)):
+            raise DataError(f"{path} lacks {missing}; delete its folder and generate the data again")
+        return {name: hdf5.read_array(arrays[name]) for name in names}

@@ -4,13 +4,13 @@ Read from the Python batches of the original release, from an npz file, or from 
 tensorflow-datasets. A token is a grey level; the last tenth of the training images is the validation split.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from data_pipeline.errors import DataError
+from data_pipeline.numpy_files import open_npz
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit, narrow
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.pickles import pickle_layout
@@ -53,14 +53,11 @@ def _read_batch(path: Path) -> Images:
 
 def read_npz(folder: Path, *, validation: float) -> SequenceDataset:
     """Load cifar10.npz with x_train [S, 32, 32, 3], y_train [S], x_test and y_test."""
-    path = folder / "cifar10.npz"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("x_train", "y_train", "x_test", "y_test")}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} cannot be read as x_train, y_train, x_test, y_test ({error}); get the file again"
-        ) from error
+    path, names = folder / "cifar10.npz", ("x_train", "y_train", "x_test", "y_test")
+    with open_npz(path) as archive:
+        if missing := sorted(set(names) - set(archive.files)):
+            raise DataError(f"{path} has the arrays {sorted(archive.files)} but lacks {missing}; get the file again")
+        arrays = {name: archive.read(name) for name in names}
     return _dataset(
         (_checked(arrays["x_train"], path), arrays["y_train"]),
         (_checked(arrays["x_test"], path), arrays["y_test"]),

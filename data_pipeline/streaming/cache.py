@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
+from data_pipeline import hdf5
 from data_pipeline.errors import DataError
 from data_pipeline.streaming.moments import Moments
 from data_pipeline.streaming.prefetch import Prefetcher
@@ -167,9 +168,9 @@ def _finished(folder: Path) -> tuple[list[Entry], int]:
     number = 0
     while (path := shard_path(folder, number)).exists():
         try:
-            with h5py.File(path, "r") as file:
-                content = json.loads(file["entries"][()])
-        except (OSError, KeyError, ValueError):
+            with hdf5.open_hdf5(path) as file:
+                content = json.loads(hdf5.read_text(hdf5.arrays(file)["entries"]))
+        except ValueError:
             break
         if content["format"] != FORMAT or content["first"] != len(entries):
             break
