@@ -175,7 +175,8 @@ MESH = """<Xdmf Version="3.0"><Domain><Grid>
 <Geometry GeometryType="XY">
 <DataItem DataType="Float" Dimensions="3 2" Format="HDF" Precision="8">{}</DataItem></Geometry>
 <Topology TopologyType="Triangle" NumberOfElements="1">
-<DataItem DataType="Int" Dimensions="1 3" Format="XML" Precision="8">0 1 2</DataItem></Topology></Grid></Domain></Xdmf>"""
+<DataItem DataType="Int" Dimensions="1 3" Format="XML" Precision="8">0 1 2</DataItem></Topology>
+</Grid></Domain></Xdmf>"""
 
 
 def test_arrays_of_xdmf_meshes(tmp_path):
