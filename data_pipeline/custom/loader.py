@@ -2,8 +2,8 @@
 
 Inputs of the model are the coordinates and the further inputs, normalised by their mean and standard deviation over the
 training points; coordinates that are the same at all of these (z of a plane mesh) are left out. Targets are as in the
-files; of several fields each is divided by its root mean square over the training points, so that the relative error
-weighs them alike. Both ways of loading give the same numbers.
+files, each field divided by its root mean square over the training points, so that units do not matter and the relative
+error weighs several fields alike. Both ways of loading give the same numbers.
 """
 
 import hashlib
@@ -224,16 +224,11 @@ def _assemble(
                 "streamed": isinstance(arrays, Cache),
             },
         ),
-        target_name=_target_name(layout["targets"], scales),
+        target_name=f"{next(iter(layout['targets']))} / {scales[0]:.4g}",
         grid_shape=grid,
         space_dim=len(axes),
         bucket_sizes=sizes,
     )
-
-
-def _target_name(widths: Mapping[str, int], scales: np.ndarray) -> str:
-    name = next(iter(widths))
-    return name if len(widths) == 1 else f"{name} / {scales[0]:.4g}"
 
 
 def _check_grid(grid: tuple[int, ...] | None, counts: Mapping[str, np.ndarray]) -> None:

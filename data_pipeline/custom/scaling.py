@@ -26,9 +26,7 @@ def input_normalizer(features: Moments, columns: tuple[int, ...]) -> Normalizer:
 
 
 def target_scales(targets: Moments, widths: Mapping[str, int]) -> Float[np.ndarray, " C"]:
-    """Return by what every target channel is divided: 1, or the root mean square of its field where there are more."""
-    if len(widths) == 1:
-        return np.ones(len(targets.mean), np.float32)
+    """Return by what every target channel is divided: the root mean square of its field."""
     ends = np.cumsum(list(widths.values()))
     squares = [part.sum() for part in np.split(targets.mean_square, ends[:-1])]
     return _without_zeros(np.repeat(np.sqrt(squares), list(widths.values())), np.zeros(ends[-1]))

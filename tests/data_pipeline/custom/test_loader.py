@@ -53,10 +53,20 @@ def test_splits_and_scaling(tmp_path, folder):
     assert dataset.source.detail["samples"]["test"] == ["run_3", "run_4"]
 
 
-def test_one_field_keeps_its_units(tmp_path, folder):
-    dataset = load(tmp_path, folder, targets="pressure")
-    np.testing.assert_allclose(dataset.train.y[0, :5, 0], sample(0, 5)["pressure"], rtol=1e-6)
-    assert dataset.target_name == "pressure"
+@pytest.mark.parametrize("unit", [1e18, 3e18, 1e-19])
+def test_one_field_is_scaled_like_several(tmp_path, folder, unit):
+    plain = load(tmp_path, folder, targets="pressure")
+    (scale,) = plain.source.detail["target_scales"]
+    np.testing.assert_allclose(plain.train.y[0, :5, 0] * scale, sample(0, 5)["pressure"], rtol=1e-6)
+    assert plain.target_name == f"pressure / {scale:.4g}"
+    for path in folder.rglob("*.npz"):
+        content = dict(np.load(path))
+        np.savez(path, **{**content, "pressure": unit * content["pressure"]})
+    scaled = load(tmp_path, folder, targets="pressure")
+    np.testing.assert_allclose(scaled.source.detail["target_scales"], [unit * scale], rtol=1e-6)
+    np.testing.assert_allclose(scaled.train.y, plain.train.y, rtol=1e-5)
+    for part in ("mean", "std"):
+        np.testing.assert_allclose(*(getattr(one.y_normalizer, part) for one in (scaled, plain)), rtol=1e-5)
 
 
 def test_streamed_and_loaded_arrays_are_the_same(tmp_path, folder):
