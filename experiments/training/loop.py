@@ -92,9 +92,8 @@ def build_setup(task: Task, params: Params, config: Any, seed: int, mesh: Mesh) 
 def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule | None]:
     """Return learning rate and beta1 as functions of the optimizer step."""
     slower = task.repeats if task.recurrence is not None and task.recurrence.schedule_by_batch else 1
-    schedules = build_schedules(
-        config.schedule, config.optimizer.learning_rate, plan.steps // slower, plan.steps_per_epoch // slower
-    )
+    period = plan.steps_per_epoch // slower if config.train.epochs else 1
+    schedules = build_schedules(config.schedule, config.optimizer.learning_rate, plan.steps // slower, period)
     if slower == 1:
         return schedules
     return tuple(schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules)

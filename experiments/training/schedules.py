@@ -69,10 +69,11 @@ def _anneal(kind: str, before: float, after: float, fraction: Any) -> Any:
     return before * weight + after * (1 - weight)
 
 
-def build_schedules(schedule: Any, learning_rate: float, steps: int, steps_per_epoch: int) -> tuple[Schedule, Any]:
+def build_schedules(schedule: Any, learning_rate: float, steps: int, period: int) -> tuple[Schedule, Any]:
     """Return the learning-rate schedule and the beta1 schedule (None where the schedule leaves beta1 alone).
 
-    `schedule` is the config section of that name. The cosine schedules advance once per epoch, as in the original.
+    `schedule` is the config section of that name. The cosine schedules advance once in `period` steps: those of an
+    epoch, as in the original, or 1 for runs whose length is given in steps.
     """
     if schedule.name == "onecycle":
         one_cycle = _one_cycle(schedule, learning_rate, steps)
@@ -80,8 +81,7 @@ def build_schedules(schedule: Any, learning_rate: float, steps: int, steps_per_e
     if schedule.name == "constant":
         return lambda step: jnp.full((), learning_rate, jnp.float32), None
     if schedule.name in ("cosine", "cosine_restarts"):
-        epochs = max(1, -(-steps // steps_per_epoch))
-        return _cosine(learning_rate, epochs, steps_per_epoch), None
+        return _cosine(learning_rate, max(1, -(-steps // period)), period), None
     raise UserError(f"schedule.name={schedule.name!r} is not known; choose one of {', '.join(SCHEDULES)}")
 
 
@@ -106,11 +106,10 @@ def _one_cycle(schedule: Any, learning_rate: float, steps: int) -> OneCycle:
     )
 
 
-def _cosine(learning_rate: float, epochs: int, steps_per_epoch: int) -> Schedule:
-    """One half cosine from `learning_rate` to 0; with a restart period of all epochs the two named ones coincide."""
+def _cosine(learning_rate: float, periods: int, period: int) -> Schedule:
+    """One half cosine from `learning_rate` to 0; with restarts after all of it the two named schedules coincide."""
 
     def schedule(step: ArrayLike) -> Any:
-        epoch = jnp.asarray(step) // steps_per_epoch
-        return learning_rate / 2 * (1 + jnp.cos(math.pi * epoch / epochs))
+        return learning_rate / 2 * (1 + jnp.cos(math.pi * (jnp.asarray(step) // period) / periods))
 
     return schedule

@@ -26,7 +26,7 @@ class TrainState(NamedTuple):
 def create_state(
     params: Params, packing: Packing, optimizer: optax.GradientTransformation, seed: int, ema: bool
 ) -> TrainState:
-    """Return the state before the first step; the average starts at the initial parameters."""
+    """Return the state before the first step; the average starts at the initial parameters, which it soon forgets."""
     packed = packing.pack(params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -32,16 +32,22 @@ def make_step(task: Task, optimizer: optax.GradientTransformation, packing: Pack
     return _make_plain_step(task, begin, update, packing)
 
 
+def average_decay(decay: float, step: Array | int) -> Array:
+    """Return by what the average of the weights is multiplied at optimizer step `step` (from 0).
+
+    The average never looks back further than a ninth of the steps so far, until that is the horizon of `decay`: a short
+    run would otherwise report weights of its beginning, among them the initial ones.
+    """
+    return jnp.minimum(jnp.float32(decay), (1.0 + step) / (10.0 + step))
+
+
 def _make_update(optimizer: optax.GradientTransformation, packing: Packing, ema_decay: float) -> _Update:
     def update(state: TrainState, value: Array, grads: Params) -> tuple[TrainState, StepMetrics]:
         packed = packing.pack(grads)
         updates, opt_state = optimizer.update(packed, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = (
-            jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
-            if state.ema
-            else {}
-        )
+        decay = average_decay(ema_decay, state.step)
+        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params) if state.ema else {}
         metrics = {"loss": value, "grad_norm": optax.tree.norm(packed)}
         return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
 

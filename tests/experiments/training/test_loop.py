@@ -15,7 +15,7 @@ from experiments.training.plan import make_plan
 from experiments.training.records import read_log
 from experiments.training.sampling import Epochs
 from experiments.training.state import create_state
-from experiments.training.step import make_step
+from experiments.training.step import average_decay, make_step
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 
 
@@ -44,13 +44,39 @@ def test_ema_follows_its_closed_form():
     still = optax.sgd(0.0)
     state = create_state(toy_params(), packing, still, 0, ema=True)
     moved = jax.tree.map(lambda x: x + 1.0, state.params)
-    step = make_step(toy_task(), still, packing, ema_decay=0.9)
+    step = make_step(toy_task(), still, packing, ema_decay=0.4)
     batch = {name: jnp.asarray(value[None, :4]) for name, value in toy_task().train.items()}
     state = state._replace(params=moved)
     for _ in range(5):
         state, _ = step(state, batch)
     for start, now, average in zip(*map(jax.tree.leaves, (packing.pack(toy_params()), moved, state.ema)), strict=True):
-        np.testing.assert_allclose(average, now + 0.9**5 * (start - now), rtol=1e-6)
+        left = 1 / 10 * 2 / 11 * 3 / 12 * 4 / 13 * 5 / 14
+        np.testing.assert_allclose(average, now + left * (start - now), rtol=1e-6)
+    np.testing.assert_allclose([average_decay(0.4, step) for step in (4, 5, 6, 1000)], [5 / 14, 0.4, 0.4, 0.4])
+
+
+def test_averaged_weights_of_a_short_run_are_no_worse_than_the_raw_ones(tmp_path):
+    """With the horizon of 1000 steps that a long run has, the average of 360 would be mostly its beginning."""
+    config = toy_config(epochs=60, ema_decay=0.999)
+    config.eval.every = 60
+    _train(config, tmp_path)
+    (last,) = [line for line in read_log(tmp_path / "metrics.jsonl") if line["event"] == "eval"]
+    assert last["test/error_ema"] < 1.05 * last["test/error_raw"]
+
+
+@pytest.mark.parametrize("name", ["cosine", "cosine_restarts"])
+def test_schedules_by_epoch_advance_by_step_in_runs_given_in_steps(name):
+    """1500 steps of 1000-step epochs once ended at half the peak."""
+    config = toy_config(epochs=0, steps=9, batch_size=4)
+    config.schedule.name = name
+    setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
+    rates = np.array([setup.learning_rate(step) for step in range(9)]) / config.optimizer.learning_rate
+    np.testing.assert_allclose(rates, (1 + np.cos(np.pi * np.arange(9) / 9)) / 2, rtol=1e-5)
+    assert setup.plan.steps_per_epoch == 6
+    by_epoch = toy_config(epochs=2)
+    by_epoch.schedule.name = name
+    rate = build_setup(toy_task(), toy_params(), by_epoch, 0, make_mesh(1, 1)).learning_rate
+    np.testing.assert_allclose([rate(5), rate(6)], [0.2, 0.1], rtol=1e-6)
 
 
 def test_accumulated_batches_equal_one_large_batch():
