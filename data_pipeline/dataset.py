@@ -20,7 +20,7 @@ KINDS = ("steady", "autoregressive", "time_conditioned", "mesh_series")
 
 @dataclass(frozen=True)
 class Split:
-    """Samples of one split: encoded inputs `x` [S, N, C_in], targets `y` [S, N, C_out] in data units, both float32.
+    """Samples of one split: encoded inputs `x` [S, N, C_in], targets `y` [S, N, C_out] in data units, as float32.
 
     Targets of problems in time are frames [S, N, T, C_out]. `mask` [S, N] is true at real points, which come first in
     every sample, and None when every point is real. Some problems have function features `fx` [S, N, C_fx] beside the
@@ -36,6 +36,11 @@ class Split:
     free: Bool[np.ndarray, "S N"] | None = None
 
     def __post_init__(self) -> None:
+        # Loaders compute in the precision of their files; only what is left of that is float32.
+        for name in ("x", "y", "fx", "time"):
+            array = getattr(self, name)
+            if array is not None and array.dtype == np.float64:
+                object.__setattr__(self, name, array.astype(np.float32))
         others = (("targets", self.y), ("masks", self.mask), ("features fx", self.fx), ("free nodes", self.free))
         for name, other in others:
             if other is not None and self.x.shape[:2] != other.shape[:2]:

@@ -14,7 +14,7 @@ SOURCE_FILE = "SOURCE.json"
 
 
 def read_npy(path: Path, shape: Sequence[int | None] | None, index: Any = ()) -> np.ndarray:
-    """Read a `.npy` file as float32 and check it against `shape`, in which None stands for any size.
+    """Read a `.npy` file as floating-point numbers and check it against `shape`, in which None stands for any size.
 
     Of a large file only `array[index]` is read into memory; `shape` is that of the whole array, None for any.
     """
@@ -24,7 +24,7 @@ def read_npy(path: Path, shape: Sequence[int | None] | None, index: Any = ()) ->
 
 
 def read_npz(path: Path, shapes: dict[str, Sequence[int | None]]) -> dict[str, np.ndarray]:
-    """Read the named arrays of a `.npz` file as float32, each checked against its shape."""
+    """Read the named arrays of a `.npz` file as floating-point numbers, each checked against its shape."""
     with open_npz(path) as archive:
         missing = sorted(set(shapes) - set(archive.files))
         if missing:
@@ -34,7 +34,7 @@ def read_npz(path: Path, shapes: dict[str, Sequence[int | None]]) -> dict[str, n
 
 
 def checked(array: np.ndarray, shape: Sequence[int | None], where: str) -> np.ndarray:
-    """Return `array` as float32 after checking its shape and that it is finite."""
+    """Return `array` as floating-point numbers after checking its shape and that they are finite."""
     check_shape(array, shape, where)
     return finite(array, where)
 
@@ -50,11 +50,17 @@ def check_shape(array: Any, shape: Sequence[int | None], where: str) -> None:
 
 
 def finite(array: np.ndarray, where: str) -> np.ndarray:
-    """Return `array` as float32 after checking that it holds numbers only."""
-    array = array.astype(np.float32, copy=False)
-    bad = int(array.size - np.isfinite(array).sum())
+    """Return `array` after checking that it holds numbers only, all in the range of float32.
+
+    The dtype is float32 where that holds all values of the array's own, else float64: statistics and centring come
+    before the cast.
+    """
+    array = array.astype(np.float32 if np.can_cast(array.dtype, np.float32) else np.float64, copy=False)
+    with np.errstate(over="ignore"):
+        fine = np.isfinite(array.astype(np.float32, copy=False))
+    bad = int(array.size - fine.sum())
     if bad:
-        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        first = tuple(int(i) for i in np.argwhere(~fine)[0])
         raise DataError(
             f"{where} holds {bad} NaN or infinite values, the first at index {first}; repair or regenerate it"
         )

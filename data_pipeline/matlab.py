@@ -25,7 +25,7 @@ _KIND, _REMEDY = "a MATLAB file", "download or generate it again"
 
 
 def read_mat(path: Path, name: str, shape: Sequence[int | None], index: Index | None = None) -> np.ndarray:
-    """Return array `name` of a `.mat` file as float32, or its part `index`, one slice per axis.
+    """Return array `name` of a `.mat` file as floating-point numbers, or its part `index`, one slice per axis.
 
     `shape` is that of the whole array, in MATLAB's order, with None for any size. Of version 7.3 only the part is read.
     Raises DataError for a file that is no MATLAB file, an array that is not there, misshapen or not finite.

@@ -29,7 +29,7 @@ def read_quad_surface(path: Path) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndar
     quads = [block.data for block in mesh.cells if block.type == "quad"]
     if not quads:
         raise DataError(f"{path} holds no quadrilaterals; check that it is the surface mesh of a car")
-    return np.asarray(mesh.points, np.float32), np.concatenate(quads)
+    return np.asarray(mesh.points), np.concatenate(quads)
 
 
 def read_mesh(path: Path) -> MeshFile:

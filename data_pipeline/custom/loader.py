@@ -23,7 +23,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import DatasetRecord
-from data_pipeline.streaming.cache import Cache, build_cache, open_cache
+from data_pipeline.streaming.cache import FORMAT, Cache, build_cache, open_cache
 from data_pipeline.streaming.moments import Moments
 from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerprint
 
@@ -142,7 +142,7 @@ def _grid_shape(text: str) -> tuple[int, ...] | None:
 
 def _key(references: Sequence[Reference], fields: Fields) -> str:
     """Return a hash by which a cache is found again as long as neither the files nor the wanted fields change."""
-    digest = hashlib.sha256(repr(fields).encode())
+    digest = hashlib.sha256(f"{FORMAT} {fields!r}".encode())
     for reference in references:
         status = reference.path.stat()
         digest.update(f"{reference} {status.st_size} {status.st_mtime_ns}".encode())

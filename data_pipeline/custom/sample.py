@@ -51,7 +51,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Sample:
-    """Points [N, 1 to 3] and, by the labels of the fields, inputs and targets [N, C], all float32.
+    """Points [N, 1 to 3] and, by the labels of the fields, inputs and targets [N, C], in the precision of the file.
 
     `targets` is empty where the file has none. `cells` are those of the file, by VTK cell type.
     """

@@ -3,16 +3,25 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.streaming.moments import Moments
 
+# Of the largest extent of the points; beside it a coordinate of less than this is constant.
+FLAT = 1e-6
+
+
+def varying_axes(points: Moments, space: int) -> Bool[np.ndarray, " D"]:
+    """Return which of the first `space` channels, the coordinates, are not the same everywhere up to round-off."""
+    extents = (points.high - points.low)[:space]
+    return extents > np.maximum(FLAT * extents.max(initial=0.0), points.round_off[:space])
+
 
 def varying(features: Moments, space: int) -> tuple[int, ...]:
     """Return the columns of the inputs without the coordinates that are the same everywhere."""
-    varies = features.high > features.low
-    return tuple(column for column in range(len(varies)) if column >= space or varies[column])
+    axes = np.flatnonzero(varying_axes(features, space)).tolist()
+    return (*axes, *range(space, len(features.mean)))
 
 
 def input_normalizer(features: Moments, columns: tuple[int, ...]) -> Normalizer:
@@ -21,8 +30,8 @@ def input_normalizer(features: Moments, columns: tuple[int, ...]) -> Normalizer:
     Coordinates too, and not to the unit cube: where a far field surrounds a small body, most points would be in a
     corner of it, and networks learn such fields slowly or not at all.
     """
-    mean, std = (getattr(features, name)[list(columns)] for name in ("mean", "std"))
-    return Normalizer(mean.astype(np.float32), _without_zeros(std, mean))
+    chosen = list(columns)
+    return Normalizer(features.mean[chosen], _without_zeros(features.std, features.round_off)[chosen])
 
 
 def target_scales(targets: Moments, widths: Mapping[str, int]) -> Float[np.ndarray, " C"]:
@@ -34,10 +43,9 @@ def target_scales(targets: Moments, widths: Mapping[str, int]) -> Float[np.ndarr
 
 def target_normalizer(targets: Moments, scales: Float[np.ndarray, " C"]) -> Normalizer:
     """Return the Gaussian normalizer of targets divided by `scales`."""
-    mean, std = targets.mean / scales, targets.std / scales
-    return Normalizer(mean.astype(np.float32), _without_zeros(std, mean))
+    return Normalizer(targets.mean / scales, _without_zeros(targets.std / scales, targets.round_off / scales))
 
 
-def _without_zeros(scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def _without_zeros(scale: np.ndarray, round_off: np.ndarray) -> np.ndarray:
     """Return scales by which can be divided: 1 for channels that are constant up to rounding."""
-    return np.where(scale > 1e-7 * np.abs(shift), scale, 1.0).astype(np.float32)
+    return np.where(scale > round_off, scale, 1.0)

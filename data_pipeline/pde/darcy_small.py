@@ -44,7 +44,7 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
 
     def split(values: np.ndarray, target: np.ndarray, side: int) -> Split:
         points = np.broadcast_to(grid_points(side), (len(values), side * side, 2))
-        return Split(np.concatenate([points, coefficient.encode(values)], axis=-1).astype(np.float32), target)
+        return Split(np.concatenate([points, coefficient.encode(values)], axis=-1), target)
 
     tests = {}
     for name, file, side in (("test", FILES[1], 16), ("test_32", FILES[2], 32)):

@@ -39,14 +39,14 @@ def load(data_dir: Path, n_train: int, n_test: int, size: str) -> PDEDataset:
     """Load the first runs of both folders of the variant with `size` points; raises DataError."""
     folder = data_dir / _folder(size)
     runs = {name: _runs(folder / name, count) for name, count in (("train", n_train), ("test", n_test))}
-    coordinates = Normalizer(np.float32(LOW), np.float32(HIGH) - np.float32(LOW))
+    coordinates = Normalizer(np.array(LOW), np.array(HIGH) - np.array(LOW))
     splits = {name: _read(paths, _points(paths[0], size), coordinates) for name, paths in runs.items()}
     return PDEDataset(
         name=f"drivaerml_{size}",
         train=splits["train"],
         tests={"test": splits["test"]},
         x_normalizer=coordinates,
-        y_normalizer=Normalizer(np.float32([PRESSURE_MEAN]), np.float32([PRESSURE_STD])),
+        y_normalizer=Normalizer(np.array([PRESSURE_MEAN]), np.array([PRESSURE_STD])),
         source=Source.of(folder, runs={name: [path.stem for path in paths] for name, paths in runs.items()}),
         target_name="mean surface pressure",
         space_dim=3,

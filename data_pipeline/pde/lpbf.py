@@ -49,7 +49,7 @@ def load(data_dir: Path, n_train: int, n_test: int, fields: str = "disp_z", buck
         name="lpbf",
         train=_split(train, sizes[-1]),
         tests={"test": _split(_read(_parts(folder / "test", n_test), names))},
-        x_normalizer=Normalizer(np.zeros(3, np.float32), np.float32(SCALE)),
+        x_normalizer=Normalizer(np.zeros(3), np.array(SCALE)),
         y_normalizer=Normalizer.identity(len(names)),
         source=Source.of(folder),
         target_name=FIELDS[names[0]][-1],
@@ -74,8 +74,8 @@ def _read(paths: list[Path], names: list[str]) -> list[tuple[np.ndarray, np.ndar
         sizes = {name: len(value) for name, value in arrays.items()}
         if len(set(sizes.values())) > 1:
             raise DataError(f"{path} has arrays of different lengths {sizes}; download it again")
-        chosen = [arrays[FIELDS[name][0]][:, FIELDS[name][1]] / np.float32(FIELDS[name][2]) for name in names]
-        parts.append((arrays["pos"] / np.float32(SCALE), np.stack(chosen, axis=-1)))
+        chosen = [arrays[FIELDS[name][0]][:, FIELDS[name][1]] / FIELDS[name][2] for name in names]
+        parts.append((arrays["pos"] / np.array(SCALE), np.stack(chosen, axis=-1)))
     return parts
 
 

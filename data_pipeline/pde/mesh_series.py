@@ -88,7 +88,7 @@ def load_mesh_series(
     if (folder / "valid.tfrecord").exists():
         tests["valid"] = _read_cases(folder / "valid.tfrecord", meta, frames, n_test, "data.n_test")
     sizes = choose_buckets(np.array([len(case["mesh_pos"]) for case in train]), buckets)
-    places = np.concatenate([case["mesh_pos"] for case in train])
+    places = np.concatenate([case["mesh_pos"] for case in train]).astype(np.float64)
     coordinates = Normalizer(places.min(0), places.max(0) - places.min(0))
     count = train[0]["velocity"].shape[1]
     return PDEDataset(

@@ -56,14 +56,13 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
     source = Source.of(folder)
     cases = case_folders(folder)
     train, test = split_cases(len(cases), n_train, n_test, source, folder)
-    constants = (np.float32([PRESSURE_MEAN]), np.float32([PRESSURE_STD]))
-    coordinates = Normalizer(np.float32(LOW), np.float32(HIGH) - np.float32(LOW))
+    coordinates = Normalizer(np.array(LOW), np.array(HIGH) - np.array(LOW))
     return PDEDataset(
         name="shapenet_car",
         train=_read([cases[i] for i in train], coordinates),
         tests={"test": _read([cases[i] for i in test], coordinates)},
         x_normalizer=coordinates,
-        y_normalizer=Normalizer(*constants),
+        y_normalizer=Normalizer(np.array([PRESSURE_MEAN]), np.array([PRESSURE_STD])),
         source=source,
         target_name="surface pressure",
         space_dim=3,

@@ -1,1 +1,1 @@
-"""Data sets larger than memory: a cache of float32 arrays on disk, and reading it ahead of the training."""
+"""Data sets larger than memory: a cache of their arrays on disk, and reading it ahead of the training."""

@@ -1,4 +1,4 @@
-"""A folder of HDF5 files with the float32 arrays of a data set, written once, for reading any sample at disk speed.
+"""A folder of HDF5 files with the arrays of a data set, written once, for reading any sample at disk speed.
 
 The samples are written in order into files `shard_00000.h5`, `shard_00001.h5` … of about a quarter GiB each. A file
 appears under its name only when it is whole, so that a build that was stopped goes on behind the last file. Arrays are
@@ -25,7 +25,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.streaming.moments import Moments
 from data_pipeline.streaming.prefetch import Prefetcher
 
-FORMAT = 1
+FORMAT = 2
 INDEX_FILE = "index.json"
 SHARD_BYTES = 2**28
 _WORKERS = 4  # threads that read the original files
@@ -35,11 +35,15 @@ Arrays = Mapping[str, Float[np.ndarray, "N C"]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where an array is: shard number, first byte, shape [N, C], CRC-32 of its bytes, statistics of its values."""
+    """Where an array is: shard number, first byte, shape [N, C], dtype, CRC-32 of its bytes, statistics of its values.
+
+    The dtype is that of the sample, float32 or float64: which digits are needed is known once the mean is.
+    """
 
     shard: int
     offset: int
     shape: tuple[int, int]
+    dtype: str
     crc32: int
     moments: Moments
 
@@ -52,6 +56,7 @@ class Place:
             content["shard"],
             content["offset"],
             tuple(content["shape"]),
+            content["dtype"],
             content["crc32"],
             Moments.from_json(content["moments"]),
         )
@@ -71,7 +76,7 @@ class Cache:
         return len(self.entries)
 
     def read(self, row: int, name: str, out: Float[np.ndarray, "N C"]) -> None:
-        """Fill `out`, float32 and contiguous, with array `name` of sample `row`; raises DataError if it is damaged."""
+        """Fill `out`, contiguous, with array `name` of sample `row`, whose shape and dtype it has; raises DataError."""
         place = self.entries[row][name]
         path = shard_path(self.folder, place.shard)
         try:
@@ -192,7 +197,7 @@ def _write_shard(folder: Path, number: int, first: int, samples: Iterator[Arrays
         with h5py.File(path, "w") as file:
             for sample in samples:
                 entries.append(_write_sample(file, f"{first + len(entries):08d}", number, sample))
-                size += sum(4 * array.size for array in sample.values())
+                size += sum(array.nbytes for array in sample.values())
                 if size >= shard_bytes:
                     break
             content = {"format": FORMAT, "first": first, "samples": [_plain(entry) for entry in entries]}
@@ -205,9 +210,11 @@ def _write_shard(folder: Path, number: int, first: int, samples: Iterator[Arrays
 def _write_sample(file: h5py.File, group: str, shard: int, sample: Arrays) -> Entry:
     entry = {}
     for name, values in sample.items():
-        array = np.ascontiguousarray(values, np.float32)
+        array = np.ascontiguousarray(values, np.float64 if values.dtype == np.float64 else np.float32)
         dataset = file.create_dataset(f"{group}/{name}", data=array, track_times=False)
-        entry[name] = Place(shard, dataset.id.get_offset(), array.shape, zlib.crc32(array), Moments.of(array))
+        entry[name] = Place(
+            shard, dataset.id.get_offset(), array.shape, array.dtype.name, zlib.crc32(array), Moments.of(array)
+        )
     return entry
 
 

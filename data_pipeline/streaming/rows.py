@@ -61,19 +61,14 @@ class StoredRows:
         """Read some samples, padded to `length` points."""
         out = np.empty((len(cases), length, len(self.columns)), np.float32)
         for target, row in zip(out, self.rows[np.asarray(cases)], strict=True):
-            count, width = self.cache.entries[row][self.name].shape
+            place = self.cache.entries[row][self.name]
+            count, width = place.shape
             target[count:] = 0
-            if self.columns == tuple(range(width)):
-                values = target[:count]
-                self.cache.read(row, self.name, values)
-            else:
-                stored = np.empty((count, width), np.float32)
-                self.cache.read(row, self.name, stored)
-                values = target[:count]
-                values[:] = stored[:, self.columns]
-            # In place: at a million points every further copy takes as long as reading.
-            values -= self.normalizer.mean
-            values /= self.normalizer.std
+            everything = self.columns == tuple(range(width))
+            # In place where that can be: at a million points every further copy takes as long as reading.
+            stored = target[:count] if everything and place.dtype == "float32" else np.empty(place.shape, place.dtype)
+            self.cache.read(row, self.name, stored)
+            self.normalizer.encode_into(target[:count], stored if everything else stored[:, self.columns])
         return out
 
 

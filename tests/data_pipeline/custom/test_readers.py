@@ -30,12 +30,12 @@ def test_arrays_of_a_sample(tmp_path, suffix):
     arrays = sample(3)
     read = read_sample(_write(tmp_path / f"case{suffix}", arrays), FIELDS)
     assert (read.name, len(read)) == ("case", 6)
-    np.testing.assert_array_equal(read.points, arrays["points"].astype(np.float32))
+    np.testing.assert_array_equal(read.points, arrays["points"])
     np.testing.assert_array_equal(read.inputs["speed"], np.full((6, 1), 3, np.float32))
-    np.testing.assert_array_equal(read.targets["pressure"][:, 0], arrays["pressure"].astype(np.float32))
+    np.testing.assert_array_equal(read.targets["pressure"][:, 0], arrays["pressure"])
     np.testing.assert_array_equal(read.features(), np.concatenate([read.points, read.inputs["speed"]], axis=-1))
     assert read.fields().shape == (6, 3)
-    assert read.fields().dtype == np.float32
+    assert read.fields().dtype == np.float64
     ((kind, cells),) = read.cells
     assert kind == "triangle"
     np.testing.assert_array_equal(cells, CELLS)
@@ -78,7 +78,7 @@ def test_columns_of_arrays():
 def test_chosen_columns_are_read(tmp_path):
     reference = _write(tmp_path / "a.npz", sample(1))
     read = read_sample(reference, parse_fields("points", "", "velocity:1"))
-    np.testing.assert_array_equal(read.targets["velocity_1"], sample(1)["velocity"][:, 1:].astype(np.float32))
+    np.testing.assert_array_equal(read.targets["velocity_1"], sample(1)["velocity"][:, 1:])
     with pytest.raises(DataError, match=r"a.npz\[velocity\] has 2 columns, but data.targets asks for column 2"):
         read_sample(reference, parse_fields("points", "", "velocity:2"))
 
@@ -171,7 +171,7 @@ def test_what_is_written_is_read_again(tmp_path, suffix):
     write_fields(tmp_path / f"a{suffix}", arrays["points"], (("triangle", CELLS),), fields)
     assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
     read = read_sample(Reference(tmp_path / f"a{suffix}"), FIELDS)
-    np.testing.assert_array_equal(read.targets["velocity"], arrays["velocity"].astype(np.float32))
+    np.testing.assert_array_equal(read.targets["velocity"], arrays["velocity"])
     assert read.cells[0][0] == "triangle"
     with pytest.raises(DataError, match=r"a.txt is of no known format"):
         write_fields(tmp_path / "a.txt", arrays["points"], (), fields)
