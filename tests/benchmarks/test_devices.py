@@ -1,16 +1,14 @@
 import json
-import subprocess
-import sys
 
-from tests.experiments.programs import ROOT, TINY, environment
+from tests.experiments.programs import TINY, environment
+from tests.program_server import run_program
 
 EIGHT = environment(XLA_FLAGS="--xla_force_host_platform_device_count=8")
 
 
 def benchmark(*arguments):
     model = [option for option in TINY if "data." not in option and "train." not in option]
-    command = [sys.executable, "-m", "benchmarks.devices", *model, "--steps=2", "--repeats=1", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=EIGHT, capture_output=True, text=True, timeout=300, check=False)
+    return run_program("benchmarks.devices", [*model, "--steps=2", "--repeats=1", *arguments], env=EIGHT)
 
 
 def test_meshes_are_timed_and_compared(tmp_path):

@@ -1,14 +1,12 @@
 import json
-import subprocess
-import sys
 
-from tests.experiments.programs import ROOT
+from tests.program_server import run_program
 
 
 def test_tokens_per_second_on_any_device(tmp_path):
     sizes = ("--lengths=32", "--tokens_per_step=64", "--steps=1", "--repeats=1", "--dtype=float32")
-    command = [sys.executable, "-m", "benchmarks.sequence_throughput", *sizes, f"--output={tmp_path / 'a.json'}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    arguments = [*sizes, f"--output={tmp_path / 'a.json'}"]
+    result = run_program("benchmarks.sequence_throughput", arguments)
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "a.json").read_text())["results"]
     assert [(row["model"], row["tokens"], row["batch"]) for row in results] == [

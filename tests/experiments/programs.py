@@ -2,10 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+
+from tests.program_server import run_program
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,15 +69,4 @@ def pdebench(
 
     `largest_file_kib` makes every write beyond that size of a file fail, as on a disk that fills up.
     """
-    command = [sys.executable, "-m", "experiments.pdebench", *arguments]
-    if largest_file_kib is not None:
-        command = ["bash", "-c", f'ulimit -f {largest_file_kib}; exec "$@"', "bash", *command]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=env or environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_program("experiments.pdebench", arguments, env=env, largest_file_kib=largest_file_kib)

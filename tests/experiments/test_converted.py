@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
 
-from tests.experiments.programs import ROOT, TINY, environment, pdebench, write_elasticity
+from tests.experiments.programs import TINY, pdebench, write_elasticity
+from tests.program_server import run_program
 
 # What the original's config.yaml says of TINY, on the number of samples that the data set has by definition.
 FIELDS = {
@@ -37,10 +36,7 @@ FIELDS = {
 
 def convert(*arguments):
     """Run `python -m flare_jax.convert` from the repository root."""
-    command = [sys.executable, "-m", "flare_jax.convert", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
+    return run_program("flare_jax.convert", [*map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,13 @@
 """Models whose kernels run on a mesh of devices, in a process of their own."""
 
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import AxisType
 
 from flare_jax.mixers.flare_attention import FlareAttention
-from tests.experiments.programs import ROOT, environment
+from tests.experiments.programs import environment
+from tests.program_server import run_program
 
 EIGHT = environment(
     XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu", JAX_DEFAULT_MATMUL_PRECISION="highest"
@@ -17,15 +15,7 @@ EIGHT = environment(
 
 
 def test_eight_devices_agree_with_one():
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.flare_jax.sharded_program"],
-        cwd=ROOT,
-        env=EIGHT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    result = run_program("tests.flare_jax.sharded_program", [], env=EIGHT)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "all shardings agree" in result.stdout
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -10,7 +9,7 @@ import jax
 from configs import lra
 from experiments.lra.main import run
 from experiments.program import Request
-from tests.experiments.programs import ROOT, environment
+from tests.program_server import run_program
 
 
 def tiny(argument: str, data_dir: Path, **changes: object) -> object:
@@ -44,7 +43,4 @@ def run_here(config: object, folder: Path, given: dict | None = None, mode: str 
 
 def lra_command(*arguments: str) -> subprocess.CompletedProcess:
     """Run `python -m experiments.lra` from the repository root."""
-    command = [sys.executable, "-m", "experiments.lra", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
+    return run_program("experiments.lra", arguments)

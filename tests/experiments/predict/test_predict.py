@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -15,7 +13,8 @@ from data_pipeline.custom.readers import Reference
 from experiments.errors import UserError
 from experiments.predict import main as program
 from experiments.predict.main import padded_length
-from tests.experiments.programs import ROOT, pdebench
+from tests.experiments.programs import pdebench
+from tests.program_server import run_program
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,7 @@ def run(data, tmp_path_factory):
 
 
 def predict(*arguments):
-    command = [sys.executable, "-m", "experiments.predict", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return run_program("experiments.predict", arguments)
 
 
 @pytest.mark.slow

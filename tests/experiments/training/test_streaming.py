@@ -1,8 +1,6 @@
 """Training on streamed data: the same batches as from memory, bit-exact resume, evaluation, measured waiting."""
 
 import dataclasses
-import subprocess
-import sys
 import threading
 import time
 
@@ -19,8 +17,9 @@ from experiments.training.loop import ChunkRunner, build_setup, train
 from experiments.training.mesh import make_mesh
 from experiments.training.records import read_log
 from experiments.training.streaming import StreamRunner
-from tests.experiments.programs import ROOT, environment
+from tests.experiments.programs import environment
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
+from tests.program_server import run_program
 
 COUNTS = np.array([8, 3, 5, 8, 2, 7, 8, 4, 6, 8, 8, 3, 5, 7, 2, 8, 4, 8, 6, 8, 3, 8, 5, 8])
 
@@ -195,14 +194,10 @@ def test_threads_end_with_the_training(tmp_path):
 
 
 def test_four_devices_agree_with_one(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.experiments.training.streamed_program", str(tmp_path)],
-        cwd=ROOT,
+    result = run_program(
+        "tests.experiments.training.streamed_program",
+        [str(tmp_path)],
         env=environment(XLA_FLAGS="--xla_force_host_platform_device_count=4", JAX_PLATFORMS="cpu"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "agree" in result.stdout
