@@ -49,7 +49,8 @@ def configuration(model: str, batch_size: int, steps: int, dtype: str) -> Any:
 def seconds_per_step(config: Any, dataset: SequenceDataset, steps: int, repeats: int) -> tuple[float, float, float]:
     """Return the median seconds of a training step, those of its compilation, and its temporary memory in GiB."""
     graphdef, params = model_params.split(models.build(config, models.task_facts(dataset), 0))
-    setup = build_setup(classification_task(dataset, graphdef, config), params, config, 0, make_mesh(1, 1))
+    task, matrices = classification_task(dataset, graphdef, config), model_params.matrix_names(graphdef, params)
+    setup = build_setup(task, params, config, 0, make_mesh(1, 1), matrices)
     runner = ChunkRunner(setup, config)
     state, times = setup.template, []
     for _ in range(repeats + 1):

@@ -58,7 +58,7 @@ def setup_of(config: Any, dataset: PDEDataset, mesh: Mesh | None = None) -> Setu
     model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, 0)
     graphdef, params = model_params.split(model)
     task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
-    return build_setup(task, params, config, 0, mesh)
+    return build_setup(task, params, config, 0, mesh, model_params.matrix_names(graphdef, params))
 
 
 def time_steps(setup: Setup, config: Any, steps: int, repeats: int) -> tuple[float, float, dict[str, np.ndarray]]:

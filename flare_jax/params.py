@@ -13,6 +13,14 @@ from jaxtyping import Array
 Params = dict[str, Array | jax.ShapeDtypeStruct]
 
 
+class Matrix(nnx.Param):
+    """The kernel of a linear map, [C_in, C_out] or for a convolution [width, .., C_in, C_out].
+
+    Optimizers that treat matrices as a whole take these parameters, and not others which happen to have several axes:
+    temperatures, tokens, filters of single channels, stacks of small matrices.
+    """
+
+
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, Params]:
     """Return the structure of a model and its parameters by path, such as 'blocks.0.att.k_proj.fc1.kernel'.
 
@@ -42,6 +50,11 @@ def merge(graphdef: nnx.GraphDef, params: Mapping[str, Any]) -> nnx.Module:
             node = node.setdefault(parent, {})
         node[leaf] = value
     return nnx.merge(graphdef, nested)
+
+
+def matrix_names(graphdef: nnx.GraphDef, params: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the parameters that are a `Matrix`."""
+    return frozenset(_flatten(nnx.to_pure_dict(nnx.state(merge(graphdef, params), Matrix))))
 
 
 def apply_fn(graphdef: nnx.GraphDef) -> Callable[..., Any]:

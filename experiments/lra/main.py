@@ -75,7 +75,7 @@ def _run_seed(
     graphdef, params = model_params.split(models.build(config, models.task_facts(dataset), seed))
     make_task = recursive_task if config.model.type == models.RECURSIVE else classification_task
     task = make_task(dataset, graphdef, config)
-    setup = build_setup(task, params, config, seed, mesh)
+    setup = build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
     state, file = program.trained_state(setup, request, folder)
     results = shared_report.evaluate_all(setup, state, config.eval.train_samples)
     confusions = report.confusions(setup, setup.weights(state)[config.eval.weights], dataset, setup.eval_batch_size)

@@ -87,7 +87,7 @@ def _run_seed(
     model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, seed)
     graphdef, params = model_params.split(model)
     task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
-    setup = build_setup(task, params, config, seed, mesh)
+    setup = build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
     state, file = program.trained_state(setup, request, folder)
     if FLAGS.mode == "analyze":
         return analyze(graphdef, setup, state, config, dataset, folder, FLAGS.eigenvectors)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,13 @@ class Setup:
         return {**sets, "ema": self.packing.unpack(state.ema)} if state.ema else sets
 
 
-def build_setup(task: Task, params: Params, config: Any, seed: int, mesh: Mesh) -> Setup:
-    """Assemble a run of `config` from initial `params`; raises UserError for options that do not fit."""
+def build_setup(
+    task: Task, params: Params, config: Any, seed: int, mesh: Mesh, matrices: Collection[str] = ()
+) -> Setup:
+    """Assemble a run of `config` from initial `params`; raises UserError for options that do not fit.
+
+    `matrices` names the parameters that are the matrix of a linear map (`flare_jax.params.matrix_names`), for Muon.
+    """
     train = config.train
     if train.batch_size % mesh.data:
         raise UserError(
@@ -70,7 +75,7 @@ def build_setup(task: Task, params: Params, config: Any, seed: int, mesh: Mesh) 
             "batch; set train.accumulation=1"
         )
     plan = make_plan(config, bucket_lengths(task, train.batch_size * train.accumulation), task.repeats)
-    packing = build_packing(config.optimizer.name, params)
+    packing = build_packing(config.optimizer.name, params, matrices)
     learning_rate, beta1 = _schedules(config, plan, task)
     optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
     state = create_state(params, packing, optimizer, seed, ema=train.ema_decay > 0)

@@ -1,11 +1,11 @@
 """Optimizers with the original's parameter groups: weight decay on everything but biases, norms and embeddings.
 
-Groups (spec training §7.1): `no_decay` by the leaf's path, `latent` for learned latent tokens, `decay` for the rest;
-with Muon also `muon` for the matrices inside blocks. Latents are decayed unless `optimizer.decay_latents` is false,
-which is what the published runs did.
+Groups: `no_decay` by the leaf's path, `latent` for learned latent tokens, `decay` for the rest; with Muon also `muon`
+for the hidden matrices: the parameters inside blocks that the model declares as a `flare_jax.params.Matrix`. Latents
+are decayed unless `optimizer.decay_latents` is false, which is what the published runs did.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -37,18 +37,20 @@ def parameter_group(path: str) -> str:
     return "decay"
 
 
-def muon_group(path: str, ndim: int) -> str:
-    """Return the group under Muon: matrices inside blocks, except latents, are orthogonalised."""
+def muon_group(path: str, matrices: Collection[str]) -> str:
+    """Return the group under Muon: of the `matrices`, those inside blocks are orthogonalised if they are decayed."""
     group = parameter_group(path)
-    return "muon" if group == "decay" and "block" in path and ndim >= 2 else group
+    return "muon" if group == "decay" and "block" in path and path in matrices else group
 
 
-def build_packing(name: str, params: Params) -> Packing:
-    """Return the parameter groups that optimizer `name` works on."""
+def build_packing(name: str, params: Params, matrices: Collection[str] = ()) -> Packing:
+    """Return the parameter groups that optimizer `name` works on; `matrices` names the parameters that are a matrix."""
     if name not in OPTIMIZERS:
         raise UserError(f"optimizer.name={name!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
     if name == "muon":
-        labels = {path: muon_group(path, value.ndim) for path, value in params.items()}
+        labels = {path: muon_group(path, matrices) for path in params}
+        if "muon" not in labels.values():
+            raise UserError("optimizer.name='muon' finds no matrix inside a block of this model; use adamw")
         return make_packing(params, labels, frozenset({"muon"}))
     return make_packing(params, {path: parameter_group(path) for path in params})
 

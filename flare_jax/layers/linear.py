@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from flare_jax.checks import check_dtype, check_integer
 from flare_jax.layers.initializers import linear_kernel
+from flare_jax.params import Matrix
 
 
 class Linear(nnx.Module):
@@ -25,7 +26,7 @@ class Linear(nnx.Module):
     ):
         shape = (check_integer("in_dim", in_dim), check_integer("out_dim", out_dim))
         self.dtype = check_dtype(dtype)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
+        self.kernel = Matrix(kernel_init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(out_dim, jnp.float32)) if use_bias else None
 
     def __call__(self, x: Float[Array, "... C_in"]) -> Float[Array, "... C_out"]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from flare_jax.checks import check_dtype, check_integer
 from flare_jax.layers.initializers import fan_in_uniform
+from flare_jax.params import Matrix
 
 KERNEL_SIZE = 3
 _SPATIAL_LETTERS = "XYZ"
@@ -36,7 +37,7 @@ class GridConvolution(nnx.Module):
         check_integer("out_dim", out_dim)
         window = (KERNEL_SIZE,) * len(grid_shape)
         initialize = fan_in_uniform(in_dim * math.prod(window))
-        self.kernel = nnx.Param(initialize(rngs.params(), (*window, in_dim, out_dim), jnp.float32))
+        self.kernel = Matrix(initialize(rngs.params(), (*window, in_dim, out_dim), jnp.float32))
         self.bias = nnx.Param(initialize(rngs.params(), (out_dim,), jnp.float32))
 
     def __call__(self, x: Float[Array, "B N C_in"]) -> Float[Array, "B N C_out"]:

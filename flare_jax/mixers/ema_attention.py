@@ -12,6 +12,7 @@ from flare_jax.layers.initializers import linear_kernel
 from flare_jax.layers.linear import Linear
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.damped_ema import DampedEMA
+from flare_jax.params import Matrix
 
 
 class EmaAttention(nnx.Module):
@@ -45,8 +46,8 @@ class EmaAttention(nnx.Module):
         self.gate_proj1 = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
         self.gate_proj2 = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
         # Not linear layers: the original stores these two matrices as [C_in, C_out] as well.
-        self.Wh = nnx.Param(linear_kernel(rngs.params(), (channel_dim, channel_dim)))
-        self.Uh = nnx.Param(linear_kernel(rngs.params(), (channel_dim, channel_dim)))
+        self.Wh = Matrix(linear_kernel(rngs.params(), (channel_dim, channel_dim)))
+        self.Uh = Matrix(linear_kernel(rngs.params(), (channel_dim, channel_dim)))
         self.bh = nnx.Param(jnp.zeros(channel_dim, jnp.float32))
 
     def __call__(

@@ -18,6 +18,7 @@ from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.self_attention import SelfAttention
 from flare_jax.mixers.slice_attention import point_projection
 from flare_jax.mixers.slice_tokens import gather_slices, scatter_slices, slice_weights
+from flare_jax.params import Matrix
 
 NORM_EPSILON = 1e-12
 
@@ -125,7 +126,7 @@ class MixedSliceAttention(nnx.Module):
         self.on_grid = grid_shape is not None
         rows = num_heads * num_slices
         self.slice_q = nnx.Param(latents(rngs.params(), (num_heads, num_slices, self.head_dim)))
-        self.mix = nnx.Param(uniform(rows**-0.5)(rngs.params(), (rows, rows)))
+        self.mix = Matrix(uniform(rows**-0.5)(rngs.params(), (rows, rows)))
         self.kv_proj = point_projection(channel_dim, 2 * channel_dim, grid_shape=grid_shape, dtype=dtype, rngs=rngs)
         self.norm1 = LayerNorm(channel_dim, dtype=dtype)
         self.token_gain = nnx.Param(jnp.ones(channel_dim, jnp.float32))

@@ -14,6 +14,7 @@ from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.heads import check_attention_heads, heads_then_parts, merge_heads
+from flare_jax.params import Matrix
 
 
 class LinformerAttention(nnx.Module):
@@ -47,8 +48,8 @@ class LinformerAttention(nnx.Module):
         self.proj_drop = check_rate("proj_drop", proj_drop)
         initialize = normal(self.head_dim**-0.5)
         self.qkv_proj = Linear(channel_dim, 3 * channel_dim, dtype=dtype, rngs=rngs)
-        self.E_k = nnx.Param(initialize(rngs.params(), (seq_len, k)))
-        self.E_v = nnx.Param(initialize(rngs.params(), (seq_len, k)))
+        self.E_k = Matrix(initialize(rngs.params(), (seq_len, k)))
+        self.E_v = Matrix(initialize(rngs.params(), (seq_len, k)))
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
     def __call__(

@@ -11,7 +11,8 @@ from experiments.errors import UserError
 from experiments.training.optimizers import build_optimizer, build_packing, muon_group, parameter_group
 from experiments.training.packing import make_packing
 from flare_jax import params as model_params
-from flare_jax.models.registry import build_model
+from flare_jax.mixers.ema_attention import EmaAttention
+from flare_jax.models.registry import MODELS, build_model
 
 
 def _section(**changes):
@@ -21,8 +22,8 @@ def _section(**changes):
     return optimizer
 
 
-def _run(section, params, gradients, rate=0.1, beta1=None, clip=0.0):
-    packing = build_packing(section.name, params)
+def _run(section, params, gradients, rate=0.1, beta1=None, clip=0.0, matrices=()):
+    packing = build_packing(section.name, params, matrices)
     optimizer = build_optimizer(section, clip, lambda k: jnp.asarray(rate), beta1, packing)
     packed = packing.pack(params)
     state = optimizer.init(packed)
@@ -74,7 +75,7 @@ def test_muon_orthogonalises_and_scales_by_out_over_in(shape, scale):
     }
     zero = jax.tree.map(jnp.zeros_like, gradient)
     section = _section(name="muon", learning_rate=1.0, muon_learning_rate=1.0)
-    got = _run(section, zero, [gradient], rate=1.0)
+    got = _run(section, zero, [gradient], rate=1.0, matrices={"blocks.0.a.kernel", "in_proj.kernel"})
     values = np.linalg.svd(np.asarray(got["blocks.0.a.kernel"]), compute_uv=False) / scale
     assert values.min() > 0.6
     assert values.max() < 1.3
@@ -105,12 +106,61 @@ def test_undecayed_parameters_of_flare_are_its_biases_and_norms():
     model = build_model(
         "flare", 2, 1, {"channel_dim": 8, "num_blocks": 1, "num_heads": 2, "num_latents": 4}, rngs=nnx.Rngs(0)
     )
-    _, params = model_params.split(model)
+    graphdef, params = model_params.split(model)
     undecayed = {name for name in params if parameter_group(name) == "no_decay"}
     assert undecayed == {name for name in params if name.endswith((".bias", ".scale"))}
     assert {name for name in params if parameter_group(name) == "latent"} == {"blocks.0.att.latent_q"}
-    matrices = {name for name, value in params.items() if muon_group(name, value.ndim) == "muon"}
-    assert matrices == {name for name in params if name.startswith("blocks.") and name.endswith(".kernel")}
+    matrices = model_params.matrix_names(graphdef, params)
+    assert matrices == {name for name in params if name.endswith(".kernel")}
+    hidden = {name for name in params if muon_group(name, matrices) == "muon"}
+    assert hidden == {name for name in matrices if name.startswith("blocks.")}
+
+
+# Parameters with several axes of which some are matrices and some are not, by model and then by the end of their path.
+_ROLES = {
+    "transolver": ((8, 8), {"att.slice_proj.kernel": "muon", "att.temperature": "decay", "placeholder": "decay"}),
+    "lamo": (None, {"token_mixer.diagonal.kernel": "muon", "token_mixer.convolution.kernel": "decay"}),
+    "ts1_uncond": (None, {"att.qkv_proj": "decay", "att.slice_q": "decay", "att.out_proj.kernel": "muon"}),
+    "ts3_uncond": ((8, 8), {"att.mix": "muon", "att.slice_q": "decay", "att.kv_proj.kernel": "muon"}),
+    "linformer": (None, {"att.E_k": "muon", "att.E_v": "muon"}),
+    "perceiverio": (None, {"encoder.latent_q": "latent", "decoder.att.q_proj.kernel": "decay"}),
+}
+
+
+@pytest.mark.parametrize("name", _ROLES)
+def test_muon_takes_the_matrices_of_blocks_and_nothing_else_with_several_axes(name):
+    grid, wanted = _ROLES[name]
+    sizes = {
+        "channel_dim": 64,
+        "num_heads": 2,
+        "num_blocks": 1,
+        "state_space_head_dim": 32,
+        "seq_len": 64,
+        "grid_shape": grid,
+    }
+    options = {key: value for key, value in sizes.items() if key in MODELS[name].options()}
+    model = nnx.eval_shape(lambda: build_model(name, 2, 1, options, rngs=nnx.Rngs(0)))
+    _check_roles(model, wanted)
+
+
+def test_muon_leaves_the_logits_of_an_exponential_average_alone():
+    model = nnx.eval_shape(lambda: EmaAttention(16, rngs=nnx.Rngs(0)))
+    logits = {"ema.alpha_logits": "decay", "ema.delta_logits": "decay", "ema.eta": "decay"}
+    _check_roles(nnx.Dict(block=model), {"Wh": "muon", "Uh": "muon", "query_proj.kernel": "muon", **logits})
+
+
+def _check_roles(model, wanted):
+    graphdef, params = model_params.split(model)
+    matrices = model_params.matrix_names(graphdef, params)
+    for end, group in wanted.items():
+        found = {muon_group(path, matrices) for path in params if path.endswith(end)}
+        assert found == {group}, end
+    assert all(len(params[path].shape) >= 2 for path in matrices)
+
+
+def test_muon_without_a_hidden_matrix_is_refused():
+    with pytest.raises(UserError, match="finds no matrix inside a block of this model; use adamw"):
+        build_packing("muon", {"in_proj.kernel": jnp.ones((2, 2))}, {"in_proj.kernel"})
 
 
 @pytest.mark.parametrize(
