@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from configs import lra_recipes
 from configs.common import option_values, parse_arguments, update
-from data_pipeline.sequence.registry import find_task
+from data_pipeline.sequence.registry import TASKS, find_task
 from experiments.lra.defaults import add_recursion, lra_defaults
 from flare_jax.checks import check_choice
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
@@ -69,8 +69,7 @@ def _apply(config: ConfigDict, settings: dict[str, Any]) -> None:
         update(config[section], {name: value})
 
 
-# Few samples, few steps and short sequences where the task allows them.
-_SMOKE_SAMPLES = {"pathfinder32": 120, "pathfinder128": 40, "listops": 120, "sudoku": 20, "maze": 20}
+# A small network, whatever the task.
 _SMOKE_SIZES = {
     "num_blocks": 1,
     "channel_dim": 16,
@@ -83,36 +82,24 @@ _SMOKE_SIZES = {
     "num_steps": 2,
     "num_latent_updates": 1,
 }
-_LONG = ("pathfinder128",)
-_SHORT = (
-    "match3",
-    "function_composition",
-    "binary_relation_composition",
-    "quotient_binary_relation_composition",
-    "sudoku",
-)
 
 
 def _shrink(config: ConfigDict) -> None:
     """Make the run of a task a matter of seconds on a CPU; the data are generated."""
-    task = config.data.name
-    if config.model.backend == "third_order" and task not in _SHORT:
+    task = find_task(config.data.name)
+    if config.model.backend == "third_order" and not task.short:
         raise ValueError(
-            f"the smoke run of third_order, whose cost is the cube of the length, would take hours on {task}; use one "
-            f"of the tasks {', '.join(_SHORT)}"
+            f"the smoke run of third_order, whose cost is the cube of the length, would take hours on {task.name}; use "
+            f"one of the tasks {', '.join(name for name, other in TASKS.items() if other.short)}"
         )
-    update(
-        config.data,
-        {"dir": "data/smoke", "source": "generated", "num_generate": _SMOKE_SAMPLES.get(task, 400), "n_test": 64},
-    )
-    if task == "sudoku":
-        config.data.num_augment = 5
+    update(config.data, {"dir": "data/smoke", "source": "generated", "num_generate": 400, "n_test": 64})
     update(config.model, {name: value for name, value in _SMOKE_SIZES.items() if name in config.model})
     if config.model.backend in ("third_order", "quad"):
         config.model.num_heads = 4
-    steps, batch_size = (4, 2) if task in _LONG else (20, 8)
-    update(config.train, {"epochs": 0, "steps": steps, "batch_size": batch_size, "dtype": "float32"})
+    update(config.train, {"epochs": 0, "steps": 20, "batch_size": 8, "dtype": "float32"})
     if config.train.ema_decay:
         config.train.ema_decay = 0.9  # the run is shorter than what the average of a full one looks back
-    update(config.eval, {"batch_size": batch_size, "train_samples": 64, "every": steps})
-    config.checkpoint.every = steps
+    update(config.eval, {"batch_size": 8, "train_samples": 64, "every": 20})
+    config.checkpoint.every = 20
+    for section, changes in task.smoke.items():
+        update(config[section], dict(changes))

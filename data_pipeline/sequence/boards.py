@@ -190,7 +190,9 @@ SUDOKU = SequenceTask(
     generator="sudoku",
     generated=Layout(SUDOKU_FOLDER, _CSV, read_sudoku_csv),
     token_level=True,
+    short=True,
     options={"subsample": 1000, "num_augment": 1000, "augment_seed": 0, "min_rating": 0, "pad_blank": False},
+    smoke={"data": {"num_generate": 20, "num_augment": 5}},
 )
 MAZE = SequenceTask(
     name="maze",
@@ -203,4 +205,5 @@ MAZE = SequenceTask(
     generated=Layout(MAZE_FOLDER, _CSV, read_maze_csv),
     token_level=True,
     options={"augment": False},
+    smoke={"data": {"num_generate": 20}},
 )

@@ -153,6 +153,7 @@ def _task(
         generated=generated,
         token_level=name not in ("mta-toy", "function_composition"),
         masked=name != "mta-toy",
+        short=name != "mta-toy",
         options=options or {},
         choices=choices or {},
     )

@@ -111,5 +111,6 @@ TASK = SequenceTask(
     generator="image",
     generated=pickle_layout("image", folder="stand_in/image"),
     stand_in=True,
+    mlp_head=True,
     options={"validation": 0.1},
 )

@@ -49,9 +49,10 @@ class SequenceTask:
 
     `generator` names the generator of `data_pipeline.generate` that writes the files of `generated`, a layout. Where
     `stand_in` is true they are another, artificial problem of the same shape, for tries without downloads, and are
-    only used when asked for by name. `token_level`, `documents` and `masked` (samples have padding to mask) are what a
-    model needs to know before the data are read. `options` are the keyword arguments of the readers with their
-    defaults, and `choices` the values that some of them are limited to.
+    only used when asked for by name. `token_level`, `documents`, `masked` (samples have padding to mask) and `mlp_head`
+    (the classifier has a hidden layer) are what a model needs to know before the data are read. `options` are the
+    keyword arguments of the readers with their defaults, and `choices` the values that some of them are limited to.
+    `smoke` changes config sections for a run of seconds; only sequences that are `short` suit costs of N³ there.
     """
 
     name: str
@@ -63,5 +64,8 @@ class SequenceTask:
     token_level: bool = False
     documents: int = 1
     masked: bool = False
+    mlp_head: bool = False
+    short: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    smoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -119,4 +119,5 @@ TASK = SequenceTask(
     generator="listops",
     generated=_layout(),
     options=_OPTIONS,
+    smoke={"data": {"num_generate": 120}},
 )

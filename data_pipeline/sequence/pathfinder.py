@@ -105,6 +105,18 @@ def _dataset(ids: np.ndarray, labels: np.ndarray, side: int) -> SequenceDataset:
     )
 
 
+# Images of 128² pixels are sequences of 16 384 tokens: few of them, for few steps.
+_SMOKE: dict[int, dict[str, dict[str, int]]] = {
+    32: {"data": {"num_generate": 120}},
+    128: {
+        "data": {"num_generate": 40},
+        "train": {"steps": 4, "batch_size": 2},
+        "eval": {"batch_size": 2, "every": 4},
+        "checkpoint": {"every": 4},
+    },
+}
+
+
 def task(side: int) -> SequenceTask:
     """Return the task of one image size."""
     name = f"pathfinder{side}"
@@ -118,6 +130,8 @@ def task(side: int) -> SequenceTask:
         download=f"the Long Range Arena release (lra_release.gz: {name}/curv_contour_length_14)",
         generator=name,
         generated=Layout(folders[0], ("metadata/*.npy",), reader(side)),
+        mlp_head=True,
         options={"level": LEVELS[0]},
         choices={"level": LEVELS},
+        smoke=_SMOKE[side],
     )

@@ -124,5 +124,6 @@ TASK = SequenceTask(
     generator="text",
     generated=pickle_layout("text", folder="stand_in/text"),
     stand_in=True,
+    mlp_head=True,
     options={"max_length": 4096, "mask_padding": False},
 )

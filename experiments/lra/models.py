@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from data_pipeline.sequence.dataset import SequenceDataset
+from data_pipeline.sequence.layout import SequenceTask
 from data_pipeline.sequence.registry import find_task
 from experiments.errors import UserError
 from flare_jax import params as model_params
-from flare_jax.models.sequence import TASKS, TaskKind, build_sequence_model
+from flare_jax.models.sequence import TaskKind, build_sequence_model
 
 RECURSIVE = "trm"
 _NOMINAL_LENGTH = 16
@@ -33,8 +34,13 @@ class TaskFacts:
 
 def task_facts(dataset: SequenceDataset) -> TaskFacts:
     """Return the facts of a loaded task."""
-    kind = TASKS.get(dataset.name, TaskKind(dataset.token_level, dataset.documents))
-    return TaskFacts(kind, dataset.vocab_size, dataset.num_logits, dataset.max_length, dataset.pad_id)
+    return TaskFacts(
+        _kind(find_task(dataset.name)), dataset.vocab_size, dataset.num_logits, dataset.max_length, dataset.pad_id
+    )
+
+
+def _kind(task: SequenceTask) -> TaskKind:
+    return TaskKind(task.token_level, task.documents, task.mlp_head)
 
 
 def build(config: Any, facts: TaskFacts, seed: int) -> nnx.Module:
@@ -63,7 +69,7 @@ def check_model(config: Any) -> None:
     Raises ValueError, among others where the task has padding to mask and the backend takes no mask.
     """
     task, masked = find_task(config.data.name), has_padding(config)
-    kind = TASKS.get(task.name, TaskKind(task.token_level, task.documents))
+    kind = _kind(task)
     facts = TaskFacts(kind, 4, 4, _NOMINAL_LENGTH, 0 if masked else None)
     ids = jnp.zeros((1, kind.documents * _NOMINAL_LENGTH), jnp.int32)
 

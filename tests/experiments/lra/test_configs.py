@@ -7,6 +7,7 @@ from data_pipeline.sequence.registry import TASKS
 from experiments.lra import models
 from experiments.lra.options import check_lra_options
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
+from flare_jax.models.sequence import TASKS as ORIGINALS
 from flare_jax.signatures import keyword_options
 
 
@@ -14,7 +15,7 @@ from flare_jax.signatures import keyword_options
 def test_all_backends_on_a_task(task):
     for backend in BACKENDS:
         for variant in ("", ",smoke"):
-            if (backend, variant) == ("third_order", ",smoke") and task not in lra._SHORT:
+            if (backend, variant) == ("third_order", ",smoke") and not TASKS[task].short:
                 continue
             config = lra.get_config(f"task={task},model={backend}{variant}")
             check_lra_options(config, {})
@@ -106,3 +107,15 @@ def test_recipes(argument, wanted):
 def test_padding_of_the_composition_tasks_is_masked_where_a_backend_can():
     assert lra.get_config("task=match3,model=linformer").model.masked
     assert not lra.get_config("task=listops,model=linformer").model.masked
+
+
+def test_kinds_of_the_originals_tasks_are_those_of_the_records():
+    """Conversion knows the original's tasks by name, the programs read the records."""
+    for name, kind in ORIGINALS.items():
+        if name in TASKS:
+            task = TASKS[name]
+            assert (task.token_level, task.documents, task.mlp_head) == (
+                kind.token_level,
+                kind.documents,
+                kind.mlp_head,
+            )
