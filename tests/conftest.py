@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 
 # The suite spends its time in compilation, of which these flags save up to three quarters on the CPU; on a GPU the
 # programs are those of the users.
@@ -17,13 +18,16 @@ if not os.path.exists("/dev/nvidiactl"):
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 
-try:
-    from jaxtyping import install_import_hook
-
+# Shape checks are part of the suite: without beartype it stops here, unless it is told to do without them.
+if not os.environ.get("FLARE_JAX_WITHOUT_SHAPE_CHECKS"):
+    if find_spec("beartype") is None:
+        raise ImportError(
+            "beartype, which checks shapes in the tests, is missing; install flare_jax[test], or set "
+            "FLARE_JAX_WITHOUT_SHAPE_CHECKS=1 to run without shape checks"
+        )
     install_import_hook(["flare_jax", "kernels"], "beartype.beartype")
-except ImportError:  # beartype is absent on some GPU machines: the same tests then run without shape checks
-    pass
 
 jax.config.update("jax_default_matmul_precision", "highest")
 
