@@ -5,6 +5,7 @@ import logging
 import re
 import runpy
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -87,19 +88,24 @@ def _parse(argv: list[str]) -> None:
 
 def _check_overrides(arguments: list[str]) -> None:
     """Load the config file and check that every --config.… option exists in it."""
-    path = next((match[1] for text in arguments if (match := re.match(r"--?config=(.+)$", text))), None)
-    names = [match[1] for text in arguments if (match := re.match(r"--?config\.([^=]+)", text))]
+    paths = [match[1] for text in arguments if (match := re.match(r"--?config=(.*)$", text))]
+    path = paths[-1] if paths else None  # the last of several equal flags counts
+    given = [(match[1], match[2]) for text in arguments if (match := re.match(r"--?config\.([^=]+)(?:=(.*))?$", text))]
+    if path == "":
+        raise UserError("--config= is empty; name a config file, such as configs/flare_elas.py")
     if path is None:
-        if names:
-            raise UserError(f"option config.{names[0]} needs --config=FILE")
+        if given:
+            raise UserError(f"option config.{given[0][0]} needs --config=FILE")
         return
     known = flatten(load_config(path))
-    for name in names:
+    for name, text in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             sections = ", ".join(sorted({key.split(".")[0] for key in known}))
             hint = f"did you mean config.{near[0]}?" if near else f"the sections are {sections}"
             raise UserError(f"option config.{name} does not exist; {hint}")
+        if text is not None:
+            _check_value(name, text, known[name])
 
 
 def load_config(path: str) -> ConfigDict:
@@ -107,10 +113,46 @@ def load_config(path: str) -> ConfigDict:
     file, _, variant = path.partition(":")
     if not Path(file).is_file():
         raise UserError(f"config file {file} does not exist; the ones that come with the project are in configs/")
-    get_config = runpy.run_path(file).get("get_config")
-    if get_config is None:
-        raise UserError(f"config file {file} defines no function get_config; see configs/flare_elas.py")
-    return get_config(variant) if variant else get_config()
+    try:
+        get_config = runpy.run_path(file).get("get_config")
+        if not callable(get_config):
+            raise UserError(f"config file {file} defines no function get_config; see configs/flare_elas.py")
+        config = get_config(variant) if variant else get_config()
+    except UserError:
+        raise
+    except ValueError as error:  # most are sentences, such as those about an unknown variant
+        raise UserError(f"config file {file}: {_sentence(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise _unusable(file, error) from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"get_config of {file} returns {type(config).__name__} and no ConfigDict; see configs/flare_elas.py"
+        )
+    return config
+
+
+def _unusable(file: str, error: BaseException) -> UserError:
+    """Return what is wrong with a config file, and in which line."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    place = "" if line is None else f", line {line}"
+    reason = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    return UserError(f"config file {file} cannot be used ({type(error).__name__}: {reason}{place}); correct it")
+
+
+def _check_value(name: str, text: str, current: object) -> None:
+    """Raise UserError for text that is no value of the option's type, which the flags would report as Python does."""
+    kinds = {
+        int: (int, "an integer, such as 100"),
+        float: (float, "a number, such as 1e-3"),
+        bool: (flags.BooleanParser().parse, "true or false"),
+    }
+    if type(current) in kinds:
+        parse, words = kinds[type(current)]
+        try:
+            parse(text)
+        except ValueError as error:
+            raise UserError(f"option config.{name}={text} is not understood; it takes {words}") from error
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:

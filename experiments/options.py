@@ -1,69 +1,27 @@
 """Checks of a whole configuration, before any data is read: ranges, and options given that would have no effect."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.ranges import check_ranges
 from flare_jax.checks import check_seed
-
-DTYPES = ("float32", "bfloat16")
-PRECISIONS = ("default", "high", "highest")
 
 
 def check_options(config: Any, given: Mapping[str, object]) -> None:
     """Raise UserError for values out of range and for options in `given` that the rest of `config` leaves unused."""
-    _check_choices(config)
-    _check_ranges(config)
+    check_ranges(config)
+    if config.eval.weights == "ema" and config.train.ema_decay == 0:
+        raise UserError("eval.weights='ema' needs train.ema_decay above 0; set eval.weights=raw")
+    seeds = config.train.seeds
+    if not isinstance(seeds, tuple) or not seeds or len(set(seeds)) != len(seeds):
+        raise UserError(f"train.seeds={seeds!r} must be one or more different integers")
+    for seed in seeds:
+        check_seed("a seed in train.seeds", seed)
     for name in given:
         reason = _unused_because(name, config)
         if reason:
             raise UserError(f"option config.{name} has no effect {reason}; leave it out")
-
-
-def _check_choices(config: Any) -> None:
-    for name, value, choices in (
-        ("train.dtype", config.train.dtype, DTYPES),
-        ("train.matmul_precision", config.train.matmul_precision, PRECISIONS),
-        ("eval.weights", config.eval.weights, ("ema", "raw")),
-    ):
-        if value not in choices:
-            raise UserError(f"{name}={value!r} is not known; choose one of {', '.join(choices)}")
-    if config.eval.weights == "ema" and config.train.ema_decay == 0:
-        raise UserError("eval.weights='ema' needs train.ema_decay above 0; set eval.weights=raw")
-    seeds = config.train.seeds
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise UserError(f"train.seeds={tuple(seeds)} must be one or more different integers")
-    for seed in seeds:
-        check_seed("a seed in train.seeds", seed)
-
-
-def _check_ranges(config: Any) -> None:
-    train, optimizer = config.train, config.optimizer
-    at_least = {
-        "train.epochs": (train.epochs, 0),
-        "train.steps": (train.steps, 0),
-        "train.batch_size": (train.batch_size, 1),
-        "train.accumulation": (train.accumulation, 1),
-        "train.clip_norm": (train.clip_norm, 0),
-        "eval.every": (config.eval.every, 0),
-        "eval.batch_size": (config.eval.batch_size, 1),
-        "checkpoint.every": (config.checkpoint.every, 0),
-        "checkpoint.keep_last": (config.checkpoint.keep_last, 1),
-        "checkpoint.keep_best": (config.checkpoint.keep_best, 0),
-        "optimizer.weight_decay": (optimizer.weight_decay, 0),
-        "data.num_generate": (config.data.num_generate, 1),
-    }
-    for name, (value, smallest) in at_least.items():
-        if not value >= smallest:
-            raise UserError(f"{name}={value} must be at least {smallest}")
-    for name in ("learning_rate", "eps"):
-        if not (optimizer[name] > 0 and math.isfinite(optimizer[name])):
-            raise UserError(f"optimizer.{name}={optimizer[name]} must be a positive number")
-    beta2 = {} if optimizer.beta2 is None else {"optimizer.beta2": optimizer.beta2}
-    for name, value in {"train.ema_decay": train.ema_decay, "optimizer.beta1": optimizer.beta1, **beta2}.items():
-        if not 0 <= value < 1:
-            raise UserError(f"{name}={value} must lie in [0, 1)")
 
 
 # A single linear layer (depth -1) has no hidden width: each ratio needs the depth named beside it, where the model type

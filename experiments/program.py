@@ -1,5 +1,6 @@
 """What the experiment programs share around their data and models: hosts, folders, checkpoints, several seeds."""
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from experiments import cli, converted, report, workdir
 from experiments.errors import UserError
+from experiments.ranges import check_complete
 from experiments.training import hosts
 from experiments.training.loop import Setup, open_checkpoints, train
 from experiments.training.state import TrainState
@@ -31,8 +33,20 @@ class Request:
 
 
 def join_other_hosts() -> None:
-    """Connect to the other processes of the run, where the flags name a coordinator."""
-    if FLAGS.coordinator_address is not None:
+    """Connect to the other processes of the run, where the flags name a coordinator; UserError for half of it."""
+    flags_of_hosts = ("coordinator_address", "num_processes", "process_id")
+    given = {name: FLAGS[name].value for name in flags_of_hosts if FLAGS[name].value is not None}
+    if given and len(given) < len(flags_of_hosts):
+        missing = " and ".join(f"--{name}" for name in flags_of_hosts if name not in given)
+        raise UserError(f"--{next(iter(given))}={next(iter(given.values()))} goes with {missing}; give all three")
+    if given and not 0 <= FLAGS.process_id < FLAGS.num_processes:
+        raise UserError(
+            f"--process_id={FLAGS.process_id} must lie in 0 to {FLAGS.num_processes - 1} for "
+            f"--num_processes={FLAGS.num_processes}; number the processes from 0"
+        )
+    if given and not re.fullmatch(r".+:\d{1,5}", FLAGS.coordinator_address):
+        raise UserError(f"--coordinator_address={FLAGS.coordinator_address} must be host:port, that of process 0")
+    if given:
         jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
 
 
@@ -42,6 +56,9 @@ def read_request(program: str, example: str) -> Request:
     `program` is the name of the one that runs, `example` the config file that the message about a missing one names.
     Raises UserError for a configuration, or the folder of a run, of another program.
     """
+    for name in ("workdir", "data_dir"):
+        if FLAGS[name].value == "":
+            raise UserError(f"--{name}= is empty; name a folder, or leave it out")
     config, folder = _from_flags(example) if FLAGS.mode == "train" else _from_folder()
     check_program(program, config, folder, FLAGS.mode)
     if FLAGS.data_dir is not None:
@@ -76,6 +93,7 @@ def _from_flags(example: str) -> tuple[ConfigDict, Path]:
     if FLAGS.step is not None:
         raise UserError(f"--step={FLAGS.step} chooses a checkpoint to evaluate; it goes with --mode=eval")
     config = ConfigDict(FLAGS.config.to_dict())
+    check_complete(config, "the config")
     return config, Path(FLAGS.workdir or Path("out") / config.name)
 
 
@@ -86,6 +104,7 @@ def _from_folder() -> tuple[ConfigDict, Path]:
         raise UserError(f"--mode={FLAGS.mode} takes the config from the workdir; leave --config out")
     converted.adopt(Path(FLAGS.workdir))
     config = workdir.load_run_config(Path(FLAGS.workdir))
+    check_complete(config, str(Path(FLAGS.workdir) / workdir.CONFIG_FILE))
     if config.mesh.data * config.mesh.points > jax.device_count():
         hosts.say(f"evaluating on one device of {jax.device_count()}; the run was trained on more")
         config.mesh.data = config.mesh.points = 1

@@ -23,15 +23,6 @@ def check_lra_options(config: Any, given: Mapping[str, object]) -> None:
                 "--config=configs/lra.py:task=<task>,model=<backend>[,trm]"
             )
     check_options(config, given)
-    at_least = {
-        "eval.train_samples": config.eval.train_samples,
-        "data.n_train": config.data.n_train,
-        "data.n_test": config.data.n_test,
-        "train.halt_weight": config.train.get("halt_weight", 0),
-    }
-    for name, value in at_least.items():
-        if not value >= 0:
-            raise UserError(f"{name}={value} must be at least 0")
     if config.eval.get("until_halt") and not config.train.halt_weight:
         raise UserError("eval.until_halt=True needs a trained halting head; set train.halt_weight above 0")
     for name in given:

@@ -9,6 +9,8 @@ from typing import Any
 
 from experiments.errors import UserError
 
+_MOST_STEPS = 2**31 - 1  # they are counted with 32 bits
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -54,6 +56,9 @@ def make_plan(config: Any, num_train: int | Sequence[int], repeats: int = 1) -> 
             f"train.epochs={train.epochs} and train.steps={train.steps}: exactly one of them must be positive"
         )
     length, unit = (train.epochs, steps_per_epoch) if train.epochs else (train.steps, repeats)
+    if length * unit > _MOST_STEPS:
+        name = "train.epochs" if train.epochs else "train.steps"
+        raise UserError(f"{name}={length} makes {length * unit} optimizer steps, more than {_MOST_STEPS}; lower it")
     return Plan(
         steps=length * unit,
         steps_per_epoch=steps_per_epoch,

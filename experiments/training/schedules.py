@@ -86,8 +86,6 @@ def build_schedules(schedule: Any, learning_rate: float, steps: int, period: int
 
 
 def _one_cycle(schedule: Any, learning_rate: float, steps: int) -> OneCycle:
-    if not 0 < schedule.pct_start <= 1:
-        raise UserError(f"schedule.pct_start={schedule.pct_start} must lie in (0, 1]")
     if schedule.anneal not in ("cos", "linear"):
         raise UserError(f"schedule.anneal={schedule.anneal!r} is not known; choose cos or linear")
     div_factor, final_div_factor = schedule.div_factor, schedule.final_div_factor

@@ -79,7 +79,7 @@ def test_no_momentum_cycle_where_it_is_switched_off():
     assert build_schedules(_section(cycle_momentum=False), 1e-3, 100, 10)[1] is None
 
 
-@pytest.mark.parametrize("changes", [{"name": "oncecycle"}, {"anneal": "cosine"}, {"pct_start": 0.0}])
+@pytest.mark.parametrize("changes", [{"name": "oncecycle"}, {"anneal": "cosine"}])
 def test_bad_options_are_named(changes):
     with pytest.raises(UserError, match=str(next(iter(changes.values())))):
         build_schedules(_section(**changes), 1e-3, 100, 10)

@@ -1,0 +1,122 @@
+"""What the options of every experiment may be: their types and ranges, and that a configuration has them all."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments.cli import flatten
+from experiments.defaults import training_defaults
+from experiments.errors import UserError
+from flare_jax.options import Option
+
+_MOST = 2**31 - 1  # steps and samples are counted with 32 bits
+_NEEDED = ("model.type", *(f"data.{name}" for name in ("name", "dir", "source", "n_train", "n_test")))
+
+
+def _integer(minimum: int, maximum: int = _MOST) -> dict[str, Any]:
+    return {"kinds": (int,), "minimum": minimum, "maximum": maximum}
+
+
+def _number(**limits: float) -> dict[str, Any]:
+    return {"kinds": (float,), **limits}
+
+
+def _choice(*choices: str) -> dict[str, Any]:
+    return {"kinds": (str,), "choices": choices}
+
+
+_SWITCH = {"kinds": (bool,)}
+_FRACTION = _number(minimum=0, below=1)
+_RANGES = {
+    "train.epochs": _integer(0),
+    "train.steps": _integer(0),
+    "train.batch_size": _integer(1),
+    "train.accumulation": _integer(1),
+    "train.clip_norm": _number(minimum=0),
+    "train.ema_decay": _FRACTION,
+    "train.dtype": _choice("float32", "bfloat16"),
+    "train.matmul_precision": _choice("default", "high", "highest"),
+    "train.halt_weight": _number(minimum=0),
+    "optimizer.learning_rate": _number(above=0),
+    "optimizer.weight_decay": _number(minimum=0),
+    "optimizer.beta1": _FRACTION,
+    "optimizer.beta2": {"kinds": (float, NoneType), "minimum": 0, "below": 1},
+    "optimizer.eps": _number(above=0),
+    "optimizer.decay_latents": _SWITCH,
+    "optimizer.muon_learning_rate": _number(above=0),
+    "optimizer.muon_momentum": _FRACTION,
+    "schedule.pct_start": _number(above=0, maximum=1),
+    "schedule.div_factor": _number(minimum=1),
+    "schedule.final_div_factor": _number(above=0),
+    "schedule.min_learning_rate": _number(minimum=0),
+    "schedule.three_phase": _SWITCH,
+    "schedule.cycle_momentum": _SWITCH,
+    "schedule.base_momentum": _FRACTION,
+    "schedule.max_momentum": _FRACTION,
+    "eval.every": _integer(0),
+    "eval.batch_size": _integer(1),
+    "eval.weights": _choice("ema", "raw"),
+    "eval.train_samples": _integer(0),
+    "eval.until_halt": _SWITCH,
+    "checkpoint.every": _integer(0),
+    "checkpoint.keep_last": _integer(1),
+    "checkpoint.keep_best": _integer(0),
+    "mesh.data": _integer(-1),
+    "mesh.points": _integer(-1),
+    "data.num_generate": _integer(1),
+    "data.n_train": _integer(0),
+    "data.n_test": _integer(0),
+    "data.resolution": _integer(0, 2**14),
+    "figures": _SWITCH,
+}
+_OPTIONS = {name: Option(name, default=dataclasses.MISSING, help="", **limits) for name, limits in _RANGES.items()}
+
+
+def check_complete(config: Any, where: str) -> None:
+    """Raise UserError unless `config` has every option that programs read; `where` names its file."""
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{where} gives {type(config).__name__} and no configuration; see configs/flare_elas.py")
+    needed = [*_NEEDED, *flatten(training_defaults("")), "model", "data"]
+    missing = [name for name in needed if _find(config, name) is _ABSENT]
+    if missing:
+        raise UserError(
+            f"{where} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}; begin with "
+            "configs.common.pde_config, as configs/flare_elas.py does"
+        )
+    name = config.name
+    if not isinstance(name, str) or not name or name == ".." or Path(name).name != name:
+        raise UserError(f"name={name!r} must be a name of a folder; set it to such as flare_elas")
+
+
+def check_ranges(config: ConfigDict) -> None:
+    """Raise ValueError for a value that is of another type or out of range, by itself or beside others."""
+    for name, option in _OPTIONS.items():
+        value = _find(config, name)
+        if value is not _ABSENT:
+            option.check(value)
+    schedule, peak = config.schedule, config.optimizer.learning_rate
+    if schedule.min_learning_rate > peak:
+        raise UserError(
+            f"schedule.min_learning_rate={schedule.min_learning_rate} is above the peak, "
+            f"optimizer.learning_rate={peak}; lower it"
+        )
+    if schedule.base_momentum > schedule.max_momentum:
+        raise UserError(
+            f"schedule.base_momentum={schedule.base_momentum} is above "
+            f"schedule.max_momentum={schedule.max_momentum}; beta1 falls from the latter to the former and back"
+        )
+
+
+_ABSENT = object()
+
+
+def _find(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        if not isinstance(config, Mapping | ConfigDict) or part not in config:
+            return _ABSENT
+        config = config[part]
+    return config

@@ -1,0 +1,76 @@
+"""Command lines that no program can follow: one sentence with what is wrong, status 2, and nothing computed."""
+
+import pytest
+
+from tests.experiments.programs import TINY, write_elasticity
+from tests.program_server import run_program
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_elasticity(folder)
+    return folder
+
+
+def refusal(module, *arguments):
+    """Run a program that refuses; return its sentence."""
+    result = run_program(module, arguments, timeout=100)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("def get_config():\n    return 1 / 0\n", "ZeroDivisionError: division by zero, line 2"),
+        ("import nowhere\n", "No module named 'nowhere', line 1"),
+        ("def get_config(:\n", "SyntaxError: invalid syntax, line 1"),
+        ("\0", "cannot be used"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3, line 2"),
+        ("get_config = 3\n", "defines no function get_config"),
+        ("def get_config():\n    pass\n", "returns NoneType and no ConfigDict"),
+        ("def get_config():\n    return {'name': 'a'}\n", "returns dict and no ConfigDict"),
+        (
+            "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({'name': 'a'})\n",
+            "lacks model.type, data.name, data.dir and more; begin with configs.common.pde_config",
+        ),
+    ],
+)
+def test_configs_that_give_no_configuration(tmp_path, content, words):
+    path = tmp_path / "config.py"
+    path.write_text(content)
+    assert words in refusal("experiments.pdebench", f"--config={path}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--config.train.epochs=100000000000", "train.epochs is 100000000000 but must be an integer of at least 0"),
+        ("--config.train.epochs=1e11", "config.train.epochs=1e11 is not understood; it takes an integer"),
+        ("--config.train.epochs=2147483647", "2147483647 makes 8589934588 optimizer steps, more than 2147483647"),
+        ("--config.train.seeds=12345678901234567890", "a seed in train.seeds is 12345678901234567890"),
+        ("--config.train.seeds=a", "a seed in train.seeds is 'a' but must be an integer"),
+        ("--config.schedule.div_factor=0", "schedule.div_factor is 0.0 but must be a number of at least 1"),
+        ("--config.schedule.div_factor=-5", "schedule.div_factor is -5.0"),
+        ("--config.schedule.base_momentum=2", "schedule.base_momentum is 2.0"),
+        ("--config.schedule.min_learning_rate=-1", "schedule.min_learning_rate is -1.0"),
+        ("--config.schedule.min_learning_rate=1", "is above the peak"),
+        ("--config.optimizer.eps=small", "config.optimizer.eps=small is not understood; it takes a number"),
+        ("--config.figures=maybe", "config.figures=maybe is not understood; it takes true or false"),
+        ("--num_processes=2", "--num_processes=2 goes with --coordinator_address and --process_id"),
+        ("--coordinator_address=a:1 --num_processes=2 --process_id=2", "--process_id=2 must lie in 0 to 1"),
+        ("--coordinator_address=a --num_processes=2 --process_id=1", "must be host:port"),
+        ("--workdir=", "--workdir= is empty"),
+        ("--data_dir=", "--data_dir= is empty"),
+        ("--config=", "--config= is empty"),
+    ],
+)
+def test_values_on_the_command_line(tmp_path, data_dir, arguments, words):
+    given = arguments.split()
+    assert words in refusal(
+        "experiments.pdebench", *TINY, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}", *given
+    )
