@@ -40,6 +40,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "batch_size": recipe.batch_size,
             "clip_norm": recipe.clip_norm,
             "dtype": recipe.dtype,
+            "matmul_precision": recipe.matmul_precision,
         },
     )
     update(
@@ -49,6 +50,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "weight_decay": recipe.weight_decay,
             "beta2": recipe.beta2,
             "eps": recipe.eps,
+            "decay_latents": recipe.decay_latents,
         },
     )
     update(config.schedule, {"pct_start": recipe.pct_start, "div_factor": recipe.div_factor})

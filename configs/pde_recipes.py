@@ -13,6 +13,7 @@ from data_pipeline.record import DatasetRecord
 from data_pipeline.registry import DATASETS as RECORDS
 from flare_jax.checks import did_you_mean
 from flare_jax.models.published import published_options
+from flare_jax.models.registry import MODELS
 
 # Data sets that models are compared on; those without a recipe, such as own files, have a config of their own.
 DATASETS: Mapping[str, DatasetRecord] = {name: record for name, record in RECORDS.items() if record.recipe}
@@ -24,12 +25,16 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "flare": ("flare", "flare_experimental", "flare_ablations", "loopy", "unloopy"),
     "attention": ("transformer", "linformer", "linear"),
     "slices": ("transolver", "lamo", "ts1_uncond", "ts3_uncond"),
+    "flarepp": ("flarepp", "luna", "set_transformer", *(name for name in MODELS if name.startswith("backbone_"))),
 }
 _SLICES = {"pct_start": 0.3, "div_factor": 25.0, "clip_norm": 0.1}
 # What differs from `Recipe` for a family or a model type, on every data set that does not say otherwise.
 _RECIPES: Mapping[str, Mapping[str, Any]] = {
     "flare": {},
     "slices": _SLICES,
+    # FLARE++ and its rivals: latents are not decayed, and float32 products are exact.
+    "flarepp": {"decay_latents": False, "matmul_precision": "highest"},
+    "flare_pp": {"decay_latents": False},
     "transolver++": _SLICES,
     "gnot": _SLICES,
     "lno": {"pct_start": 0.2, "beta2": 0.99, "clip_norm": 1000.0},
@@ -50,6 +55,8 @@ class Recipe:
     eps: float = 1e-8
     learning_rate: float = 1e-3
     dtype: str = "float32"
+    decay_latents: bool = True
+    matmul_precision: str = "default"
 
 
 def training_recipe(model_type: str, dataset: str) -> Recipe:
@@ -90,6 +97,8 @@ def model_options(model_type: str, dataset: str) -> dict[str, Any]:
 def _sizes(model_type: str, record: DatasetRecord) -> dict[str, Any]:
     if family(model_type) == "flare":
         return _flare_sizes(model_type, record)
+    if family(model_type) == "flarepp" or model_type == "flare_pp":
+        return published_options(model_type, record.like or record.name)
     if model_type in ("ts1_uncond", "ts3_uncond"):  # no recipe: Transolver's
         return published_options("transolver", record.name)
     if model_type == "linformer":  # no recipe: the transformer's, with the command line's k

@@ -72,10 +72,7 @@ def load_dataset(
         raise DataError(
             f"{folder} holds public files, but data.source=generated; use another --data_dir or data.source=auto"
         )
-    dataset = record.load(data_dir, n_train, n_test, **options)
-    for note in dataset.source.detail.get("notes", ()):
-        say(f"warning: {note}")
-    return dataset
+    return record.load(data_dir, n_train, n_test, **options)
 
 
 def _generate_missing(

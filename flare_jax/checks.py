@@ -3,7 +3,7 @@
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -123,3 +123,22 @@ def check_function_features(fx: jax.Array | None, shape: tuple[int, ...], fun_di
         raise ValueError(f"fx has shape {fx.shape} but must be [B, N, fun_dim] = {wanted}; pass features of all points")
     if not jnp.issubdtype(fx.dtype, jnp.floating):
         raise ValueError(f"fx has dtype {fx.dtype} but must be floating point; convert it to float32")
+
+
+def check_uniforms(
+    uniforms: Sequence[jax.Array] | None, shape: tuple[int, ...], *, num_blocks: int, heads: int, slices: int
+) -> None:
+    """Raise unless `uniforms`, if any, holds one array [B, H, N, M] per block for points of this shape."""
+    if uniforms is None:
+        return
+    if len(uniforms) != num_blocks:
+        raise ValueError(
+            f"uniforms has {len(uniforms)} arrays but the model has {num_blocks} blocks; pass one per block"
+        )
+    wanted = (shape[0], heads, shape[1], slices)
+    for i, values in enumerate(uniforms):
+        if values.shape != wanted:
+            raise ValueError(
+                f"uniforms[{i}] has shape {values.shape} but must be [B, H, N, M] = {wanted}; "
+                "draw one number for each head, point and slice"
+            )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flare_jax.checks import did_you_mean
+from flare_jax.options import Config, options_of
 
 
 def keyword_options(constructor: Callable[..., Any], *, excluded: Sequence[str] = ()) -> dict[str, inspect.Parameter]:
@@ -16,6 +17,18 @@ def keyword_options(constructor: Callable[..., Any], *, excluded: Sequence[str] 
     parameters = inspect.signature(_function(constructor)).parameters.values()
     keywords = (p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p for p in keywords if p.name not in excluded}
+
+
+def config_parameters(config: type[Config]) -> dict[str, inspect.Parameter]:
+    """Return the options of a class of configurations in the form of `keyword_options`."""
+    hints = typing.get_type_hints(config)
+    empty = inspect.Parameter.empty
+    return {
+        name: inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=empty if o.required else o.default, annotation=hints[name]
+        )
+        for name, o in options_of(config).items()
+    }
 
 
 def check_options(

@@ -19,8 +19,21 @@ from experiments.training.schedules import Schedule
 OPTIMIZERS = ("adamw", "lion", "muon")
 
 # Leaf names of norms, embeddings and biases; a path component that contains one of the words below is excluded too.
-# `proj_matrix` holds the random features of Performer, which are no weights.
-_UNDECAYED_LEAVES = ("bias", "scale", "embedding", "cls_token", "proj_matrix", "A_log", "skip", "init_states")
+# `proj_matrix` holds the random features of Performer, which are no weights. The latents of FLARE++ stand behind norms:
+# decay would not shrink what they do, only raise their learning rate.
+_UNDECAYED_LEAVES = (
+    "bias",
+    "scale",
+    "embedding",
+    "cls_token",
+    "proj_matrix",
+    "A_log",
+    "skip",
+    "init_states",
+    "latent_q0",
+    "latent_q_fixed",
+    "gate_logit",
+)
 _UNDECAYED_WORDS = ("embed", "layernorm", "rmsnorm", "cls_token")
 _LATENT_LEAVES = ("latent_q", "query")
 

@@ -4,6 +4,8 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flare_jax.convert import flarepp_renames
+
 
 @dataclass(frozen=True)
 class TorchMapping:
@@ -11,12 +13,14 @@ class TorchMapping:
 
     `renames` are pairs (ours, theirs) of leading parts of a dotted name, where `*` stands for a list index; the first
     that fits applies. `unused` are leading parts of PyTorch names that the original stores and never uses. `unsaved`
-    are leading parts of our names that the original keeps out of its state_dict.
+    are leading parts of our names that the original keeps out of its state_dict. `with_identity` are leading parts of
+    our names whose kernel is W − I of the original's W.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
     unsaved: tuple[str, ...] = ()
+    with_identity: tuple[str, ...] = ()
 
 
 _FLARE = TorchMapping(renames=(("out_proj.norm", "out_proj.0"), ("out_proj.mlp", "out_proj.1")))
@@ -186,6 +190,10 @@ _SEQUENCE_RENAMES = (
 )
 _RANDOM_FEATURES = ("blocks.*.att.proj_matrix",)
 
+_FLAREPP = TorchMapping(renames=flarepp_renames.FLAREPP, with_identity=flarepp_renames.EXPLICIT_RESIDUALS)
+_BACKBONE = TorchMapping(renames=flarepp_renames.BACKBONE)
+_BACKBONE_SLICES = TorchMapping(renames=flarepp_renames.SLICES)
+
 TORCH_MAPPINGS: Mapping[str, TorchMapping] = types.MappingProxyType(
     {
         "flare": _FLARE,
@@ -226,6 +234,18 @@ TORCH_MAPPINGS: Mapping[str, TorchMapping] = types.MappingProxyType(
             ),
             unused=("blocks.*.att.gn1", "blocks.*.att.gn2"),
         ),
+        "flarepp": _FLAREPP,
+        "flare_pp": _BACKBONE,
+        "backbone_mha": _BACKBONE,
+        "backbone_flare": _BACKBONE,
+        "backbone_simplifiedflarepp": _BACKBONE,
+        "backbone_flarepp": _FLAREPP,
+        "backbone_flarepp_ablations": _BACKBONE,
+        "backbone_transolver": _BACKBONE_SLICES,
+        "backbone_transolverpp": _BACKBONE_SLICES,
+        "backbone_transolver3": TorchMapping(renames=flarepp_renames.SLICE_SPACE),
+        "luna": TorchMapping(renames=flarepp_renames.LUNA),
+        "set_transformer": TorchMapping(renames=flarepp_renames.SET_TRANSFORMER),
     }
 )
 
@@ -251,6 +271,12 @@ def is_unused(torch_name: str, mapping: TorchMapping) -> bool:
 def is_unsaved(path: str, mapping: TorchMapping) -> bool:
     """Tell whether the original keeps what we have under this dotted path out of its state_dict."""
     return any(_starts_with(path.split("."), pattern.split(".")) for pattern in mapping.unsaved)
+
+
+def has_identity(path: str, mapping: TorchMapping) -> bool:
+    """Tell whether what we have under this dotted path is a kernel W − I of the original's W."""
+    parts = path.split(".")
+    return parts[-1] == "kernel" and any(_starts_with(parts, pattern.split(".")) for pattern in mapping.with_identity)
 
 
 def _starts_with(parts: list[str], pattern: list[str]) -> bool:

@@ -117,7 +117,7 @@ def _describe_constructor(name: str, arguments: Any) -> Description:
         raise ValueError(f"args of the config is {arguments!r} but must map names to values; list the arguments there")
     if name in WRAPPERS:
         return describe_arguments(name, arguments)
-    original = find_original(name)
+    original = find_original(name, arguments)
     return ModelDescription(original.model_type, *original.translate(arguments))
 
 

@@ -5,10 +5,12 @@ The names are those of the recorded results ("goldens") and, mostly, of the orig
 
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flare_jax.checks import did_you_mean
+from flare_jax.checks import check_choice, did_you_mean
+from flare_jax.mixers.backbone_mixers import MIXERS
+from flare_jax.options import without_unused
 
 
 def _unchanged(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +158,22 @@ _STATE_SPACE_NAMES = {
 }
 
 
+BACKBONE = "mixer_backbone"
+_DIAGNOSTICS = ("diagnostics",)
+
+
+def _without_unset_norm(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leave out an `rmsnorm` of None, which stands for layer norms."""
+    return {name: value for name, value in arguments.items() if (name, value) != ("rmsnorm", None)}
+
+
+def _backbone_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Put the arguments of the mixer beside those of the backbone, without switches that have no effect."""
+    mixer = dict(arguments.pop("mixer"))
+    config, _ = MIXERS[mixer.pop("kind")]
+    return without_unused(config, _without_unset_norm(arguments | mixer))
+
+
 ORIGINALS: Mapping[str, OriginalModel] = types.MappingProxyType(
     {
         "flare": OriginalModel("flare"),
@@ -180,14 +198,37 @@ ORIGINALS: Mapping[str, OriginalModel] = types.MappingProxyType(
         "ts3_uncond": OriginalModel(
             "ts3_uncond", renamed={"hidden_dim": "channel_dim", "num_layers": "num_blocks"}, adapt=_grid_arguments
         ),
+        "flarepp": OriginalModel("flarepp", ignored=_DIAGNOSTICS, adapt=_without_unset_norm),
+        "luna": OriginalModel("luna", ignored=_DIAGNOSTICS, adapt=_without_unset_norm),
+        "set_transformer": OriginalModel(
+            "set_transformer",
+            renamed={"mlp_ratio": "ffn_mlp_ratio", "num_slices": "num_latents"},
+            ignored=_DIAGNOSTICS,
+            adapt=_without_unset_norm,
+        ),
+        # One class there; the kind of the mixer in its arguments makes it one of our model types.
+        BACKBONE: OriginalModel(
+            "backbone_flarepp",
+            renamed={"mlp_ratio_ffn": "ffn_mlp_ratio"},
+            ignored=_DIAGNOSTICS,
+            adapt=_backbone_arguments,
+        ),
     }
 )
 
 
-def find_original(name: str) -> OriginalModel:
-    """Return the row of an original model; raises ValueError for an unknown name."""
+def find_original(name: str, arguments: Mapping[str, Any] = types.MappingProxyType({})) -> OriginalModel:
+    """Return the row of an original model with these constructor arguments; raises ValueError for an unknown name."""
     if name not in ORIGINALS:
         raise ValueError(
             f"there is no model for {name!r}{did_you_mean(name, ORIGINALS)}; choose one of {', '.join(ORIGINALS)}"
         )
-    return ORIGINALS[name]
+    original = ORIGINALS[name]
+    return replace(original, model_type=_backbone_type(arguments.get("mixer"))) if name == BACKBONE else original
+
+
+def _backbone_type(mixer: Any) -> str:
+    """Return our model type for the `mixer` of the original's backbone, a mapping with its `kind`."""
+    kind = mixer.get("kind") if isinstance(mixer, Mapping) else None
+    check_choice("kind of the argument mixer", kind, MIXERS)
+    return f"backbone_{kind}"

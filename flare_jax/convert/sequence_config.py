@@ -110,11 +110,17 @@ def _flare(fields: Fields) -> dict[str, Any]:
     }
 
 
+def _flarepp(fields: Fields) -> dict[str, Any]:
+    own = {name: fields[name] for name in ("num_latents", "num_layers_ffn")}
+    return own | {"ffn_hidden_dim": int(fields["channel_dim"] * fields["ffn_mlp_ratio"])}
+
+
 _BACKENDS: Mapping[str, Callable[[Fields], dict[str, Any]]] = {
     "transformer": _plain("mlp_ratio"),
     "linformer": _plain("mlp_ratio", k="linformer_k"),
     "ema": _plain("mlp_ratio"),
     "flare": _flare,
+    "flarepp": _flarepp,
     "linear": _plain("mlp_ratio", "kernel", "norm_q", "norm_k"),
     "multilinear": _plain(*_STATE, "num_states"),
     "strassen": _plain(*_STATE),

@@ -48,6 +48,12 @@ def _flare_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _flarepp_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Turn the hidden width into a ratio; the original of these blocks pools real tokens and starts maps near 0."""
+    masked = {"masked_pool": True} if arguments.get("pool", "mean") in ("mean", "max") else {}
+    return _flare_arguments({"ffn_hidden_dim": 1, "identity_init": False, **masked, **arguments})
+
+
 def _exact_ratio(hidden_dim: int, width: int) -> float:
     """Return a ratio r with int(width · r) = hidden_dim; the quotient itself can round below it."""
     ratio = hidden_dim / width
@@ -70,6 +76,7 @@ SEQUENCE_ORIGINALS: Mapping[str, SequenceOriginal] = types.MappingProxyType(
         "transformer": SequenceOriginal(),
         "linformer": SequenceOriginal(),
         "flare": SequenceOriginal(adapt=_flare_arguments, activations=None),
+        "flarepp": SequenceOriginal(adapt=_flarepp_arguments, activations=None),
         "linear": SequenceOriginal(ignored=("attn_drop",)),
         # The class takes these arguments of its siblings and does nothing with them.
         "linear_no": SequenceOriginal(

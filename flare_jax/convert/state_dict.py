@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from flare_jax.checks import check_choice
-from flare_jax.convert.mappings import TORCH_MAPPINGS, TorchMapping, is_unsaved, is_unused, torch_path
+from flare_jax.convert.mappings import TORCH_MAPPINGS, TorchMapping, has_identity, is_unsaved, is_unused, torch_path
 
 _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 # Axes that turn one of our kernels into PyTorch's layout, by rank: linear, then convolutions along 1, 2 and 3 axes.
@@ -52,6 +52,7 @@ def from_torch(model_type: str, template: Mapping[str, Any], state_dict: Mapping
             continue
         leaf, value = template[ours], _to_our_layout(ours, np.asarray(state[theirs]))
         if value.shape == leaf.shape:
+            value = value - np.eye(*value.shape, dtype=value.dtype) if has_identity(ours, mapping) else value
             params[ours] = jnp.asarray(value, leaf.dtype)
         else:
             wanted = _torch_shape(ours, leaf.shape)
@@ -65,14 +66,21 @@ def from_torch(model_type: str, template: Mapping[str, Any], state_dict: Mapping
     return params
 
 
-def to_torch(model_type: str, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return parameters, or anything of their structure such as gradients, under PyTorch names and layouts.
+def to_torch(model_type: str, params: Mapping[str, Any], *, differences: bool = False) -> dict[str, np.ndarray]:
+    """Return parameters under PyTorch names and layouts; what the original does not save is left out.
 
-    What the original does not save is left out.
+    `differences` is for what has the structure of parameters without being any, such as gradients: where we store W − I
+    of a weight W, parameters get the identity back, differences do not.
     """
     mapping = _find_mapping(model_type)
+
+    def convert(ours: str, value: np.ndarray) -> np.ndarray:
+        if has_identity(ours, mapping) and not differences:
+            value = value + np.eye(*value.shape, dtype=value.dtype)
+        return _to_torch_layout(ours, value)
+
     return {
-        _torch_name(ours, mapping): _to_torch_layout(ours, np.asarray(value))
+        _torch_name(ours, mapping): convert(ours, np.asarray(value))
         for ours, value in params.items()
         if not is_unsaved(ours, mapping)
     }

@@ -28,6 +28,15 @@ def uniform(bound: float) -> Initializer:
     return initialize
 
 
+def identity_plus(noise: Initializer) -> Initializer:
+    """Return the initialiser of square matrices: the identity and `noise`."""
+
+    def initialize(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+        return jnp.eye(*shape, dtype=dtype) + noise(key, shape, dtype)
+
+    return initialize
+
+
 def fan_in_uniform(fan_in: int) -> Initializer:
     """Return the initialiser Uniform(±1/√fan_in), what PyTorch gives to weights and biases alike."""
     return uniform(fan_in**-0.5)

@@ -29,6 +29,11 @@ class Linear(nnx.Module):
         self.kernel = Matrix(kernel_init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(out_dim, jnp.float32)) if use_bias else None
 
+    def branch(self) -> tuple[tuple[Float[Array, "C_in C_out"]], tuple[Float[Array, " C_out"]]]:
+        """Return kernel and bias, zero where there is none, as a branch of `kernels.residual_mlp`."""
+        bias = jnp.zeros(self.kernel.shape[-1], jnp.float32) if self.bias is None else self.bias[...]
+        return (self.kernel[...],), (bias,)
+
     def __call__(self, x: Float[Array, "... C_in"]) -> Float[Array, "... C_out"]:
         """Map the last axis."""
         bias = None if self.bias is None else self.bias[...]

@@ -5,7 +5,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from flare_jax.layers.norms import make_norm
+from flare_jax.layers.norms import RMS_NORM_EPSILON, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP
 
 
@@ -22,11 +22,13 @@ class OutputProjection(nnx.Module):
         act: str | None = None,
         use_norm: bool = True,
         rmsnorm: bool = False,
+        rms_epsilon: float = RMS_NORM_EPSILON,
         dtype: DTypeLike = jnp.float32,
         implementation: str | None = None,
         rngs: nnx.Rngs,
     ):
-        self.norm = make_norm(channel_dim, rmsnorm=rmsnorm, dtype=dtype) if use_norm else None
+        norm = {"rmsnorm": rmsnorm, "rms_epsilon": rms_epsilon, "dtype": dtype}
+        self.norm = make_norm(channel_dim, **norm) if use_norm else None
         self.mlp = ResidualMLP(
             channel_dim,
             hidden_dim,

@@ -151,23 +151,56 @@ def apply_branches(
 ) -> tuple[Float[Array, "... _"], ...]:
     """Apply MLPs of the same activation to one input, normalised by `norm` if given, in one kernel."""
     first = mlps[0]
+    return _apply_together(
+        mlps,
+        x,
+        norm,
+        activation=first.activation,
+        residual=True,
+        dtype=first.dtype,
+        implementation=first.implementation,
+    )
 
+
+def apply_linears(
+    layers: Sequence[Linear],
+    x: Float[Array, "... C"],
+    norm: LayerNorm | RMSNorm | None = None,
+    *,
+    implementation: str | None = None,
+) -> tuple[Float[Array, "... _"], ...]:
+    """Apply linear layers to one input, normalised by `norm` if given, in one kernel; `implementation` names it."""
+    # A single layer has no activation; the kernel wants the name of one.
+    options = {"activation": find_activation(None, RESIDUAL_MLP_ACTIVATIONS), "residual": False}
+    return _apply_together(layers, x, norm, **options, dtype=layers[0].dtype, implementation=implementation)
+
+
+def _apply_together(
+    branches: Sequence[ResidualMLP | Linear],
+    x: Float[Array, "... C"],
+    norm: LayerNorm | RMSNorm | None,
+    *,
+    activation: str,
+    residual: bool,
+    dtype: DTypeLike,
+    implementation: str | None,
+) -> tuple[Float[Array, "... _"], ...]:
     def kernel(x: Array, parameters: Any, _: str | None) -> tuple[Array, ...]:
         branches, norm = parameters
         return residual_mlp_branches(
             x,
             branches,
-            activation=first.activation,
-            residual_in=True,
-            residual_out=True,
+            activation=activation,
+            residual_in=residual,
+            residual_out=residual,
             norm=norm,
-            implementation=first.implementation,
+            implementation=implementation,
         )
 
     return on_each_device(
         kernel,
-        x.astype(first.dtype),
-        ([mlp.branch() for mlp in mlps], None if norm is None else norm.operand()),
+        x.astype(dtype),
+        ([branch.branch() for branch in branches], None if norm is None else norm.operand()),
         leading=x.shape[:-1],
-        implementation=first.implementation,
+        implementation=implementation,
     )

@@ -23,13 +23,16 @@ def on_each_device(
     *,
     leading: Sequence[int],
     implementation: str | None,
+    over_points: bool = False,
+    per_sample: bool = False,
 ) -> Any:
     """Return `kernel(rows, parameters, axis_name)`, computed by each device on its part of the rows.
 
     `rows` and the result are trees of arrays that begin with the axes `leading`, [B] or [B, N]; every device has the
     whole of `parameters`, and all samples or points where the mesh does not divide their number. `axis_name` is the
     mesh axis that the points are split over, None where they are not. `implementation` is what the caller asks of the
-    kernel; those that XLA cuts by itself are called as they are.
+    kernel; those that XLA cuts by itself are called as they are. A kernel `over_points` merges the devices' points by
+    itself, and its result begins with [B]. Parameters `per_sample` begin with [B] as well.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if implementation in _CUT_BY_XLA or not _splits(mesh):
@@ -41,8 +44,8 @@ def on_each_device(
     return jax.shard_map(
         lambda rows, parameters: kernel(rows, parameters, axis_name),
         mesh=mesh,
-        in_specs=(P(*axes), P()),
-        out_specs=P(*axes),
+        in_specs=(P(*axes), P(axes[0]) if per_sample else P()),
+        out_specs=P(axes[0]) if over_points else P(*axes),
         check_vma=False,
     )(rows, parameters)
 

@@ -20,7 +20,7 @@ from flare_jax.checks import (
 from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
 from flare_jax.layers.initializers import latents
 from flare_jax.layers.linear import Linear
-from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
+from flare_jax.layers.norms import RMS_NORM_EPSILON, LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
 from flare_jax.layers.rotary import RotaryEmbedding, check_even_heads
 from flare_jax.layers.sharding import on_each_device
@@ -37,7 +37,8 @@ class FlareAttention(nnx.Module):
     between the two steps, without `implementation` and storing the softmax weights. The mixing matrix of a head has
     rank M at most. `implementation` and `mlp_implementation` name the kernels of the mixing and of the projections
     (`kernels.flare_mixer`, `kernels.residual_mlp`); None chooses. `gating` multiplies the merged heads by the sigmoid
-    of a residual MLP of the points (arXiv 2505.06708). `rope` gives the keys their positions in a sequence. With a
+    of a residual MLP of the points (arXiv 2505.06708). `initial_latents` stores the latents as [H, M, D] and with these
+    values; `rms_epsilon` is that of the RMS norms of heads. `rope` gives the keys their positions in a sequence. With a
     random key, `attn_drop` of the weights of both softmaxes, which are then stored, and `proj_drop` of the output are
     dropped.
     """
@@ -67,6 +68,8 @@ class FlareAttention(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         implementation: str | None = None,
         mlp_implementation: str | None = None,
+        initial_latents: Float[Array, "H M D"] | None = None,
+        rms_epsilon: float = RMS_NORM_EPSILON,
         rngs: nnx.Rngs,
     ):
         self.num_heads = num_heads
@@ -92,7 +95,9 @@ class FlareAttention(nnx.Module):
         g_hidden = scaled_width("gating_proj_mlp_ratio", channel_dim, gating_proj_mlp_ratio)
         # Stored [C, M] and read by reshape, not transposed: this keeps checkpoints of the original valid.
         width = self.head_dim if shared_latents else channel_dim
-        self.latent_q = nnx.Param(latents(rngs.params(), (width, num_latents)))
+        if initial_latents is None:
+            initial_latents = latents(rngs.params(), (width, num_latents))
+        self.latent_q = nnx.Param(initial_latents)
 
         def projection(hidden_dim: int, num_layers: int) -> ResidualMLP:
             return ResidualMLP(
@@ -108,8 +113,9 @@ class FlareAttention(nnx.Module):
 
         self.k_proj = projection(k_hidden, num_layers_k_proj)
         self.v_proj = projection(v_hidden, num_layers_v_proj)
-        self.q_norm = make_norm(self.head_dim, rmsnorm=rmsnorm, dtype=dtype) if qk_norm else None
-        self.k_norm = make_norm(self.head_dim, rmsnorm=rmsnorm, dtype=dtype) if qk_norm else None
+        norm = {"rmsnorm": rmsnorm, "rms_epsilon": rms_epsilon, "dtype": dtype}
+        self.q_norm = make_norm(self.head_dim, **norm) if qk_norm else None
+        self.k_norm = make_norm(self.head_dim, **norm) if qk_norm else None
         self.latent_blocks = nnx.List(
             [
                 SelfAttentionBlock(channel_dim, num_heads=num_heads, act=act, dtype=dtype, rngs=rngs)

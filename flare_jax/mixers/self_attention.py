@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
 from flare_jax.layers.feed_forward import FeedForward
 from flare_jax.layers.linear import Linear
+from flare_jax.layers.norms import LayerNorm, RMSNorm
 from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers.attention import check_attention, self_attention
 from flare_jax.mixers.block import PreNormBlock
@@ -18,8 +19,9 @@ class SelfAttention(nnx.Module):
     """Multi-head softmax attention among all points, scale 1/√D; `num_heads` defaults to `channel_dim // 16`.
 
     The output columns of `qkv_proj` are q, k and v, each of width C with heads inside. `rope` gives queries and keys
-    their positions. With a random key, `attn_drop` of the softmax weights and `proj_drop` of the output are dropped.
-    `implementation` is that of `flare_jax.mixers.attention.self_attention`, with the same errors.
+    their positions, `q_norm` and `k_norm` normalise them per head. With a random key, `attn_drop` of the softmax
+    weights and `proj_drop` of the output are dropped. `implementation` is that of
+    `flare_jax.mixers.attention.self_attention`, with the same errors.
     """
 
     def __init__(
@@ -32,6 +34,8 @@ class SelfAttention(nnx.Module):
         proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
         implementation: str | None = None,
+        q_norm: LayerNorm | RMSNorm | None = None,
+        k_norm: LayerNorm | RMSNorm | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -41,6 +45,7 @@ class SelfAttention(nnx.Module):
         self.attn_drop = check_rate("attn_drop", attn_drop)
         self.proj_drop = check_rate("proj_drop", proj_drop)
         self.qkv_proj = Linear(channel_dim, 3 * channel_dim, use_bias=qkv_bias, dtype=dtype, rngs=rngs)
+        self.q_norm, self.k_norm = q_norm, k_norm
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -49,6 +54,8 @@ class SelfAttention(nnx.Module):
         """Mix the real points of each sample; a padded point receives the bias of `out_proj`."""
         attn_key, proj_key = split_key(key, 2)
         q, k, v = parts_then_heads(self.qkv_proj(x), self.num_heads)
+        q = q if self.q_norm is None else self.q_norm(q)
+        k = k if self.k_norm is None else self.k_norm(k)
         if self.rope is not None:
             q, k = self.rope(q), self.rope(k)
         scale, rate = self.head_dim**-0.5, self.attn_drop

@@ -25,8 +25,9 @@ class SliceAttention(nnx.Module):
 
     Slice weights are `softmax_M(slice_proj(key_proj x) / temperature)` with one learned temperature per head.
     `token_mixer` maps slice tokens with merged heads [B, M, C] to the same shape. With a `grid_shape` the two
-    projections of the points are convolutions of width 3 on that grid, and the temperature is clamped to [0.1, 5].
-    `orthogonal_slice_init` starts the slice projection orthogonal, `drop_rate` is the dropout of the output.
+    projections of the points are convolutions of width 3 on that grid, and the temperature is clamped to [0.1, 5];
+    `clamp_temperature` says whether it is elsewhere. `orthogonal_slice_init` starts the slice projection orthogonal,
+    `drop_rate` is the dropout of the output.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class SliceAttention(nnx.Module):
         num_slices: int,
         token_mixer: nnx.Module,
         grid_shape: tuple[int, ...] | None = None,
+        clamp_temperature: bool | None = None,
         orthogonal_slice_init: bool = False,
         drop_rate: float = 0.0,
         dtype: DTypeLike = jnp.float32,
@@ -44,7 +46,7 @@ class SliceAttention(nnx.Module):
     ):
         self.head_dim = check_head_dim(channel_dim, num_heads)
         self.drop_rate = check_rate("dropout", drop_rate)
-        self.clamped = grid_shape is not None
+        self.clamped = grid_shape is not None if clamp_temperature is None else clamp_temperature
         self.key_proj = point_projection(channel_dim, channel_dim, grid_shape=grid_shape, dtype=dtype, rngs=rngs)
         self.value_proj = point_projection(channel_dim, channel_dim, grid_shape=grid_shape, dtype=dtype, rngs=rngs)
         self.slice_proj = slice_projection(

@@ -9,11 +9,12 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_depths, check_dtype, check_points, check_sizes, scaled_width
 from flare_jax.layers.dropout import Key
-from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
+from flare_jax.layers.norms import RMS_NORM_EPSILON, LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.output_projection import OutputProjection
 from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.flare_attention import FlareAttention
+from flare_jax.mixers.synthesized_routing import SynthesizedRouting
 
 
 class FLAREBlock(nnx.Module):
@@ -23,14 +24,16 @@ class FLAREBlock(nnx.Module):
         self,
         channel_dim: int,
         *,
-        att: FlareAttention,
+        att: FlareAttention | SynthesizedRouting,
         mlp: ResidualMLP,
         rmsnorm: bool = False,
+        rms_epsilon: float = RMS_NORM_EPSILON,
         dtype: DTypeLike = jnp.float32,
     ):
-        self.norm1 = make_norm(channel_dim, rmsnorm=rmsnorm, dtype=dtype)
+        norm = {"rmsnorm": rmsnorm, "rms_epsilon": rms_epsilon, "dtype": dtype}
+        self.norm1 = make_norm(channel_dim, **norm)
         self.att = att
-        self.norm2 = make_norm(channel_dim, rmsnorm=rmsnorm, dtype=dtype)
+        self.norm2 = make_norm(channel_dim, **norm)
         self.mlp = mlp
 
     def __call__(
@@ -50,7 +53,7 @@ def apply_block(
     key: Key | None,
     *,
     norm1: LayerNorm | RMSNorm,
-    att: FlareAttention,
+    att: FlareAttention | SynthesizedRouting,
     norm2: LayerNorm | RMSNorm,
     mlp: ResidualMLP,
 ) -> Float[Array, "B N C"]:

@@ -1,6 +1,7 @@
 """Sizes of the models in the published comparison of FLARE (arXiv 2508.12594), by model type and data set.
 
-Those of FLARE are the settings of its comparison runs, those of the others the recipes of the original's command line
+Those of FLARE, and of FLARE++ and its rivals (arXiv 2608.11519), are the settings of the comparison runs, those of the
+others the recipes of the original's command line
 (`use_defaults`), which it applies after writing its config, so that converting its checkpoints needs them too.
 """
 
@@ -69,6 +70,28 @@ def _transformer(dataset: str) -> dict[str, Any]:
     return sizes | {"rmsnorm": False, "out_proj_norm": True, "num_layers_in_out_proj": 2}
 
 
+# (num_blocks, num_latents) of the comparison of FLARE++ (arXiv 2608.11519), the same for all its mixers.
+_FLAREPP_SIZES = {
+    "elasticity": (8, 64),
+    "darcy": (8, 128),
+    "airfoil_steady": (8, 64),
+    "pipe": (2, 64),
+    "drivaerml": (4, 64),
+    "lpbf": (2, 64),
+}
+
+
+def _flarepp(dataset: str) -> dict[str, Any]:
+    check_choice("dataset", dataset, _FLAREPP_SIZES)
+    blocks, latents = _FLAREPP_SIZES[dataset]
+    sizes = {"channel_dim": 128, "num_blocks": blocks, "num_heads": 8, "num_latents": latents}
+    return sizes | {"num_layers_ffn": 0, "ffn_mlp_ratio": 2.0}
+
+
+def _flarepp_softmax(dataset: str) -> dict[str, Any]:
+    return {name: value for name, value in _flarepp(dataset).items() if name != "num_latents"}
+
+
 _SIZES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "flare": _flare,
     "flare_experimental": _flare,
@@ -80,4 +103,11 @@ _SIZES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "gnot": _gnot,
     "perceiverio": _perceiverio,
     "transformer": _transformer,
+    "flare_pp": _flare,
+    "flarepp": _flarepp,
+    "luna": _flarepp,
+    "set_transformer": _flarepp,
+    "backbone_mha": _flarepp_softmax,
+    **{f"backbone_{kind}": _flarepp for kind in ("flare", "simplifiedflarepp", "flarepp", "flarepp_ablations")},
+    **{f"backbone_{kind}": _flarepp for kind in ("transolver", "transolverpp", "transolver3")},
 }

@@ -14,13 +14,28 @@ from flare_jax.checks import check_choice, check_dtype, check_sizes
 from flare_jax.models.flare import FLARE
 from flare_jax.models.flare_ablations import FLAREAblations
 from flare_jax.models.flare_experimental import FLAREExperimental
+from flare_jax.models.flarepp import FLAREPP, FLAREPPConfig, FLAREWithSynthesis, FLAREWithSynthesisConfig
 from flare_jax.models.gnot import GNOT
 from flare_jax.models.lamo import LaMO
 from flare_jax.models.linear import LinearTransformer
 from flare_jax.models.linformer import Linformer
 from flare_jax.models.lno import LNO
 from flare_jax.models.loopy import Loopy
+from flare_jax.models.luna import Luna, LunaConfig
+from flare_jax.models.mixer_backbone import (
+    FlareBackboneConfig,
+    FlareppAblationsBackboneConfig,
+    FlareppBackboneConfig,
+    MhaBackboneConfig,
+    MixerBackbone,
+    NoisyMixerBackbone,
+    SimplifiedFlareppBackboneConfig,
+    Transolver3BackboneConfig,
+    TransolverBackboneConfig,
+    TransolverPlusPlusBackboneConfig,
+)
 from flare_jax.models.perceiverio import PerceiverIO
+from flare_jax.models.set_transformer import SetTransformer, SetTransformerConfig
 from flare_jax.models.transformer import Transformer
 from flare_jax.models.transolver import Transolver
 from flare_jax.models.transolver_plus_plus import TransolverPlusPlus
@@ -28,19 +43,26 @@ from flare_jax.models.ts1_uncond import TS1Uncond
 from flare_jax.models.ts3_uncond import TS3Uncond
 from flare_jax.models.unloopy import Unloopy
 from flare_jax.models.upt import UPT
-from flare_jax.signatures import check_options, keyword_options
+from flare_jax.options import Config
+from flare_jax.signatures import check_options, config_parameters, keyword_options
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model class, what it is in one line, and its paper. Options are its keyword-only constructor arguments."""
+    """A model class, what it is in one line, and its paper.
+
+    Options are the fields of `config`, or without one the keyword-only constructor arguments.
+    """
 
     constructor: type[nnx.Module]
     summary: str
     paper: str
+    config: type[Config] | None = None
 
     def options(self) -> dict[str, inspect.Parameter]:
         """Return the options by name; compute dtype and random streams are arguments of `build_model` instead."""
+        if self.config is not None:
+            return config_parameters(self.config)
         return keyword_options(self.constructor, excluded=("dtype", "rngs"))
 
 
@@ -73,6 +95,43 @@ MODELS: Mapping[str, ModelEntry] = types.MappingProxyType(
         "ts3_uncond": ModelEntry(
             TS3Uncond, "TS1 with scores mixed across heads and a transformer layer on the slices", "no paper"
         ),
+        "flarepp": ModelEntry(FLAREPP, "FLARE with queries gathered from the input", "arXiv 2608.11519", FLAREPPConfig),
+        "flare_pp": ModelEntry(
+            FLAREWithSynthesis, "the same with FLARE's deep keys and values", "no paper", FLAREWithSynthesisConfig
+        ),
+        "backbone_mha": ModelEntry(
+            MixerBackbone, "FLARE++'s backbone with softmax attention", "arXiv 2608.11519", MhaBackboneConfig
+        ),
+        "backbone_flare": ModelEntry(
+            MixerBackbone, "FLARE++'s backbone with FLARE's mixer", "arXiv 2608.11519", FlareBackboneConfig
+        ),
+        "backbone_simplifiedflarepp": ModelEntry(
+            MixerBackbone, "FLARE++ without gate and fixed queries", "arXiv 2608.11519", SimplifiedFlareppBackboneConfig
+        ),
+        "backbone_flarepp": ModelEntry(
+            MixerBackbone, "FLARE++ in its backbone", "arXiv 2608.11519", FlareppBackboneConfig
+        ),
+        "backbone_flarepp_ablations": ModelEntry(
+            MixerBackbone, "FLARE++ with all its switches", "arXiv 2608.11519", FlareppAblationsBackboneConfig
+        ),
+        "backbone_transolver": ModelEntry(
+            MixerBackbone, "FLARE++'s backbone with Transolver's mixer", "arXiv 2608.11519", TransolverBackboneConfig
+        ),
+        "backbone_transolverpp": ModelEntry(
+            NoisyMixerBackbone,
+            "FLARE++'s backbone with the mixer of Transolver++",
+            "arXiv 2608.11519",
+            TransolverPlusPlusBackboneConfig,
+        ),
+        "backbone_transolver3": ModelEntry(
+            MixerBackbone, "FLARE++'s backbone with Transolver-3's mixer", "arXiv 2608.11519", Transolver3BackboneConfig
+        ),
+        "luna": ModelEntry(
+            Luna, "packed latents accompany the points through all blocks", "arXiv 2106.01540", LunaConfig
+        ),
+        "set_transformer": ModelEntry(
+            SetTransformer, "inducing points read the points, and are read", "arXiv 1810.00825", SetTransformerConfig
+        ),
     }
 )
 
@@ -95,5 +154,8 @@ def build_model(
     check_choice("model_type", model_type, MODELS)
     check_sizes(in_dim=in_dim, out_dim=out_dim)
     entry = MODELS[model_type]
+    if entry.config is not None:
+        config = entry.config.from_mapping(options, owner=f"model type {model_type!r}")
+        return entry.constructor(in_dim, out_dim, config, dtype=check_dtype(dtype), rngs=rngs)
     checked = check_options(f"model type {model_type!r}", [entry.constructor], entry.options(), options)
     return entry.constructor(in_dim, out_dim, **checked, dtype=check_dtype(dtype), rngs=rngs)

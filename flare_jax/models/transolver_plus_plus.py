@@ -8,7 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_integer
+from flare_jax.checks import check_integer, check_uniforms
 from flare_jax.layers.dropout import Key, split_key
 from flare_jax.mixers.adaptive_slice_attention import AdaptiveSliceAttention
 from flare_jax.models.slice_stack import SliceStack
@@ -84,7 +84,7 @@ class TransolverPlusPlus(SliceStack):
         `uniforms`, one array of [0, 1) per block, are made into the noise instead of draws from the key. Masks and
         errors are those of Transolver; also raises ValueError for `uniforms` of another number or shape.
         """
-        self._check_uniforms(uniforms, x.shape)
+        check_uniforms(uniforms, x.shape, num_blocks=len(self.blocks), heads=self.num_heads, slices=self.num_slices)
         embedded = self.embed(x, mask, fx)
         keys = split_key(key, len(self.blocks))
         if uniforms is None and key is None and self.eval_noise:
@@ -101,18 +101,3 @@ class TransolverPlusPlus(SliceStack):
         per_point = jax.vmap(draw, in_axes=(None, 0), out_axes=1)
         draws = [per_point(block_key, jnp.arange(shape[1])) for block_key in block_keys]
         return [jnp.broadcast_to(values, (shape[0], *values.shape)) for values in draws]
-
-    def _check_uniforms(self, uniforms: Sequence[Array] | None, shape: tuple[int, ...]) -> None:
-        if uniforms is None:
-            return
-        if len(uniforms) != len(self.blocks):
-            raise ValueError(
-                f"uniforms has {len(uniforms)} arrays but the model has {len(self.blocks)} blocks; pass one per block"
-            )
-        wanted = (shape[0], self.num_heads, shape[1], self.num_slices)
-        for i, values in enumerate(uniforms):
-            if values.shape != wanted:
-                raise ValueError(
-                    f"uniforms[{i}] has shape {values.shape} but must be [B, H, N, M] = {wanted}; "
-                    "draw one number for each head, point and slice"
-                )

@@ -99,6 +99,10 @@ RECIPES = {
     ("transolver", "airfoil_dynamic"): (4, 0.3, 25, 0.1, 0.999, 1e-5, 50),
     ("lamo", "cylinder_flow"): (4, 0.3, 25, 0.1, 0.999, 1e-5, 50),
     ("perceiverio", "plasticity"): (8, 0.1, 25, 0.1, 0.999, 1e-5, 500),
+    ("flarepp", "drivaerml_40k"): (1, 0.1, 1e4, 1.0, 0.999, 1e-2, 500),
+    ("backbone_transolver3", "darcy"): (2, 0.1, 1e4, 1.0, 0.999, 1e-5, 500),
+    ("luna", "lpbf"): (1, 0.1, 1e4, 1.0, 0.999, 1e-4, 250),
+    ("flare_pp", "drivaerml_40k"): (1, 0.1, 1e4, 1.0, 0.999, 1e-4, 500),
     ("lno", "plasticity"): (8, 0.2, 1e4, 1000.0, 0.99, 5e-5, 500),
 }
 

@@ -18,6 +18,7 @@ from flare_jax.convert.originals import OriginalModel, find_original
 from flare_jax.models import build_model
 from flare_jax.params import apply_fn, split
 from tests.golden_checks.core import Comparison, gradient_size, largest_error
+from tests.golden_checks.statistics import compare_statistics
 
 OUTPUT_TOLERANCE = 2e-5
 INPUT_TOLERANCE = 1e-4
@@ -28,9 +29,15 @@ _SLICE_MODELS = ("transolver", "transolver++", "lamo")
 
 def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
     """Compare a model built from `config` with the outputs and gradients of the file (tolerances: goldens README)."""
-    original = find_original(config["model"])
-    effective = _effective(original.model_type, config["args"], _section(arrays, "param/"), _inputs(arrays))
-    return compare(original.model_type, *_build(original, effective), arrays, config)
+    original = find_original(config["model"], config["args"])
+    effective = _effective(original.model_type, config["args"], section(arrays, "param/"), _inputs(arrays))
+    graphdef, template = _build(original, effective)
+    compared = compare(original.model_type, graphdef, template, arrays, config)
+    if not config.get("diagnostics"):
+        return compared
+    params = from_torch(original.model_type, template, section(arrays, "param/"))
+    _, statistics = apply_fn(graphdef)(params, **_call_arguments(_inputs(arrays)), return_statistics=True)
+    return [*compared, *compare_statistics(statistics, config["diagnostics"])]
 
 
 def compare(
@@ -42,8 +49,8 @@ def compare(
 ) -> list[Comparison]:
     """Compare a structure, whose parameters are named as in a model of this type, with the file."""
     inputs = _inputs(arrays)
-    params = from_torch(model_type, template, _section(arrays, "param/"))
-    expected = _section(arrays, "output/")
+    params = from_torch(model_type, template, section(arrays, "param/"))
+    expected = section(arrays, "output/")
     cotangent = jnp.asarray(arrays["cotangent"])
     with_scores = any(key.startswith("scores_") for key in expected)
     forward = functools.partial(apply_fn(graphdef), return_scores=True) if with_scores else apply_fn(graphdef)
@@ -60,14 +67,14 @@ def compare(
     (param_grads, input_grads), outputs = evaluate(params, floats)
     return [
         *_compare_outputs(outputs, expected, config),
-        *_compare_param_grads(model_type, param_grads, _section(arrays, "grad_param/"), config),
+        *_compare_param_grads(model_type, param_grads, section(arrays, "grad_param/"), config),
         *_compare_input_grads(input_grads, arrays),
     ]
 
 
 def _inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the inputs of a file; a time may be a whole number."""
-    inputs = {key: jnp.asarray(value) for key, value in _section(arrays, "input/").items()}
+    inputs = {key: jnp.asarray(value) for key, value in section(arrays, "input/").items()}
     return {key: x.astype(jnp.float32) if key in ("T", "time") else x for key, x in inputs.items()}
 
 
@@ -100,7 +107,8 @@ def _call_arguments(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return named | ({"uniforms": [inputs[name] for name in draws]} if draws else {})
 
 
-def _section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the arrays below a prefix by the rest of their names."""
     return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
 
@@ -122,7 +130,7 @@ def _compare_param_grads(
     model_type: str, param_grads: Mapping[str, Any], expected: Mapping[str, np.ndarray], config: Mapping[str, Any]
 ) -> list[Comparison]:
     """Compare all parameters of ours; the rest of the file's are those that the original never uses."""
-    grads, mapping = to_torch(model_type, param_grads), TORCH_MAPPINGS[model_type]
+    grads, mapping = to_torch(model_type, param_grads, differences=True), TORCH_MAPPINGS[model_type]
     largest = max((float(np.max(np.abs(g), initial=0.0)) for g in expected.values()), default=0.0)
     largest = (config.get("fp32_vs_fp64") or {}).get("grad_param_global_max") or largest
     unused = set(config.get("params_without_grad") or ())
@@ -142,8 +150,8 @@ def _compare_param_grads(
 def _compare_input_grads(grads: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Comparison]:
     pairs = [(arrays["output/out"], arrays["cotangent"])]
     for kind in ("param", "input"):
-        values = _section(arrays, f"{kind}/")
-        pairs += [(values[name], array) for name, array in _section(arrays, f"grad_{kind}/").items() if name in values]
+        values = section(arrays, f"{kind}/")
+        pairs += [(values[name], array) for name, array in section(arrays, f"grad_{kind}/").items() if name in values]
     return [
         Comparison(
             f"input {name}",
@@ -151,7 +159,7 @@ def _compare_input_grads(grads: Mapping[str, Any], arrays: Mapping[str, np.ndarr
             _error(grads.get(name), array),
             INPUT_TOLERANCE * gradient_size(array, arrays[f"input/{name}"], pairs),
         )
-        for name, array in _section(arrays, "grad_input/").items()
+        for name, array in section(arrays, "grad_input/").items()
     ]
 
 

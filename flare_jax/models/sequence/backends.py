@@ -22,6 +22,7 @@ from flare_jax.mixers.linformer import LinformerBlock
 from flare_jax.mixers.performer import PerformerBlock
 from flare_jax.mixers.self_attention import SelfAttentionBlock
 from flare_jax.models.sequence.flare_block import flare_block
+from flare_jax.models.sequence.flarepp_block import flarepp_block
 from flare_jax.models.sequence.pairwise_blocks import ema_block, third_order_block
 from flare_jax.models.sequence.state_blocks import (
     multilinear_block,
@@ -59,6 +60,7 @@ BACKENDS: Mapping[str, Backend] = types.MappingProxyType(
         "transformer": Backend(SelfAttentionBlock, "softmax attention, O(N²)", "arXiv 1706.03762"),
         "linformer": Backend(LinformerBlock, "softmax over k sums of the keys, O(N·k)", "arXiv 2006.04768"),
         "flare": Backend(flare_block, "gather to and scatter from M latents, O(N·M)", "arXiv 2508.12594"),
+        "flarepp": Backend(flarepp_block, "FLARE with queries gathered from the tokens, O(N·M)", "arXiv 2608.11519"),
         "linear": Backend(LinearAttentionBlock, "normalised linear attention, O(N·D)", "arXiv 2006.16236"),
         "linear_no": Backend(LinearNOBlock, "linear attention with softmax features, O(N·D)", "arXiv 2511.06294"),
         "performer": Backend(PerformerBlock, "random positive features, O(N·M)", "arXiv 2009.14794"),

@@ -118,6 +118,13 @@ FIELDS = {
             "num_layers_kv_proj": 3, "num_layers_ffn": 3, **_DROPS,
         },
     ),
+    "flarepp": (
+        {"num_latents": 5, "num_layers_ffn": 1, "ffn_mlp_ratio": 1.5, **_DROPS},
+        {
+            "num_latents": 5, "num_layers_ffn": 1, "ffn_mlp_ratio": 1.5, "identity_init": False, "masked_pool": True,
+            **_DROPS,
+        },
+    ),
     "linear": (
         {"kernel": "elu", "norm_q": False, **_DROPS},
         {"kernel": "elu", "norm_q": False, "norm_k": True, "mlp_ratio": 4.0, "proj_drop": 0.2},

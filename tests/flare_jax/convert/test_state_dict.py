@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from flare_jax.convert import TORCH_MAPPINGS, TorchMapping, from_torch, strip_prefixes, to_torch
-from flare_jax.convert.mappings import is_unused, torch_path
+from flare_jax.convert.mappings import has_identity, is_unused, torch_path
 from flare_jax.convert.originals import find_original
 from flare_jax.models import MODELS, build_model
 from flare_jax.params import split
@@ -36,13 +36,15 @@ def test_round_trip(case):
     again = from_torch(model_type, params, state)
     assert list(again) == list(params)
     for name, value in params.items():
-        assert (np.asarray(again[name]) == np.asarray(value)).all(), name
+        # Adding and subtracting the identity rounds.
+        rounding = 1e-6 if has_identity(name, TORCH_MAPPINGS[model_type]) else 0.0
+        assert (np.abs(np.asarray(again[name]) - np.asarray(value)) <= rounding).all(), name
 
 
 MODEL_FILES = [
     file
     for file in sorted(GOLDENS.glob("*.npz"))
-    if not file.stem.startswith(("kernel_", "sequence_", "spectrum_", "recursive_"))
+    if not file.stem.startswith(("kernel_", "sequence_", "spectrum_", "recursive_", "mixer_", "surface_"))
 ]
 
 
@@ -50,7 +52,7 @@ MODEL_FILES = [
 def test_stored_state_dicts_survive_both_directions(file):
     arrays = np.load(file)
     config = json.loads(str(arrays["config"]))
-    original = find_original(config["model"])
+    original = find_original(config["model"], config["args"])
     sizes_and_options = original.translate(config["args"])
     model_type = original.model_type
     template = split(nnx.eval_shape(lambda: build_model(model_type, *sizes_and_options, rngs=nnx.Rngs(0))))[1]

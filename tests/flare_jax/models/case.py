@@ -18,7 +18,8 @@ class Case:
     out for comparison), or refused: a mask must then raise a clear error. `permutes` says
     whether permuted points give permuted outputs. `no_gradient` names the parameters and inputs whose gradient is zero
     by the model's definition. `around` gives the mean of the perturbed parameters by their last name (1 for scales and
-    0 for all others unless stated). `bfloat16_ratio` bounds the RMS error of bfloat16.
+    0 for all others unless stated). `bfloat16_ratio` bounds the RMS error of bfloat16. `twin` is a case of the same
+    code under another name, whose gradients are not tested a second time.
     """
 
     model_type: str
@@ -34,3 +35,4 @@ class Case:
     no_gradient: tuple[str, ...] = ()
     around: Mapping[str, float] = field(default_factory=dict)
     bfloat16_ratio: float = 3e-2
+    twin: str | None = None

@@ -41,7 +41,9 @@ _ABLATIONS = {
 CASES = {
     "flare": Case("flare", _FLARE),
     "flare_experimental": Case(
-        "flare_experimental", _FLARE | {"qk_norm": False, "rmsnorm": False, "implementation": "reference"}
+        "flare_experimental",
+        _FLARE | {"qk_norm": False, "rmsnorm": False, "implementation": "reference"},
+        twin="flare",
     ),
     "flare_ablations": Case("flare_ablations", _ABLATIONS | {"shared_latents": True, "implementation": "reference"}),
     "flare_ablations_latent_blocks": Case(

@@ -186,13 +186,14 @@ MIXERS = {
 def block(state, name, x, backend, options, mask=None, rope=None):
     """Return the block `backend` applied to x; `options["act"]` and norms come from options and state."""
     normed = norm(state, f"{name}.norm1", x)
-    if backend == "flare":
-        x = x + flare(state, f"{name}.att", normed, options, mask, rope)
+    if backend in ("flare", "flarepp"):
+        mixer = flare if backend == "flare" else flarepp
+        x = x + mixer(state, f"{name}.att", normed, options, mask, rope)
     else:
         mixed = MIXERS[backend](state, f"{name}.att", normed, options, mask, rope)
         x = x + linear(state, f"{name}.att.out_proj", mixed)
     normed = norm(state, f"{name}.norm2", x)
-    if backend in ("flare", "linear_no"):
+    if backend in ("flare", "flarepp", "linear_no"):
         return x + residual_mlp(state, f"{name}.mlp", normed, activation(options["act"]))
     hidden = feed_forward_activation(options["act"])(linear(state, f"{name}.mlp.fc1", normed))
     return x + linear(state, f"{name}.mlp.fc2", hidden)
@@ -213,4 +214,26 @@ def flare(state, name, x, options, mask, rope):
     gather = logits if mask is None else np.where(mask[:, None, None, :], logits, -np.inf)
     y = softmax(logits, -2).swapaxes(-1, -2) @ (softmax(gather, -1) @ v)
     (y,) = drop_padding(mask, y)
+    return linear(state, f"{name}.out_proj", merge_heads(y))
+
+
+def flarepp(state, name, x, options, mask, rope):
+    """FLARE++ with layer norms; positions turn keys, not the values of the first gather."""
+    heads = options["num_heads"]
+
+    def layer_norm(t, norm_name=""):
+        t = (t - t.mean(-1, keepdims=True)) / np.sqrt(t.var(-1, keepdims=True) + 1e-5)
+        return t * state.get(f"{norm_name}.weight", 1.0) + state.get(f"{norm_name}.bias", 0.0)
+
+    k0, k, v = (split_heads(linear(state, f"{name}.{part}_proj", x), heads) for part in ("k0", "k", "v"))
+    k0 = v0 = layer_norm(k0)
+    if not options.get("share_k0_v0", True):
+        v0 = layer_norm(split_heads(linear(state, f"{name}.v0_proj", x), heads))
+    k = layer_norm(k, f"{name}.k_norm") if options.get("k_norm", True) else k
+    k0, k = with_rope(rope, k0, k)
+    fixed = state[f"{name}.latent_q_fixed"]
+    fixed = layer_norm(fixed) if options.get("q_fixed_norm", True) else fixed
+    gathered = sdpa(layer_norm(state[f"{name}.latent_q0"], f"{name}.q0_norm"), k0, v0, mask)
+    q = fixed + sigmoid(state[f"{name}.gate_logit"])[:, None, None] * gathered
+    (y,) = drop_padding(mask, sdpa(k, q, sdpa(q, k, v, mask)))
     return linear(state, f"{name}.out_proj", merge_heads(y))

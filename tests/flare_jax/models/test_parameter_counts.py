@@ -7,6 +7,7 @@ from configs.pde import get_config
 from experiments.pdebench.models import DataFacts, model_options
 from flare_jax.models import MODELS, build_model
 from flare_jax.params import count_parameters, split
+from tests.flare_jax.models import counts_flarepp
 
 FLARE = {"channel_dim": 64, "num_blocks": 8, "num_heads": 8, "num_latents": 64}
 PERCEIVER = {"channel_dim": 128, "num_blocks": 8, "num_heads": 8, "num_latents": 512, "mlp_ratio": 4.0}
@@ -23,9 +24,9 @@ DATA = {
 }
 
 
-def count(model_type, in_dim, options):
-    """Return the number of parameters of a model with one output channel."""
-    model = nnx.eval_shape(lambda: build_model(model_type, in_dim, 1, options, rngs=nnx.Rngs(0)))
+def count(model_type, in_dim, options, out_dim=1):
+    """Return the number of parameters of a model."""
+    model = nnx.eval_shape(lambda: build_model(model_type, in_dim, out_dim, options, rngs=nnx.Rngs(0)))
     return count_parameters(split(model)[1])
 
 
@@ -153,5 +154,11 @@ def test_derived_counts(model_type, in_dim, options, expected):
     assert count(model_type, in_dim, options) == expected
 
 
+@pytest.mark.parametrize("row", counts_flarepp.ROWS, ids=lambda row: f"{row[0]}-{row[-1]}")
+def test_counts_of_the_comparison_of_flarepp(row):
+    model_type, in_dim, out_dim, options, expected = row
+    assert count(model_type, in_dim, options, out_dim) == expected
+
+
 def test_every_model_is_counted():
-    assert {row[0] for row in [*RECIPES, *RECORDED, *DERIVED]} == set(MODELS)
+    assert {row[0] for row in [*RECIPES, *RECORDED, *DERIVED, *counts_flarepp.ROWS]} == set(MODELS)

@@ -24,11 +24,10 @@ from tests.numerics import assert_close, rms_ratio
 NUM_REAL = 7
 
 every_case = pytest.mark.parametrize("case", CASES)
-# flare_experimental has the gradients of flare.
-gradient_case = pytest.mark.parametrize("case", [case for case in CASES if case != "flare_experimental"])
+gradient_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].twin is None])
 masked_case = pytest.mark.parametrize(
     "case",
-    [case for case in CASES if CASES[case].padding in ("anywhere", "trailing") and case != "flare_experimental"],
+    [case for case in CASES if CASES[case].padding in ("anywhere", "trailing") and CASES[case].twin is None],
 )
 in_place_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].padding == "in place"])
 refusing_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].padding == "refused"])

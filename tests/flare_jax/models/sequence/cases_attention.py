@@ -13,6 +13,19 @@ _FLARE = {
     "mlp_implementation": "reference",
     "implementation": "xla",
 }
+_FLAREPP = {
+    "num_latents": 5,
+    "k_norm": False,
+    "share_k0_v0": False,
+    "q_fixed_norm": False,
+    "gate_logit_init": 0.4,
+    "latent_std": 1.0,
+    "identity_init": False,
+    "num_layers_ffn": 1,
+    "ffn_mlp_ratio": 1.5,
+    "mlp_implementation": "reference",
+    "implementation": "xla",
+}
 _PERFORMER = {"nb_features": 10, "redraw_interval": 3, "normalize_inputs": False, "mlp_ratio": 1.5}
 
 CASES = {
@@ -20,6 +33,8 @@ CASES = {
     "linformer": BlockCase("linformer", _DROPS | {"k": 4, "seq_len": 20, "mlp_ratio": 1.5}, "refused", False, True),
     "linformer_masked": BlockCase("linformer", {"k": 4, "masked": True}, permutes=False, rope=True),
     "flare": BlockCase("flare", _FLARE | _DROPS, rope=True),
+    "flarepp": BlockCase("flarepp", _FLAREPP | _DROPS, rope=True),
+    "flarepp_norms": BlockCase("flarepp", {"num_latents": 5, "ffn_mlp_ratio": 1.0}, rope=True),
     "linear": BlockCase(
         "linear", {"kernel": "elu", "norm_q": True, "norm_k": True, "mlp_ratio": 1.5, "proj_drop": 0.2}, rope=True
     ),

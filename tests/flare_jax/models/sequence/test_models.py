@@ -24,7 +24,9 @@ from tests.flare_jax.models.sequence.cases import (
 )
 from tests.numerics import assert_close, rms_ratio
 
-ATTENTION = [name for name in CASES if CASES[name].backend in naive_model.naive_attention.MIXERS or name == "flare"]
+ATTENTION = [
+    name for name in CASES if CASES[name].backend in naive_model.naive_attention.MIXERS or name.startswith("flare")
+]
 
 # One case per backend is named as the backend itself.
 MAIN_CASES = [name for name in CASES if CASES[name].backend == name]

@@ -1,0 +1,278 @@
+"""FLARE++ and its rivals: formulas in float64, sizes, initial state, limits, conversion."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from experiments.training.optimizers import parameter_group
+from flare_jax.convert import from_torch, to_torch
+from flare_jax.convert.originals import find_original
+from flare_jax.mixers.attention_statistics import attention_statistics, mean_cosine
+from flare_jax.mixers.backbone_mixers import make_mixer
+from flare_jax.mixers.flarepp import FlareppAblationsConfig, FlareppConfig
+from flare_jax.mixers.gather_points import gather_points
+from flare_jax.mixers.heads import merge_heads
+from flare_jax.mixers.synthesized_routing import mix_in_kernels, mix_with_stored_weights
+from flare_jax.models import MODELS, build_model
+from flare_jax.params import apply_fn, merge, split
+from kernels import flare_mixer
+from tests.flare_jax.models import naive_backbone
+from tests.flare_jax.models.cases import CASES, build_perturbed, points
+from tests.flare_jax.models.cases_flarepp import CASES as FLAREPP_CASES
+from tests.numerics import assert_close
+
+
+def complete(case, **changes):
+    """Return all options of a case."""
+    chosen = CASES[case]
+    defaults = {name: o.default for name, o in MODELS[chosen.model_type].options().items()}
+    return defaults | dict(chosen.options) | changes
+
+
+@pytest.mark.parametrize("case", FLAREPP_CASES)
+def test_prediction(case):
+    graphdef, params = build_perturbed(case)
+    model_type = CASES[case].model_type
+    expected = naive_backbone.forward(model_type, to_torch(model_type, params), points(), complete(case))
+    assert_close(case, jax.jit(apply_fn(graphdef))(params, points()), expected, 1e-5)
+
+
+@pytest.fixture(scope="module")
+def mixer():
+    """A gated mixer with the defaults but RMS norms, its inputs, and its operands."""
+    config = FlareppConfig(channel_dim=16, num_heads=2, num_latents=5, rmsnorm=True, implementation="reference")
+    built = make_mixer("flarepp", config, rngs=nnx.Rngs(3))
+    for name in ("latent_q0", "latent_q_fixed"):
+        latents = getattr(built, name)
+        latents[...] = jax.random.normal(jax.random.key(len(name)), latents.shape)
+    x = jax.random.normal(jax.random.key(1), (2, 23, 16))
+    return built, x, built.operands(x)
+
+
+def changed(mixer, **values):
+    """Return a copy of the mixer with other parameters."""
+    copy = nnx.clone(mixer)
+    for name, value in values.items():
+        getattr(copy, name)[...] = value
+    return copy
+
+
+def test_a_closed_gate_leaves_the_fixed_queries(mixer):
+    built, x, operands = mixer
+    closed = changed(built, gate_logit=jnp.full(2, -1e4))
+    queries = jnp.broadcast_to(operands.combination.fixed, (2, 2, 5, 8))
+    expected = built.out_proj(merge_heads(flare_mixer(queries, operands.k, operands.v, scale=built.scale)))
+    assert_close("closed gate", closed(x), expected, 1e-6)
+
+
+def test_the_ablations_with_the_same_switches_are_the_gated_mixer(mixer):
+    built, x, _ = mixer
+    switches = {f"{name}_norm": True for name in ("q0", "k0", "v0", "k")} | {"share_k0_v0": True, "use_gate": True}
+    switches |= {f"{name}_use_bias": True for name in ("k0", "k", "v")}
+    switches |= {"q0_elementwise_affine": True, "k_elementwise_affine": True, "implementation": "reference"}
+    config = FlareppAblationsConfig(channel_dim=16, num_heads=2, num_latents=5, rmsnorm=True, **switches)
+    other = make_mixer("flarepp_ablations", config, rngs=nnx.Rngs(0))
+    values = split(built)[1]
+    assert {name: v.shape for name, v in split(other)[1].items()} == {name: v.shape for name, v in values.items()}
+    gate = jax.nn.sigmoid(values["gate_logit"])
+    assert_close("ablations", merge(split(other)[0], values | {"gate_logit": gate})(x), built(x), 1e-6)
+
+
+def test_gathered_queries_are_at_most_of_size_one(mixer):
+    built, x, operands = mixer
+
+    def sizes(x):
+        o = built.operands(x)
+        return np.sqrt(np.square(gather_points(o.q0, o.k0, scale=built.scale)).mean(-1))
+
+    assert operands.v0 is None, "shared values are read once, with the keys"
+    assert (sizes(x) <= 1 + 1e-6).all()
+    assert_close("equal points", sizes(jnp.broadcast_to(x[:, :1], x.shape)), np.ones((2, 2, 5)), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["latent_q0", "latent_q_fixed"])
+def test_latents_act_through_their_direction(mixer, name):
+    built, x, _ = mixer
+    assert_close(name, changed(built, **{name: 10 * getattr(built, name)[...]})(x), built(x), 1e-4)
+
+
+def test_the_map_from_values_to_outputs_has_the_rank_of_the_latents(mixer):
+    built, _, operands = mixer
+    # The values of a head are linear in its output; unit vectors for values make the matrix itself.
+    units = jnp.broadcast_to(jnp.eye(23)[None, :, None], (2, 23, 2, 23))
+    matrix = mix_in_kernels(operands._replace(v=units), None, scale=built.scale, implementation="reference")
+    singular = np.linalg.svd(np.asarray(matrix, np.float64).transpose(0, 2, 1, 3), compute_uv=False)
+    assert ((singular > 1e-6 * singular[..., :1]).sum(-1) == 5).all()
+
+
+def test_dropout_of_nothing_is_no_dropout(mixer):
+    built, _, operands = mixer
+    mask = jnp.arange(23) < jnp.asarray([[23], [9]])
+    stored = mix_with_stored_weights(operands, mask, scale=built.scale, drop_rate=0.0, key=None)
+    expected = mix_in_kernels(operands, mask, scale=built.scale)
+    assert_close("stored weights", stored, expected, 1e-5)
+
+
+def test_transolver3_is_transolver():
+    """The one difference is where the 1e-5 of the means stands."""
+    graphdef, params = build_perturbed("backbone_transolver")
+    state = to_torch("backbone_transolver", params)
+    for i in range(2):
+        block = f"blocks.{i}.mixer"
+        for leaf in ("weight", "bias"):
+            halves = [state.pop(f"{block}.in_project_{part}.{leaf}") for part in ("fx", "x")]
+            state[f"{block}.in_project.{leaf}"] = np.concatenate(halves)
+            state[f"{block}.to_out_linear.{leaf}"] = state.pop(f"{block}.to_out.0.{leaf}")
+    other, template = build_perturbed("backbone_transolver3")
+    y = jax.jit(apply_fn(other))(from_torch("backbone_transolver3", template, state), points())
+    assert_close("transolver3", y, jax.jit(apply_fn(graphdef))(params, points()), 1e-5)
+
+
+@pytest.mark.parametrize("case", FLAREPP_CASES)
+def test_conversion_both_ways(case):
+    _, params = build_perturbed(case)
+    model_type = CASES[case].model_type
+    state = to_torch(model_type, params)
+    again = from_torch(model_type, params, state)
+    assert params.keys() == again.keys()
+    assert all(np.allclose(params[name], again[name], atol=1e-6) for name in params)
+
+
+def test_an_explicit_residual_is_the_same_function_with_decay_towards_the_identity():
+    _, params = build_perturbed("backbone_flarepp")
+    explicit = [name for name in params if name.endswith("k_proj.fc.kernel")]
+    state, differences = (to_torch("backbone_flarepp", params, differences=flag) for flag in (False, True))
+    assert len(explicit) == 2
+    for i, name in enumerate(explicit):
+        weight = f"blocks.{i}.mixer.k_proj.weight"
+        assert np.allclose(state[weight], np.asarray(params[name]).T + np.eye(12))
+        assert np.array_equal(differences[weight], np.asarray(params[name]).T)
+    inside, template = build_perturbed("backbone_flarepp", explicit_residual=False)
+    y = jax.jit(apply_fn(inside))(from_torch("backbone_flarepp", template, state), points())
+    assert_close("residual", y, jax.jit(apply_fn(build_perturbed("backbone_flarepp")[0]))(params, points()), 1e-5)
+
+
+def test_arguments_of_the_original_backbone():
+    arguments = {"in_dim": 3, "out_dim": 1, "num_heads": None, "rmsnorm": None, "mlp_ratio_ffn": 4.0}
+    mixer = {"kind": "flarepp_ablations", "use_gate": False, "gate_logit_init": 0.5, "q0_norm": True}
+    original = find_original("mixer_backbone", arguments | {"mixer": mixer})
+    translated = original.translate(arguments | {"mixer": mixer, "diagnostics": True})
+    # The gate's initial value has no effect without a gate.
+    assert translated == (3, 1, {"num_heads": None, "ffn_mlp_ratio": 4.0, "use_gate": False, "q0_norm": True})
+    assert original.model_type == "backbone_flarepp_ablations"
+    with pytest.raises(ValueError, match=r"kind of the argument mixer is 'flair' .did you mean 'flare'"):
+        find_original("mixer_backbone", {"mixer": {"kind": "flair"}})
+    with pytest.raises(ValueError, match="kind of the argument mixer is None"):
+        find_original("mixer_backbone", {})
+
+
+def initial(model_type, **options):
+    """Return the initial parameters of a model."""
+    sizes = {"channel_dim": 48, "num_heads": 4, "num_blocks": 2, "num_latents": 40}
+    return split(build_model(model_type, 2, 1, sizes | options, rngs=nnx.Rngs(0)))[1]
+
+
+def assert_normal(values, std, name):
+    standard = np.concatenate([np.ravel(v) for v in values]) / std
+    assert abs(standard.mean()) < 5 / np.sqrt(standard.size), name
+    assert abs(standard.std() - 1) < 5 / np.sqrt(2 * standard.size), name
+
+
+def test_initial_distributions():
+    params = initial("flarepp")
+    maps = {n: v for n, v in params.items() if n.endswith("_proj.kernel") and ".att." in n and "out_proj" not in n}
+    assert len(maps) == 6
+    assert_normal([v - np.eye(48) for v in maps.values()], 0.02, "maps of the points")
+    assert_normal([v for n, v in params.items() if n.endswith("kernel") and n not in maps], 0.02, "kernels")
+    assert_normal([v for n, v in params.items() if "latent" in n], 0.02, "latents")
+    assert all((v == 0.25).all() for n, v in params.items() if n.endswith("gate_logit"))
+    assert all((v == 1).all() for n, v in params.items() if n.endswith("scale"))
+    assert not any(v.any() for n, v in params.items() if n.endswith("bias"))
+    assert_normal([v for n, v in initial("flarepp", latent_std=1.0).items() if "latent" in n], 1.0, "wide latents")
+    assert_normal([initial("luna")["packed_embed"]], 48**-0.5, "packed latents")
+    inducing = np.stack([v for n, v in initial("set_transformer").items() if n.endswith("inducing_points")])
+    bound = np.sqrt(6 / (40 * 48 + 48))
+    assert 0.98 * bound < np.abs(inducing).max() <= bound
+    slices = initial("backbone_transolver")
+    assert all((v == 0.5).all() for n, v in slices.items() if n.endswith("temperature"))
+
+
+def test_initial_state_of_the_published_model():
+    """The first gather starts as an average over all points."""
+    options = {"num_blocks": 8, "num_latents": 64, "channel_dim": 128, "num_heads": 8}
+    model = build_model("backbone_flarepp", 2, 1, options, rngs=nnx.Rngs(0))
+    x = jax.random.uniform(jax.random.key(0), (1, 972, 2))
+    graphdef, params = split(model)
+    run = jax.jit(apply_fn(graphdef), static_argnames="return_statistics")
+    _, statistics = run(params, x, return_statistics=True)
+    mean = statistics["mean"]
+    for name, value in (("rms_q_dynamic", 0.985), ("synth_n_eff", 956), ("synth_attn_entropy", 6.87)):
+        assert abs(float(mean[name]) / value - 1) < 0.05, name
+    assert float(mean["gate_value"]) == pytest.approx(1 / (1 + np.exp(-0.25)))
+
+
+def test_statistics_do_not_change_the_prediction_and_leave_padding_out():
+    graphdef, params = build_perturbed("backbone_flarepp_ablations", num_blocks=1)
+    run = jax.jit(apply_fn(graphdef), static_argnames="return_statistics")
+    mask = jnp.arange(11) < jnp.asarray([[7], [7]])
+    padded = jnp.where(mask[..., None], points(), jnp.nan)
+    y, statistics = run(params, padded, mask, return_statistics=True)
+    expected_y, expected = run(params, points()[:, :7], return_statistics=True)
+    assert_close("prediction", y[:, :7], expected_y, 1e-5)
+    assert statistics["mean"].keys() == expected["mean"].keys()
+    for name, value in expected["mean"].items():
+        assert_close(name, statistics["mean"][name], value, 1e-4)
+
+
+def test_statistics_of_softmax_weights_in_chunks():
+    rng = np.random.default_rng(0)
+    q, k = 9 * rng.standard_normal((2, 3, 4, 8)), rng.standard_normal((2, 50, 3, 8))
+    mask = rng.random((2, 50)) < 0.7
+    logits = np.where(mask[:, None, None], np.einsum("bhmd,bnhd->bhmn", q, k), -np.inf)
+    weights = naive_backbone.softmax(logits, -1)
+    logs = np.log(np.maximum(weights, 1e-12))
+    arrays = jnp.asarray(q, jnp.float32), jnp.asarray(k, jnp.float32), jnp.asarray(mask)
+    for chunk in (50, 16, 7):
+        entropy, effective = attention_statistics(*arrays, scale=1.0, chunk=chunk)
+        assert_close("entropy", entropy, -(weights * logs).sum(-1), 1e-5)
+        assert_close("effective", effective, 1 / np.square(weights).sum(-1), 1e-5)
+    assert np.isnan(mean_cosine(jnp.ones((3, 1, 4))))
+
+
+@pytest.mark.parametrize("model_type", ["flarepp", "backbone_flare", "luna", "set_transformer", "backbone_transolver"])
+def test_what_weight_decay_leaves_out(model_type):
+    names = initial(model_type, num_blocks=1)
+    ending = {
+        "flarepp": ("latent_q0", "latent_q_fixed", "gate_logit"),
+        "luna": ("packed_embed",),
+    }.get(model_type, ())
+    expected = {name for name in names if name.rsplit(".", 1)[-1] in ("bias", "scale", *ending)}
+    assert {name for name in names if parameter_group(name) == "no_decay"} == expected
+    latents = {name for name in names if name.endswith("latent_q")}
+    assert {name for name in names if parameter_group(name) == "latent"} == latents
+    assert bool(latents) == (model_type == "backbone_flare")
+
+
+def test_training_in_bfloat16_stays_finite():
+    options = {"channel_dim": 16, "num_heads": 2, "num_blocks": 2, "num_latents": 4, "rmsnorm": True}
+    model = build_model("backbone_flarepp", 2, 1, options, rngs=nnx.Rngs(0), dtype="bfloat16")
+    graphdef, params = split(model)
+    apply, optimizer = apply_fn(graphdef), optax.adamw(3e-3)
+    x = jax.random.uniform(jax.random.key(0), (4, 32, 2))
+    target = jnp.sin(5 * x[..., :1]) * x[..., 1:]
+
+    def step(carry, _):
+        params, state = carry
+        loss, grads = jax.value_and_grad(lambda p: jnp.mean(jnp.square(apply(p, x) - target)))(params)
+        updates, state = optimizer.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), loss
+
+    carry = (params, optimizer.init(params))
+    (params, _), losses = jax.jit(lambda carry: jax.lax.scan(step, carry, length=200))(carry)
+    _, statistics = apply(params, x, return_statistics=True)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0] / 5
+    assert all(np.isfinite(value) for value in statistics["mean"].values())
