@@ -1,7 +1,7 @@
 """What every loader of fields on points returns: splits of point clouds, a normalizer pair and metadata."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from data_pipeline.custom.sample import Fields
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_source
 from data_pipeline.normalizer import Normalizer
@@ -88,6 +89,26 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Channels:
+    """What the channels of steady fields are: coordinates `axes` of the points, then `inputs`; predicted are `targets`.
+
+    Both map names of fields to their numbers of channels. Targets were divided by `scales` [C]. `reads` says which
+    arrays of a file with one sample hold these fields; of several such layouts the first whose points are there.
+    """
+
+    axes: tuple[int, ...]
+    inputs: Mapping[str, int]
+    targets: Mapping[str, int]
+    scales: Float[np.ndarray, " C"]
+    reads: tuple[Fields, ...]
+
+    def split(self, field: Float[np.ndarray, "*S C_out"]) -> dict[str, Float[np.ndarray, "*S C"]]:
+        """Return predicted or true fields by name, in the units of the files."""
+        parts = np.split(field * self.scales, np.cumsum(list(self.targets.values()))[:-1], axis=-1)
+        return dict(zip(self.targets, parts, strict=True))
+
+
+@dataclass(frozen=True)
 class PDEDataset:
     """Fields on point clouds, to be predicted from the points and features; `kind` is one of `KINDS`.
 
@@ -100,7 +121,8 @@ class PDEDataset:
     `fx`, oldest first; mesh series have the first frame as known state in `y`, statistics of velocities in
     `y_normalizer` and of their change from frame to frame in `increment_normalizer`.
 
-    `bucket_sizes` are numbers of points, ascending, to which training clouds of different sizes may be cut.
+    `bucket_sizes` are numbers of points, ascending, to which training clouds of different sizes may be cut. `channels`
+    names the fields and `sample_names` the samples of each split, where they have names.
     """
 
     name: str
@@ -117,10 +139,16 @@ class PDEDataset:
     times: Float[np.ndarray, " T"] | None = None
     increment_normalizer: Normalizer | None = None
     bucket_sizes: tuple[int, ...] = ()
+    channels: Channels | None = None
+    sample_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise DataError(f"kind={self.kind!r} is not known; choose one of {', '.join(KINDS)}")
+
+    def case_name(self, split: str, case: int) -> str:
+        """Return the name of a sample, or its number where it has none."""
+        return self.sample_names[split][case] if split in self.sample_names else f"case {case}"
 
     @property
     def c_in(self) -> int:

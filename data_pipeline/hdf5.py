@@ -87,6 +87,25 @@ def read_text(dataset: h5py.Dataset) -> bytes:
     return dataset[()]
 
 
+def read_texts(dataset: h5py.Dataset) -> np.ndarray:
+    """Return the texts of a dataset as an array of strings; raises DataError where it holds others, or elsewhere."""
+    where = _where(dataset)
+    if dataset.shape is None or h5py.check_string_dtype(dataset.dtype) is None:
+        raise DataError(f"{where} is no text; write the file again")
+    _check_inside(dataset, where)
+    _check_size(dataset, where)
+    return np.asarray(dataset.asstr()[()], str)
+
+
+def check_inside(group: h5py.Group, known: tuple[str, ...] = ()) -> None:
+    """Raise DataError unless all that a group holds lies in its file; for libraries that read the file themselves."""
+    for item in members(group).values():
+        if isinstance(item, h5py.Dataset):
+            _check_inside(item, _where(item))
+        elif isinstance(item, h5py.Group) and item.name not in known:
+            check_inside(item, (*known, item.name))
+
+
 def _member(group: h5py.Group, name: str, soft: bool = True) -> Item:
     """Return a member of a group; `soft` allows a link to another place in the file, which then may not be a link."""
     link = group.get(name, getlink=True)

@@ -14,6 +14,7 @@ from numpy.lib.npyio import NpzFile
 from data_pipeline.errors import DataError
 from data_pipeline.sizes import check_claim
 
+_NUMBERS, _TEXT = "fbiu", "US"
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -40,13 +41,20 @@ class Archive:
 
     def read(self, name: str) -> np.ndarray:
         """Return a numeric array by name; raises DataError where it is none or cannot be in the file."""
+        return self._read(name, _NUMBERS)
+
+    def read_text(self, name: str) -> np.ndarray:
+        """Return an array of text by name; raises DataError where it is none or cannot be in the file."""
+        return self._read(name, _TEXT)
+
+    def _read(self, name: str, kinds: str) -> np.ndarray:
         where, members = f"{self._path}[{name}]", self._archive.zip
         member = members.getinfo(name if name in members.namelist() else f"{name}.npy")
         # Both sizes are claims of the archive's directory.
         packed = min(member.compress_size, self._path.stat().st_size)
         check_claim(member.file_size, packed, where, compressed=member.compress_type != ZIP_STORED)
         with members.open(member) as file:
-            _check_header(file, member.file_size, where)
+            _check_header(file, member.file_size, where, kinds)
         return self._archive[name]
 
 
@@ -78,8 +86,11 @@ def _load(path: Path) -> NpzFile:
     return np.load(path, allow_pickle=False)
 
 
-def _check_header(file: BinaryIO, size: int, where: str) -> None:
-    """Raise DataError unless the header of an array, in `size` bytes, is that of numbers which fit into them."""
+def _check_header(file: BinaryIO, size: int, where: str, kinds: str = _NUMBERS) -> None:
+    """Raise DataError unless the header of an array, in `size` bytes, is that of numbers which fit into them.
+
+    `kinds` are NumPy's letters of the types that are taken for numbers.
+    """
     start = file.read(len(npy.MAGIC_PREFIX))
     if start[:2] == b"PK":
         raise DataError(f"{where} is an npz archive of named arrays; unpack it, or write the array with np.save")
@@ -87,7 +98,7 @@ def _check_header(file: BinaryIO, size: int, where: str) -> None:
     if start != npy.MAGIC_PREFIX or version not in _HEADERS:
         raise DataError(f"{where} is no array of numbers as np.save writes it; get the file again")
     shape, _, dtype = _HEADERS[version](file)
-    if dtype.kind not in "fbiu":
+    if dtype.kind not in kinds:
         raise DataError(f"{where} has dtype {dtype}, which is not numeric; check that it is the right file")
     if any(length < 0 for length in shape):
         raise DataError(f"{where} claims shape {shape}; it is damaged, get it again")

@@ -72,7 +72,10 @@ def load_dataset(
         raise DataError(
             f"{folder} holds public files, but data.source=generated; use another --data_dir or data.source=auto"
         )
-    return record.load(data_dir, n_train, n_test, **options)
+    dataset = record.load(data_dir, n_train, n_test, **options)
+    for note in dataset.source.detail.get("notes", ()):
+        say(f"warning: {note}")
+    return dataset
 
 
 def _generate_missing(

@@ -1,86 +1,251 @@
-"""The one place that imports meshio."""
+"""Meshes of every format as VTK data sets; with `foreign_meshes` the one place that imports pyvista.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+VTK reads and writes its own formats, and reads CGNS and Exodus; meshio reads the others.
+"""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.spatial import KDTree
 
+from data_pipeline import foreign_meshes, hdf5
 from data_pipeline.errors import DataError
-from data_pipeline.xdmf import check_data_files
+from data_pipeline.sizes import MOST_COMPRESSION
+
+if TYPE_CHECKING:
+    from pyvista import DataSet
+
+# Formats of VTK in which fields are written too, and those of several parts and of other programs, which are only read.
+VTK_SUFFIXES = (".vtu", ".vtk", ".vtp", ".vti", ".vtr", ".vts")
+_READ_SUFFIXES = (
+    ".vtm",
+    ".vtmb",
+    ".pvtu",
+    ".pvtp",
+    ".pvti",
+    ".pvtr",
+    ".pvts",
+    ".vtkhdf",
+    ".cgns",
+    ".e",
+    ".exo",
+    ".ex2",
+)
+MESH_SUFFIXES = (*VTK_SUFFIXES, *_READ_SUFFIXES, *foreign_meshes.SUFFIXES)
+WRITTEN_SUFFIXES = (*VTK_SUFFIXES, *foreign_meshes.WRITTEN_SUFFIXES)
+
+# The type of mesh that a format is for; the others hold all.
+_TYPES = {".vtp": "PolyData", ".vti": "ImageData", ".vtr": "RectilinearGrid", ".vts": "StructuredGrid"}
+
+# VTK's numbers of the cell types by the names that meshio gives them.
+CELL_TYPES = {
+    **{"vertex": 1, "line": 3, "triangle": 5, "polygon": 7, "pixel": 8, "quad": 9, "tetra": 10, "voxel": 11},
+    **{"hexahedron": 12, "wedge": 13, "pyramid": 14, "penta_prism": 15, "hexa_prism": 16, "line3": 21},
+    **{"triangle6": 22, "quad8": 23, "tetra10": 24, "hexahedron20": 25, "wedge15": 26, "pyramid13": 27, "quad9": 28},
+    **{"hexahedron27": 29, "quad6": 30, "wedge12": 31, "wedge18": 32, "hexahedron24": 33, "triangle7": 34, "line4": 35},
+}
+_NAMES = {number: name for name, number in CELL_TYPES.items()}
+
+# What headers say of the memory that a reader will ask for; VTK ends the program where it does not get it.
+_COUNT = re.compile(
+    rb"(?:NumberOf\w+|RangeMax)=[\"'](\d+)"
+    rb"|^\s*(?:POINTS|VERTICES|LINES|POLYGONS|CELLS|CELL_TYPES|POINT_DATA|CELL_DATA)\s+(\d+)",
+    re.MULTILINE,
+)
+_EXTENT = re.compile(rb"(?:Extent=[\"']|^\s*DIMENSIONS\s)\s*([-\d \t]+)", re.MULTILINE)
+_HEAD_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class MeshFile:
-    """A mesh with fields at its points [N, ...]; `cells` are blocks of a VTK cell type and point numbers [F, K]."""
+def read_mesh(path: Path) -> "DataSet":
+    """Return the mesh in a file, blocks joined to one with a field `block`; raises DataError."""
+    pyvista = _pyvista(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; check the path")
+    with _vtk_errors(path, "read as a mesh", "get the file again"):
+        _check_links(path)
+        if path.suffix.lower() in foreign_meshes.SUFFIXES:
+            mesh = foreign_meshes.read(path)
+        else:
+            _check_counts(path)
+            mesh = _joined(pyvista.read(path))
+        _check_corners(mesh, path)
+    if not mesh.n_points:
+        raise DataError(f"{path} cannot be read as a mesh (it holds no points); get the file again")
+    return mesh
 
-    points: Float[np.ndarray, "N 3"]
-    cells: tuple[tuple[str, Int[np.ndarray, "F K"]], ...] = ()
-    fields: Mapping[str, np.ndarray] = field(default_factory=dict)
-    cell_fields: tuple[str, ...] = ()
+
+def write_mesh(path: Path, mesh: "DataSet") -> None:
+    """Write a mesh in the format of the name's suffix; raises DataError if that holds no mesh of its type."""
+    _pyvista(path)
+    suffix = path.suffix.lower()
+    with _vtk_errors(path, "written", "choose a name that ends in .vtu"):
+        if suffix in foreign_meshes.WRITTEN_SUFFIXES:
+            foreign_meshes.write(path, mesh)
+        else:
+            (mesh.cast_to_unstructured_grid() if suffix == ".vtu" else mesh).save(path)
+
+
+def check_holds(path: Path, mesh: "DataSet | None") -> None:
+    """Raise DataError if VTK's format of the name's suffix holds no mesh of this type, None being a cloud or cells."""
+    wanted = _TYPES.get(path.suffix.lower())
+    found = "UnstructuredGrid" if mesh is None else type(mesh).__name__
+    if wanted not in (None, found):
+        raise DataError(f"{path} would hold a mesh of VTK's type {wanted}, but it is one of {found}; write a .vtu file")
+
+
+def make_mesh(
+    points: Float[np.ndarray, "N D"], cells: Sequence[tuple[str, Int[np.ndarray, "F K"]]], where: str
+) -> "DataSet":
+    """Return the mesh of points in up to three dimensions and blocks of cells of one type; `where` is for messages.
+
+    Without cells some programs show nothing, so that a cloud gets one vertex per point.
+    """
+    pyvista = _pyvista(where)
+    spatial = np.pad(points, [(0, 0), (0, 3 - points.shape[1])])
+    blocks = cells or [("vertex", np.arange(len(points))[:, None])]
+    types = np.concatenate([np.full(len(numbers), _cell_type(name, where)) for name, numbers in blocks])
+    sized = [np.insert(numbers, 0, numbers.shape[1], axis=1).ravel() for _, numbers in blocks]
+    return pyvista.UnstructuredGrid(np.concatenate(sized), types.astype(np.uint8), spatial)
+
+
+def mesh_cells(mesh: "DataSet") -> dict[str, Int[np.ndarray, "F K"]]:
+    """Return the cells of a mesh by type; polygons and polyhedra, which have no one number of points, are left out."""
+    grid = mesh.cast_to_unstructured_grid()
+    cells, offsets = grid.cell_connectivity, _pyvista("").convert_array(grid.GetCells().GetOffsetsArray())
+    found = {}
+    for number in np.unique(grid.celltypes):
+        chosen = np.flatnonzero(grid.celltypes == number)
+        sizes = offsets[chosen + 1] - offsets[chosen]
+        if number in _NAMES and number != CELL_TYPES["polygon"] and sizes.min() == sizes.max():
+            found[_NAMES[number]] = cells[offsets[chosen][:, None] + np.arange(sizes[0])]
+    return found
+
+
+def surface_triangles(mesh: "DataSet") -> Int[np.ndarray, "F 3"]:
+    """Return the triangles of the surface of a mesh as numbers of its points; quadratic faces are cut at all nodes."""
+    surface = mesh.extract_surface(nonlinear_subdivision=1, algorithm="dataset_surface").triangulate()
+    # Found by their places: the numbers that VTK passes on are wrong for the nodes within quadratic faces.
+    distance, numbers = KDTree(mesh.points).query(surface.points)
+    triangles = surface.regular_faces
+    return numbers[triangles][(distance[triangles] == 0).all(axis=1)]
 
 
 def read_quad_surface(path: Path) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "F 4"]]:
     """Return the points and the quadrilaterals of a VTK file; raises DataError where there are none."""
-    mesh = _read(path)
-    quads = [block.data for block in mesh.cells if block.type == "quad"]
-    if not quads:
+    mesh = read_mesh(path)
+    quads = mesh_cells(mesh).get("quad")
+    if quads is None:
         raise DataError(f"{path} holds no quadrilaterals; check that it is the surface mesh of a car")
-    return np.asarray(mesh.points), np.concatenate(quads)
+    return np.asarray(mesh.points), quads
 
 
-def read_mesh(path: Path) -> MeshFile:
-    """Return the points, cells and point fields of a mesh in any format that meshio reads; raises DataError."""
-    mesh = _read(path)
-    # Polyhedra, whose cells are lists, have no rectangular arrays of point numbers.
-    cells = tuple((block.type, block.data) for block in mesh.cells if isinstance(block.data, np.ndarray))
-    return MeshFile(np.asarray(mesh.points), cells, dict(mesh.point_data), tuple(mesh.cell_data))
+def _joined(content: Any) -> "DataSet":
+    """Return a data set as it is, and the blocks of several as one; of Exodus only the blocks of elements."""
+    pyvista = _pyvista("")
+    if not isinstance(content, pyvista.MultiBlock):
+        return pyvista.PolyData() if content is None else content
+    if "Element Blocks" in content.keys():  # noqa: SIM118  (a list of data sets, not a dict)
+        content = content["Element Blocks"]
+    blocks = [block for block in content.recursive_iterator(skip_none=True) if block.n_points]
+    if len(blocks) < 2:
+        return blocks[0] if blocks else pyvista.PolyData()
+    grids = [block.cast_to_unstructured_grid() for block in blocks]
+    for kind in ("point_data", "cell_data"):
+        _fill_missing([getattr(grid, kind) for grid in grids])
+    return pyvista.MultiBlock(grids).combine(merge_points=False)
 
 
-def write_mesh(path: Path, mesh: MeshFile) -> None:
-    """Write a mesh in the format of the name's suffix; raises DataError if meshio cannot."""
-    meshio = _meshio(path)
-    # Without cells some readers show nothing, so that a cloud gets one vertex per point.
-    cells = list(mesh.cells) or [("vertex", np.arange(len(mesh.points))[:, None])]
+def _fill_missing(parts: Sequence[Any]) -> None:
+    """Number the blocks, and give every block the fields of the others, which joining would drop, as NaN."""
+    widths = {name: part[name].shape[1:] for part in parts for name in part if part[name].dtype.kind in "fbiu"}
+    for number, part in enumerate(parts):
+        size = part.valid_array_len
+        for name, shape in widths.items():
+            if name not in part:
+                part[name] = np.full((size, *shape), np.nan)
+        part["block"] = np.full(size, float(number))
+
+
+def _check_counts(path: Path) -> None:
+    """Raise DataError where a header announces more than a file of this size can hold."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    counts = [int(number) for match in _COUNT.finditer(head) for number in match.groups() if number]
+    for match in _EXTENT.finditer(head):
+        numbers = np.array(match[1].split(), float)
+        sides = numbers if len(numbers) == 3 else numbers[1::2] - numbers[: len(numbers) // 2 * 2 : 2] + 1
+        counts.append(float(np.prod(np.maximum(sides, 1))))
+    if counts and max(counts) > MOST_COMPRESSION * size:
+        raise DataError(
+            f"{path} cannot be read as a mesh (it announces {max(counts):.4g} values in {size} bytes); get the file "
+            "again"
+        )
+
+
+def _check_links(path: Path) -> None:
+    """Raise DataError where a file in one of the formats that are HDF5 takes arrays from other files."""
+    if h5py.is_hdf5(path):
+        with hdf5.open_hdf5(path) as file:
+            hdf5.check_inside(file)
+
+
+def _check_corners(mesh: "DataSet", path: Path) -> None:
+    """Raise DataError where cells name points that are not there, which VTK would read from other memory."""
+    pyvista = _pyvista(path)
+    if isinstance(mesh, pyvista.PolyData):
+        arrays = (mesh.GetVerts(), mesh.GetLines(), mesh.GetPolys(), mesh.GetStrips())
+    else:
+        arrays = (mesh.GetCells(),) if isinstance(mesh, pyvista.UnstructuredGrid) else ()
+    for cells in arrays:
+        corners = pyvista.convert_array(cells.GetConnectivityArray())
+        if corners.size and not (corners.min() >= 0 and corners.max() < mesh.n_points):
+            raise DataError(
+                f"{path} cannot be read as a mesh (its cells name points {corners.min()} to {corners.max()}, but there "
+                f"are {mesh.n_points}, numbered from 0); get the file again"
+            )
+
+
+@contextmanager
+def _vtk_errors(path: Path, what: str, remedy: str) -> Iterator[None]:
+    """Turn what VTK prints, and what else goes wrong with a file, into a DataError of one sentence."""
+    pyvista = _pyvista(path)
+    catcher = pyvista.VtkErrorCatcher(raise_errors=True, send_to_logging=False)
+    level = logging.root.manager.disable
     try:
-        meshio.Mesh(mesh.points, cells, point_data=dict(mesh.fields)).write(path)
+        # pyvista logs what a reader reports, and warns where it goes on with what it got, which may be half of a field.
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings(), pyvista.vtk_verbosity("off"), catcher:
+            warnings.filterwarnings("ignore")
+            warnings.filterwarnings("error", message="The VTK reader")
+            yield
+    except DataError:
+        raise
+    # Parsers raise what they meet in damaged files, and meshio ends the program.
     except (Exception, SystemExit) as error:
-        raise DataError(f"{path} cannot be written by meshio ({error}); choose another suffix, such as .vtu") from error
+        raise DataError(f"{path} cannot be {what}{foreign_meshes.bracketed(error)}; {remedy}") from error
+    finally:
+        logging.disable(level)
 
 
-def _read(path: Path) -> Any:
-    meshio = _meshio(path)
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; check the path")
-    if path.suffix.lower() == ".xdmf":
-        check_data_files(path)
-    reason: BaseException | None = None
-    # meshio.read would print why a format does not fit and end the program.
-    for kind in meshio.extension_to_filetypes.get(path.suffix.lower(), ()):
-        try:
-            return getattr(meshio, kind.replace("-", "_")).read(str(path))
-        except meshio.ReadError as error:
-            reason = error
-        # Parsers raise what they meet in damaged files.
-        except (Exception, SystemExit) as error:
-            reason = error
-            break
-    raise DataError(f"{path} cannot be read as a mesh{_bracketed(reason)}; get the file again") from reason
+def _cell_type(name: str, where: str) -> int:
+    if name not in CELL_TYPES:
+        raise DataError(f"{where} has cells of type {name!r}, which is none of {', '.join(CELL_TYPES)}; rename them")
+    return CELL_TYPES[name]
 
 
-def _bracketed(reason: BaseException | None) -> str:
-    """Return the first line of an error's text in brackets, nothing where it has none."""
-    lines = [] if reason is None or isinstance(reason, SystemExit) else str(reason).split("\n")
-    text = lines[0].strip().rstrip(".") if lines else ""
-    return f" ({text})" if text else ""
-
-
-def _meshio(path: Path) -> ModuleType:
+def _pyvista(where: Any) -> ModuleType:
     try:
-        import meshio
+        import pyvista
     except ImportError as error:
-        raise DataError(f"{path} needs meshio; run `pip install 'flare_jax[viz]'`") from error
-    return meshio
+        raise DataError(f"{where} needs pyvista; run `pip install 'flare_jax[viz]'`") from error
+    return pyvista

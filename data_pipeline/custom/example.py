@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.custom.writers import write_fields, write_group
+from data_pipeline.custom.writers import named_arrays, write_fields, write_group
 from data_pipeline.seeds import check_seed
 
 FORMATS = ("npz", "h5", "vtu")
@@ -66,7 +66,7 @@ def write_example(out: Path, num: int, kind: str, seed: int = 0) -> Path:
     if kind == "h5":
         out.mkdir(parents=True, exist_ok=True)
         with h5py.File(out / "ellipses.h5", "w") as file:
-            _write_all(num, seed, lambda name, *sample: write_group(file.create_group(name), *sample))
+            _write_all(num, seed, lambda name, *sample: write_group(file.create_group(name), named_arrays(*sample)))
         return out / "ellipses.h5"
     _write_all(num, seed, lambda name, *sample: write_fields(out / f"{name}.{kind}", *sample))
     return out
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data_pipeline.custom.example", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--num", type=int, default=240, help="number of samples (default: %(default)s)")
-    parser.add_argument("--format", choices=FORMATS, default="npz", help="vtu needs meshio (default: %(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="npz", help="vtu needs pyvista (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the random flows (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.num < 2:

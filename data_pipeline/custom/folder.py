@@ -42,9 +42,16 @@ def _in_folder(folder: Path) -> list[Reference]:
     files = [p for p in matching(folder, "*") if p.suffix.lower() in SUFFIXES and p.is_file()]
     references = []
     for path in sorted(files, key=lambda path: natural_key(path.name)):
-        splits = list_groups(path) if path.suffix.lower() in HDF5_SUFFIXES else {"": [""]}
-        references += [Reference(path, group) for groups in splits.values() for group in _sorted(groups)]
+        references += [Reference(path, group) for groups in _groups(path).values() for group in _sorted(groups)]
     return references
+
+
+def _groups(path: Path) -> dict[str, list[str]]:
+    """Return the samples of a file by split; a damaged file is one, so that its reading says what is wrong with it."""
+    try:
+        return list_groups(path) if path.suffix.lower() in HDF5_SUFFIXES else {"": [""]}
+    except DataError:
+        return {"": [""]}
 
 
 def _in_file(path: Path) -> dict[str, list[Reference]]:

@@ -15,10 +15,10 @@ import numpy as np
 
 from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.custom.folder import EXAMPLE, find_samples, split_samples
-from data_pipeline.custom.readers import Reference, read_sample
+from data_pipeline.custom.readers import Reference, list_arrays, read_sample
 from data_pipeline.custom.sample import Fields, Sample, parse_fields
 from data_pipeline.custom.scaling import input_normalizer, target_normalizer, target_scales, varying
-from data_pipeline.dataset import PDEDataset, Source, Split
+from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
 from data_pipeline.normalizer import Normalizer
@@ -84,9 +84,9 @@ def load(
         raise DataError(f"data.stream={stream!r} is not known; choose one of {', '.join(_STREAMS)}")
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every cloud to the largest")
-    fields = parse_fields(points, inputs, targets)
     splits = split_samples(find_samples(Path(path)), n_train, n_test, split_seed, Path(path))
     references = [reference for name in sorted(splits) for reference in splits[name]]
+    fields = parse_fields(points, inputs, targets, list_arrays(references[0]))
     files = sorted({reference.path for reference in references})
     layout = read_sample(references[0], fields).layout()
     read = _reader(references, fields, layout)
@@ -98,8 +98,9 @@ def load(
         arrays = _InMemory(list(map(read, range(len(references)))))
     starts = np.cumsum([0, *(len(splits[name]) for name in sorted(splits))])
     rows = {name: np.arange(starts[i], starts[i + 1]) for i, name in enumerate(sorted(splits))}
-    names = {name: [reference.name for reference in chosen] for name, chosen in splits.items()}
-    return _assemble(arrays, rows, layout, _grid_shape(grid), buckets, Path(path), names)
+    rows, notes = _without_zero_samples(arrays, rows, references)
+    names = {name: [references[row].name for row in rows[name]] for name in splits}
+    return _assemble(arrays, rows, layout, _grid_shape(grid), buckets, Path(path), names, fields, notes)
 
 
 def _reader(
@@ -129,6 +130,25 @@ def _check_layout(
 
 def _spoken(widths: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({width} channels)" for name, width in widths.items()) or "(none)"
+
+
+def _without_zero_samples(
+    arrays: "_InMemory | Cache", rows: Mapping[str, np.ndarray], references: Sequence[Reference]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the rows of the samples whose targets are not zero everywhere, and a note on the others."""
+    kept, left_out = {}, []
+    for name, chosen in rows.items():
+        extremes = [arrays.moments(np.array([row]), "y") for row in chosen]
+        known = np.array([(one.low != 0).any() or (one.high != 0).any() for one in extremes])
+        if not known.any():
+            raise DataError(
+                f"the targets of all samples in {name} are zero, the first {references[chosen[0]]}; check data.targets"
+            )
+        kept[name] = chosen[known]
+        left_out += [str(references[row]) for row in chosen[~known]]
+    some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+    note = f"samples whose targets are zero everywhere have no relative error; left out are {len(left_out)}: {some}"
+    return kept, [note] if left_out else []
 
 
 def _grid_shape(text: str) -> tuple[int, ...] | None:
@@ -186,6 +206,8 @@ def _assemble(
     buckets: int,
     path: Path,
     names: Mapping[str, Sequence[str]],
+    fields: Fields,
+    notes: Sequence[str],
 ) -> PDEDataset:
     features = arrays.moments(rows["train"], "x")
     space = layout["points"]["points"]
@@ -222,12 +244,15 @@ def _assemble(
                 "targets": dict(layout["targets"]),
                 "target_scales": scales.tolist(),
                 "streamed": isinstance(arrays, Cache),
+                "notes": list(notes),
             },
         ),
         target_name=f"{next(iter(layout['targets']))} / {scales[0]:.4g}",
         grid_shape=grid,
         space_dim=len(axes),
         bucket_sizes=sizes,
+        channels=Channels(tuple(axes), dict(layout["inputs"]), dict(layout["targets"]), scales, (fields,)),
+        sample_names=names,
     )
 
 

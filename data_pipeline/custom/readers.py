@@ -1,20 +1,19 @@
-"""Reading the samples of a user's data set: npz and HDF5 with what is here, meshes with meshio."""
+"""Reading the samples of a user's data set: arrays of npz and HDF5 files, and meshes of every format."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline import hdf5
-from data_pipeline.custom.sample import BLOCK, Fields, Sample, make_sample
+from data_pipeline.custom.sample import MESH_POINTS, Contents, Fields, Sample, make_sample
 from data_pipeline.errors import DataError
 from data_pipeline.numpy_files import open_npz
-from data_pipeline.vtk import read_mesh
+from data_pipeline.vtk import MESH_SUFFIXES, read_mesh
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
-MESH_SUFFIXES = (".vtu", ".vtk", ".xdmf", ".msh", ".inp", ".stl", ".ply", ".obj")
 SUFFIXES = (".npz", *HDF5_SUFFIXES, *MESH_SUFFIXES)
 
 
@@ -34,10 +33,29 @@ class Reference:
         return f"{self.path}:{self.group}" if self.group else str(self.path)
 
 
-def read_sample(reference: Reference, fields: Fields, targets_wanted: bool = True) -> Sample:
+def read_sample(reference: Reference, fields: Fields) -> Sample:
     """Read and check one sample; raises DataError, in one sentence that names the file and the array."""
-    arrays, present = _read_arrays(reference, fields)
-    return make_sample(reference.name, arrays, fields, str(reference), present, targets_wanted)
+    return make_sample(reference.name, read_contents(reference, fields), fields, str(reference))
+
+
+def list_arrays(reference: Reference) -> Sequence[str]:
+    """Return the names of the arrays of a sample; raises DataError."""
+    return read_contents(reference, Fields("", (), ())).present
+
+
+def read_contents(reference: Reference, fields: Fields | None = None) -> Contents:
+    """Read the arrays that `fields` name and those of cells, or all that a file has; raises DataError.
+
+    Of a mesh always all are read; its points are called `points`.
+    """
+    suffix = reference.path.suffix.lower()
+    if suffix in MESH_SUFFIXES:
+        return _read_mesh(reference.path)
+    if suffix == ".npz":
+        return _read_npz(reference.path, fields)
+    if suffix in HDF5_SUFFIXES:
+        return _read_hdf5(reference, fields)
+    raise DataError(f"{reference.path} is of no known format; the suffixes are {', '.join(SUFFIXES)}")
 
 
 def list_groups(path: Path) -> dict[str, list[str]]:
@@ -64,46 +82,56 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def _read_arrays(reference: Reference, fields: Fields) -> tuple[dict[str, np.ndarray], Sequence[str]]:
-    """Return the wanted arrays that a file has, and the names of all it has."""
-    suffix = reference.path.suffix.lower()
-    if suffix == ".npz":
-        return _read_npz(reference.path, fields.names())
-    if suffix in HDF5_SUFFIXES:
-        return _read_hdf5(reference, fields.names())
-    if suffix in MESH_SUFFIXES:
-        return _read_mesh(reference.path, fields)
-    raise DataError(f"{reference.path} is of no known format; the suffixes are {', '.join(SUFFIXES)}")
+def _wanted(name: str, fields: Fields | None) -> bool:
+    return fields is not None and (name in fields.names() or name == fields.cells or name.startswith("cells_"))
 
 
-def _wanted(name: str, names: Collection[str]) -> bool:
-    return name in names or name == "cells" or name.startswith("cells_")
-
-
-def _read_npz(path: Path, names: Collection[str]) -> tuple[dict[str, np.ndarray], Sequence[str]]:
+def _read_npz(path: Path, fields: Fields | None) -> Contents:
     with open_npz(path) as archive:
-        return {name: archive.read(name) for name in archive.files if _wanted(name, names)}, archive.files
+        if fields is not None:
+            arrays = {name: archive.read(name) for name in archive.files if _wanted(name, fields)}
+            return Contents(arrays, archive.files)
+        return _everything(archive.files, archive.read, archive.read_text)
 
 
-def _read_hdf5(reference: Reference, names: Collection[str]) -> tuple[dict[str, np.ndarray], Sequence[str]]:
+def _read_hdf5(reference: Reference, fields: Fields | None) -> Contents:
     with hdf5.open_hdf5(reference.path) as file:
         group = hdf5.find(file, reference.group)
         if group is None:
             raise DataError(f"{reference} does not exist; the file has changed, or another was meant")
         arrays = hdf5.arrays(group)
-        return {name: hdf5.read_array(item) for name, item in arrays.items() if _wanted(name, names)}, list(arrays)
+        if fields is not None:
+            wanted = {name: hdf5.read_array(item) for name, item in arrays.items() if _wanted(name, fields)}
+            return Contents(wanted, tuple(arrays))
+        numbers, text = (lambda name: hdf5.read_array(arrays[name])), (lambda name: hdf5.read_texts(arrays[name]))
+        return _everything(tuple(arrays), numbers, text)
 
 
-def _read_mesh(path: Path, fields: Fields) -> tuple[dict[str, np.ndarray], Sequence[str]]:
+def _everything(
+    names: Sequence[str], numbers: Callable[[str], np.ndarray], text: Callable[[str], np.ndarray]
+) -> Contents:
+    """Return the contents of a file whose arrays are read by name as numbers, or as text, which may raise DataError."""
+    arrays, unreadable = {}, []
+    for name in names:
+        for read in (numbers, text):
+            try:
+                arrays[name] = read(name)
+                break
+            except DataError:
+                continue
+        else:
+            unreadable.append(name)
+    return Contents(arrays, names, unreadable=tuple(unreadable))
+
+
+def _read_mesh(path: Path) -> Contents:
     mesh = read_mesh(path)
-    missing = fields.names() - set(mesh.fields) - {fields.points}
-    at_cells = sorted(missing & set(mesh.cell_fields))
-    if at_cells:
-        raise DataError(
-            f"{path} has {at_cells[0]!r} at its cells, and fields are wanted at the points; interpolate it, for "
-            "example with pyvista's cell_data_to_point_data()"
-        )
-    arrays = {name: array for name, array in mesh.fields.items() if name in fields.names()}
-    # A mesh may have several blocks of one type, of which a polygon's differ in their number of corners.
-    cells = {f"cells_{kind}{BLOCK}{number}": array for number, (kind, array) in enumerate(mesh.cells)}
-    return arrays | cells | {fields.points: mesh.points}, list(mesh.fields)
+    at_points = {name: np.asarray(mesh.point_data[name]) for name in mesh.point_data}
+    of_sample = {name: _flat(np.asarray(mesh.field_data[name])) for name in mesh.field_data}
+    arrays = {**of_sample, **at_points, MESH_POINTS: np.asarray(mesh.points)}
+    return Contents(arrays, tuple(arrays), mesh)
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """Return one vector, which VTK stores as a row, as a vector."""
+    return array[0] if array.ndim == 2 and len(array) == 1 else array

@@ -1,9 +1,9 @@
 """One sample of a user's data: which arrays it is made of, and the checks that every file has to pass."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,42 +11,64 @@ from jaxtyping import Float, Int
 from data_pipeline.errors import DataError
 from data_pipeline.files import check_shape, finite
 
+if TYPE_CHECKING:
+    from pyvista import DataSet
+
 Cells = tuple[tuple[str, Int[np.ndarray, "F K"]], ...]
 
 # Cell types by the number of their points, in the plane and in space.
 _PLANE_CELLS = {1: "vertex", 2: "line", 3: "triangle", 4: "quad", 6: "triangle6", 8: "quad8", 9: "quad9"}
 _SPACE_CELLS = {1: "vertex", 2: "line", 3: "triangle", 4: "tetra", 6: "wedge", 8: "hexahedron", 10: "tetra10"}
-# Between the cell type and the number of its block, where the cells of one type are in several arrays.
-BLOCK = "#"
+_CELLS = (_PLANE_CELLS, _SPACE_CELLS)
+# The name of the points of a mesh file, which have none.
+MESH_POINTS = "points"
 
 
 class Field(NamedTuple):
-    """An array of a file, or the columns `first` … `last` of it."""
+    """An array of a file, or the columns `first` … `last` of it; `called` is its name where that is not the array's."""
 
     name: str
     first: int | None = None
     last: int | None = None
+    called: str = ""
 
     @property
     def label(self) -> str:
         """A name for the columns that can be that of an array."""
-        if self.first is None:
-            return self.name
+        if self.called or self.first is None:
+            return self.called or self.name
         return f"{self.name}_{self.first}" if self.first == self.last else f"{self.name}_{self.first}-{self.last}"
 
 
 @dataclass(frozen=True)
 class Fields:
-    """What a sample is made of; `inputs` may be absent from the files only where nobody named them."""
+    """What a sample is made of; `inputs` may be absent from the files only where nobody named them.
+
+    `cells` is the array of the cells, beside those called `cells_TYPE`.
+    """
 
     points: str = "points"
     inputs: tuple[Field, ...] = (Field("inputs"),)
     targets: tuple[Field, ...] = (Field("targets"),)
     inputs_named: bool = False
+    cells: str = "cells"
 
     def names(self) -> set[str]:
         """Return the names of all arrays that are wanted, without those of cells."""
         return {self.points, *(f.name for f in self.inputs), *(f.name for f in self.targets)}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Arrays of a file by name, those that are wanted or all; `present` are the names of all that are there.
+
+    `mesh` is that of a mesh file, with all it holds. `unreadable` are arrays of neither numbers nor text.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    present: Sequence[str]
+    mesh: "DataSet | None" = None
+    unreadable: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -79,30 +101,38 @@ class Sample:
         return {part: {name: array.shape[-1] for name, array in arrays.items()} for part, arrays in parts.items()}
 
 
-def parse_fields(points: str, inputs: str, targets: str) -> Fields:
-    """Return the fields that the options `points`, `inputs` and `targets` name; raises DataError for bad text."""
+def parse_fields(points: str, inputs: str, targets: str, present: Collection[str] = ()) -> Fields:
+    """Return the fields that the options `points`, `inputs` and `targets` name; raises DataError for bad text.
+
+    What is the name of an array among those `present` in a file is that array, whatever marks are in it.
+    """
     defaults = Fields()
     if not points:
         raise DataError("data.points='' names no array; name that of the coordinates, such as points")
     return Fields(
         points,
-        _parse("data.inputs", inputs) or defaults.inputs,
-        _parse("data.targets", targets) or defaults.targets,
+        _parse("data.inputs", inputs, present) or defaults.inputs,
+        _parse("data.targets", targets, present) or defaults.targets,
         inputs_named=bool(inputs),
     )
 
 
-def _parse(option: str, text: str) -> tuple[Field, ...]:
-    fields = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(r"([^:]+)(?::(\d+)(?:-(\d+))?)?", part)
-        if match is None or (match[3] is not None and int(match[3]) < int(match[2])):
-            raise DataError(
-                f"{option}={text!r} is not understood at {part!r}; write names separated by commas, with columns "
-                "where not all are wanted: pressure,velocity:0-1"
-            )
-        first = None if match[2] is None else int(match[2])
-        fields.append(Field(match[1], first, first if match[3] is None else int(match[3])))
+def _parse(option: str, text: str, present: Collection[str]) -> tuple[Field, ...]:
+    fields: list[Field] = []
+    parts = text.split(",")
+    while parts:
+        # Names may hold commas: the longest that is there is taken.
+        joined = (",".join(parts[:count]).strip() for count in range(len(parts), 0, -1))
+        found = next(filter(None, (_field(name, present) for name in joined)), None)
+        if found is None and parts[0].strip():
+            found = _field(parts[0].strip(), None)
+            if found is None:
+                raise DataError(
+                    f"{option}={text!r} is not understood at {parts[0].strip()!r}; write names separated by commas, "
+                    f"with columns where not all are wanted: pressure,velocity:0-1{_listed(present)}"
+                )
+        parts = parts[found.name.count(",") + 1 if found else 1 :]
+        fields += [found] if found else []
     labels = [one.label for one in fields]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
@@ -110,39 +140,52 @@ def _parse(option: str, text: str) -> tuple[Field, ...]:
     return tuple(fields)
 
 
-def make_sample(
-    name: str,
-    arrays: Mapping[str, np.ndarray],
-    fields: Fields,
-    where: str,
-    present: Sequence[str],
-    targets_wanted: bool = True,
-) -> Sample:
-    """Return the sample made of the arrays of a file; `where` and the names `present` in it are for messages.
+def _field(text: str, present: Collection[str] | None) -> Field | None:
+    """Return the field that a text names: an array among those `present`, or columns of one; of None any array."""
+    if present is not None and text in present:
+        return Field(text)
+    match = re.fullmatch(r"(.+?)(?::(\d+)(?:-(\d+))?)?", text)
+    if match is None or (match[1] not in present if present is not None else ":" in match[1]):
+        return None
+    first = None if match[2] is None else int(match[2])
+    last = first if match[3] is None else int(match[3])
+    return None if first is not None and last < first else Field(match[1], first, last)
 
-    Without `targets_wanted` a file may lack some or all targets, and then has none. Raises DataError.
+
+def _listed(present: Collection[str]) -> str:
+    return f"; the arrays are {', '.join(sorted(present))}" if present else ""
+
+
+def make_sample(name: str, contents: Contents, fields: Fields, where: str, targets_wanted: bool = True) -> Sample:
+    """Return the sample made of the arrays of a file; `where` is for messages.
+
+    Without `targets_wanted` a file may lack targets, and they may hold NaN where they are not known. Raises DataError.
     """
-    points = _points(arrays, fields.points, where, present)
+    points = _points(contents, fields.points, where)
     count = len(points)
     # Arrays that nobody asked for by name are taken where they are.
-    inputs = [one for one in fields.inputs if fields.inputs_named or one.name in arrays]
-    complete = all(one.name in arrays for one in fields.targets)
-    targets = fields.targets if targets_wanted or complete else ()
-    sample = Sample(
+    inputs = [one for one in fields.inputs if fields.inputs_named or one.name in contents.arrays]
+    targets = [one for one in fields.targets if targets_wanted or one.name in contents.arrays]
+    check = finite if targets_wanted else _as_float
+    return Sample(
         name,
         points,
-        {one.label: _column(arrays, one, count, where, present, "data.inputs", shared=True) for one in inputs},
-        {one.label: _column(arrays, one, count, where, present, "data.targets") for one in targets},
-        _cells(arrays, points, where),
+        {one.label: finite(*_column(contents, one, count, where, "data.inputs", shared=True)) for one in inputs},
+        {one.label: check(*_column(contents, one, count, where, "data.targets")) for one in targets},
+        _cells(contents.arrays, fields, points, where) if contents.mesh is None else (),
     )
-    if targets_wanted and not any(target.any() for target in sample.targets.values()):
-        raise DataError(f"the targets of {where} are all zero, so that its relative error is undefined; leave it out")
-    return sample
 
 
-def _points(arrays: Mapping[str, np.ndarray], name: str, where: str, present: Sequence[str]) -> np.ndarray:
+def _as_float(array: np.ndarray, where: str) -> np.ndarray:
+    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
+
+
+def _points(contents: Contents, name: str, where: str) -> np.ndarray:
+    arrays = contents.arrays
+    if contents.mesh is not None and name not in arrays:
+        name = MESH_POINTS
     if name not in arrays:
-        raise DataError(_lacks(where, name, present, "data.points"))
+        raise DataError(_lacks(where, name, contents, "data.points"))
     check_shape(arrays[name], (None, None), f"{where}[{name}]")
     if arrays[name].shape[1] not in (1, 2, 3) or not len(arrays[name]):
         raise DataError(f"{where}[{name}] has shape {arrays[name].shape} where [N, 1 to 3] is expected; store N rows")
@@ -150,18 +193,12 @@ def _points(arrays: Mapping[str, np.ndarray], name: str, where: str, present: Se
 
 
 def _column(
-    arrays: Mapping[str, np.ndarray],
-    chosen: Field,
-    count: int,
-    where: str,
-    present: Sequence[str],
-    option: str,
-    shared: bool = False,
-) -> np.ndarray:
-    """Return a field as [N, C]; a `shared` one may hold one value, or one per channel, for the whole sample."""
-    if chosen.name not in arrays:
-        raise DataError(_lacks(where, chosen.name, present, option))
-    place, array = f"{where}[{chosen.name}]", arrays[chosen.name]
+    contents: Contents, chosen: Field, count: int, where: str, option: str, shared: bool = False
+) -> tuple[np.ndarray, str]:
+    """Return a field as [N, C], and where it is; a `shared` one may hold one value or vector for the whole sample."""
+    if chosen.name not in contents.arrays:
+        raise DataError(_lacks(where, chosen.name, contents, option))
+    place, array = f"{where}[{chosen.name}]", contents.arrays[chosen.name]
     if shared and array.ndim < 2 and array.shape != (count,):
         array = np.broadcast_to(array.reshape(1, -1), (count, array.size))
     elif array.ndim == 1:
@@ -171,13 +208,13 @@ def _column(
         if chosen.last >= array.shape[1]:
             raise DataError(f"{place} has {array.shape[1]} columns, but {option} asks for column {chosen.last}")
         array = array[:, chosen.first : chosen.last + 1]
-    return finite(array, place)
+    return array, place
 
 
-def _cells(arrays: Mapping[str, np.ndarray], points: np.ndarray, where: str) -> Cells:
-    """Return the cells of all arrays `cells` and `cells_TYPE`."""
-    found = []
-    for name in (name for name in arrays if name == "cells" or name.startswith("cells_")):
+def _cells(arrays: Mapping[str, np.ndarray], fields: Fields, points: np.ndarray, where: str) -> Cells:
+    """Return the cells of all arrays `cells_TYPE` and of the one that `fields` name, which are no fields themselves."""
+    found, plain, taken = [], fields.cells, fields.names()
+    for name in (name for name in arrays if name not in taken and (name == plain or name.startswith("cells_"))):
         place = f"{where}[{name}]"
         check_shape(arrays[name], (None, None), place)
         cells = arrays[name].astype(np.int64)
@@ -185,21 +222,21 @@ def _cells(arrays: Mapping[str, np.ndarray], points: np.ndarray, where: str) -> 
             raise DataError(
                 f"{place} names points {cells.min()} to {cells.max()}, but there are {len(points)}, numbered from 0"
             )
-        found.append((_cell_type(name, cells.shape[1], points.shape[1], place), cells))
+        kind = _CELLS[points.shape[1] == 3].get(cells.shape[1]) if name == plain else name.removeprefix("cells_")
+        if kind is None:
+            raise DataError(
+                f"{place} has {cells.shape[1]} points per cell, which fits no cell type; call the array cells_TYPE "
+                "with a VTK type, such as cells_hexahedron"
+            )
+        found.append((kind, cells))
     return tuple(found)
 
 
-def _cell_type(name: str, corners: int, dimensions: int, place: str) -> str:
-    if name != "cells":
-        return name.removeprefix("cells_").partition(BLOCK)[0]
-    known = _SPACE_CELLS if dimensions == 3 else _PLANE_CELLS
-    if corners not in known:
-        raise DataError(
-            f"{place} has {corners} points per cell, which fits no cell type; call the array cells_TYPE with a VTK "
-            "type, such as cells_hexahedron"
+def _lacks(where: str, name: str, contents: Contents, option: str) -> str:
+    if contents.mesh is not None and name in contents.mesh.cell_data:
+        return (
+            f"{where} has {name!r} at its cells, and fields are wanted at the points; interpolate it, for example with "
+            "pyvista's cell_data_to_point_data()"
         )
-    return known[corners]
-
-
-def _lacks(where: str, name: str, present: Sequence[str], option: str) -> str:
-    return f"{where} has the arrays {sorted(present)} but lacks {name!r}; name the right one with {option}"
+    present = sorted(contents.present)
+    return f"{where} has the arrays {present} but lacks {name!r}; name the right one with {option}"

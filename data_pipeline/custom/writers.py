@@ -1,65 +1,115 @@
-"""Writing points, cells and fields in the formats that are read: npz, HDF5, and with meshio meshes."""
+"""Writing samples in the formats that are read: npz, HDF5 and meshes."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
-from data_pipeline.custom.readers import HDF5_SUFFIXES, MESH_SUFFIXES, SUFFIXES
-from data_pipeline.custom.sample import Cells
+from data_pipeline import vtk
+from data_pipeline.custom.readers import HDF5_SUFFIXES, SUFFIXES
+from data_pipeline.custom.sample import MESH_POINTS, Cells, Contents
 from data_pipeline.errors import DataError
-from data_pipeline.vtk import MeshFile, write_mesh
+
+if TYPE_CHECKING:
+    from pyvista import DataSet
+
+WRITTEN_SUFFIXES = (".npz", *HDF5_SUFFIXES, *vtk.WRITTEN_SUFFIXES)
 
 
-def check_writable(path: Path) -> None:
+def check_known(path: Path) -> None:
     """Raise DataError if the suffix of `path` is not one of a known format."""
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path} is of no known format; choose a name that ends in one of {', '.join(SUFFIXES)}")
+        raise DataError(
+            f"{path} is of no known format; choose a name that ends in one of {', '.join(WRITTEN_SUFFIXES)}"
+        )
+
+
+def holding_fields(path: Path) -> Path:
+    """Return `path`, or the name with .vtu where its format holds no fields at points, as of stl."""
+    return path if path.suffix.lower() in WRITTEN_SUFFIXES else path.with_suffix(".vtu")
 
 
 def write_fields(path: Path, points: np.ndarray, cells: Cells, fields: Mapping[str, np.ndarray]) -> None:
     """Write one sample [N, ...] in the format of the suffix, whole or not at all; raises DataError."""
-    check_writable(path)
+    arrays = named_arrays(points, cells, fields)
+    write_contents(path, Contents(arrays, tuple(arrays)), MESH_POINTS, cells, {})
+
+
+def write_contents(path: Path, contents: Contents, points: str, cells: Cells, fields: Mapping[str, np.ndarray]) -> None:
+    """Write all that a file holds and `fields` [N] or [N, C] beside it, whole or not at all; raises DataError.
+
+    Where the contents have no mesh, the one of a mesh file is made of the array `points` and the `cells`.
+    """
+    check_known(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     suffix = path.suffix.lower()
-    if suffix in MESH_SUFFIXES:
-        # Meshes have three coordinates, and fields there one value, or a vector, at every point.
-        spatial = np.pad(points, [(0, 0), (0, 3 - points.shape[1])])
-        write_mesh(temporary, MeshFile(spatial, cells, dict(_at_points(fields, len(points)))))
-    elif suffix in HDF5_SUFFIXES:
-        with h5py.File(temporary, "w") as file:
-            write_group(file, points, cells, fields)
-    else:
-        np.savez(temporary, **named_arrays(points, cells, fields))
-    os.replace(temporary, path)
+    try:
+        if suffix in HDF5_SUFFIXES:
+            with h5py.File(temporary, "w") as file:
+                write_group(file, all_arrays(contents) | fields)
+        elif suffix == ".npz":
+            np.savez(temporary, **(all_arrays(contents) | fields))
+        else:
+            mesh = as_mesh(contents, points, cells, str(path))
+            for name, field in fields.items():
+                mesh.point_data[name] = _spatial(field)
+            vtk.write_mesh(temporary, mesh)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def write_group(group: h5py.Group, points: np.ndarray, cells: Cells, fields: Mapping[str, np.ndarray]) -> None:
-    """Write one sample into a group of an HDF5 file."""
-    for name, array in named_arrays(points, cells, fields).items():
-        group.create_dataset(name, data=array, track_times=False)
+def write_group(group: h5py.Group, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays into a group of an HDF5 file."""
+    for name, array in arrays.items():
+        text = {"dtype": h5py.string_dtype()} if array.dtype.kind == "U" else {}
+        group.create_dataset(name, data=array.astype(object) if text else array, track_times=False, **text)
 
 
 def named_arrays(points: np.ndarray, cells: Cells, fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return all arrays under the names by which they are read."""
-    blocks: dict[str, list[np.ndarray]] = {}
-    for kind, numbers in cells:
-        blocks.setdefault(f"cells_{kind}", []).append(numbers)
-    # Polygons with different numbers of corners do not fit into one array.
-    regular = {name: parts for name, parts in blocks.items() if len({part.shape[1] for part in parts}) == 1}
-    return {"points": points, **{name: np.concatenate(parts) for name, parts in regular.items()}, **fields}
+    return {MESH_POINTS: points, **{f"cells_{kind}": numbers for kind, numbers in cells}, **fields}
 
 
-def _at_points(fields: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
-    """Return fields of the sample as a whole as constant fields, and vectors in the plane as vectors in space."""
-    spread = {
-        name: array if array.ndim and len(array) == count else np.broadcast_to(array, (count, *array.shape))
-        for name, array in fields.items()
-    }
-    return {
-        name: np.pad(array, [(0, 0), (0, 1)]) if array.shape[1:] == (2,) else np.ascontiguousarray(array)
-        for name, array in spread.items()
-    }
+def all_arrays(contents: Contents) -> dict[str, np.ndarray]:
+    """Return all that a file holds as arrays; what a mesh has at its cells is called `cell_NAME`."""
+    if contents.mesh is None:
+        return dict(contents.arrays)
+    at_cells = {f"cell_{name}": np.asarray(contents.mesh.cell_data[name]) for name in contents.mesh.cell_data}
+    cells = {f"cells_{kind}": numbers for kind, numbers in vtk.mesh_cells(contents.mesh).items()}
+    return {**contents.arrays, **cells, **at_cells}
+
+
+def as_mesh(contents: Contents, points: str, cells: Cells, where: str) -> "DataSet":
+    """Return a mesh with all that a file holds: arrays of one row per point as fields, others as facts of the mesh."""
+    if contents.mesh is not None:
+        return contents.mesh.copy(deep=False)
+    places = contents.arrays[points]
+    mesh = vtk.make_mesh(places, cells, where)
+    for name, array in contents.arrays.items():
+        if name == points or name.startswith("cells"):
+            continue
+        if array.ndim and len(array) == len(places) and array.dtype.kind in "fbiu":
+            mesh.point_data[name] = _spatial(array)
+        else:
+            mesh.field_data[name] = _plain(np.atleast_1d(array))
+    return mesh
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Return text as VTK takes it, in ASCII."""
+    if array.dtype.kind == "S":
+        return array.astype(str)
+    if array.dtype.kind != "U":
+        return array
+    return np.char.decode(np.char.encode(array, "ascii", "backslashreplace"), "ascii")
+
+
+def _spatial(array: np.ndarray) -> np.ndarray:
+    """Return a field as mesh files have them: vectors in the plane as vectors in space, tensors as one row."""
+    rows = array.reshape(len(array), -1) if array.ndim > 2 else array
+    return np.pad(rows, [(0, 0), (0, 1)]) if rows.shape[1:] == (2,) else rows

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.dataset import PDEDataset, Source, Split
+from data_pipeline.custom.sample import Field, Fields
+from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.normalizer import Normalizer
@@ -31,6 +32,9 @@ SIZES = {
 }
 LOW, HIGH = (-0.9425, -1.1314, -0.3176), (4.1325, 1.1317, 1.2445)
 PRESSURE_MEAN, PRESSURE_STD = -229.845718, 269.598572
+_FIELD = "mean_surface_pressure"
+_PUBLISHED = Fields("surface_mesh_centers", (), (Field("surface_fields", 0, 0, _FIELD),), True)
+_OURS = Fields("points", (), (Field(_FIELD),), True)
 # How many runs the public folders hold is not known to us, so that these are defaults and no facts.
 N_TRAIN, N_TEST = 387, 97
 
@@ -50,6 +54,8 @@ def load(data_dir: Path, n_train: int, n_test: int, size: str) -> PDEDataset:
         source=Source.of(folder, runs={name: [path.stem for path in paths] for name, paths in runs.items()}),
         target_name="mean surface pressure",
         space_dim=3,
+        channels=Channels((0, 1, 2), {}, {_FIELD: 1}, np.ones(1, np.float32), (_PUBLISHED, _OURS)),
+        sample_names={name: [path.stem for path in paths] for name, paths in runs.items()},
     )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.clouds import choose_buckets, pad_clouds
-from data_pipeline.dataset import PDEDataset, Source, Split
+from data_pipeline.custom.sample import Field, Fields
+from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.normalizer import Normalizer
@@ -42,19 +43,35 @@ def load(data_dir: Path, n_train: int, n_test: int, fields: str = "disp_z", buck
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
     folder = data_dir / FOLDER
-    train = _read(_parts(folder / "train", n_train), names)
+    parts = {"train": _parts(folder / "train", n_train), "test": _parts(folder / "test", n_test)}
+    train = _read(parts["train"], names)
     counts = np.array([len(points) for points, _ in train])
     sizes = choose_buckets(counts, buckets)
     return PDEDataset(
         name="lpbf",
         train=_split(train, sizes[-1]),
-        tests={"test": _split(_read(_parts(folder / "test", n_test), names))},
+        tests={"test": _split(_read(parts["test"], names))},
         x_normalizer=Normalizer(np.zeros(3), np.array(SCALE)),
         y_normalizer=Normalizer.identity(len(names)),
         source=Source.of(folder),
         target_name=FIELDS[names[0]][-1],
         space_dim=3,
         bucket_sizes=sizes,
+        channels=_channels(names),
+        sample_names={name: [path.stem for path in paths] for name, paths in parts.items()},
+    )
+
+
+def _channels(names: list[str]) -> Channels:
+    """Return the fields in the units of the files, which have them under their published names or under ours."""
+    published = tuple(Field(FIELDS[name][0], FIELDS[name][1], FIELDS[name][1], name) for name in names)
+    ours = tuple(Field(name) for name in names)
+    return Channels(
+        (0, 1, 2),
+        {},
+        dict.fromkeys(names, 1),
+        np.float32([FIELDS[name][2] for name in names]),
+        (Fields("pos", (), published, True, "elems"), Fields("points", (), ours, True)),
     )
 
 

@@ -56,7 +56,7 @@ def main() -> None:
     if FLAGS.mode == "train" and hosts.is_main():
         workdir.record(folder, "model_options", options)
     if hosts.is_main() and "prediction" not in workdir.read_config_file(folder):
-        signature = signature_of(dataset, config.data)
+        signature = signature_of(dataset)
         workdir.record(folder, "prediction", signature and signature.to_json())
     dataset = models.fitting_tests(dataset, options, hosts.say)
     models.check_grid_split(options, mesh.points)

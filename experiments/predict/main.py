@@ -1,26 +1,26 @@
 """The program: find the run, read the samples, predict, write fields and errors."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 from data_pipeline.custom.folder import find_samples
-from data_pipeline.custom.readers import HDF5_SUFFIXES, Reference, read_sample
-from data_pipeline.custom.sample import Sample
-from data_pipeline.custom.writers import check_writable, write_fields, write_group
+from data_pipeline.custom.readers import HDF5_SUFFIXES, Reference, read_contents
+from data_pipeline.custom.sample import Contents, Sample, make_sample
 from experiments import figures, program, workdir
 from experiments.errors import UserError
 from experiments.pdebench import models
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
-from experiments.predict.picture import draw_prediction
+from experiments.predict.output import Output
+from experiments.predict.picture import draw_prediction, triangles_of
 from experiments.predict.signature import Signature, fitting
 from flare_jax import params as model_params
 from flare_jax.convert.runs import read_run
@@ -28,6 +28,19 @@ from flare_jax.convert.runs import read_run
 FLAGS = flags.FLAGS
 
 Predict = Callable[[np.ndarray], np.ndarray]
+# What may go wrong with one sample and leaves the others alone; the last is a device's lack of memory.
+_OF_ONE_SAMPLE = (UserError, ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+
+
+@dataclass
+class Case:
+    """One sample to predict: what its file holds, the arrays that count of it, and its prediction [N, C] by field."""
+
+    reference: Reference
+    contents: Contents
+    points: str
+    sample: Sample
+    prediction: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -35,19 +48,23 @@ def main() -> None:
     folder, source, target = (_path(name) for name in ("workdir", "input", "output"))
     config = workdir.load_run_config(folder)
     signature = _signature(folder, config)
-    references = _references(source, target)
-    # The first is read before the model is built, which takes longer.
-    read_sample(references[0], signature.fields(), targets_wanted=False)
-    predict = load_predictor(folder, config, signature, pads=len(references) > 1)
-    errors = {}
-    with program.matmul_precision(config), _Output(target, len(references) > 1, references[0].path.suffix) as output:
-        for reference, sample, prediction in _predicted(references, signature, predict):
-            output.write(reference.name, sample, _written(sample, prediction))
-            if sample.targets:
-                errors[reference.name] = field_errors(prediction, sample.targets)
-            if FLAGS.figure is not None and reference is references[0]:
-                figures.save(draw_prediction(sample, signature.axes, prediction), Path(FLAGS.figure))
-    _report(target, len(references), errors)
+    references = _references(source)
+    output = Output(references, source, target)
+    errors, failures, first = {}, {}, None
+    with program.matmul_precision(config), output:
+        for case in _predicted(references, signature, output, config, folder, failures):
+            found = field_errors(case.prediction, case.sample.targets)
+            if found:
+                errors[case.reference.name] = found
+            first = first or case
+    _report(output, len(references) - len(failures), errors)
+    if FLAGS.figure is not None and first is not None:
+        _draw(first, signature, Path(FLAGS.figure))
+    if failures:
+        raise UserError(
+            f"{len(failures)} of {len(references)} samples could not be predicted, for the reasons above: "
+            f"{', '.join(failures)}; repair or remove them"
+        )
 
 
 def load_predictor(folder: Path, config: ConfigDict, signature: Signature, pads: bool) -> Predict:
@@ -115,103 +132,101 @@ def _seed(config: ConfigDict) -> int:
     return seeds[0] if FLAGS.seed is None else FLAGS.seed
 
 
-def _references(source: Path, target: Path) -> list[Reference]:
-    """Return the samples to predict, after checking that they can be written to `target`."""
+def _references(source: Path) -> list[Reference]:
+    """Return the samples to predict."""
     if source.is_file() and source.suffix.lower() not in HDF5_SUFFIXES:
-        references = [Reference(source)]
-    elif source.exists():
-        references = [reference for split in find_samples(source).values() for reference in split]
-    else:
-        raise UserError(f"--input={source} does not exist; check the path")
-    if len(references) == 1 or target.suffix.lower() in HDF5_SUFFIXES:
-        check_writable(target)
-    elif target.suffix:
-        raise UserError(
-            f"--output={target} is one file, but --input={source} holds {len(references)} samples; name a folder or an "
-            "HDF5 file"
-        )
-    taken = {source, *(one.path for one in references)}
-    if source.is_dir():
-        # Predictions have the names of the files that they are made from, and would replace them there.
-        taken |= {one.path.parent for one in references}
-    if target.resolve() in {path.resolve() for path in taken}:
-        raise UserError(f"--output={target} is the input itself; choose another name")
-    _refuse_equal_names(references)
-    return references
-
-
-def _refuse_equal_names(references: list[Reference]) -> None:
-    """Raise UserError where two samples would be written under one name."""
-    known: dict[str, Reference] = {}
-    for reference in references:
-        other = known.setdefault(reference.name, reference)
-        if other is not reference:
-            raise UserError(
-                f"{other} and {reference} are both named {reference.name!r}, under which their predictions would "
-                "replace each other; rename one, or predict their folders or files one by one"
-            )
+        return [Reference(source)]
+    if source.exists():
+        return [reference for split in find_samples(source).values() for reference in split]
+    raise UserError(f"--input={source} does not exist; check the path")
 
 
 def _predicted(
-    references: list[Reference], signature: Signature, predict: Predict
-) -> Iterator[tuple[Reference, Sample, dict[str, np.ndarray]]]:
+    references: list[Reference],
+    signature: Signature,
+    output: Output,
+    config: ConfigDict,
+    folder: Path,
+    failures: dict[str, str],
+) -> Iterator[Case]:
+    """Read, predict and write every sample; one that cannot be goes into `failures`, unless it is the only one."""
+    predict = None
     for reference in references:
-        sample = read_sample(reference, signature.fields(), targets_wanted=False)
-        truths = {name: fitting(sample.targets[name], signature.targets[name]) for name in sample.targets}
-        sample = replace(sample, targets=truths)
-        prediction = signature.split(predict(signature.features(sample, reference)))
-        for name, truth in sample.targets.items():
-            if truth.shape != prediction[name].shape:
-                raise UserError(
-                    f"{reference} has {truth.shape[1]} channels of {name!r} where the model predicts "
-                    f"{prediction[name].shape[1]}; leave the array out or store it like in training"
-                )
-        yield reference, sample, prediction
+        try:
+            case = _read(reference, signature, output)
+        except _OF_ONE_SAMPLE as error:
+            _note(error, reference, failures, only=len(references) == 1)
+            continue
+        # The model is built when a sample is known to be readable: it takes longer, and its errors are those of all.
+        predict = predict or load_predictor(folder, config, signature, pads=len(references) > 1)
+        try:
+            case.prediction = _predict(case, signature, predict)
+            output.write(reference, case.contents, case.points, case.sample.cells, _written(case))
+        except _OF_ONE_SAMPLE as error:
+            _note(error, reference, failures, only=len(references) == 1)
+            continue
+        yield case
 
 
-def _written(sample: Sample, prediction: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the fields of the output: inputs, predictions, and beside a known truth the errors; [N] or [N, C]."""
-    fields = dict(sample.inputs)
+def _note(error: Exception, reference: Reference, failures: dict[str, str], only: bool) -> None:
+    if only:
+        raise error
+    failures[reference.name] = " ".join(str(error).split())
+    print(f"failed: {reference}: {failures[reference.name]}", file=sys.stderr, flush=True)
+
+
+def _read(reference: Reference, signature: Signature, output: Output) -> Case:
+    contents = read_contents(reference)
+    output.check_holds(reference, contents)
+    fields = signature.fields(contents.present)
+    sample = make_sample(reference.name, contents, fields, str(reference), targets_wanted=False)
+    if contents.unreadable:
+        print(f"{reference}: the arrays {', '.join(contents.unreadable)} hold no numbers or text and are not copied")
+    widths = signature.channels.targets
+    truths = {name: fitting(values, widths[name]) for name, values in sample.targets.items()}
+    wrong = next((name for name, values in truths.items() if values.shape[1] != widths[name]), None)
+    if wrong is not None:
+        raise UserError(
+            f"{reference} has {truths[wrong].shape[1]} channels of {wrong!r} where the model predicts {widths[wrong]}; "
+            "leave the array out or store it like in training"
+        )
+    return Case(reference, contents, fields.points, replace(sample, targets=truths))
+
+
+def _predict(case: Case, signature: Signature, predict: Predict) -> dict[str, np.ndarray]:
+    prediction = signature.split(predict(signature.features(case.sample, case.reference)))
     for name, values in prediction.items():
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"the prediction of {name!r} for {case.reference} is not finite; its inputs are far outside of the "
+                "training's, or the run diverged"
+            )
+    return prediction
+
+
+def _written(case: Case) -> dict[str, np.ndarray]:
+    """Return the fields to add to those of the input: predictions, and beside a truth the errors; [N] or [N, C]."""
+    fields = {}
+    for name, values in case.prediction.items():
         fields[f"{name}_predicted"] = values
-        if name in sample.targets:
-            fields |= {name: sample.targets[name], f"{name}_error": values - sample.targets[name]}
+        if name in case.sample.targets:
+            fields[f"{name}_error"] = values - case.sample.targets[name]
     return {name: values[:, 0] if values.shape[1] == 1 else values for name, values in fields.items()}
 
 
-class _Output:
-    """Where predictions go: a file, a folder of files like the input's, or the groups of an HDF5 file."""
-
-    def __init__(self, target: Path, several: bool, suffix: str) -> None:
-        self._target, self._several, self._suffix = target, several, suffix
-        self._file: h5py.File | None = None
-
-    def __enter__(self) -> "_Output":
-        if self._several and self._target.suffix:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._file = h5py.File(self._target, "w")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def write(self, name: str, sample: Sample, fields: Mapping[str, np.ndarray]) -> None:
-        content = (sample.points, sample.cells, fields)
-        if self._file is not None:
-            write_group(self._file.create_group(name), *content)
-        elif self._several:
-            write_fields(self._target / f"{name}{self._suffix}", *content)
-        else:
-            write_fields(self._target, *content)
+def _draw(case: Case, signature: Signature, path: Path) -> None:
+    places = case.sample.points[:, signature.channels.axes]
+    triangles = triangles_of(case.contents, case.sample, case.points)
+    figures.save(draw_prediction(case.sample.name, places, triangles, case.prediction, case.sample.targets), path)
 
 
-def _report(target: Path, count: int, errors: Mapping[str, Any]) -> None:
+def _report(output: Output, count: int, errors: Mapping[str, Any]) -> None:
     """Say what was written; where there was a truth, say the errors and write them beside the output."""
-    print(f"{count} prediction{'s' if count > 1 else ''} in {target}")
+    target = output.path
+    print("\n".join([f"{count} prediction{'' if count == 1 else 's'} in {target}", *output.remarks()]))
     if not errors:
         return
     path = target.with_suffix(".errors.json") if target.suffix else target / "errors.json"
-    path.write_text(json.dumps(errors, indent=2) + "\n")
+    path.write_text(json.dumps(errors, indent=2, allow_nan=False) + "\n")
     print("\n".join(describe_errors(mean_errors(errors))))
     print(f"errors of {len(errors)} sample{'s' if len(errors) > 1 else ''} in {path}")

@@ -1,6 +1,5 @@
 """A picture of predicted fields, with the truth and the error where the file has them."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -13,41 +12,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
-from data_pipeline.custom.sample import Sample
+from data_pipeline.custom.sample import Contents, Sample
+from data_pipeline.custom.writers import as_mesh
+from data_pipeline.vtk import surface_triangles
 from experiments.figures import visible
+from experiments.predict.errors import Fields
 
 # Surfaces in space with more triangles take matplotlib minutes; their points are drawn instead.
 _MOST_SPATIAL_TRIANGLES = 50_000
-# Triangles into which a cell is cut, by its corners; other cells are left to their points.
+# Triangles into which a cell of a surface is cut, by its corners.
 _CUTS = {"triangle": ((0, 1, 2),), "quad": ((0, 1, 2), (0, 2, 3))}
 
 
-def draw_prediction(sample: Sample, axes: tuple[int, ...], prediction: Mapping[str, np.ndarray]) -> Figure:
-    """Draw one row per field: the prediction, or truth, prediction and their difference; of vectors the lengths.
+def draw_prediction(
+    title: str, places: np.ndarray, triangles: np.ndarray | None, prediction: Fields, truth: Fields
+) -> Figure:
+    """Draw one row per field [N, C]: the prediction, or truth, prediction and their difference; of vectors the lengths.
 
-    `axes` are the coordinates that the model takes; fields are [N, C].
+    `places` [N, D] are the points and `triangles` [F, 3] those between them, None for a cloud.
     """
-    places = sample.points[:, axes]
-    triangles = surface_triangles(sample)
-    columns = 3 if sample.targets else 1
+    known = {name: values for name, values in truth.items() if np.isfinite(values).any()}
+    columns = 3 if known else 1
     figure = plt.figure(figsize=(4.4 * columns, 3.6 * len(prediction)), constrained_layout=True)
     spatial: dict[str, Any] = {"projection": "3d"} if places.shape[1] == 3 else {}
     for row, (name, field) in enumerate(prediction.items()):
-        panels = _panels(name, field, sample.targets.get(name))
-        for column, (title, values, colors, limits) in enumerate(panels):
-            place = figure.add_subplot(len(prediction), columns, row * columns + column + 1, title=title, **spatial)
+        panels = _panels(name, field, known.get(name))
+        for column, (label, values, colors, limits) in enumerate(panels):
+            place = figure.add_subplot(len(prediction), columns, row * columns + column + 1, title=label, **spatial)
             marks = _draw(place, places, triangles, values, {"cmap": colors, "vmin": limits[0], "vmax": limits[1]})
             figure.colorbar(marks, ax=place, shrink=0.9)
-    figure.suptitle(sample.name)
+    figure.suptitle(title)
     return figure
 
 
-def surface_triangles(sample: Sample) -> np.ndarray | None:
-    """Return the triangles [F, 3] of a mesh of triangles and quadrilaterals, None where there are other cells too."""
+def triangles_of(contents: Contents, sample: Sample, points: str) -> np.ndarray | None:
+    """Return the triangles [F, 3] of a surface, or of the surface of a volume; None where there are no such cells."""
     drawn = [(kind, cells) for kind, cells in sample.cells if kind not in ("vertex", "line")]
-    if not drawn or any(kind not in _CUTS for kind, _ in drawn):
-        return None
-    return np.concatenate([cells[:, corners] for kind, cells in drawn for corners in _CUTS[kind]])
+    if contents.mesh is None and all(kind in _CUTS for kind, _ in drawn):
+        parts = [cells[:, corners] for kind, cells in drawn for corners in _CUTS[kind]]
+        return np.concatenate(parts) if parts else None
+    triangles = surface_triangles(as_mesh(contents, points, sample.cells, sample.name))
+    return triangles if len(triangles) else None
 
 
 def _panels(
@@ -58,9 +63,9 @@ def _panels(
     if truth is None:
         return [(label, shown, "viridis", (float(shown.min()), float(shown.max())))]
     true = _length(truth)
-    limits = float(min(true.min(), shown.min())), float(max(true.max(), shown.max()))
+    limits = float(min(np.nanmin(true), shown.min())), float(max(np.nanmax(true), shown.max()))
     error = shown - true if prediction.shape[1] == 1 else _length(prediction - truth)
-    bound = float(np.abs(error).max()) or 1.0
+    bound = float(np.nanmax(np.abs(error))) or 1.0
     signed = ("RdBu_r", (-bound, bound)) if prediction.shape[1] == 1 else ("magma_r", (0.0, bound))
     return [
         (f"{label}, truth", true, "viridis", limits),
@@ -87,6 +92,7 @@ def _draw(
         surface = axes.plot_trisurf(*places.T, triangles=triangles, linewidth=0, antialiased=False, **colors)
         surface.set_array(values[triangles].mean(axis=1))
         return surface
-    chosen = visible(np.arange(len(values)))
+    # Of a volume only points of the surface can be seen.
+    chosen = visible(np.arange(len(values)) if triangles is None else np.unique(triangles))
     size = float(np.clip(6e4 / len(chosen), 0.5, 60))
     return axes.scatter(*places[chosen].T, c=values[chosen], s=size, linewidths=0, **colors)

@@ -13,7 +13,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.files import read_npy
 from data_pipeline.matlab import mat_shape, read_mat
 from data_pipeline.tfrecord import masked_crc, parse_example, read_examples
-from data_pipeline.vtk import read_mesh, read_quad_surface
+from data_pipeline.vtk import read_quad_surface
 from tests.data_pipeline.fake_files import example_bytes, vtk_surface, write_mat, write_tfrecord
 
 
@@ -159,14 +159,14 @@ def test_other_files_are_no_records(tmp_path):
         list(read_examples(tmp_path / "g"))
 
 
-def test_surfaces_need_meshio(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "meshio", None)
-    with pytest.raises(DataError, match=r"needs meshio; run `pip install 'flare_jax\[viz\]'`"):
+def test_surfaces_need_pyvista(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyvista", None)
+    with pytest.raises(DataError, match=r"needs pyvista; run `pip install 'flare_jax\[viz\]'`"):
         read_quad_surface(tmp_path / "a.vtk")
 
 
 def test_surface_of_quadrilaterals(tmp_path):
-    pytest.importorskip("meshio")
+    pytest.importorskip("pyvista")
     points = np.random.default_rng(0).random((5, 3)).round(6)
     (tmp_path / "a.vtk").write_text(vtk_surface(points, np.array([[0, 1, 2, 3], [1, 2, 3, 4]])))
     read, quads = read_quad_surface(tmp_path / "a.vtk")
@@ -175,15 +175,6 @@ def test_surface_of_quadrilaterals(tmp_path):
     (tmp_path / "b.vtk").write_text("# vtk DataFile Version 2.0\nnothing\n")
     with pytest.raises(DataError, match=r"cannot be read as a mesh"):
         read_quad_surface(tmp_path / "b.vtk")
-
-
-@pytest.mark.parametrize("suffix", [".vtu", ".vtk", ".msh", ".xdmf"])
-def test_other_files_are_no_meshes(tmp_path, suffix, capsys):
-    pytest.importorskip("meshio")
-    (tmp_path / f"a{suffix}").write_bytes(b"no mesh at all\n" * 3)
-    with pytest.raises(DataError, match=r"cannot be read as a mesh( \(.{2,}\))?; get the file again$"):
-        read_mesh(tmp_path / f"a{suffix}")
-    assert capsys.readouterr() == ("", "")
 
 
 def test_clouds_are_padded_at_the_end():

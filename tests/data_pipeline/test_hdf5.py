@@ -183,7 +183,7 @@ def test_arrays_of_xdmf_meshes(tmp_path):
     path = tmp_path / "a.xdmf"
     write_evil(tmp_path / "evil.h5", "field", "external link")
     path.write_text(MESH.format("evil.h5:/points"))
-    assert read_mesh(path).points.shape == (3, 2)
+    assert read_mesh(path).points.shape == (3, 3)
     for place, words in {
         "evil.h5:/field": "outside of this file",
         f"{tmp_path}/other.h5:/there": "put that file beside it",

@@ -13,6 +13,7 @@ from data_pipeline.custom.readers import Reference
 from experiments.errors import UserError
 from experiments.predict import main as program
 from experiments.predict.main import padded_length
+from experiments.predict.output import Output
 from tests.experiments.programs import pdebench
 from tests.program_server import run_program
 
@@ -100,7 +101,7 @@ def test_several_samples(data, run, tmp_path):
         unknown = file["ellipse_0011"]
         assert set(unknown) == {"points", "angle", "pressure_predicted", "velocity_predicted"}
         assert unknown["velocity_predicted"].shape == unknown["points"].shape
-        np.testing.assert_allclose(unknown["angle"][:], arrays["angle"], rtol=1e-6)
+        np.testing.assert_array_equal(unknown["angle"][()], arrays["angle"])
 
 
 @pytest.mark.slow
@@ -121,10 +122,15 @@ def test_runs_on_token_sequences_are_refused(tmp_path):
         program._signature(tmp_path, lra.get_config("task=listops,model=flare"))
 
 
+def _output(source, target):
+    return Output(program._references(source), source, target)
+
+
 def test_inputs_and_outputs_that_do_not_fit(data, tmp_path):
     one = data / "test" / "ellipse_0011.npz"
-    assert program._references(one, tmp_path / "a.h5") == [Reference(one)]
-    assert len(program._references(data, tmp_path / "folder")) == 12
+    assert _output(one, tmp_path / "a.h5").place(Reference(one)) == tmp_path / "a.h5"
+    assert len(program._references(data)) == 12
+    assert _output(data, tmp_path / "folder").place(Reference(one)) == tmp_path / "folder" / "ellipse_0011.npz"
     for source, target, message in (
         (tmp_path / "none.npz", tmp_path / "a.npz", "does not exist; check the path"),
         (one, tmp_path / "a.txt", "a.txt is of no known format"),
@@ -133,17 +139,35 @@ def test_inputs_and_outputs_that_do_not_fit(data, tmp_path):
         (data, data / "test", "is the input itself"),
     ):
         with pytest.raises((UserError, ValueError), match=message):
-            program._references(source, target)
+            _output(source, target)
 
 
-@pytest.mark.parametrize("target", ["out", "out.h5"])
-def test_samples_of_one_name_are_refused(data, tmp_path, target):
+@pytest.mark.parametrize(("target", "place"), [("out", "out/a.npz"), ("out.h5", "out.h5/a")])
+def test_samples_of_one_name_are_refused(data, tmp_path, target, place):
     source = tmp_path / "own"
     for split in ("train", "test"):
         (source / split).mkdir(parents=True)
         shutil.copy(data / "test" / "ellipse_0011.npz", source / split / "a.npz")
-    with pytest.raises(UserError, match=r"test/a.npz and .*train/a.npz are both named 'a'.*; rename one, or predict"):
-        program._references(source, tmp_path / target)
+    message = rf"test/a.npz and .*train/a.npz are both predicted to {tmp_path}/{place}, .*; rename one, or predict"
+    with pytest.raises(UserError, match=message):
+        _output(source, tmp_path / target)
+
+
+def test_formats_without_fields_become_vtu(tmp_path):
+    source = tmp_path / "own"
+    source.mkdir()
+    for name in ("a.stl", "b.vtk", "c.npz", "d.msh", "e.xdmf"):
+        (source / name).touch()
+    output = _output(source, tmp_path / "out")
+    places = {reference.path.name: output.place(reference).name for reference in program._references(source)}
+    assert places == {"a.stl": "a.vtu", "b.vtk": "b.vtk", "c.npz": "c.npz", "d.msh": "d.vtu", "e.xdmf": "e.xdmf"}
+    assert output.remarks() == ["files of the format .msh and .stl hold no fields: their predictions are .vtu files"]
+    single = _output(source / "a.stl", tmp_path / "out.stl")
+    assert single.path == tmp_path / "out.vtu"
+    assert single.remarks() == ["files of the format .stl hold no fields: their predictions are .vtu files"]
+    (source / "a.vtu").touch()
+    with pytest.raises(UserError, match=r"a.stl and .*a.vtu are both predicted to .*out/a.vtu"):
+        _output(source, tmp_path / "out")
 
 
 def test_padded_lengths():

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from data_pipeline.custom.readers import Reference
-from data_pipeline.custom.sample import Sample
-from data_pipeline.dataset import PDEDataset, Source, Split
+from data_pipeline.custom.sample import Contents, Field, Fields, Sample, parse_fields
+from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
 from experiments.errors import UserError
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
-from experiments.predict.picture import draw_prediction, surface_triangles
+from experiments.predict.picture import draw_prediction, triangles_of
 from experiments.predict.signature import Signature, fitting, signature_of
 
 FILE = Reference("case.npz")
 POINTS = np.random.default_rng(0).random((6, 3)).astype(np.float32)
+READS = (Fields("points", (Field("angle"), Field("other")), (Field("p"), Field("u")), True),)
 SIGNATURE = Signature(
-    (0, 2), {"angle": 1}, {"p": 1, "u": 2},
+    Channels((0, 2), {"angle": 1}, {"p": 1, "u": 2}, np.float32([10, 5, 5]), READS),
     Normalizer(np.float32([1, 2, 3]), np.float32([2, 4, 8])),
     Normalizer(np.float32([1, 0, 0]), np.float32([3, 1, 1])),
-    np.float32([10, 5, 5]), ("points", "angle,other", "p,u"),
-)  # fmt: skip
+)
 
 
 def sample(**changes):
@@ -44,8 +44,26 @@ def test_it_survives_json():
     back = Signature.from_json(json.loads(json.dumps(SIGNATURE.to_json())))
     assert back.to_json() == SIGNATURE.to_json()
     np.testing.assert_array_equal(back.features(sample(), FILE), SIGNATURE.features(sample(), FILE))
-    assert [one.label for one in back.fields().inputs] == ["angle"]
-    assert back.fields().inputs_named
+    assert back.channels.reads == READS
+    assert [one.label for one in back.fields(["points", "p"]).inputs] == ["angle"]
+    assert back.fields([]).inputs_named
+
+
+def test_runs_of_before_are_understood():
+    content = {**SIGNATURE.to_json(), "sources": ["points", "angle,other", "p,u"]}
+    del content["reads"]
+    assert Signature.from_json(content).channels.reads == (parse_fields("points", "angle,other", "p,u"),)
+
+
+def test_the_layout_of_a_file_is_found():
+    ours = Fields("points", (), (Field("z"),), True)
+    published = Fields("pos", (), (Field("disp", 2, 2, "z"),), True, "elems")
+    channels = Channels((0, 1, 2), {}, {"z": 1}, np.ones(1, np.float32), (published, ours))
+    signature = Signature(channels, Normalizer.identity(3), Normalizer.identity(1))
+    assert signature.fields(["pos", "temp", "disp"]) == published
+    assert signature.fields(["pos"]) == published
+    assert signature.fields(["points", "z"]) == ours
+    assert [one.label for one in published.targets] == ["z"]
 
 
 @pytest.mark.parametrize(
@@ -77,22 +95,40 @@ def _dataset(**changes):
 
 
 def test_signature_of_other_data_sets():
-    signature = signature_of(_dataset(), {})
-    assert (signature.axes, signature.inputs, signature.targets) == ((0, 1), {"inputs": 1}, {"von_Mises_stress_Pa": 1})
-    assert [one.label for one in signature.fields().inputs] == ["inputs"]
-    assert signature_of(_dataset(fx=np.ones((2, 6, 1), np.float32)), {}) is None
-    assert signature_of(_dataset(time=np.ones(2, np.float32)), {}) is None
+    signature = signature_of(_dataset())
+    channels = signature.channels
+    assert (channels.axes, channels.inputs, channels.targets) == ((0, 1), {"inputs": 1}, {"von_Mises_stress_Pa": 1})
+    assert [one.label for one in signature.fields(["points"]).inputs] == ["inputs"]
+    assert signature_of(_dataset(fx=np.ones((2, 6, 1), np.float32))) is None
+    assert signature_of(_dataset(time=np.ones(2, np.float32))) is None
 
 
 def test_errors_by_field():
     truth = {"p": np.array([[3.0], [4.0]]), "zero": np.zeros((2, 1))}
     errors = field_errors({"p": np.array([[3.0], [4.5]]), "zero": np.ones((2, 1))}, truth)
     assert errors["p"] == pytest.approx({"rel_l2": 0.1, "rmse": np.sqrt(0.125), "max": 0.5})
-    assert errors["zero"]["rel_l2"] == float("inf")
-    mean = mean_errors({"a": {"p": errors["p"]}, "b": {"p": {"rel_l2": 0.3, "rmse": 0.0, "max": 2.0}}})
+    assert errors["zero"] == {"rel_l2": None, "rmse": 1.0, "max": 1.0}
+    mean = mean_errors({"a": errors, "b": {"p": {"rel_l2": 0.3, "rmse": 0.0, "max": 2.0}}})
     assert mean["p"]["rel_l2"] == pytest.approx(0.2)
     assert mean["p"]["max"] == 2.0
     assert describe_errors(mean)[0].startswith("p: relative L2 error 2.0000e-01, RMS error ")
+    assert describe_errors(mean)[1].startswith("zero: relative L2 error undefined, the truth is zero, RMS error 1.0")
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
+def test_errors_in_any_unit(unit):
+    truth = np.float32([[3.0], [4.0]]) * np.float32(unit)
+    errors = field_errors({"p": truth * np.float32(1.5)}, {"p": truth})["p"]
+    assert errors["rel_l2"] == pytest.approx(0.5, rel=1e-6)
+    assert errors["rmse"] == pytest.approx(1.25 * np.sqrt(2) * unit, rel=1e-6)
+    assert field_errors({"p": truth}, {"p": truth})["p"] == {"rel_l2": 0.0, "rmse": 0.0, "max": 0.0}
+
+
+def test_points_without_a_truth_do_not_count():
+    truth = {"p": np.array([[3.0], [np.nan], [4.0]]), "nowhere": np.full((3, 1), np.nan)}
+    errors = field_errors({"p": np.array([[3.0], [9.0], [4.5]]), "nowhere": np.ones((3, 1))}, truth)
+    assert errors == {"p": pytest.approx({"rel_l2": 0.1, "rmse": np.sqrt(0.125), "max": 0.5, "unknown": 1})}
+    assert describe_errors(mean_errors({"a": errors}))[0].endswith("no number at 1 points, which do not count")
 
 
 TRIANGLES = np.array([[0, 1, 2], [2, 3, 4]])
@@ -100,13 +136,16 @@ MESH = (("triangle", TRIANGLES), ("vertex", np.arange(6)[:, None]))
 
 
 @pytest.mark.parametrize(
-    ("axes", "cells"), [((0,), ()), ((0, 2), ()), ((0, 2), MESH), ((0, 1, 2), ()), ((0, 1, 2), MESH)]
+    ("axes", "triangles"),
+    [((0,), None), ((0, 2), None), ((0, 2), TRIANGLES), ((0, 1, 2), None), ((0, 1, 2), TRIANGLES)],
 )
 @pytest.mark.parametrize("known", [True, False])
-def test_pictures(tmp_path, axes, cells, known):
+def test_pictures(tmp_path, axes, triangles, known):
     prediction = {"p": POINTS[:, :1], "u": POINTS[:, :2]}
-    targets = {name: values + 0.1 for name, values in prediction.items()} if known else {}
-    figure = draw_prediction(Sample("case", POINTS, {}, targets, cells), axes, prediction)
+    truth = {name: values + 0.1 for name, values in prediction.items()} if known else {}
+    if known:
+        truth["p"][2] = np.nan
+    figure = draw_prediction("case", POINTS[:, axes], triangles, prediction, truth)
     panels = [one for one in figure.axes if one.get_label() != "<colorbar>"]
     assert len(panels) == (6 if known else 2)
     titles = [one.get_title() for one in panels]
@@ -115,9 +154,36 @@ def test_pictures(tmp_path, axes, cells, known):
     figure.savefig(tmp_path / "a.png")
 
 
+def _triangles(points, *cells):
+    return triangles_of(Contents({"points": points}, ["points"]), Sample("a", points, cells=cells), "points")
+
+
 def test_triangles_of_a_surface():
     quads = ("quad", np.array([[0, 1, 2, 3]]))
-    found = surface_triangles(Sample("a", POINTS, cells=(quads, *MESH)))
-    np.testing.assert_array_equal(found, [[0, 1, 2], [0, 2, 3], *TRIANGLES])
-    assert surface_triangles(Sample("a", POINTS, cells=(*MESH, ("tetra", np.array([[0, 1, 2, 3]]))))) is None
-    assert surface_triangles(Sample("a", POINTS)) is None
+    np.testing.assert_array_equal(_triangles(POINTS, quads, *MESH), [[0, 1, 2], [0, 2, 3], *TRIANGLES])
+    assert _triangles(POINTS) is None
+    assert _triangles(POINTS, MESH[1]) is None
+
+
+def test_triangles_of_volumes_and_quadratic_cells():
+    pytest.importorskip("pyvista")
+    corners = np.stack(np.meshgrid(*[range(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3).astype(float)
+    cubes = [[9 * x + 3 * y + z for x, y, z in _CORNERS + np.array([i, j, k])] for i, j, k in np.ndindex(2, 2, 2)]
+    found = _triangles(corners, ("hexahedron", np.array(cubes)))
+    assert found.shape == (6 * 4 * 2, 3)
+    assert set(np.unique(found)) == set(range(27)) - {13}  # the point in the middle cannot be seen
+    assert _area(corners, found) == pytest.approx(24)
+    np.testing.assert_array_equal(np.unique(_triangles(corners, ("tetra", np.array([[0, 1, 3, 9]])))), [0, 1, 3, 9])
+    voxel = np.array([[0, 9, 3, 12, 1, 10, 4, 13]])
+    assert _area(corners, _triangles(corners, ("voxel", voxel))) == pytest.approx(6)
+    quadratic = _triangles(corners, ("triangle6", np.array([[0, 2, 6, 1, 4, 3]])))
+    assert _area(corners, quadratic) == pytest.approx(2)
+    assert set(np.unique(quadratic)) == {0, 1, 2, 3, 4, 6}
+
+
+_CORNERS = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
+
+
+def _area(points, triangles):
+    a, b, c = np.moveaxis(points[triangles], 1, 0)
+    return np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2

@@ -1,0 +1,113 @@
+"""Meshes in the formats of other programs than VTK; the one place that imports meshio."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.xdmf import check_data_files
+
+if TYPE_CHECKING:
+    from meshio import Mesh
+    from pyvista import DataSet
+
+SUFFIXES = (
+    *(".xdmf", ".xmf", ".msh", ".inp", ".med", ".stl", ".ply", ".obj", ".off", ".mesh", ".meshb", ".su2", ".vol"),
+    *(".bdf", ".nas", ".fem", ".avs", ".ugrid", ".mdpa", ".f3grid", ".h5m", ".hmf", ".tec"),
+)
+# The one of these in which fields are written: the others hold none, or only as their own program names them.
+WRITTEN_SUFFIXES = (".xdmf", ".xmf")
+
+
+def read(path: Path) -> "DataSet":
+    """Return the mesh in a file; its groups and sets of nodes are fields of 0 and 1. Raises DataError."""
+    meshio = _meshio(path)
+    import pyvista
+
+    if path.suffix.lower() in WRITTEN_SUFFIXES:
+        check_data_files(path)
+    reason: BaseException | None = None
+    # meshio.read would print why a format does not fit and end the program.
+    for kind in meshio.extension_to_filetypes.get(path.suffix.lower(), ()):
+        try:
+            return pyvista.from_meshio(_with_markers(getattr(meshio, kind.replace("-", "_")).read(str(path))))
+        except meshio.ReadError as error:
+            reason = error
+        # Parsers raise what they meet in damaged files.
+        except (Exception, SystemExit) as error:
+            reason = error
+            break
+    raise DataError(f"{path} cannot be read as a mesh{bracketed(reason)}; get the file again") from reason
+
+
+def write(path: Path, mesh: "DataSet") -> None:
+    """Write a mesh as one XDMF file, without an HDF5 file beside it."""
+    meshio = _meshio(path)
+    import pyvista
+
+    meshio.xdmf.write(str(path), pyvista.to_meshio(mesh), data_format="XML")
+
+
+def bracketed(reason: BaseException | None) -> str:
+    """Return the first line of an error's text that says something in brackets, nothing where it has none."""
+    text = "" if reason is None or isinstance(reason, SystemExit) else str(reason)
+    # VTK's messages begin with where in its own code they arise, pyvista's with its own words.
+    text = re.sub(r"^(ERROR: In .*\n?.*?\(0x[0-9a-f]+\): |The VTK reader .*)", "", text)
+    line = next((line.strip(' \t".') for line in text.split("\n") if line.strip()), "")
+    return f" ({line})" if line else ""
+
+
+def _with_markers(mesh: "Mesh") -> "Mesh":
+    """Return a mesh with a field per set of nodes or cells, at the points and at the cells, in place of the sets."""
+    at_cells = {name: _in_set(mesh, parts) for name, parts in _cell_sets(mesh).items()}
+    at_points = {name: np.isin(np.arange(len(mesh.points)), nodes) for name, nodes in _point_sets(mesh).items()}
+    for name, inside in at_cells.items():
+        mesh.cell_data.setdefault(name, [part.astype(float) for part in inside])
+        nodes = [np.ravel(block.data[part]) for block, part in zip(mesh.cells, inside, strict=True) if part.any()]
+        at_points.setdefault(name, np.isin(np.arange(len(mesh.points)), np.concatenate([np.zeros(0, int), *nodes])))
+    for name, inside in at_points.items():
+        mesh.point_data.setdefault(name, inside.astype(float))
+    mesh.cell_sets, mesh.point_sets = {}, {}
+    return mesh
+
+
+def _point_sets(mesh: "Mesh") -> dict[str, np.ndarray]:
+    """Return the numbers of the points of every named set: those of Abaqus and others, and families of MED."""
+    families = _families(getattr(mesh, "point_tags", {}))
+    tags = np.asarray(mesh.point_data.get("point_tags", ()))
+    return {**{name: np.flatnonzero(np.isin(tags, ids)) for name, ids in families.items()}, **mesh.point_sets}
+
+
+def _cell_sets(mesh: "Mesh") -> dict[str, list[np.ndarray]]:
+    """Return the numbers of the cells of every named set, block by block; groups of Gmsh are such sets."""
+    found = {name: parts for name, parts in mesh.cell_sets.items() if not name.startswith("gmsh:")}
+    groups = {name: [int(np.ravel(entry)[0])] for name, entry in mesh.field_data.items() if np.size(entry) == 2}
+    for key, named in (("cell_tags", _families(getattr(mesh, "cell_tags", {}))), ("gmsh:physical", groups)):
+        if key in mesh.cell_data:
+            for name, ids in named.items():
+                found.setdefault(name, [np.flatnonzero(np.isin(part, ids)) for part in mesh.cell_data[key]])
+    return found
+
+
+def _families(tags: dict[int, list[str]]) -> dict[str, list[int]]:
+    """Return the numbers of the families of every group's name."""
+    names = {name for group in tags.values() for name in group}
+    return {name: [number for number, group in tags.items() if name in group] for name in names}
+
+
+def _in_set(mesh: "Mesh", parts: list[Any]) -> list[np.ndarray]:
+    """Return which cells of each block are in a set."""
+    pairs = zip(mesh.cells, parts, strict=True)
+    return [np.isin(np.arange(len(block.data)), [] if part is None else part) for block, part in pairs]
+
+
+def _meshio(path: Path) -> ModuleType:
+    try:
+        import meshio
+        import pyvista  # noqa: F401  (which holds the meshes)
+    except ImportError as error:
+        raise DataError(f"{path} needs {error.name}; run `pip install 'flare_jax[viz]'`") from error
+    return meshio
