@@ -135,4 +135,20 @@ def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
                 if f"{name}_{baseline}" in summary
             ]
             lines.append(", ".join(parts))
-    return lines
+    return lines + weights_warnings(summary, metric)
+
+
+def weights_warnings(summary: Mapping[str, Any], metric: str) -> list[str]:
+    """Return a warning for each test split on which raw and averaged weights differ by more than half."""
+    warnings = []
+    for name, averaged in summary.items():
+        split, _, rest = name.partition("/")
+        if rest != f"{metric}_ema" or split == "train":
+            continue
+        raw = summary[f"{split}/{metric}_raw"]
+        if not min(raw, averaged) >= 0.5 * max(raw, averaged):
+            warnings.append(
+                f"warning: {split} {metric} is {averaged:.4g} with the averaged weights but {raw:.4g} with the raw "
+                "ones; train longer, lower train.ema_decay, or choose the better set by eval.weights"
+            )
+    return warnings

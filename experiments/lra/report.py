@@ -8,6 +8,7 @@ import numpy as np
 
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from experiments.lra.task import confusion_metric, majority_accuracy
+from experiments.report import weights_warnings
 from experiments.training.evaluate import PerCase, make_evaluator
 from experiments.training.loop import Setup
 from experiments.training.packing import Params
@@ -67,7 +68,7 @@ def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
             parts.append(f"loss {summary[f'{split}/loss']:.4g}")
             parts.append(f"always the commonest class {percent(summary[f'{split}/{metric}_majority'])}")
             lines.append(", ".join(parts))
-    return lines
+    return lines + weights_warnings(summary, metric)
 
 
 def percent(value: float) -> str:

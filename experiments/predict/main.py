@@ -74,7 +74,7 @@ def load_predictor(folder: Path, config: ConfigDict, signature: Signature, pads:
     """
     seed = _seed(config)
     run = read_run(folder / f"seed_{seed}" if len(config.train.seeds) > 1 else folder, FLAGS.step)
-    weights = run.weights.get(config.eval.weights, run.weights["raw"])
+    weights = run.weights[run.choose(FLAGS.weights, folder)]
     options = workdir.recorded_model_options(folder)
     if options is None:  # a converted model, whose configuration has a value for every option
         options = models.model_options(config.model, models.nominal_facts(config.model))

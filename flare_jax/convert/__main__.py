@@ -9,7 +9,8 @@ evaluates, or `python -m experiments.lra` in the same way for a model of token s
 unmatched or misshapen, all of them are listed and nothing is written.
 
 The second form writes the weights of a run, or of a converted folder, as the original loads them: a .pt with raw and
-averaged weights, or one set as .npz or .safetensors. PyTorch is needed for .pt alone.
+averaged weights, or one set as .npz or .safetensors: the one that the run reports (its option eval.weights), or that
+of --weights. PyTorch is needed for .pt alone.
 
 The random features of performer are in no checkpoint of the original, although they belong to its weights: add them to
 the state_dict as blocks.0.att.proj_matrix and so on, or draw new ones, with which the model predicts something else.
@@ -72,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--to-torch", action="store_true", help="write a state_dict of the original")
     parser.add_argument("--step", type=int, help="with --to-torch: checkpoint to take; by default the newest")
     parser.add_argument(
-        "--weights", choices=("raw", "ema"), help="with --to-torch to .npz or .safetensors: which set; by default raw"
+        "--weights",
+        choices=("raw", "ema"),
+        help="with --to-torch to .npz or .safetensors: which set; by default the one that the run reports",
     )
     return parser
 
@@ -139,9 +142,7 @@ def _export(options: argparse.Namespace) -> str:
     both = options.out.suffix in (".pt", ".pth")
     if both and options.weights is not None:
         raise ValueError(f"--weights={options.weights} has no effect on a .pt file, which holds all; leave it out")
-    chosen = options.weights or "raw"
-    if chosen not in states:
-        raise ValueError(f"--weights={chosen}, but {options.source} holds {', '.join(states)} weights; choose those")
+    chosen = "raw" if both else run.choose(options.weights, options.source)
     write_state_dict(options.out, states[chosen], states.get("ema") if both else None)
     written = " and ".join(states) if both else chosen
     mapping = TORCH_MAPPINGS[run.model_type]

@@ -18,12 +18,21 @@ from flare_jax.convert.folder import is_converted, read_converted
 class RunWeights:
     """Parameters of a run at one step: `weights` maps 'raw', and 'ema' if there is an average, to them.
 
-    `options` are those of the model, as the run's configuration gives them.
+    `options` are those of the model, and `reported` is the set of weights whose errors the run reports, as the run's
+    configuration gives them.
     """
 
     model_type: str
     options: Mapping[str, Any]
     weights: Mapping[str, Mapping[str, np.ndarray]]
+    reported: str = "raw"
+
+    def choose(self, kind: str | None, folder: Path) -> str:
+        """Return the set of weights to use: `kind`, or that of the report; raises ValueError if `folder` has it not."""
+        chosen = kind or (self.reported if self.reported in self.weights else "raw")
+        if chosen not in self.weights:
+            raise ValueError(f"--weights={chosen}, but {folder} holds {', '.join(self.weights)} weights; choose those")
+        return chosen
 
 
 def read_run(folder: Path, step: int | None = None) -> RunWeights:
@@ -52,6 +61,7 @@ def _read_checkpoint(checkpoint: Path) -> RunWeights:
         record = json.loads((checkpoint / "record" / "metadata").read_text())
         options = dict(record["config"]["model"])
         model_type = options.pop("type")
+        reported = record["config"]["eval"]["weights"]
         saved = _restore(checkpoint / "state")
     except Exception as error:  # Orbax and TensorStore raise many types for damaged files
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -59,7 +69,7 @@ def _read_checkpoint(checkpoint: Path) -> RunWeights:
     if model_params.digest(saved) != record.get("weights_digest", model_params.digest(saved)):
         raise ValueError(f"checkpoint {checkpoint} does not match its own hash; choose another with --step")
     weights = {"raw": saved["params"]} | ({"ema": saved["ema"]} if saved["ema"] else {})
-    return RunWeights(model_type, options, weights)
+    return RunWeights(model_type, options, weights, reported)
 
 
 def _restore(state: Path) -> dict[str, Any]:

@@ -69,6 +69,11 @@ def converted(run, tmp_path_factory):
         assert exported.returncode == 0, exported.stderr
         with np.load(folder / f"{kind}.npz") as arrays:
             both |= {f"{prefix}/_orig_mod.{name}": arrays[name] for name in arrays.files}
+    exported = convert(run, "--to-torch", f"--out={folder / 'default'}.npz")
+    assert "entries, ema weights" in exported.stdout  # those that the run reports
+    with np.load(folder / "default.npz") as default, np.load(folder / "ema.npz") as ema:
+        for name in ema.files:
+            np.testing.assert_array_equal(default[name], ema[name])
     np.savez(folder / "model.npz", **both)
     (folder / "config.yaml").write_text(yaml.safe_dump(FIELDS))
     result = convert(folder / "model.npz", f"--config={folder / 'config.yaml'}", f"--out={folder / 'workdir'}")

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -28,8 +30,18 @@ def test_summary_has_the_chosen_weights_first_and_their_quantiles():
     assert summary["test/rel_l2"] == summary["test/rel_l2_ema"] == 0.5
     assert summary["test/rel_l2_raw"] == 2.0
     assert summary["test/rel_l2_quantiles"]["1"] == 1.0
-    (line,) = report.result_lines(summary, "rel_l2")
+    line, warning = report.result_lines(summary, "rel_l2")
     assert "5.0000e-01 (ema weights), raw weights 2.0000e+00, predicting the training mean 9.0000e+00" in line
+    assert warning.startswith(
+        "warning: test rel_l2 is 0.5 with the averaged weights but 2 with the raw ones; train longer"
+    )
+
+
+@pytest.mark.parametrize(("raw", "ema", "count"), [(1.0, 0.51, 0), (0.51, 1.0, 0), (0.49, 1.0, 1), (0.1, math.nan, 1)])
+def test_sets_of_weights_that_differ_by_more_than_half_are_reported(raw, ema, count):
+    summary = {"test/rel_l2_raw": raw, "test/rel_l2_ema": ema, "train/rel_l2_raw": 1.0, "train/rel_l2_ema": 9.0}
+    assert len(report.weights_warnings(summary, "rel_l2")) == count
+    assert report.weights_warnings({"test/rel_l2_raw": raw}, "rel_l2") == []
 
 
 def test_seeds_are_combined():

@@ -71,6 +71,19 @@ def test_a_file_with_the_truth(data, run, tmp_path):
     )
 
 
+@pytest.mark.slow
+def test_weights_are_those_of_the_report_unless_others_are_chosen(data, run, tmp_path):
+    source, made = data / "test" / "ellipse_0011.npz", {}
+    for kind in ("default", "ema", "raw"):
+        chosen = () if kind == "default" else (f"--weights={kind}",)
+        target = tmp_path / f"{kind}.npz"
+        result = predict(f"--workdir={run}", f"--input={source}", f"--output={target}", *chosen)
+        assert result.returncode == 0, result.stderr
+        made[kind] = np.load(target)["pressure_predicted"]
+    np.testing.assert_array_equal(made["default"], made["ema"])
+    assert (made["raw"] != made["ema"]).any()
+
+
 def _with_two_seeds(run, folder):
     """Return a folder like that of a run of seeds 0 and 5, in which only the latter has checkpoints."""
     folder.mkdir()
