@@ -21,15 +21,17 @@ def make_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params,
     """Return `evaluate(params, data)` -> the metrics of each sample, {name: [S]}, or [S, ...] where they are arrays.
 
     The last batch is filled up with copies of sample 0, whose results are dropped, so a mean over the result does not
-    depend on the batch size. Arrays that are streamed from disk are evaluated while the next batches are read.
+    depend on the batch size; of fewer samples than `batch_size` only these are computed. Arrays that are streamed from
+    disk are evaluated while the next batches are read.
     """
     evaluate_stream = make_stream_evaluator(task, batch_size, mesh)
 
     @partial(jax.jit, static_argnames="count")
     @mesh.traced
     def run(params: Params, data: Mapping[str, Array], *, count: int) -> dict[str, Array]:
-        batches = -(-count // batch_size)
-        index = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+        size = min(batch_size, mesh.whole_batch(count))
+        batches = -(-count // size)
+        index = jnp.arange(batches * size).reshape(batches, size)
 
         def one(rows: Array) -> dict[str, Array]:
             batch = {name: mesh.constrain_batch(value[None, rows])[0] for name, value in data.items()}

@@ -79,7 +79,7 @@ def build_setup(
     learning_rate, beta1 = _schedules(config, plan, task)
     optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
     state = create_state(params, packing, optimizer, seed, ema=train.ema_decay > 0)
-    eval_batch = -(-config.eval.batch_size // mesh.data) * mesh.data
+    eval_batch = mesh.whole_batch(config.eval.batch_size)
     return Setup(
         task=task,
         plan=plan,

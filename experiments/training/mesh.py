@@ -35,6 +35,10 @@ class Mesh:
     def data(self) -> int:
         return self.devices.shape["data"]
 
+    def whole_batch(self, samples: int) -> int:
+        """Return the least batch size that holds so many samples and splits over the devices."""
+        return -(-samples // self.data) * self.data
+
     def traced(self, function: Callable[..., Result]) -> Callable[..., Result]:
         """Return a function to be jitted, in which kernels run on each device's own samples and points.
 

@@ -178,10 +178,11 @@ def make_stream_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[
         if "mask" in arrays:
             chosen = choose_buckets(counts, _EVALUATION_BUCKETS)
             sizes = [min(longest, -(-size // mesh.points) * mesh.points) for size in chosen]
-        groups = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+        together = min(batch_size, mesh.whole_batch(len(order)))
+        groups = [order[first : first + together] for first in range(0, len(order), together)]
 
         def load(cases: np.ndarray) -> Batch:
-            filled = np.concatenate([cases, np.repeat(cases[:1], batch_size - len(cases))])
+            filled = np.concatenate([cases, np.repeat(cases[:1], together - len(cases))])
             length = next(size for size in sizes if size >= counts[cases].max())
             return mesh.place_batch({name: value.load(filled, length)[None] for name, value in arrays.items()})
 

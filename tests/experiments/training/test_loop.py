@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,7 @@ def test_ema_follows_its_closed_form():
 def test_averaged_weights_of_a_short_run_are_no_worse_than_the_raw_ones(tmp_path):
     """With the horizon of 1000 steps that a long run has, the average of 360 would be mostly its beginning."""
     config = toy_config(epochs=60, ema_decay=0.999)
-    config.eval.every = 60
+    config.eval.every = config.checkpoint.every = 60
     _train(config, tmp_path)
     (last,) = [line for line in read_log(tmp_path / "metrics.jsonl") if line["event"] == "eval"]
     assert last["test/error_ema"] < 1.05 * last["test/error_raw"]
@@ -174,8 +175,15 @@ def test_evaluation_does_not_depend_on_the_batch_size(batch, seed):
     task, mesh = toy_task(), make_mesh(1, 1)
     data = mesh.place_dataset(task.tests["test"])
     want = task.loss(task.predict(toy_params(), data, None), data)
-    got = make_evaluator(task, batch, mesh)(toy_params(), data)["error"]
+    seen = []
+
+    def predict(params, batch, key):
+        seen.append(batch["x"].shape[0])
+        return task.predict(params, batch, key)
+
+    got = make_evaluator(replace(task, predict=predict), batch, mesh)(toy_params(), data)["error"]
     np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert seen == [min(batch, 7)]  # a batch of 3000 for 3 samples once filled the memory
 
 
 def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):

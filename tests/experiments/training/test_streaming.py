@@ -134,8 +134,15 @@ def test_a_runner_can_begin_anywhere(tmp_path):
 def test_streamed_evaluation_is_that_of_arrays_in_memory(tmp_path, masked, batch):
     mesh, results = make_mesh(1, 1), []
     for task in tasks(tmp_path, masked):
-        data = mesh.place_dataset(task.tests["test"])
-        results.append(make_evaluator(task, batch, mesh)(toy_params(), data)["error"])
+        data, seen = mesh.place_dataset(task.tests["test"]), set()
+
+        def predict(params, rows, key, task=task, seen=seen):
+            seen.add(rows["x"].shape[0])
+            return task.predict(params, rows, key)
+
+        evaluate = make_evaluator(dataclasses.replace(task, predict=predict), batch, mesh)
+        results.append(evaluate(toy_params(), data)["error"])
+        assert seen == {min(batch, data["x"].shape[0])}
         results.append(make_predictor(task, mesh)(toy_params(), data, 4))
     np.testing.assert_allclose(results[0], results[2], rtol=1e-5)
     np.testing.assert_allclose(results[1], results[3], rtol=1e-5)
