@@ -153,7 +153,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.epochs:
         section = recipe_config("flare", options.smoke).data
         sizes = {name: section[name] for name in ("num_generate", "n_train", "n_test")}
-        dataset = load_dataset(DATA, Path(options.data_dir), **sizes)
+        dataset = load_dataset(DATA, Path(options.data_dir), source="auto", **sizes)
         baseline = baseline_error(dataset, dataset.tests["test"])
         print(dataset.source.describe(), flush=True)
     rows = read_rows(options.output)

@@ -26,7 +26,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     chosen = parse_arguments(named, names=("model",), switches=("smoke",))
     config = pde_defaults("custom")
     config.name = "custom" if chosen["model"] == "flare" else f"custom_{chosen['model'].replace('++', '_pp')}"
-    update(config.data, {"source": "files", "n_train": 0, "n_test": 0})
+    update(config.data, {"n_train": 0, "n_test": 0})
     config.model = model_section(chosen["model"])
     update(config.model, {name: size for name, size in _FLARE_SIZES.items() if name in config.model})
     update(config.train, {"epochs": 200, "batch_size": 1})

@@ -21,7 +21,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     variant = parse_argument(argument)
     config = pde_config("cylinder_flow")
     config.name = "flare_cylinder_flow"
-    update(config.data, {"n_train": 100, "n_test": 20, "num_generate": 120, "source": "files"})
+    update(config.data, {"n_train": 100, "n_test": 20, "num_generate": 120})
     update(config.model, {"channel_dim": 64, "num_blocks": 8, "num_heads": 8, "num_latents": 128})
     update(config.train, {"epochs": 50, "batch_size": 8})
     config.optimizer.weight_decay = 1e-5

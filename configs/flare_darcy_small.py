@@ -22,7 +22,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     variant = parse_argument(argument)
     config = pde_config("darcy_small")
     config.name = "flare_darcy_small"
-    update(config.data, {"source": "files", "n_train": 1000, "n_test": 50})
+    update(config.data, {"n_train": 1000, "n_test": 50})
     update(config.model, {"channel_dim": 64, "num_blocks": 8, "num_heads": 8, "num_latents": 64})
     update(config.train, {"epochs": 200, "batch_size": 4})
     config.optimizer.weight_decay = 1e-5

@@ -24,7 +24,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.name = "flare_drivaerml_1m"
     if variant == "smoke":
         config.data.name = "drivaerml_10k"
-        config.data.source = "generated"
         config.task.points_per_step = 1024
         shrink(config, n_train=12, n_test=3, epochs=20, batch_size=1)
     return config

@@ -23,6 +23,5 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config = pde.get_config("model=flare,data=lpbf")
     config.name = "flare_lpbf"
     if variant == "smoke":
-        config.data.source = "generated"
         shrink(config, n_train=12, n_test=3, epochs=10, batch_size=1)
     return config

@@ -22,6 +22,5 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config = pde.get_config("model=flare,data=shapenet_car")
     config.name = "flare_shapenet_car"
     if variant == "smoke":
-        config.data.source = "generated"
         shrink(config, n_train=24, n_test=6, epochs=20, batch_size=1)
     return config

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from configs.common import model_section, parse_arguments, update
 from configs.pde_recipes import CONVOLUTIONAL, DATASETS, SMOKE_SIZES, model_options, training_recipe
+from configs.smoke import small_source
 from experiments.defaults import pde_defaults
 
 
@@ -32,7 +33,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.name = "_".join(parts)
     record = DATASETS[dataset]
     update(config.data, {"n_train": record.n_train, "n_test": record.n_test})
-    config.data.source = "files" if record.generator is None else "auto"
     update(
         config.train,
         {
@@ -78,9 +78,7 @@ def _shrink(config: ConfigDict) -> None:
     update(config.model, {name: size for name, size in SMOKE_SIZES.items() if name in config.model})
     update(config.data, {"n_train": 200, "n_test": 40})
     if record.generator is not None:
-        # Artificial stand-ins are generated only where they are asked for by this word.
-        source = "generated" if record.stand_in else "auto"
-        update(config.data, {"source": source, "dir": "data/smoke", "num_generate": 240})
+        update(config.data, {**small_source(record), "num_generate": 240})
     # The run is shorter than the 1000 steps that the average of the full job looks back.
     update(config.train, {"epochs": 10, "ema_decay": 0.99})
     for section, changes in record.smoke.items():

@@ -1,7 +1,7 @@
 """Reading and checking of data files; every problem becomes one DataError sentence."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,27 @@ def read_source(folder: Path) -> dict | None:
     if not isinstance(source, dict):
         raise DataError(f"{path} holds no description of generated data; delete the folder and generate them again")
     return source
+
+
+# Options of generation, and what SOURCE.json calls them.
+_GENERATION = {"num_generate": "num", "generate_seed": "seed", "resolution": "resolution"}
+
+
+def check_generated_with(folder: Path, wanted: Mapping[str, int]) -> None:
+    """Raise DataError unless the data in `folder` were generated with the options `wanted`, by their names."""
+    source = read_source(folder)
+    for name, value in wanted.items():
+        if source is None:
+            raise DataError(
+                f"data.{name}={value} has no effect, for {folder} holds public files; leave it out, or use another "
+                "--data_dir to generate data"
+            )
+        found = {**source.get("settings", {}), **source}.get(_GENERATION[name], "nothing of that name")
+        if found != value:
+            raise DataError(
+                f"data.{name}={value} has no effect, for the data in {folder} were generated with {found}; leave it "
+                "out, or use another --data_dir to generate others"
+            )
 
 
 def read_json(path: Path) -> Any:

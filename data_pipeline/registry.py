@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from data_pipeline import pde
 from data_pipeline.custom import loader as custom
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.errors import DataError
-from data_pipeline.files import SOURCE_FILE
+from data_pipeline.files import SOURCE_FILE, check_generated_with
 from data_pipeline.record import DatasetRecord
 
 
@@ -40,20 +40,22 @@ def load_dataset(
     name: str,
     data_dir: Path,
     *,
-    source: str = "auto",
+    source: str = "files",
     num_generate: int,
     generate_seed: int = 0,
     resolution: int = 0,
     n_train: int,
     n_test: int,
     options: Mapping[str, Any] = types.MappingProxyType({}),
+    asked: Collection[str] = (),
     say: Callable[[str], None] = print,
 ) -> PDEDataset:
     """Load data set `name` below `data_dir`, with `options` of its loader.
 
-    `source` is "auto" (files that are there, else generated ones), "files" (never generate) or "generated" (refuse
+    `source` is "files" (never generate), "auto" (files that are there, else generated ones) or "generated" (refuse
     public files). Generation writes `num_generate` samples of seed `generate_seed`, on grids with `resolution` points
-    per side where that is not 0. Raises DataError.
+    per side where that is not 0; files at hand must have been generated with those of the three that are `asked` for.
+    Raises DataError.
     """
     record = find_record(name)
     if source not in SOURCES:
@@ -70,8 +72,11 @@ def load_dataset(
         _generate_missing(record, data_dir, missing, source, settings, say)
     elif source == "generated" and not (folder / SOURCE_FILE).exists():
         raise DataError(
-            f"{folder} holds public files, but data.source=generated; use another --data_dir or data.source=auto"
+            f"{folder} holds public files, but data.source=generated; use another --data_dir or data.source=files"
         )
+    else:
+        values = {"num_generate": num_generate, "generate_seed": generate_seed, "resolution": resolution}
+        check_generated_with(folder, {name: values[name] for name in asked})
     dataset = record.load(data_dir, n_train, n_test, **options)
     for note in dataset.source.detail.get("notes", ()):
         say(f"warning: {note}")
@@ -95,8 +100,7 @@ def _generate_missing(
         flags = " ".join(f"--{option}={value}" for option, value in settings.items() if option != "seed")
         command = f"python -m data_pipeline.generate {generator} {flags} --out={data_dir}"
         aim = "to try the program on artificial stand-ins" if record.stand_in else "to generate them"
-        value = "generated" if record.stand_in else "auto"
-        raise DataError(f"{problem}; {aim}, run `{command}` or set data.source={value}")
+        raise DataError(f"{problem}; {aim}, run `{command}` or set data.source=generated")
     kind = "artificial stand-in samples" if record.stand_in else "samples"
     say(f"{name}: no files in {folder}; generating {settings['num']} {kind} (seed {settings['seed']})")
     # Imported here: the solvers pull in libraries that reading files does not need.

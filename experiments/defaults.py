@@ -16,7 +16,7 @@ def pde_defaults(dataset: str) -> ConfigDict:
         {
             "name": dataset,
             "dir": "data",
-            "source": "auto",  # auto: files, else generated | files: never generate | generated: never public files
+            "source": "files",  # files: never generate | auto: files, else generated | generated: never public files
             "num_generate": record.num_generate,
             "generate_seed": 0,
             "resolution": 0,  # points per side of generated grids; 0: those of the public data

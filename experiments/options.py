@@ -86,7 +86,7 @@ def _unused_because(name: str, config: Any) -> str | None:
         (
             name in ("data.num_generate", "data.generate_seed", "data.resolution"),
             config.data.source != "files",
-            "with data.source=files",
+            "with data.source=files (data.source=generated generates)",
         ),
         (name == "data.memory_gib", stream == "auto", f"with data.stream={stream}"),
         (name == "data.cache", stream != "never", f"with data.stream={stream}"),

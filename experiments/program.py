@@ -131,6 +131,18 @@ def record_data(request: Request, data_record: Mapping[str, Any]) -> None:
         workdir.record(request.folder, "data", dict(data_record))
 
 
+def asked_of_generator(request: Request) -> tuple[str, ...]:
+    """Return which options of generation the data of a training run must have been generated with.
+
+    Those given on the command line, and the resolution of a config that chooses one.
+    """
+    if request.mode != "train":
+        return ()
+    data = request.config.data
+    names = ("num_generate", "generate_seed", "resolution")
+    return tuple(name for name in names if f"data.{name}" in request.given or (name == names[-1] and data.get(name)))
+
+
 def matmul_precision(config: Any) -> AbstractContextManager:
     """Return the context in which products have the precision of the configuration."""
     name = config.train.matmul_precision

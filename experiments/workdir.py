@@ -16,7 +16,7 @@ from flare_jax.convert.folder import is_converted
 
 CONFIG_FILE = "config.json"
 # Options that may differ when a run is resumed: they do not change what is computed, only where or what is drawn.
-_FREE = ("mesh.", "figures", "data.dir", "data.cache", "name")
+_FREE = ("mesh.", "figures", "data.dir", "data.source", "data.cache", "name")
 _MINIMUM_FREE_BYTES = 64 * 2**20
 
 

@@ -1,13 +1,13 @@
 """Finding a task by name, its files by layout, and generating them where that is asked for and possible."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.dataset import Source
 from data_pipeline.errors import DataError
-from data_pipeline.files import read_source
+from data_pipeline.files import check_generated_with, read_source
 from data_pipeline.registry import SOURCES
 from data_pipeline.sequence import boards, composition, image, listops, pathfinder, retrieval, text
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
@@ -44,18 +44,20 @@ def load_task(
     name: str,
     data_dir: Path,
     *,
-    source: str = "auto",
+    source: str = "files",
     num_generate: int,
     generate_seed: int = 0,
     n_train: int = 0,
     n_test: int = 0,
     options: Mapping[str, Any] | None = None,
+    asked: Collection[str] = (),
     say: Callable[[str], None] = print,
 ) -> SequenceDataset:
     """Load task `name` below `data_dir`.
 
-    `source` is "auto" (files that are there, else generated ones of the same kind), "files" (never generate) or
-    "generated" (never public files). Generation makes `num_generate` samples of seed `generate_seed`. `n_train` and
+    `source` is "files" (never generate), "auto" (files that are there, else generated ones of the same kind) or
+    "generated" (never public files). Generation makes `num_generate` samples of seed `generate_seed`; files at hand
+    must have been generated with those of the two that are `asked` for. `n_train` and
     `n_test` keep the first samples of the training and at most so many of each other split; 0 keeps all. `options` are
     those of the task. Raises DataError.
     """
@@ -69,6 +71,9 @@ def load_task(
             raise DataError(_where_to_get(task, data_dir, num_generate, generate_seed, values))
         layout = task.generated
         _generate(task, data_dir, num_generate, generate_seed, layout.place(data_dir, values), say)
+    else:
+        wanted = {"num_generate": num_generate, "generate_seed": generate_seed}
+        check_generated_with(layout.place(data_dir, values), {name: wanted[name] for name in asked})
     folder = layout.place(data_dir, values)
     dataset = layout.read(folder, **layout.arguments(values))
     _check_used(task, layout, values, {**layout.fixed, "max_length": dataset.max_length})
@@ -87,7 +92,7 @@ def _layout_at_hand(task: SequenceTask, data_dir: Path, source: str, values: Map
     folder = layout.place(data_dir, values)
     if read_source(folder) is None:
         raise DataError(
-            f"{folder} holds public files, but data.source=generated; use another --data_dir or data.source=auto"
+            f"{folder} holds public files, but data.source=generated; use another --data_dir or data.source=files"
         )
     return layout
 
@@ -118,7 +123,7 @@ def _where_to_get(task: SequenceTask, data_dir: Path, num: int, seed: int, value
         remedies.append("set data.source=generated to try the program on an artificial stand-in")
     elif task.generator is not None:
         command = f"python -m data_pipeline.generate {task.generator} --num={num} --seed={seed} --out={data_dir}"
-        remedies += [f"run `{command}`", "set data.source=auto"]
+        remedies += [f"run `{command}`", "set data.source=generated"]
     return f"{task.name}: none of {wanted} found; {', or '.join(remedies)}"
 
 

@@ -15,7 +15,7 @@ def lra_defaults(task: str) -> ConfigDict:
         {
             "name": entry.name,
             "dir": "data",
-            "source": "auto",  # auto: files, else generated | files: never generate | generated: never public files
+            "source": "files",  # files: never generate | auto: files, else generated | generated: never public files
             "num_generate": load_generator(GENERATORS[entry.generator]).num,
             "generate_seed": 42,  # that of the original's generators
             "n_train": 0,  # 0: all

@@ -1,6 +1,6 @@
 """The program, read from top to bottom: options, data, model, training, evaluation, report."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def run(request: program.Request) -> None:
         with hosts.main_first("workdir"):
             workdir.prepare(folder, config, request.given)
     with hosts.main_first("data"):
-        dataset = _load(config)
+        dataset = _load(config, program.asked_of_generator(request))
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")
     if converted.is_converted(folder) and (warning := token_warning(dataset)):
@@ -54,7 +54,7 @@ def run(request: program.Request) -> None:
         program.report_seeds(folder, summaries, headline, report.spread)
 
 
-def _load(config: ConfigDict) -> SequenceDataset:
+def _load(config: ConfigDict, asked: Collection[str]) -> SequenceDataset:
     shared = ("source", "num_generate", "generate_seed", "n_train", "n_test")
     return load_task(
         config.data.name,
@@ -62,6 +62,7 @@ def _load(config: ConfigDict) -> SequenceDataset:
         **{name: config.data[name] for name in shared},
         # A run of an earlier version may lack options that were added since.
         options={name: config.data[name] for name in find_task(config.data.name).options if name in config.data},
+        asked=asked,
         say=hosts.say,
     )
 

@@ -44,7 +44,13 @@ def main() -> None:
         with hosts.main_first("workdir"):
             workdir.prepare(folder, config, request.given)
     with hosts.main_first("data"):
-        dataset = load_dataset(config.data.name, Path(config.data.dir), **_data_options(config), say=hosts.say)
+        dataset = load_dataset(
+            config.data.name,
+            Path(config.data.dir),
+            **_data_options(config),
+            asked=program.asked_of_generator(request),
+            say=hosts.say,
+        )
     if FLAGS.mode == "analyze" and dataset.kind != "steady":
         raise UserError(f"--mode=analyze works for steady fields, but {dataset.name} has frames; use --mode=eval")
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}

@@ -72,8 +72,15 @@ def test_configs_are_valid_and_say_how_to_run_them(name, variant):
     assert set(DATASETS[config.data.name].options) <= set(config.data)
     assert dict(config.task).keys() == DATASETS[config.data.name].task_options.keys()
     assert f"--config=configs/{name}.py:smoke" in module.__doc__
+    generator = DATASETS[config.data.name].generator
+    # A mistyped folder must not become a long run on generated data.
+    assert config.data.source == ("files" if not (variant and generator) else _small_source(config.data.name))
     if variant:
         assert config.name.endswith("_smoke")
         assert config.model.channel_dim == 32
     with pytest.raises(ValueError, match="smokey"):
         module.get_config("smokey")
+
+
+def _small_source(dataset):
+    return "generated" if DATASETS[dataset].stand_in else "auto"

@@ -64,6 +64,25 @@ def test_auto_generates_what_is_missing(tmp_path, monkeypatch):
     assert len(calls) == 1  # the second time the files are there
 
 
+def test_options_of_generation_that_are_asked_for_must_be_those_of_the_data(tmp_path):
+    folder = write_elasticity(tmp_path)
+    asked = ("num_generate", "generate_seed", "resolution")
+    with pytest.raises(DataError, match=r"data.num_generate=24 has no effect, for .* holds public files; leave it out"):
+        _elasticity(tmp_path, num_generate=24, asked=asked)
+    made = {"solver": "s", "solver_version": "1", "seed": 4, "num": 24, "settings": {"resolution": 16}}
+    (folder / "SOURCE.json").write_text(json.dumps(made))
+    same = {"num_generate": 24, "generate_seed": 4, "resolution": 16}
+    _elasticity(tmp_path, **same, asked=asked)
+    _elasticity(tmp_path)  # nothing is asked for
+    for name, value, words in (
+        ("num_generate", 24, "with 24"),
+        ("generate_seed", 4, "with 4"),
+        ("resolution", 16, "with 16"),
+    ):
+        with pytest.raises(DataError, match=rf"data.{name}={value + 1} has no effect, .* generated {words}; leave"):
+            _elasticity(tmp_path, **{**same, name: value + 1}, asked=asked)
+
+
 def test_fingerprint_changes_with_the_data(tmp_path):
     folder = write_elasticity(tmp_path)
     before = _elasticity(tmp_path).fingerprint()

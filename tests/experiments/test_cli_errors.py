@@ -48,6 +48,8 @@ def _sentence(result, status=2):
         ("--config.mesh.data=64", "64 devices"),
         ("--config.data.name=elastic", "elastic"),
         ("--config.data.n_test=50", "n_test=50"),
+        ("--config.data.generate_seed=5", "with data.source=files (data.source=generated generates)"),
+        ("--config.data.source=auto --config.data.generate_seed=5", "data.generate_seed=5 has no effect, for"),
         ("--step=3", "--mode=eval"),
         ("--mode=eval", "leave --config out"),
     ],
@@ -66,6 +68,13 @@ def test_missing_data_without_generation(tmp_path):
     sentence = _fails(tmp_path, tmp_path / "nothing")
     assert "Random_UnitCell_XY_10.npy" in sentence
     assert "python -m data_pipeline.generate elasticity" in sentence
+
+
+def test_a_full_size_run_does_not_generate_by_itself(tmp_path):
+    """Not even where --data_dir is mistyped."""
+    result = pdebench("--config=configs/flare_elas.py", f"--data_dir={tmp_path / 'dta'}", f"--workdir={tmp_path / 'r'}")
+    assert "set data.source=generated" in _sentence(result)
+    assert not (tmp_path / "dta").exists()
 
 
 def test_public_files_where_generated_ones_are_asked_for(tmp_path, data_dir):

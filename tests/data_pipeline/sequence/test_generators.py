@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from data_pipeline.errors import DataError
 from data_pipeline.generate import GENERATORS, load_generator
 from data_pipeline.generate.sequence import listops, maze, multi_token, pathfinder, stand_in, sudoku
 from data_pipeline.sequence.listops import IDS, evaluate, tokenize
@@ -36,6 +37,10 @@ def test_generated_files_are_loaded_and_named_as_such(tmp_path, name, num):
     )
     assert len(said) == 1
     assert again.fingerprint() == dataset.fingerprint()
+    made = {"source": "generated", "num_generate": num, "options": options}
+    load_task(name, tmp_path, **made, generate_seed=3, asked=("num_generate", "generate_seed"))
+    with pytest.raises(DataError, match=r"data.generate_seed=9 has no effect, for .* were generated with 3; leave it"):
+        load_task(name, tmp_path, **made, generate_seed=9, asked=("generate_seed",))
 
 
 def test_listops_distribution():

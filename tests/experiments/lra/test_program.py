@@ -195,6 +195,7 @@ def test_flare_learns(tmp_path):
         ("task=match3,model=ema", {"model__pos_embed": "rope"}, {}, "no rotary embeddings"),
         (MATCH3, {"data__source": "files", "data__dir": "nowhere"}, {}, "python -m data_pipeline.generate match3"),
         ("task=text,model=flare", {"data__source": "auto", "data__dir": "nowhere"}, {}, "aclImdb"),
+        (MATCH3, {"data__generate_seed": 5}, {"data.generate_seed": 5}, "data.generate_seed=5 has no effect, for the"),
         ("task=match3,model=flare,trm", {"train__accumulation": 2}, {}, "train.accumulation=2"),
         ("task=match3,model=flare,trm", {"train__halt_weight": -1.0}, {}, "train.halt_weight=-1.0"),
     ],
