@@ -146,7 +146,7 @@ def weights_warnings(summary: Mapping[str, Any], metric: str) -> list[str]:
         if rest != f"{metric}_ema" or split == "train":
             continue
         raw = summary[f"{split}/{metric}_raw"]
-        if not min(raw, averaged) >= 0.5 * max(raw, averaged):
+        if not abs(raw - averaged) <= 0.5 * max(raw, averaged):
             warnings.append(
                 f"warning: {split} {metric} is {averaged:.4g} with the averaged weights but {raw:.4g} with the raw "
                 "ones; train longer, lower train.ema_decay, or choose the better set by eval.weights"
