@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -93,7 +94,7 @@ def check_dtype(dtype: DTypeLike) -> jnp.dtype:
     return resolved
 
 
-def check_points(x: jax.Array, mask: jax.Array | None, in_dim: int) -> None:
+def check_points(x: jax.Array | np.ndarray, mask: jax.Array | np.ndarray | None, in_dim: int) -> None:
     """Raise unless `x` is a float array [B, N, in_dim] and `mask`, if any, a bool array [B, N]."""
     if x.ndim != 3 or x.shape[-1] != in_dim:
         raise ValueError(

@@ -142,13 +142,20 @@ class FlareAttention(nnx.Module):
         """Return the merged heads before `out_proj`; `norm` is applied to x by the kernel of the projections."""
         gating = () if self.g_proj is None else (self.g_proj,)
         k, v, *gates = apply_branches((self.k_proj, self.v_proj, *gating), x, norm)
-        q, k, v = self._queries(), self._keys(k), self._split_heads(v)
+        q, k, v = self.queries(), self._keys(k), self._split_heads(v)
         if self.latent_blocks or (key is not None and self.attn_drop):
             y = self._mix_with_stored_weights(q, k, v, mask, key)
         else:
             y = self._mix_in_kernel(q, k, v, mask)
         y = y.reshape(x.shape)
         return y * jax.nn.sigmoid(gates[0]) if gates else y
+
+    def keys_and_values(
+        self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None
+    ) -> tuple[Float[Array, "B N H D"], Float[Array, "B N H D"]]:
+        """Return what the latents read of the points x, normalised by `norm` if given."""
+        k, v = apply_branches((self.k_proj, self.v_proj), x, norm)
+        return self._keys(k), self._split_heads(v)
 
     def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
         """Return the scaled logits `s q kᵀ` in float32, one per head, latent and point; only analysis needs them."""
@@ -157,11 +164,12 @@ class FlareAttention(nnx.Module):
                 f"scores do not describe the mixing when num_latent_blocks is {len(self.latent_blocks)}; "
                 "analyse a model with num_latent_blocks=0"
             )
-        q, k = self._queries(), self._keys(self.k_proj(x))
+        q, k = self.queries(), self._keys(self.k_proj(x))
         products = jnp.einsum("hmd,bnhd->bhmn", q, k, precision="highest", preferred_element_type=jnp.float32)
         return self.scale * products
 
-    def _queries(self) -> Float[Array, "H M D"]:
+    def queries(self) -> Float[Array, "H M D"]:
+        """Return the latents as queries in the compute dtype."""
         q = self.latent_q[...].reshape(-1, self.num_latents, self.head_dim)
         q = q if self.q_norm is None else self.q_norm(q)
         return jnp.broadcast_to(q, (self.num_heads, *q.shape[1:])).astype(self.dtype)

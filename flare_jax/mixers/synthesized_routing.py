@@ -90,6 +90,7 @@ class SynthesizedRouting(nnx.Module):
     ):
         self.num_heads = num_heads
         self.head_dim = check_head_dim(channel_dim, num_heads)
+        self.num_latents = latent_q0.shape[1]
         self.scale = self.head_dim**-0.5
         self.dtype = check_dtype(dtype)
         self.implementation, self.mlp_implementation = implementation, mlp_implementation
@@ -143,6 +144,14 @@ class SynthesizedRouting(nnx.Module):
             v0 = k0 if v0 is None else v0
             k0, k = self.rope(k0), self.rope(k)
         return RoutingOperands(self.synthesis_queries(), k0, v0, k, projected["v"], self.combination())
+
+    def keys_and_values(
+        self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None
+    ) -> tuple[Float[Array, "B N H D"], Float[Array, "B N H D"]]:
+        """Return what the latents of the routing read of the points x, normalised by `norm` if given."""
+        k, v = (split_heads(y, self.num_heads) for y in self._project([self.k_proj, self.v_proj], x, norm))
+        k = _normalized(k, self.k_norm)
+        return (k if self.rope is None else self.rope(k)), v
 
     def _project(
         self, projections: list[Linear | ResidualMLP], x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None

@@ -122,6 +122,10 @@ class MixerStack(nnx.Module):
             rngs=rngs,
         )
 
+    def applications(self) -> Sequence[nnx.Module]:
+        """Return the blocks in the order of their application."""
+        return list(self.blocks)
+
     def __call__(
         self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None = None, *, return_statistics: bool = False
     ) -> Float[Array, "B N C_out"] | tuple[Float[Array, "B N C_out"], dict[str, object]]:

@@ -21,14 +21,14 @@ def test_latents_are_reshaped_without_transpose():
     att = FlareAttention(8, **SMALL, rngs=nnx.Rngs(0))
     flat = np.asarray(att.latent_q[...]).ravel()
     expected = [[[flat[(h * 3 + m) * 4 + d] for d in range(4)] for m in range(3)] for h in range(2)]
-    assert_close("queries", att._queries(), expected, 0.0)
+    assert_close("queries", att.queries(), expected, 0.0)
 
 
 def test_shared_latents_are_the_same_in_every_head():
     att = FlareAttention(8, **SMALL, shared_latents=True, rngs=nnx.Rngs(0))
     assert att.latent_q.shape == (4, 3)
     expected = np.broadcast_to(np.asarray(att.latent_q[...]).reshape(1, 3, 4), (2, 3, 4))
-    assert_close("queries", att._queries(), expected, 0.0)
+    assert_close("queries", att.queries(), expected, 0.0)
 
 
 @pytest.mark.parametrize(("attn_scale", "expected"), [("one", 1.0), ("sqrt", 0.25), (0.3, 0.3)])
@@ -62,7 +62,7 @@ def test_scores_are_scaled_logits():
     att = FlareAttention(8, **SMALL, attn_scale="sqrt", rngs=nnx.Rngs(0))
     q, k = (
         np.asarray(value, np.float64)
-        for value in (att._queries(), att.k_proj(points()).reshape(*points().shape[:2], -1, 4))
+        for value in (att.queries(), att.k_proj(points()).reshape(*points().shape[:2], -1, 4))
     )
     expected = np.einsum("hmd,bnhd->bhmn", q, k) / 2
     assert_close("scores", att.scores(points()), expected, 1e-6)

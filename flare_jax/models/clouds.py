@@ -1,0 +1,177 @@
+"""Clouds of any size with FLARE and FLARE++: encode a cloud once, then decode any points.
+
+    cloud = CloudModel(model)
+    encoded = cloud.encode(points)              # [B, N, C_in] of any N
+    y = cloud.decode(encoded, other_points)     # fields there; the points are no part of the cloud
+    y = cloud(points)                           # the prediction of the model itself, up to rounding
+
+The device holds one piece of the cloud at a time.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from flare_jax.checks import check_choice, check_integer, check_points
+from flare_jax.layers.padding import zero_padding
+from flare_jax.mixers.softmax_sums import merge_sums
+from flare_jax.models import pieces as steps
+from flare_jax.models.pieces import BlockLatents
+
+Cloud = Float[np.ndarray | Array, "B N C_in"]
+Mask = Bool[np.ndarray | Array, "B N"]
+
+POINTS_PER_PIECE = 2**15
+KEEP = ("host", "device", "recompute")
+
+
+class EncodedCloud(NamedTuple):
+    """What the blocks of a model know of a cloud, B samples; its size does not depend on the number of points."""
+
+    blocks: tuple[BlockLatents, ...]
+
+
+class CloudModel:
+    """Predictions of a FLARE or FLARE++ model for clouds of any size, in pieces of `points_per_piece`.
+
+    Between two blocks the points [B, N, C] are kept on the "host", on the "device", or computed again from the input
+    ("recompute", which takes half as many block applications again as there are blocks, for each block). Raises
+    ValueError for models whose points do not meet in latents alone.
+    """
+
+    def __init__(self, model: nnx.Module, *, points_per_piece: int = POINTS_PER_PIECE, keep: str = "host"):
+        check_choice("keep", keep, KEEP)
+        self.size = check_integer("points_per_piece", points_per_piece)
+        self.keep = keep
+        if not hasattr(model, "applications"):
+            raise ValueError(f"clouds need a FLARE or FLARE++ model, not {type(model).__name__}; predict all at once")
+        self.in_dim = model.in_dim
+        self.embedding, self.head = nnx.split(model.in_proj), nnx.split(model.out_proj)
+        self.blocks = [nnx.split(_only_routing(block)) for block in model.applications()]
+
+    def encode(self, points: Cloud, mask: Mask | None = None) -> EncodedCloud:
+        """Return what the model knows of the cloud; points where `mask` is False are no part of it."""
+        encoded: list[BlockLatents] = []
+        stream = [_embed(*self.embedding, x, real) for x, real in self._pieces(points, mask)]
+        stream = [self._stored(x) for x in stream] if self.keep != "recompute" else []
+        for number, block in enumerate(self.blocks):
+            latents = self._gather(block, points, mask, stream, encoded)
+            encoded.append(latents)
+            if stream and number + 1 < len(self.blocks):
+                stream = [self._stored(_read(*block, latents, x)) for x in stream]
+        return EncodedCloud(tuple(encoded))
+
+    def decode(self, encoded: EncodedCloud, points: Cloud) -> Float[np.ndarray, "B N C_out"]:
+        """Return the fields at any points, float32 on the host."""
+        parts = []
+        for x, real in self._pieces(points, None):
+            y = self._advance(_embed(*self.embedding, x, real), encoded.blocks)
+            parts.append(np.asarray(_finish(*self.head, y)))
+        return np.concatenate(parts, axis=1)[:, : points.shape[1]]
+
+    def __call__(self, points: Cloud, mask: Mask | None = None) -> Float[np.ndarray, "B N C_out"]:
+        """Return the prediction of the model for a cloud at its own points; at masked points it is meaningless."""
+        points = points if mask is None else np.where(np.asarray(mask)[..., None], points, 0)
+        return self.decode(self.encode(points, mask), points)
+
+    def _gather(
+        self, block: Any, points: Cloud, mask: Mask | None, stream: list[np.ndarray | Array], before: list[BlockLatents]
+    ) -> BlockLatents:
+        """Return the latents of a block, from one or two passes over all points."""
+        synthesis = None
+        for x, real in self._points_before(points, mask, stream, before):
+            synthesis = _merge(synthesis, _synthesis(*block, x, real))
+        q = _queries(*block, synthesis, points.shape[0])
+        sums = None
+        for x, real in self._points_before(points, mask, stream, before):
+            sums = _merge(sums, _gathered(*block, q, x, real))
+        return BlockLatents(q, sums.mean)
+
+    def _points_before(
+        self, points: Cloud, mask: Mask | None, stream: list[np.ndarray | Array], before: list[BlockLatents]
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield the pieces as they enter the block after those `before`, and which of their points are real."""
+        for number, (x, real) in enumerate(self._pieces(points, mask)):
+            yield (
+                (jnp.asarray(stream[number]), real)
+                if stream
+                else (self._advance(_embed(*self.embedding, x, real), tuple(before)), real)
+            )
+
+    def _advance(self, x: Array, latents: tuple[BlockLatents, ...]) -> Array:
+        for block, held in zip(self.blocks, latents, strict=False):
+            x = _read(*block, held, x)
+        return x
+
+    def _pieces(self, points: Cloud, mask: Mask | None) -> Iterator[tuple[Array, Array]]:
+        """Yield pieces [B, n, C_in] of one size, the last one filled up, and masks of their real points."""
+        check_points(points, mask, self.in_dim)
+        size = min(self.size, points.shape[1])
+        for start in range(0, points.shape[1], size):
+            x = points[:, start : start + size]
+            real = np.ones(x.shape[:2], bool) if mask is None else np.asarray(mask[:, start : start + size])
+            ends = ((0, 0), (0, size - x.shape[1]))
+            yield jnp.asarray(np.pad(np.asarray(x), (*ends, (0, 0)))), jnp.asarray(np.pad(real, ends))
+
+    def _stored(self, x: Array) -> Array | np.ndarray:
+        return np.asarray(x) if self.keep == "host" else x
+
+
+class _Routing(nnx.Module):
+    """The parts of a block that all FLARE models have, so that equal blocks share their compiled programs."""
+
+    def __init__(self, norm1: nnx.Module, att: nnx.Module, norm2: nnx.Module, mlp: nnx.Module):
+        self.norm1, self.att, self.norm2, self.mlp = norm1, att, norm2, mlp
+
+
+def _only_routing(block: Any) -> _Routing:
+    steps.check_routing(block)
+    return _Routing(block.norm1, block.att, block.norm2, block.mlp)
+
+
+_program = functools.partial(jax.jit, static_argnums=0)
+
+
+@_program
+def _embed(graphdef: nnx.GraphDef, state: Any, x: Array, real: Array) -> Array:
+    return nnx.merge(graphdef, state)(zero_padding(x, real))
+
+
+@_program
+def _synthesis(graphdef: nnx.GraphDef, state: Any, x: Array, real: Array) -> Any:
+    return steps.synthesis_sums(nnx.merge(graphdef, state), x, real)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _queries(graphdef: nnx.GraphDef, state: Any, sums: Any, batch: int) -> Array:
+    return steps.routing_queries(nnx.merge(graphdef, state), sums, batch)
+
+
+@_program
+def _gathered(graphdef: nnx.GraphDef, state: Any, q: Array, x: Array, real: Array) -> Any:
+    return steps.gather_sums(nnx.merge(graphdef, state), q, x, real)
+
+
+@_program
+def _read(graphdef: nnx.GraphDef, state: Any, latents: BlockLatents, x: Array) -> Array:
+    return steps.read_block(nnx.merge(graphdef, state), latents, x)
+
+
+@_program
+def _finish(graphdef: nnx.GraphDef, state: Any, x: Array) -> Array:
+    return nnx.merge(graphdef, state)(x).astype(jnp.float32)
+
+
+@jax.jit
+def _merged(a: Any, b: Any) -> Any:
+    return merge_sums(a, b)
+
+
+def _merge(a: Any, b: Any) -> Any:
+    return b if a is None else _merged(a, b)

@@ -1,0 +1,122 @@
+"""FLARE and FLARE++ on clouds in pieces: what latents gather piece by piece, and what points read from them.
+
+Both gathers are softmaxes over all points, so that the result is that of the whole cloud up to rounding: no
+approximation, and not the prediction for each piece alone.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from flare_jax.checks import check_integer
+from flare_jax.mixers.flare_attention import FlareAttention
+from flare_jax.mixers.heads import merge_heads
+from flare_jax.mixers.softmax_sums import SoftmaxSums, merge_sums, no_sums, read_sums, sum_points
+from flare_jax.mixers.synthesized_routing import SynthesizedRouting
+
+Points = Float[Array, "B N C"]
+Mask = Bool[Array, "B N"]
+
+
+class BlockLatents(NamedTuple):
+    """What a point needs of all others in one block: the queries of the latents and what they gathered."""
+
+    q: Float[Array, "B H M D"]
+    z: Float[Array, "B H M D"]
+
+
+def check_routing(block: nnx.Module) -> None:
+    """Raise ValueError unless points of a block meet in its latents alone."""
+    att = block.att
+    if not isinstance(att, FlareAttention | SynthesizedRouting):
+        raise ValueError(
+            f"points in pieces need a mixer of FLARE or FLARE++, and this model has {type(att).__name__}; "
+            "predict for all points at once"
+        )
+    if isinstance(att, FlareAttention) and (att.latent_blocks or att.g_proj is not None):
+        raise ValueError(
+            "points in pieces have no form of FLARE's latent blocks and gates; predict for all points at once"
+        )
+
+
+def synthesis_sums(block: nnx.Module, x: Points, mask: Mask) -> SoftmaxSums | None:
+    """Return what the first gather of FLARE++ adds up over a piece, None for FLARE, whose queries are parameters."""
+    if not isinstance(block.att, SynthesizedRouting):
+        return None
+    o = block.att.operands(x, block.norm1)
+    return sum_points(_per_sample(o.q0, o.k0), o.k0, o.k0 if o.v0 is None else o.v0, mask, scale=block.att.scale)
+
+
+def routing_queries(block: nnx.Module, sums: SoftmaxSums | None, batch: int) -> Float[Array, "B H M D"]:
+    """Return the queries of the routing from the first gather over all points."""
+    if sums is not None:
+        return block.att.combination()(sums.mean)
+    q = block.att.queries()
+    return jnp.broadcast_to(q, (batch, *q.shape))
+
+
+def gather_sums(block: nnx.Module, q: Float[Array, "B H M D"], x: Points, mask: Mask) -> SoftmaxSums:
+    """Return what the latents add up over a piece."""
+    k, v = block.att.keys_and_values(x, block.norm1)
+    return sum_points(q.astype(k.dtype), k, v, mask, scale=block.att.scale)
+
+
+def read_block(block: nnx.Module, latents: BlockLatents, x: Points) -> Points:
+    """Return points after the block, from what its latents hold."""
+    k, _ = block.att.keys_and_values(x, block.norm1)
+    y = merge_heads(read_sums(k, latents.q.astype(k.dtype), latents.z, scale=block.att.scale))
+    return block.mlp(y, projection=block.att.out_proj, skip=x, norm=block.norm2, outer_residual=True)
+
+
+def gather_block(block: nnx.Module, pieces: Float[Array, "P B N C"], masks: Bool[Array, "P B N"]) -> BlockLatents:
+    """Return the latents of a block for a cloud of P pieces."""
+    batch = pieces.shape[1]
+    shape = (batch, block.att.num_heads, block.att.num_latents)
+
+    def add_up(sums_of: Callable[[Array, Array], SoftmaxSums]) -> SoftmaxSums:
+        def add(sums: SoftmaxSums, piece: tuple[Array, Array]) -> tuple[SoftmaxSums, None]:
+            return merge_sums(sums, sums_of(*piece)), None
+
+        return jax.lax.scan(add, no_sums(shape, block.att.head_dim), (pieces, masks))[0]
+
+    synthesis = None
+    if isinstance(block.att, SynthesizedRouting):
+        synthesis = add_up(lambda x, mask: synthesis_sums(block, x, mask))
+    q = routing_queries(block, synthesis, batch)
+    return BlockLatents(q, add_up(lambda x, mask: gather_sums(block, q, x, mask)).mean)
+
+
+def predict_in_pieces(
+    model: nnx.Module, x: Float[Array, "B N C_in"], mask: Mask | None, points_per_piece: int
+) -> Float[Array, "B N C_out"]:
+    """Return the prediction of a FLARE or FLARE++ model, whose blocks work on so many points at a time.
+
+    Beside the points themselves [B, N, C] nothing of their number is held. Raises ValueError for other models.
+    """
+    check_integer("points_per_piece", points_per_piece)
+    points = x.shape[1]
+    size = min(points_per_piece, points)
+    real = jnp.ones(x.shape[:2], bool) if mask is None else mask
+    pieces, masks = (_cut(a, size) for a in (jnp.where(real[..., None], x, 0), real))
+    stream = jax.lax.map(model.in_proj, pieces)
+    for block in model.applications():
+        check_routing(block)
+        latents = gather_block(block, stream, masks)
+        stream = jax.lax.map(lambda x, block=block, latents=latents: read_block(block, latents, x), stream)
+    y = jax.lax.map(model.out_proj, stream)
+    return jnp.moveaxis(y, 0, 1).reshape(x.shape[0], -1, y.shape[-1])[:, :points].astype(jnp.float32)
+
+
+def _per_sample(q: Float[Array, "H M D"], points: Float[Array, "B N H D"]) -> Float[Array, "B H M D"]:
+    return jnp.broadcast_to(q.astype(points.dtype), (points.shape[0], *q.shape))
+
+
+def _cut(a: Array, size: int) -> Array:
+    """Return [B, N, ...] as [P, B, size, ...], filled up with zeros."""
+    padding = [(0, 0)] * a.ndim
+    padding[1] = (0, -a.shape[1] % size)
+    return jnp.moveaxis(jnp.pad(a, padding).reshape(a.shape[0], -1, size, *a.shape[2:]), 1, 0)
