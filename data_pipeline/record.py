@@ -11,6 +11,9 @@ from typing import Any
 # Settings of UPT on clouds of many points: a radius with some 8 to 32 neighbours (suggested, not published).
 MANY_SUPERNODES: dict[str, Any] = {"num_supernodes": 2048, "radius": 5.0}
 
+# Train on so many random points of each sample in every step; predict so many points at a time. 0: all.
+_STEADY_OPTIONS: Mapping[str, Any] = {"points_per_step": 0, "points_per_piece": 0}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRecord:
@@ -23,7 +26,8 @@ class DatasetRecord:
     physics, so that it runs only when asked for. `n_train` and `n_test` are the published numbers of samples,
     `num_generate` how many are generated in their place.
 
-    `kind` is the task (`data_pipeline.dataset.KINDS`), `task_options` are its options with their defaults. `points`,
+    `kind` is the task (`data_pipeline.dataset.KINDS`), `task_options` are the options that the data set adds to
+    it, with their defaults. `points`,
     `c_in` and `c_out` are the sizes of a sample as published (its largest where they vary, 0 where unknown), `grid`
     those of its structured grid. A grid whose unified positions help is `unified`.
 
@@ -56,6 +60,10 @@ class DatasetRecord:
     like: str | None = None
     eval_batch_size: int = 1
     smoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def task_section(self) -> dict[str, Any]:
+        """Return the options of the task on this data set with their defaults: those of its kind, then its own."""
+        return {**(_STEADY_OPTIONS if self.kind == "steady" else {}), **self.task_options}
 
     def place(self, data_dir: Path) -> Path:
         """Return the folder of the files below the data root."""

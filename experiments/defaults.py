@@ -25,7 +25,7 @@ def pde_defaults(dataset: str) -> ConfigDict:
             **record.options,
         }
     )
-    config.task = ConfigDict(dict(record.task_options))
+    config.task = ConfigDict(record.task_section())
     return config
 
 

@@ -111,7 +111,6 @@ def _record(size: str) -> DatasetRecord:
         n_test=N_TEST,
         generator=f"drivaerml_{size}",
         stand_in=True,
-        task_options={"points_per_step": 0},  # train on so many random points of each batch; 0: all
         points=SIZES[size],
         c_in=3,
         c_out=1,

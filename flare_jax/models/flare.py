@@ -15,6 +15,7 @@ from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.flare_attention import FlareAttention
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
+from flare_jax.models.pieces import predict_in_pieces
 
 
 class FLAREBlock(nnx.Module):
@@ -89,14 +90,22 @@ class FLAREStack(nnx.Module):
         return list(self.blocks)
 
     def __call__(
-        self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None = None, *, return_scores: bool = False
+        self,
+        x: Float[Array, "B N C_in"],
+        mask: Bool[Array, "B N"] | None = None,
+        *,
+        return_scores: bool = False,
+        points_per_piece: int | None = None,
     ) -> Float[Array, "B N C_out"] | tuple[Float[Array, "B N C_out"], tuple[Float[Array, "B H M N"], ...]]:
         """Return the prediction in float32, with `return_scores` also the scaled logits of every block.
 
         Padded points (`mask` False) influence no real point, whatever they hold; their own outputs are meaningless.
-        Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N].
+        With `points_per_piece` blocks work on so many points at a time, for the same prediction in less memory. Raises
+        ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N], and for pieces of models without.
         """
         check_points(x, mask, self.in_dim)
+        if points_per_piece is not None and not return_scores:
+            return predict_in_pieces(self, x, mask, points_per_piece)
         x = self.in_proj(zero_padding(x, mask))
         scores = []
         for block in self.applications():

@@ -20,6 +20,7 @@ from flare_jax.mixers.flare_attention import FlareAttention
 from flare_jax.mixers.mixer_options import MLP_IMPLEMENTATIONS, MixerConfig
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
 from flare_jax.models.flare import apply_block
+from flare_jax.models.pieces import predict_in_pieces
 from flare_jax.options import MAX_BLOCKS, MAX_LAYERS, MAX_RATIO, option
 
 Statistics = dict[str, Float[Array, ""]]
@@ -127,13 +128,23 @@ class MixerStack(nnx.Module):
         return list(self.blocks)
 
     def __call__(
-        self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None = None, *, return_statistics: bool = False
+        self,
+        x: Float[Array, "B N C_in"],
+        mask: Bool[Array, "B N"] | None = None,
+        *,
+        return_statistics: bool = False,
+        points_per_piece: int | None = None,
     ) -> Float[Array, "B N C_out"] | tuple[Float[Array, "B N C_out"], dict[str, object]]:
         """Return the prediction in float32, with `return_statistics` also `blocks`, numbers of each block, and `mean`.
 
         Padded points (`mask` False) influence no real point, whatever they hold; their own outputs are meaningless.
-        Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N].
+        With `points_per_piece` blocks work on so many points at a time, for the same prediction in less memory. Raises
+        ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N], and for pieces of other mixers than
+        those of FLARE and FLARE++.
         """
+        if points_per_piece is not None and not return_statistics:
+            check_points(x, mask, self.in_dim)
+            return predict_in_pieces(self, x, mask, points_per_piece)
         return self.predict(x, mask, None, None, return_statistics)
 
     def predict(

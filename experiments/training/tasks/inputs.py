@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,9 +34,12 @@ class ModelCall:
         features: Float[Array, "B N C_fx"] | None = None,
         time: Float[Array, " B"] | None = None,
         key: Array | None = None,
+        points_per_piece: int | None = None,
     ) -> Float[Array, "B N C_out"]:
         """Return the model's output in float32."""
-        extra = {"key": key} if "key" in self.takes else {}
+        extra: dict[str, Any] = {"key": key} if "key" in self.takes else {}
+        if points_per_piece is not None:
+            extra["points_per_piece"] = points_per_piece
         channels = [x]
         if features is not None and "fx" in self.takes:
             extra["fx"] = features

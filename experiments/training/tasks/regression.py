@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 
 import jax
 from jax import Array
+from jaxtyping import Int
 
 from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
@@ -24,22 +25,27 @@ def regression_task(
     *,
     gradient_weight: float = 0.0,
     points_per_step: int = 0,
+    points_per_piece: int = 0,
     original_metric: bool = False,
 ) -> Task:
     """Return the task of predicting `dataset`'s fields with `apply(params, x, mask)`: relative L2 in data units.
 
     `call_inputs` names the further arguments that `apply` takes: of these, `key` is the key of a training step (None in
     evaluation), and `fx` and `time` come from the data. `gradient_weight` adds so much of the error of the field's
-    gradient on the data's grid (Darcy: 0.1); `points_per_step` trains on so many random points of each batch;
-    `original_metric` adds the original's expression on LPBF to the metrics. Raises UserError if the data have an input
-    that is not taken, no grid for the gradient, or too few points.
+    gradient on the data's grid (Darcy: 0.1); `points_per_step` trains on so many random points of each sample;
+    `points_per_piece` lets models that can do so predict outside of training in pieces of so many points, which bounds
+    the memory and not the cloud: the result is that of all points. `original_metric` adds the original's expression on
+    LPBF to the metrics. Raises UserError if the data have an input that is not taken, no grid for the gradient, or too
+    few points, and if the model has no pieces.
     """
     _check_inputs(dataset, call_inputs)
     _check_options(dataset, gradient_weight, points_per_step)
+    _check_pieces(points_per_piece, call_inputs)
     normalizer, call = dataset.y_normalizer, ModelCall(apply, call_inputs)
 
     def predict(params: Params, batch: Batch, key: Array | None) -> Array:
         given = {"features": batch.get("fx"), "time": batch.get("time"), "key": key}
+        given |= {"points_per_piece": points_per_piece} if points_per_piece and key is None else {}
         return normalizer.decode(call(params, batch["x"], batch.get("mask"), **given))
 
     def metric(function: Callable[..., Array]) -> Callable[[Array, Batch], Array]:
@@ -64,8 +70,12 @@ def regression_task(
         )
 
     def loss_on_some_points(params: Params, batch: Batch, key: Array) -> Array:
-        chosen = jax.random.permutation(jax.random.fold_in(key, 1), batch["x"].shape[1])[:points_per_step]
-        some = {name: value[:, chosen] if value.ndim > 1 else value for name, value in batch.items()}
+        samples, points = batch["x"].shape[:2]
+        chosen = some_points(jax.random.fold_in(key, 1), samples=samples, points=points, count=points_per_step)
+        some = {
+            name: jax.vmap(lambda v, c: v[c])(value, chosen) if value.ndim > 1 else value
+            for name, value in batch.items()
+        }
         return loss(predict(params, some, key), some)
 
     return Task(
@@ -77,6 +87,22 @@ def regression_task(
         train_loss=loss_on_some_points if points_per_step else None,
         loss_counts=lambda batch: losses.has_relative_error(batch["y"], batch.get("mask")),
     )
+
+
+def some_points(key: Array, *, samples: int, points: int, count: int) -> Int[Array, "B _"]:
+    """Return `count` distinct random points of each sample, the same on all devices that share a sample."""
+    keys = jax.random.split(key, samples)
+    return jax.vmap(lambda key: jax.random.permutation(key, points)[:count])(keys)
+
+
+def _check_pieces(points_per_piece: int, call_inputs: Collection[str]) -> None:
+    if points_per_piece < 0:
+        raise UserError(f"task.points_per_piece={points_per_piece} must not be negative; 0 predicts all points at once")
+    if points_per_piece and "points_per_piece" not in call_inputs:
+        raise UserError(
+            f"task.points_per_piece={points_per_piece}, but this model type predicts all points at once; set it to 0 "
+            "or take a model of FLARE or FLARE++"
+        )
 
 
 def _check_inputs(dataset: PDEDataset, call_inputs: Collection[str]) -> None:
@@ -95,6 +121,11 @@ def _check_options(dataset: PDEDataset, gradient_weight: float, points_per_step:
         raise UserError(
             f"task.gradient_weight={gradient_weight} needs a grid of two axes, which data set {dataset.name} has not; "
             "set it to 0"
+        )
+    if gradient_weight and points_per_step:
+        raise UserError(
+            f"task.points_per_step={points_per_step} leaves no grid for task.gradient_weight={gradient_weight}; set "
+            "one of them to 0"
         )
     points = dataset.train.x.shape[1]
     if not 0 <= points_per_step <= points:

@@ -16,7 +16,7 @@ from experiments.training.tasks.autoregressive import autoregressive_task
 from experiments.training.tasks.baselines import baseline_error, training_mean
 from experiments.training.tasks.inputs import ModelCall, input_channels
 from experiments.training.tasks.mesh_series import mesh_series_task
-from experiments.training.tasks.regression import regression_task
+from experiments.training.tasks.regression import regression_task, some_points
 from experiments.training.tasks.time_conditioned import time_conditioned_task
 from tests.experiments.training import fields
 
@@ -283,6 +283,29 @@ def test_training_on_some_points_of_each_batch():
     np.testing.assert_allclose(everything.train_loss({}, batch, KEY), want, rtol=1e-5)
 
 
+def test_points_of_a_step_are_distinct_and_drawn_anew_for_each_sample_and_key():
+    points = np.asarray(some_points(KEY, samples=3, points=40, count=9))
+    assert points.shape == (3, 9)
+    assert all(len(set(row)) == 9 and row.min() >= 0 and row.max() < 40 for row in points)
+    assert len({tuple(sorted(row)) for row in points}) == 3
+    np.testing.assert_array_equal(points, some_points(KEY, samples=3, points=40, count=9))
+    other = np.asarray(some_points(jax.random.fold_in(KEY, 1), samples=3, points=40, count=9))
+    assert {tuple(sorted(row)) for row in points}.isdisjoint(tuple(sorted(row)) for row in other)
+
+
+def test_evaluation_in_pieces_is_asked_of_the_model_outside_of_training():
+    asked = []
+
+    def apply(params, x, mask, points_per_piece=None):
+        asked.append(points_per_piece)
+        return x[..., :1]
+
+    task = regression_task(fields.clouds(), apply, 1, ("points_per_piece",), points_per_piece=4)
+    task.predict({}, batch_of(task), None)
+    task.predict({}, batch_of(task), KEY)
+    assert asked == [4, None]
+
+
 def test_statistics_of_baselines_ignore_padding():
     dataset = fields.clouds()
     real = dataset.train.y[dataset.train.mask]
@@ -305,6 +328,8 @@ def test_statistics_of_baselines_ignore_padding():
         (fields.clouds(), {"points_per_step": 20}, "have 10 points; choose from 1 to 10, or 0 for all"),
         (fields.clouds(), {"gradient_weight": 0.1}, "needs a grid of two axes, which data set toy has not"),
         (fields.clouds(), {"gradient_weight": -0.1}, "must not be negative"),
+        (fields.clouds(), {"points_per_piece": -1}, "task.points_per_piece=-1 must not be negative"),
+        (fields.clouds(), {"points_per_piece": 5}, "this model type predicts all points at once"),
     ],
 )
 def test_bad_options(dataset, options, words):
@@ -313,6 +338,7 @@ def test_bad_options(dataset, options, words):
 
 
 def test_options_belong_to_data_sets():
-    assert DATASETS["darcy"].task_options == {"gradient_weight": 0.1}
-    assert DATASETS["drivaerml_1m"].task_options == {"points_per_step": 0}
-    assert DATASETS["elasticity"].task_options == {}
+    steady = {"points_per_step": 0, "points_per_piece": 0}
+    assert DATASETS["darcy"].task_section() == {"gradient_weight": 0.1, **steady}
+    assert DATASETS["drivaerml_1m"].task_section() == DATASETS["elasticity"].task_section() == steady
+    assert DATASETS["plasticity"].task_section() == {"times_per_step": 0}
