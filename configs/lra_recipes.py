@@ -95,6 +95,41 @@ TASKS: dict[str, Settings] = {
     "maze": {**_training({"steps": 20_000}, 64, 1e-4, 1.0), **_size(2, 256, 8), **_PUZZLE},
 }
 
+
+def _flarepp(latents: int, learning_rate: float, weight_decay: float, ratio: float = 4.0) -> Settings:
+    return {
+        "model.num_latents": latents,
+        "model.ffn_mlp_ratio": ratio,
+        "model.num_heads": 8,
+        "optimizer.learning_rate": learning_rate,
+        "optimizer.weight_decay": weight_decay,
+    }
+
+
+# The runs of FLARE++ (arXiv 2608.11519), each with its own settings. Its projections start near the identity here;
+# --config.model.identity_init=False starts them near 0, as the original's do.
+_FLAREPP: dict[str, Settings] = {
+    "listops": {**_flarepp(64, 2e-4, 3e-5), "model.rmsnorm": True, **_drop(0.05, "attn")},
+    "text": {
+        **_flarepp(128, 1.4e-5, 3e-4),
+        **_drop(0.08, "emb", "cls", "attn"),
+        **_drop(0.02, "proj"),
+        "train.steps": 40_000,
+        "schedule.pct_start": 0.2,
+    },
+    "retrieval": _flarepp(128, 5e-4, 1e-4),
+    "image": {**_flarepp(192, 1.5e-3, 6e-2, 2.0), **_drop(0.08, "emb", "cls", "attn", "proj"), **_FULL},
+    **{
+        task: {
+            **_flarepp(128, 3e-4, 1e-4, 1.0),
+            **_drop(0.11, "emb", "cls", "attn", "proj"),
+            "train.ema_decay": 0.999,
+            "eval.weights": "ema",
+        }
+        for task in ("pathfinder32", "pathfinder128")
+    },
+}
+
 # Sizes of FLARE on the tasks that the original never gave it, where one head and 16 channels leave it no heads.
 _FLARE_SMALL = {"model.num_latents": 16, "model.attn_scale": "sqrt"}
 
@@ -123,6 +158,10 @@ PAIRS: dict[tuple[str, str], Settings] = {
     ("quotient_binary_relation_composition", "flare"): _FLARE_SMALL,
     ("match3", "flare"): {"model.num_latents": 64, "model.attn_scale": "sqrt"},
 }
+for _task, _settings in _FLAREPP.items():
+    PAIRS[(_task, "flarepp")] = _settings
+for _task in ("function_composition", "binary_relation_composition", "quotient_binary_relation_composition"):
+    PAIRS[(_task, "flarepp")] = {"model.num_latents": 16}
 PAIRS[("image", "performer")] |= {"model.num_heads": 8, **_drop(0.1, "attn", "proj")}
 # The original also sets the dropout of attention weights for multilinear, which has none.
 PAIRS[("image", "multilinear")] = {"model.num_heads": 8, **_drop(0.1, "proj")}

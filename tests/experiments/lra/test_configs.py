@@ -62,6 +62,30 @@ def test_every_option_can_be_set(backend):
                 "model.num_layers_kv_proj": 2, "model.num_layers_ffn": 1,
             },
         ),
+        (
+            "task=listops,model=flarepp",
+            {
+                "train.steps": 10_000, "optimizer.learning_rate": 2e-4, "optimizer.weight_decay": 3e-5,
+                "model.num_latents": 64, "model.ffn_mlp_ratio": 4.0, "model.num_layers_ffn": 0, "model.attn_drop": 0.05,
+                "model.rmsnorm": True, "model.num_blocks": 4, "model.channel_dim": 128, "model.num_heads": 8,
+                "model.identity_init": True,
+            },
+        ),
+        (
+            "task=text,model=flarepp",
+            {
+                "train.steps": 40_000, "optimizer.learning_rate": 1.4e-5, "model.pool": "cls",
+                "model.pos_embed": "rope", "model.emb_drop": 0.08, "model.proj_drop": 0.02, "schedule.pct_start": 0.2,
+                "model.num_latents": 128,
+            },
+        ),
+        (
+            "task=pathfinder32,model=flarepp",
+            {
+                "train.clip_norm": 0.5, "train.ema_decay": 0.999, "train.dtype": "float32", "model.ffn_mlp_ratio": 1.0,
+                "model.rmsnorm": False, "train.epochs": 200, "optimizer.learning_rate": 3e-4,
+            },
+        ),
         ("task=image,model=transformer", {"model.mlp_ratio": 2.0, "model.num_heads": 4}),
         ("task=retrieval,model=linformer", {"optimizer.learning_rate": 4.2e-5, "model.k": 128, "model.num_heads": 4}),
         ("task=text,model=transformer", {"model.pool": "cls", "model.pos_embed": "rope", "train.steps": 20_000}),
