@@ -11,9 +11,7 @@ the original's own record of this configuration is 1.78e-2. Measured on one H100
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
 from configs.expected import Expected
-from configs.smoke import shrink
 
 EXPECTED = Expected(
     metric="test/rel_l2",
@@ -26,12 +24,5 @@ EXPECTED = Expected(
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flare,data=darcy")
-    config.name = "flare_darcy"
-    config.data.num_generate = 1200
-    if variant == "smoke":
-        config.data.side = 29
-        shrink(config, n_train=192, n_test=16, epochs=20, resolution=29)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flare_darcy", model="flare", data="darcy")

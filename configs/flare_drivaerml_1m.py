@@ -11,19 +11,10 @@ The study varies blocks in 1, 2, 4, 8 and latents in 128, 512, 1024, 2048: --con
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flare,data=drivaerml_1m")
-    config.name = "flare_drivaerml_1m"
-    if variant == "smoke":
-        config.data.name = "drivaerml_10k"
-        config.task.points_per_step = 1024
-        shrink(config, n_train=12, n_test=3, epochs=20, batch_size=1)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flare_drivaerml_1m", model="flare", data="drivaerml_1m")

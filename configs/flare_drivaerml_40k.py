@@ -10,19 +10,10 @@ The smoke variant trains on 1024 random points of each of a few artificial stand
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flare,data=drivaerml_40k")
-    config.name = "flare_drivaerml_40k"
-    if variant == "smoke":
-        config.data.name = "drivaerml_10k"
-        config.task.points_per_step = 1024
-        shrink(config, n_train=12, n_test=3, epochs=20, batch_size=1)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flare_drivaerml_40k", model="flare", data="drivaerml_40k")

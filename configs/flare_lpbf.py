@@ -11,17 +11,10 @@ variant trains on artificial stand-ins.
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flare,data=lpbf")
-    config.name = "flare_lpbf"
-    if variant == "smoke":
-        shrink(config, n_train=12, n_test=3, epochs=10, batch_size=1)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flare_lpbf", model="flare", data="lpbf")

@@ -11,9 +11,8 @@ on other sets too. Measured on one H100 and generated data: 17.4 ms per step in 
 
 from ml_collections import ConfigDict
 
-from configs.common import parse_argument, pde_config, update
+from configs import pde
 from configs.expected import Expected
-from configs.smoke import shrink
 
 EXPECTED = Expected(
     metric="test/rel_l2",
@@ -26,17 +25,5 @@ EXPECTED = Expected(
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde_config("navier_stokes")
-    config.name = "flare_ns"
-    update(config.data, {"n_train": 1000, "n_test": 200, "num_generate": 1200})
-    update(config.model, {"channel_dim": 128, "num_blocks": 8, "num_heads": 8, "num_latents": 128})
-    update(config.train, {"epochs": 500, "batch_size": 2})
-    config.optimizer.weight_decay = 1e-5
-    config.eval.batch_size = 5
-    if variant == "smoke":
-        shrink(config, n_train=96, n_test=8, epochs=40, batch_size=2, resolution=16)
-        # Of so few flows true frames teach too little: their rollouts end worse than repeating the last known frame.
-        config.task.feed = "pushforward"
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flare_ns", model="flare", data="navier_stokes")

@@ -10,9 +10,7 @@ and generated data: 6.6 ms per step, 1.57e-3 with --config.train.epochs=50 (25 0
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
 from configs.expected import Expected
-from configs.smoke import shrink
 
 EXPECTED = Expected(
     metric="test/rel_l2",
@@ -25,11 +23,5 @@ EXPECTED = Expected(
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flare,data=pipe")
-    config.name = "flare_pipe"
-    config.data.num_generate = 1200
-    if variant == "smoke":
-        shrink(config, n_train=160, n_test=16, epochs=20, resolution=17)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flare_pipe", model="flare", data="pipe")

@@ -10,22 +10,11 @@ published setting of FLARE: length, batch and clipping are those of Transolver.
 
 from ml_collections import ConfigDict
 
-from configs.common import parse_argument, pde_config, update
-from configs.smoke import shrink
+from configs import pde
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde_config("plasticity")
-    config.name = "flare_plasticity"
-    update(config.data, {"n_train": 900, "n_test": 80, "num_generate": 987})
-    update(config.model, {"channel_dim": 64, "num_blocks": 8, "num_heads": 8, "num_latents": 128})
-    update(config.train, {"epochs": 500, "batch_size": 8, "clip_norm": 0.1})
-    config.optimizer.weight_decay = 1e-5
-    config.eval.batch_size = 5
-    if variant == "smoke":
-        shrink(config, n_train=24, n_test=8, epochs=5, resolution=21)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flare_plasticity", model="flare", data="plasticity")

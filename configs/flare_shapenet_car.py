@@ -10,17 +10,10 @@ these cars. Reading the meshes needs `pip install 'flare_jax[viz]'`. The smoke v
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flare,data=shapenet_car")
-    config.name = "flare_shapenet_car"
-    if variant == "smoke":
-        shrink(config, n_train=24, n_test=6, epochs=20, batch_size=1)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flare_shapenet_car", model="flare", data="shapenet_car")

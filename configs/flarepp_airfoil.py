@@ -10,17 +10,10 @@ Published test relative L2: 5.0e-3. FLARE with this routing and its own deep pro
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flarepp,data=airfoil_steady")
-    config.name = "flarepp_airfoil"
-    if variant == "smoke":
-        shrink(config, n_train=9, n_test=3, epochs=40, batch_size=1, resolution=11)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flarepp_airfoil", model="flarepp", data="airfoil_steady")

@@ -10,18 +10,10 @@ Published test relative L2: 6.2e-3. FLARE with this routing and its own deep pro
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flarepp,data=darcy")
-    config.name = "flarepp_darcy"
-    if variant == "smoke":
-        config.data.side = 29
-        shrink(config, n_train=192, n_test=16, epochs=20, resolution=29)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flarepp_darcy", model="flarepp", data="darcy")

@@ -11,20 +11,10 @@ relative L2: 5.80e-2. FLARE with this routing and its own deep projections is
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flarepp,data=drivaerml_40k")
-    config.name = "flarepp_drivaerml_40k"
-    if variant == "smoke":
-        config.data.name = "drivaerml_10k"
-        config.data.source = "generated"
-        config.task.points_per_step = 1024
-        shrink(config, n_train=12, n_test=3, epochs=20, batch_size=1)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flarepp_drivaerml_40k", model="flarepp", data="drivaerml_40k")

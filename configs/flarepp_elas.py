@@ -10,17 +10,10 @@ Published test relative L2: 3.9e-3. FLARE with this routing and its own deep pro
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flarepp,data=elasticity")
-    config.name = "flarepp_elas"
-    if variant == "smoke":
-        shrink(config, n_train=192, n_test=40, epochs=40)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flarepp_elas", model="flarepp", data="elasticity")

@@ -10,17 +10,10 @@ Published test relative L2: 3.5e-3. FLARE with this routing and its own deep pro
 from ml_collections import ConfigDict
 
 from configs import pde
-from configs.common import parse_argument
-from configs.smoke import shrink
 
 EXPECTED = None  # not measured
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """Return the configuration; `smoke` is a small network on few generated samples."""
-    variant = parse_argument(argument)
-    config = pde.get_config("model=flarepp,data=pipe")
-    config.name = "flarepp_pipe"
-    if variant == "smoke":
-        shrink(config, n_train=160, n_test=16, epochs=20, resolution=17)
-    return config
+    """Return the configuration; `smoke` is a small network on few samples."""
+    return pde.named(argument, "flarepp_pipe", model="flarepp", data="pipe")

@@ -97,8 +97,6 @@ def _shrink(config: ConfigDict) -> None:
     if config.model.backend in ("third_order", "quad"):
         config.model.num_heads = 4
     update(config.train, {"epochs": 0, "steps": 20, "batch_size": 8, "dtype": "float32"})
-    if config.train.ema_decay:
-        config.train.ema_decay = 0.9  # the run is shorter than what the average of a full one looks back
     update(config.eval, {"batch_size": 8, "train_samples": 64, "every": 20})
     config.checkpoint.every = 20
     for section, changes in task.smoke.items():

@@ -13,9 +13,8 @@ is in the config and can be overridden, for example --config.model.num_blocks=4.
 
 from ml_collections import ConfigDict
 
-from configs.common import model_section, parse_arguments, update
+from configs.common import model_section, parse_argument, parse_arguments, update
 from configs.pde_recipes import CONVOLUTIONAL, DATASETS, SMOKE_SIZES, model_options, training_recipe
-from configs.smoke import small_source
 from experiments.defaults import pde_defaults
 
 
@@ -72,15 +71,25 @@ def _on_the_grid(model_type: str, dataset: str) -> dict[str, object]:
     return {"grid_shape": "data", **({"unified_pos": True} if unified else {})}
 
 
+def named(argument: str | None, name: str, model: str, data: str) -> ConfigDict:
+    """Return the configuration of a model on a data set under the name of its own config file, `NAME.py[:smoke]`."""
+    variant = parse_argument(argument)
+    config = get_config(f"model={model},data={data}" + (f",{variant}" if variant else ""))
+    config.name = name + (f"_{variant}" if variant else "")
+    return config
+
+
 def _shrink(config: ConfigDict) -> None:
-    """Make the run one of minutes on a CPU: a small network, few samples, few epochs."""
+    """Make the run one of minutes on two CPU cores: a small network, and what the data set's record says.
+
+    Data are files in data/smoke, generated where they are missing; artificial stand-ins only where they are asked for
+    by the word "generated".
+    """
     record = DATASETS[config.data.name]
     update(config.model, {name: size for name, size in SMOKE_SIZES.items() if name in config.model})
-    update(config.data, {"n_train": 200, "n_test": 40})
     if record.generator is not None:
-        update(config.data, {**small_source(record), "num_generate": 240})
-    # The run is shorter than the 1000 steps that the average of the full job looks back.
-    update(config.train, {"epochs": 10, "ema_decay": 0.99})
+        update(config.data, {"dir": "data/smoke", "source": "generated" if record.stand_in else "auto"})
+    config.train.dtype = "float32"
     for section, changes in record.smoke.items():
         update(config[section], dict(changes))
     if "seq_len" in config.model and "points_per_step" in config.task:

@@ -40,6 +40,7 @@ RECORD = DatasetRecord(
     n_train=1000,
     n_test=200,
     generator="airfoil_steady",
+    num_generate=1200,
     points=11271,
     c_in=2,
     c_out=1,
@@ -53,4 +54,8 @@ RECORD = DatasetRecord(
     },
     model={"upt": MANY_SUPERNODES},
     eval_batch_size=5,
+    smoke={
+        "data": {"n_train": 9, "n_test": 3, "num_generate": 15, "resolution": 11},
+        "train": {"epochs": 40, "batch_size": 1},
+    },
 )

@@ -71,6 +71,7 @@ RECORD = DatasetRecord(
     options={"side": 85},
     generator="darcy",
     task_options={"gradient_weight": 0.1},  # of the gradient term of the loss
+    num_generate=1200,
     points=7225,
     c_in=3,
     c_out=1,
@@ -85,5 +86,8 @@ RECORD = DatasetRecord(
     },
     model={"upt": MANY_SUPERNODES | {"space_dim": 2}},
     eval_batch_size=5,
-    smoke={"data": {"resolution": 43, "side": 22}},
+    smoke={
+        "data": {"n_train": 192, "n_test": 16, "num_generate": 260, "resolution": 29, "side": 29},
+        "train": {"epochs": 20, "batch_size": 4},
+    },
 )

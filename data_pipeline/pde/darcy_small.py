@@ -80,4 +80,5 @@ RECORD = DatasetRecord(
     model={"upt": {"space_dim": 2}},
     like="elasticity",
     eval_batch_size=5,
+    smoke={"data": {"n_train": 1000, "n_test": 50}, "train": {"epochs": 20, "batch_size": 10}},
 )

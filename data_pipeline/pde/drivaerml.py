@@ -120,7 +120,7 @@ def _record(size: str) -> DatasetRecord:
         smoke={
             "data": {"name": "drivaerml_10k", "n_train": 12, "n_test": 3, "num_generate": 19},
             "task": {"points_per_step": 1024},
-            "train": {"epochs": 20, "ema_decay": 0.9, "dtype": "float32"},
+            "train": {"epochs": 20, "batch_size": 1},
         },
     )
 

@@ -56,4 +56,8 @@ RECORD = DatasetRecord(
         "lno": {"batch_size": 4, "weight_decay": 5e-5},
     },
     eval_batch_size=5,
+    smoke={
+        "data": {"n_train": 192, "n_test": 40, "num_generate": 290},
+        "train": {"epochs": 40, "batch_size": 4},
+    },
 )

@@ -120,4 +120,8 @@ RECORD = DatasetRecord(
     c_out=1,
     recipe={"all": {"epochs": 250, "batch_size": 1, "weight_decay": 1e-4}},
     model={"upt": MANY_SUPERNODES},
+    smoke={
+        "data": {"n_train": 12, "n_test": 3, "num_generate": 19},
+        "train": {"epochs": 10, "batch_size": 1},
+    },
 )

@@ -63,7 +63,7 @@ def record(name: str, folder: Path, load: Callable[..., PDEDataset], noise: floa
         eval_batch_size=5,
         smoke={
             "data": {"skip_steps": 0, "max_steps": 20, "n_train": 4, "n_test": 2},
-            "train": {"epochs": 10, "ema_decay": 0.9},
+            "train": {"epochs": 10, "batch_size": 4},
         },
     )
 

@@ -39,6 +39,7 @@ RECORD = DatasetRecord(
     n_train=1000,
     n_test=200,
     generator="pipe",
+    num_generate=1200,
     points=16641,
     c_in=2,
     c_out=1,
@@ -53,4 +54,8 @@ RECORD = DatasetRecord(
     },
     model={"upt": MANY_SUPERNODES},
     eval_batch_size=5,
+    smoke={
+        "data": {"n_train": 160, "n_test": 16, "num_generate": 220, "resolution": 17},
+        "train": {"epochs": 20, "batch_size": 4},
+    },
 )

@@ -84,6 +84,6 @@ RECORD = DatasetRecord(
     eval_batch_size=5,
     smoke={
         "data": {"resolution": 21, "n_train": 24, "n_test": 8, "num_generate": 40},
-        "train": {"epochs": 5, "batch_size": 4, "ema_decay": 0.9},
+        "train": {"epochs": 5, "batch_size": 4},
     },
 )

@@ -132,4 +132,8 @@ RECORD = DatasetRecord(
     recipe={"all": {"epochs": 250, "batch_size": 1, "weight_decay": 5e-2}},
     model={"upt": MANY_SUPERNODES},
     like="drivaerml_40k",
+    smoke={
+        "data": {"n_train": 24, "n_test": 6, "num_generate": 38},
+        "train": {"epochs": 20, "batch_size": 1},
+    },
 )
