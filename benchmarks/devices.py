@@ -19,6 +19,7 @@ from typing import Any
 import jax
 from absl import flags
 
+from benchmarks.options import checked_config, define_counts
 from benchmarks.timing import device_line, peak_bytes, print_table, write_results
 from benchmarks.train_step import data_shape, random_dataset, setup_of, time_steps
 from experiments import cli, program
@@ -82,7 +83,9 @@ def row(result: dict[str, Any], first: dict[str, Any]) -> Sequence[str]:
 
 def main() -> None:
     """Time every mesh and print one table."""
-    config, results = FLAGS.config, []
+    config, results = checked_config("configs/flare_elas.py"), []
+    if not FLAGS.meshes:
+        raise UserError("--meshes= is empty; give devices along the batch x along the points, such as 1x4")
     for mesh in FLAGS.meshes:
         sizes(mesh)
     shape = data_shape(config.data.name)
@@ -100,7 +103,9 @@ def main() -> None:
 if __name__ == "__main__":
     cli.define_flags()
     flags.DEFINE_list("meshes", ["1x1", "1x2", "1x4"], "Devices along the batch x along the points.")
-    flags.DEFINE_integer("steps", 10, "Optimizer steps per measurement.")
-    flags.DEFINE_integer("repeats", 5, "Measurements; the median is reported.")
+    define_counts(
+        steps=(10, "Optimizer steps per measurement."),
+        repeats=(5, "Measurements; the median is reported."),
+    )
     flags.DEFINE_string("output", None, "JSON file for the results.")
     cli.run(main)

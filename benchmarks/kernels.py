@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import BASELINES, IMPLEMENTATIONS, Case, select_cases
+from benchmarks.command import exit_status, names_in
 from benchmarks.roofline import floor
 from benchmarks.timing import markdown_table, print_table
 from benchmarks.worker import Worker
+from data_pipeline.command import Parser, seconds
 
 DIRECTIONS = ("forward", "both")
 HEADER = (
@@ -155,20 +157,15 @@ def wanted(offered: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
     return [name for name in offered if not names or name in names]
 
 
-def names_in(text: str) -> tuple[str, ...]:
-    """Split a list with commas."""
-    return tuple(name for name in text.split(",") if name)
-
-
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[Case]]:
     """Read the command line; exit with one sentence where it cannot be served."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--op", type=names_in, default=(), help="ops, with commas; default all")
     parser.add_argument("--shape", type=names_in, default=(), help="named shapes; default all of benchmarks/cases.py")
     parser.add_argument("--dtype", type=names_in, default=(), help="float32, bfloat16; default both")
     parser.add_argument("--implementations", type=names_in, default=(), help="also torch, torch-compile, torch-graph")
     parser.add_argument("--quick", action="store_true", help="tiny shapes: a trial, on any device")
-    parser.add_argument("--seconds", type=float, default=540.0, help="time limit of the whole run")
+    parser.add_argument("--seconds", type=seconds, default=540.0, help="time limit of the whole run")
     parser.add_argument("--out", default="out/kernels", help="folder of kernels.json and kernels.md")
     options = parser.parse_args(arguments)
     known = {*BASELINES, *itertools.chain(*IMPLEMENTATIONS.values())}
@@ -197,4 +194,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(main))

@@ -24,7 +24,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from benchmarks.command import check_output, exit_status
 from benchmarks.timing import device_line, median_seconds, print_table, write_results
+from data_pipeline.command import Parser, integer
 from kernels.residual_mlp import Norm, Projection, residual_mlp, residual_mlp_branches
 from kernels.residual_mlp.dispatch import forced_tilings
 from kernels.residual_mlp.plan import Tiling
@@ -259,15 +261,15 @@ def describe(tiling: Tiling) -> str:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.residual_mlp", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.residual_mlp", description=__doc__.splitlines()[0])
     parser.add_argument("--op", choices=OPS, nargs="+", default=OPS)
-    parser.add_argument("--rows", type=int, nargs="+", default=sorted({shape.rows for shape in SHAPES.values()}))
-    parser.add_argument("--channels", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--rows", type=integer(1), nargs="+", default=sorted({shape.rows for shape in SHAPES.values()}))
+    parser.add_argument("--channels", type=integer(1, 2**16), nargs="+", default=[64, 128])
     parser.add_argument("--arithmetic", choices=ARITHMETIC, nargs="+", default=list(ARITHMETIC))
     parser.add_argument("--pass", dest="direction", choices=DIRECTIONS, nargs="+", default=DIRECTIONS)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=integer(1), default=7)
     parser.add_argument("--search", action="store_true", help="time tilings instead of comparing with XLA")
-    parser.add_argument("--limit", type=int, default=1000, help="candidates of a search")
+    parser.add_argument("--limit", type=integer(1), default=1000, help="candidates of a search")
     parser.add_argument("--separate", action="store_true", help="search with a launch for every branch")
     parser.add_argument("--json", help="file for the results of the comparison")
     return parser.parse_args(arguments)
@@ -276,6 +278,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Compare or search."""
     options = parse(arguments)
+    check_output(options.json)
     print(device_line())
     settings = [
         Setting(*values)
@@ -294,4 +297,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(main))

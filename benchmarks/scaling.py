@@ -22,10 +22,11 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.kernels import names_in
+from benchmarks.command import exit_status, names_in
 from benchmarks.scaling_figure import Point, scaling_figure, series_label
 from benchmarks.timing import print_table
 from benchmarks.worker import NOT_REACHED, Worker
+from data_pipeline.command import Parser, seconds
 
 FRAMEWORKS = {"torch": "benchmarks.scaling_torch", "jax": "benchmarks.scaling_jax"}
 # In the order in which they are measured: what the headline compares comes first.
@@ -100,11 +101,14 @@ class Table:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise ValueError(f"{path} has the columns {reader.fieldnames}; give a file that this program wrote.")
-            for row in reader:
-                table.devices = row.pop("device").split("; ")
-                numbers = {key: float(row[key]) if row[key] else None for key in ("seconds", "mebibytes")}
-                sizes = {key: int(row[key]) for key in ("size", "points")}
-                table.points.append(Point(**{**row, **sizes, **numbers}))
+            try:
+                for row in reader:
+                    table.devices = row.pop("device").split("; ")
+                    numbers = {key: float(row[key]) if row[key] else None for key in ("seconds", "mebibytes")}
+                    sizes = {key: int(row[key]) for key in ("size", "points")}
+                    table.points.append(Point(**{**row, **sizes, **numbers}))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ValueError(f"line {reader.line_num} of {path} is damaged ({error}); remove it") from error
         return table
 
 
@@ -160,13 +164,13 @@ def ratios(points: list[Point]) -> list[tuple[str, ...]]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; exit with one sentence where it cannot be served."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=names_in, help="numbers of points, with commas; default 2^10 to 2^20")
     parser.add_argument("--mixers", type=names_in, default=MIXERS, help=f"default {','.join(MIXERS)}")
     parser.add_argument("--frameworks", type=names_in, default=tuple(FRAMEWORKS), help="default torch,jax")
     parser.add_argument("--sizes", type=names_in, help="latents and slices, default 128,512,2048")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
-    parser.add_argument("--seconds", type=float, default=285.0, help="time limit of the whole run")
+    parser.add_argument("--seconds", type=seconds, default=285.0, help="time limit of the whole run")
     parser.add_argument("--out", default="docs/figures", help="folder of scaling.csv and scaling.png")
     parser.add_argument("--plot-only", action="store_true", help="draw scaling.png from scaling.csv")
     parser.add_argument("--resume", action="store_true", help="measure only what scaling.csv lacks")
@@ -179,7 +183,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     defaults = {"points": (POINTS, QUICK_POINTS), "sizes": (SIZES, QUICK_SIZES)}
     for option, default in defaults.items():
         given = getattr(options, option)
-        wrong = [text for text in given or () if not text.isdigit() or int(text) < 1]
+        wrong = [text for text in given or () if not text.isdecimal() or not 1 <= int(text) <= 2**31]
         if wrong:
             parser.error(f"{option} has {wrong[0]!r}; give positive integers with commas between them.")
         numbers = sorted(map(int, given)) if given else default[options.quick]
@@ -209,4 +213,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(main))

@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import QUICK, SHAPES
-from benchmarks.kernels import names_in
+from benchmarks.command import exit_status, names_in
 from benchmarks.search_jax import SPACES
 from benchmarks.search_kernel import TOLERANCE, Ask, Search, SearchCase, is_correct
 from benchmarks.timing import print_table
 from benchmarks.worker import Worker
+from data_pipeline.command import Parser, integer, seconds
 
 # What one run tunes by default: the shapes that the project is measured on.
 DEFAULTS = (
@@ -153,15 +154,17 @@ def compare(table: Any, found: Any, entry: dict[str, Any], ask: Ask) -> None:
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[SearchCase]]:
     """Read the command line; exit with one sentence where it cannot be served."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.search", description=__doc__.splitlines()[0])
     parser.add_argument("--op", type=names_in, default=(), help=f"default {','.join(SPACES)}")
     parser.add_argument("--shape", type=names_in, default=(), help="named shapes; default those that are measured")
     parser.add_argument("--sizes", help="sizes of the shape of the one --op, with commas, in place of --shape")
     parser.add_argument("--dtype", type=names_in, default=(), help="float32, bfloat16")
     parser.add_argument("--implementation", choices=("pallas", "triton"), default="pallas")
     parser.add_argument("--kernel", type=names_in, default=(), help="kernels of the one --op; default all")
-    parser.add_argument("--seconds", type=float, default=470.0, help="time limit of the whole run")
-    parser.add_argument("--group", type=int, default=os.cpu_count() or 1, help="candidates compiled side by side")
+    parser.add_argument("--seconds", type=seconds, default=470.0, help="time limit of the whole run")
+    parser.add_argument(
+        "--group", type=integer(1), default=os.cpu_count() or 1, help="candidates compiled side by side"
+    )
     parser.add_argument("--out", default="out/search", help="folder of search.json")
     options = parser.parse_args(arguments)
     try:
@@ -228,4 +231,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(main))

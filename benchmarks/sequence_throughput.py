@@ -13,16 +13,22 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from benchmarks.command import check_output
+from benchmarks.options import define_counts
 from benchmarks.timing import device_line, print_table, write_results
 from configs import lra
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
+from experiments import cli
+from experiments.errors import UserError
 from experiments.lra import models
 from experiments.lra.task import classification_task
 from experiments.training.loop import ChunkRunner, build_setup
 from experiments.training.mesh import make_mesh
 from flare_jax import params as model_params
+from flare_jax.checks import check_choice
+from flare_jax.models.sequence import BACKENDS
 
 FLAGS = flags.FLAGS
 # The first model is the one that the others are compared with.
@@ -80,9 +86,17 @@ def measure(model: str, length: int, batch_size: int) -> dict[str, Any]:
     }
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Time all models at all lengths, write every figure at once and print one table."""
-    del arguments
+    check_output(FLAGS.output)
+    for model in FLAGS.models:
+        check_choice("a model of --models", model, BACKENDS)
+    wrong = [text for text in FLAGS.lengths if not text.isdecimal() or not 1 <= int(text) <= 2**24]
+    if wrong or not FLAGS.lengths or not FLAGS.models:
+        raise UserError(
+            f"--lengths={','.join(FLAGS.lengths)} --models={','.join(FLAGS.models)} must name at least one model and "
+            "one number of tokens, such as 1024"
+        )
     print(f"training step, ListOps recipe, dtype {FLAGS.dtype}, {device_line()}", flush=True)
     rows, results = [], []
     for length in map(int, FLAGS.lengths):
@@ -110,9 +124,12 @@ def figures(result: dict[str, Any], first: float | None) -> tuple[str, ...]:
 if __name__ == "__main__":
     flags.DEFINE_list("models", list(MODELS), "Backends of the sequence zoo.")
     flags.DEFINE_list("lengths", [str(length) for length in LENGTHS], "Tokens per sample.")
-    flags.DEFINE_integer("tokens_per_step", 65_536, "Tokens in a batch, as far as whole samples allow.")
-    flags.DEFINE_integer("steps", 20, "Optimizer steps per measurement.")
-    flags.DEFINE_integer("repeats", 5, "Measurements; the median is reported.")
+    define_counts(
+        tokens_per_step=(65_536, "Tokens in a batch, as far as whole samples allow."),
+        steps=(20, "Optimizer steps per measurement."),
+        repeats=(5, "Measurements; the median is reported."),
+    )
     flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the computation.")
     flags.DEFINE_string("output", None, "JSON file for the results.")
-    app.run(main)
+    flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    cli.run(main)

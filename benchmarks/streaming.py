@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from benchmarks.options import checked_config, define_counts
 from benchmarks.timing import device_line, median_seconds, peak_bytes, print_table, write_results
 from benchmarks.train_step import setup_of
 from data_pipeline.custom.loader import load
@@ -119,7 +120,8 @@ def table(epochs: Sequence[Epoch], device_seconds: float) -> list[tuple[str, str
 
 def main() -> None:
     """Measure and print one table."""
-    config, name = FLAGS.config, FLAGS.config.data.name
+    config = checked_config("configs/flare_drivaerml_1m.py")
+    name = config.data.name
     dataset, build_seconds = make_set(name, Path(FLAGS.folder), FLAGS.runs)
     config.train.epochs, config.train.steps = 2 * FLAGS.epochs, 0
     precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
@@ -153,8 +155,10 @@ def main() -> None:
 if __name__ == "__main__":
     cli.define_flags()
     flags.DEFINE_string("folder", "data/streaming", "Where generated files and cache go.")
-    flags.DEFINE_integer("runs", 80, "Runs to generate; a fifth of them are tests.")
-    flags.DEFINE_integer("epochs", 2, "Epochs from memory, and as many from disk.")
-    flags.DEFINE_integer("device_samples", 4, "Samples of the comparison on the device.")
+    define_counts(
+        runs=(80, "Runs to generate; a fifth of them are tests."),
+        epochs=(2, "Epochs from memory, and as many from disk."),
+        device_samples=(4, "Samples of the comparison on the device."),
+    )
     flags.DEFINE_string("output", None, "JSON file for the results.")
     cli.run(main)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from benchmarks.options import checked_config, define_counts
 from benchmarks.timing import device_line, peak_bytes, print_table, write_results
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
@@ -82,7 +83,7 @@ def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None
 
 def main() -> None:
     """Time both and print one table."""
-    config = FLAGS.config
+    config = checked_config("configs/flare_elas.py")
     shape = {"batch": config.train.batch_size, **data_shape(config.data.name)}
     precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
     with jax.default_matmul_precision(precision):
@@ -112,9 +113,11 @@ _TORCH_SIZES = {"channels": "channel_dim", "blocks": "num_blocks", "heads": "num
 
 if __name__ == "__main__":
     cli.define_flags()
-    flags.DEFINE_integer("steps", 200, "Optimizer steps per measurement.")
-    flags.DEFINE_integer("repeats", 5, "Measurements; the median is reported.")
+    define_counts(
+        steps=(200, "Optimizer steps per measurement."),
+        repeats=(5, "Measurements; the median is reported."),
+        torch_steps=(50, "Steps per PyTorch measurement."),
+    )
     flags.DEFINE_bool("torch", True, "Measure the PyTorch baseline too.")
-    flags.DEFINE_integer("torch_steps", 50, "Steps per PyTorch measurement.")
     flags.DEFINE_string("output", None, "JSON file for the results.")
     cli.run(main)

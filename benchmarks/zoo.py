@@ -23,11 +23,14 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from benchmarks.command import check_output, exit_status, names_in
 from benchmarks.timing import device_line, markdown_table, write_results
 from benchmarks.train_step import random_dataset, setup_of, time_jax
 from configs import pde
 from configs.common import update
+from data_pipeline.command import Parser, integer, seconds
 from data_pipeline.dataset import PDEDataset
+from data_pipeline.files import read_json
 from data_pipeline.registry import load_dataset
 from experiments.pdebench import models
 from experiments.training.loop import train
@@ -122,31 +125,38 @@ def _cells(row: Row, epochs: int) -> list[str]:
 
 def read_rows(path: str | None) -> dict[str, Row]:
     """Return the rows that an earlier call wrote, none where there is no file."""
-    return json.loads(Path(path).read_text())["rows"] if path and Path(path).exists() else {}
+    if not path or not Path(path).exists():
+        return {}
+    content = read_json(Path(path))
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        raise ValueError(f"{path} holds no results of this benchmark; name another --output")
+    return rows
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default=",".join(MODELS), help="model types, separated by commas")
-    parser.add_argument("--steps", type=int, default=100, help="optimizer steps per measurement")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements; the median is reported")
-    parser.add_argument("--epochs", type=int, default=0, help="train every model for so many epochs and test it")
+    parser = Parser(prog="python -m benchmarks.zoo", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=names_in, default=tuple(MODELS), help="model types, separated by commas")
+    parser.add_argument("--steps", type=integer(1), default=100, help="optimizer steps per measurement")
+    parser.add_argument("--repeats", type=integer(1), default=5, help="measurements; the median is reported")
+    parser.add_argument("--epochs", type=integer(0), default=0, help="train every model for so many epochs and test it")
     parser.add_argument("--data_dir", default="data", help="folder of the elasticity files, generated if missing")
     parser.add_argument("--output", help="JSON file of the results, continued if it exists")
-    parser.add_argument("--seconds", type=float, default=540.0, help="begin no further model after so many seconds")
+    parser.add_argument("--seconds", type=seconds, default=540.0, help="begin no further model after so many seconds")
     parser.add_argument("--smoke", action="store_true", help="small networks on few samples, for a test on a CPU")
     options = parser.parse_args(arguments)
-    options.models = options.models.split(",")
     unknown = [name for name in options.models if name not in MODELS]
-    if unknown:
-        parser.error(f"model {unknown[0]!r} is not known; choose among {', '.join(MODELS)}")
+    if unknown or not options.models:
+        parser.error(f"model {(*unknown, '')[0]!r} is not known; choose among {', '.join(MODELS)}")
     return options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure the models one after the other and print the table."""
     options = parse(arguments)
+    check_output(options.output)
+    rows = read_rows(options.output)
     begin = time.monotonic()
     print(f"{DATA}, {device_line()}", flush=True)
     dataset, baseline = None, None
@@ -156,7 +166,6 @@ def main(arguments: Sequence[str]) -> int:
         dataset = load_dataset(DATA, Path(options.data_dir), source="auto", **sizes)
         baseline = baseline_error(dataset, dataset.tests["test"])
         print(dataset.source.describe(), flush=True)
-    rows = read_rows(options.output)
     for model_type in options.models:
         if time.monotonic() - begin > options.seconds:
             print(f"{options.seconds:.0f} s are over: call again with the same --output for the rest", flush=True)
@@ -169,4 +178,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(main))

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import matplotlib
 
@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from data_pipeline.command import Parser, integer
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.registry import DATASETS, find_record, load_dataset
 from data_pipeline.streaming.rows import is_stored
@@ -100,13 +101,6 @@ def _panels(dataset: PDEDataset, split: Split, case: int, points: np.ndarray) ->
     return {**panels, **{f"{dataset.target_name}, {name}": target[:, index] for index, name in ends.items()}}
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see --help\n")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 2 for what it refuses."""
     options = _parser().parse_args(arguments)
@@ -127,7 +121,7 @@ def _inspect(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         num_generate=record.n_train + record.n_test,
         n_train=record.n_train if options.n_train is None else options.n_train,
         n_test=record.n_test if options.n_test is None else options.n_test,
-        options=dict(_loader_option(options.name, text) for text in options.set),
+        options={**record.options, **dict(_loader_option(options.name, text) for text in options.set)},
     )
     say(describe(dataset))
     splits = {"train": dataset.train, **dataset.tests}
@@ -155,18 +149,17 @@ def _loader_option(name: str, text: str) -> tuple[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m data_pipeline.inspect",
         description="Print shapes, ranges and splits of a data set and draw one of its samples.",
-        allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", help=f"data set: {', '.join(DATASETS)}")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="data root (default: %(default)s)")
-    parser.add_argument("--n_train", type=int, help="training samples to load (default: the published number)")
-    parser.add_argument("--n_test", type=int, help="test samples to load (default: the published number)")
+    parser.add_argument("--n_train", type=integer(0), help="training samples to load (default: the published number)")
+    parser.add_argument("--n_test", type=integer(0), help="test samples to load (default: the published number)")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="option of the loader")
     parser.add_argument("--split", default="test", help="split of the drawn sample (default: %(default)s)")
-    parser.add_argument("--case", type=int, default=0, help="number of the drawn sample (default: %(default)s)")
+    parser.add_argument("--case", type=integer(0), default=0, help="number of the drawn sample (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="figure (default: NAME.png)")
     return parser
 

@@ -88,13 +88,19 @@ def program_of(config: ConfigDict) -> str:
 
 
 def _from_flags(example: str) -> tuple[ConfigDict, Path]:
-    if FLAGS.config is None:
-        raise UserError(f"--config=FILE is missing; for example --config={example}")
     if FLAGS.step is not None:
         raise UserError(f"--step={FLAGS.step} chooses a checkpoint to evaluate; it goes with --mode=eval")
+    config = given_config(example)
+    return config, Path(FLAGS.workdir or Path("out") / config.name)
+
+
+def given_config(example: str) -> ConfigDict:
+    """Return the configuration that --config names, with the options of the command line; raises UserError."""
+    if FLAGS.config is None:
+        raise UserError(f"--config=FILE is missing; for example --config={example}")
     config = ConfigDict(FLAGS.config.to_dict())
     check_complete(config, "the config")
-    return config, Path(FLAGS.workdir or Path("out") / config.name)
+    return config
 
 
 def _from_folder() -> tuple[ConfigDict, Path]:

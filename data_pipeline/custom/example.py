@@ -5,7 +5,6 @@ circle), on triangle meshes of different sizes. A sample has `points` [N, 2], `c
 in radians, and the fields `pressure` (the pressure coefficient) [N] and `velocity` [N, 2].
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from data_pipeline.command import Parser, integer
 from data_pipeline.custom.writers import named_arrays, write_fields, write_group
-from data_pipeline.seeds import check_seed
+from data_pipeline.seeds import LARGEST_SEED
 
 FORMATS = ("npz", "h5", "vtu")
 
@@ -88,17 +88,15 @@ def _write_all(num: int, seed: int, write: Callable[..., None]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 2 for what it refuses."""
-    parser = argparse.ArgumentParser(prog="python -m data_pipeline.custom.example", description=__doc__)
+    parser = Parser(prog="python -m data_pipeline.custom.example", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--num", type=int, default=240, help="number of samples (default: %(default)s)")
+    parser.add_argument("--num", type=integer(2, 10**6), default=240, help="number of samples (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="npz", help="vtu needs pyvista (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random flows (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=integer(0, LARGEST_SEED), default=0, help="of the random flows (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
-    if options.num < 2:
-        print(f"error: --num={options.num} must be at least 2, one to train and one to test", file=sys.stderr)
-        return 2
     try:
-        check_seed("--seed", options.seed)
         print(f"{options.num} samples in {write_example(options.out, options.num, options.format, options.seed)}")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

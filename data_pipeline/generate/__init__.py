@@ -3,6 +3,7 @@
 On the command line: `python -m data_pipeline.generate elasticity --num=2000 --out=data`.
 """
 
+import math
 import os
 import shutil
 from dataclasses import asdict
@@ -47,6 +48,11 @@ GENERATORS = {
     **{name: f"data_pipeline.generate.sequence.stand_in:{name}" for name in ("text", "retrieval", "image")},
 }
 
+# Beyond these a number is mistyped: lists of chunks and the arrays of one sample would not fit into memory.
+_MOST_SAMPLES = 10**7
+_MOST_POINTS = 2**14  # along one side of the solver's grid
+_MOST_WORKERS = 2**10
+
 _LIBRARIES = ("numpy", "scipy", "scikit-fem", "jax")
 
 
@@ -84,14 +90,19 @@ def generate(
     """
     module = _module(name)
     settings = Settings(
-        None if resolution is None else _at_least("resolution", resolution, 1),
-        None if refinement is None else _at_least("refinement", refinement, 1),
+        None if resolution is None else _integer("resolution", resolution, 1, _MOST_POINTS),
+        None if refinement is None else _integer("refinement", refinement, 1, _MOST_POINTS),
         _precision(precision),
     )
     generator = load_generator(module, settings)
-    num = _at_least("num", generator.num if num is None else num, 1)
+    side = math.prod(generator.settings.get(name, 1) for name in ("resolution", "refinement"))
+    if side > _MOST_POINTS:
+        raise ValueError(
+            f"resolution times refinement must be at most {_MOST_POINTS} for {name}, got {side}; lower them"
+        )
+    num = _integer("num", generator.num if num is None else num, 1, _MOST_SAMPLES)
     seed = check_seed("seed", seed)
-    workers = _at_least("workers", (os.cpu_count() or 1) if workers is None else workers, 1)
+    workers = _integer("workers", (os.cpu_count() or 1) if workers is None else workers, 1, _MOST_WORKERS)
     workers = min(workers, generator.max_workers or workers)
     folder = Path(out) / generator.folder
     try:
@@ -158,7 +169,7 @@ def _precision(precision: str | None) -> str | None:
     return precision
 
 
-def _at_least(argument: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{argument} must be an integer of at least {least}, got {value!r}")
+def _integer(argument: str, value: int, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
+        raise ValueError(f"{argument} must be an integer from {least} to {most}, got {value!r}")
     return int(value)

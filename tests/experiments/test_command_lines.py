@@ -74,3 +74,42 @@ def test_values_on_the_command_line(tmp_path, data_dir, arguments, words):
     assert words in refusal(
         "experiments.pdebench", *TINY, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}", *given
     )
+
+
+_ELASTICITY = "--config=configs/flare_elas.py:smoke"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("data_pipeline.inspect custom", "data.path='' names no data"),
+        ("data_pipeline.inspect elasticity --n_train=1e3", "--n_train: 1e3 must be an integer from 0"),
+        (
+            "data_pipeline.custom.example --out=/proc/x --num=1000000000000000000000",
+            "must be an integer from 2 to 1000000",
+        ),
+        ("data_pipeline.custom.example", "required: --out"),
+        ("benchmarks.train_step", "--config=FILE is missing"),
+        (f"benchmarks.train_step {_ELASTICITY} --steps=a", "--steps=a"),
+        (f"benchmarks.train_step {_ELASTICITY} --repeats=0", "--repeats=0"),
+        (f"benchmarks.train_step {_ELASTICITY} --config.train.batch_size=0", "train.batch_size is 0"),
+        (f"benchmarks.train_step {_ELASTICITY} --output=/proc/x/y.json", "'/proc/x/y.json' cannot be written"),
+        ("benchmarks.devices", "--config=FILE is missing"),
+        (f"benchmarks.devices {_ELASTICITY} --meshes=", "--meshes= is empty"),
+        ("benchmarks.streaming", "--config=FILE is missing"),
+        ("benchmarks.sequence_throughput --lengths=many", "--lengths=many"),
+        ("benchmarks.sequence_throughput --models=flair", "a model of --models is 'flair' (did you mean 'flare'?)"),
+        ("benchmarks.sequence_throughput --steps=0", "--steps=0"),
+        ("benchmarks.zoo --epochs=-1", "--epochs: -1 must be an integer from 0"),
+        ("benchmarks.zoo --steps=many", "--steps: many must be an integer from 1"),
+        ("benchmarks.zoo --output=pyproject.toml", "pyproject.toml cannot be read as JSON"),
+        ("benchmarks.zoo --output=/proc/x.json", "'/proc/x.json' cannot be written"),
+        ("benchmarks.kernels --seconds=long", "--seconds: long must be a number of seconds"),
+        ("benchmarks.search --group=0", "--group: 0 must be an integer from 1"),
+        ("benchmarks.scaling --points=many", "points has 'many'"),
+        ("benchmarks.residual_mlp --rows=0", "--rows: 0 must be an integer from 1"),
+    ],
+)
+def test_lines_of_the_other_programs(line, words):
+    module, *arguments = line.split()
+    assert words in refusal(module, *arguments)

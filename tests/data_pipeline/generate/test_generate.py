@@ -197,10 +197,11 @@ def test_worker_that_cannot_write_is_reported(tmp_path):
     ("options", "message"),
     [
         ({"name": "darcyy"}, "there is no generator named 'darcyy'; choose one of .*elasticity"),
-        ({"num": 0}, "num must be an integer of at least 1, got 0"),
-        ({"num": True}, "num must be an integer of at least 1, got True"),
-        ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
-        ({"workers": 0}, "workers must be an integer of at least 1, got 0"),
+        ({"num": 0}, "num must be an integer from 1 to 10000000, got 0"),
+        ({"num": 10**9}, "num must be an integer from 1 to 10000000, got 1000000000"),
+        ({"num": True}, "num must be an integer from 1 to 10000000, got True"),
+        ({"seed": -1}, "seed must be an integer from 0 to 4294967295, got -1"),
+        ({"workers": 0}, "workers must be an integer from 1 to 1024, got 0"),
     ],
 )
 def test_bad_arguments(tmp_path, options, message):
@@ -212,7 +213,7 @@ def test_bad_arguments(tmp_path, options, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["toy", "--num=0"], "num must be an integer of at least 1, got 0"),
+        (["toy", "--num=0"], "num must be an integer from 1 to 10000000, got 0"),
         (["darcyy"], "there is no generator named 'darcyy'"),
         (["toy", "--out={}/file"], "cannot be used"),
         (["toy", "--num=many"], "invalid int value: 'many'"),

@@ -1,0 +1,43 @@
+"""What the command lines of this package share: errors of one sentence, and numbers within their range."""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, without the usage text, and which takes no abbreviations."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"error: {message}; see --help\n")
+
+
+def integer(minimum: int, maximum: int = 2**31 - 1) -> Callable[[str], int]:
+    """Return the type of an option that takes an integer in this range."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f"{text} must be an integer from {minimum} to {maximum}")
+        return value
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """Parse a time limit."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} must be a number of seconds, at least 0")
+    return value
