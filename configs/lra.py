@@ -5,7 +5,7 @@
     python -m experiments.lra --config=configs/lra.py:task=listops,model=performer,smoke   (a minute on two CPU cores)
 
 The tasks are those of `data_pipeline.sequence.registry.TASKS`, the models the backends of
-`flare_jax.models.sequence.BACKENDS`; the settings are in configs/lra_recipes.py. With `trm` the blocks belong to the
+`flare_jax.models.sequence.BACKENDS`; the settings are in the records of the tasks. With `trm` the blocks belong to the
 tiny recursive model. Every constructor option is in the config and can be overridden, for example
 --config.model.num_blocks=2. `smoke` trains a small network for a few steps on generated data.
 """
@@ -33,20 +33,20 @@ def get_config(argument: str | None = None) -> ConfigDict:
     backend, recursive = chosen["model"], chosen["trm"]
     check_choice("model", backend, BACKENDS)
     config = lra_defaults(chosen["task"])
-    task = config.data.name
+    record = find_task(config.data.name)
     config.model = sequence_section("trm" if recursive else "sequence", backend)
-    parts = ("lra", task, backend, *(name for name in ("trm", "smoke") if chosen[name]))
+    parts = ("lra", record.name, backend, *(name for name in ("trm", "smoke") if chosen[name]))
     config.name = "_".join(parts)
     if recursive:
         add_recursion(config)
     _apply(config, lra_recipes.BACKENDS.get(backend, {}))
-    _apply(config, lra_recipes.TASKS[task])
-    _apply(config, lra_recipes.PAIRS.get((task, backend), {}))
+    for settings in (record.recipe["all"], record.recipe.get(backend, {})):
+        _apply(config, settings)
     if recursive:
         _apply(config, lra_recipes.RECURSIVE)
         if config.model.pool == "cls":
             config.model.pool = "mean"  # the recursive model has no such token
-    if find_task(task).masked and "masked" in config.model:
+    if record.masked and "masked" in config.model:
         config.model.masked = True
     if config.model.pos_embed == "rope" and "rope" not in keyword_options(BACKENDS[backend].constructor):
         config.model.pos_embed = "abs"

@@ -17,6 +17,7 @@ from data_pipeline.sequence import sudoku_augmentation
 from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
+from data_pipeline.sequence.recipe import AVERAGED, size, training
 
 SUDOKU_FOLDER, MAZE_FOLDER = "sudoku-extreme", "maze-30x30-hard-1k"
 SUDOKU_TEST = 10_000
@@ -179,6 +180,8 @@ def _read_pair(folder: Path, cells: int) -> Boards:
 
 _CSV = ("train.csv", "test.csv")
 _SPLIT_ARRAYS = tuple(f"{split}/all__{kind}.npy" for split in ("train", "test") for kind in ("inputs", "labels"))
+_PUZZLE = {**size(2, 256, 8), **AVERAGED, "schedule.div_factor": 100.0, "schedule.final_div_factor": 0.01}
+
 SUDOKU = SequenceTask(
     name="sudoku",
     layouts=(
@@ -192,6 +195,7 @@ SUDOKU = SequenceTask(
     token_level=True,
     short=True,
     options={"subsample": 1000, "num_augment": 1000, "augment_seed": 0, "min_rating": 0, "pad_blank": False},
+    recipe={"all": {**training(256, 1e-4, 1.0, steps=20_000), **_PUZZLE}},
     smoke={"data": {"num_generate": 20, "num_augment": 5}},
 )
 MAZE = SequenceTask(
@@ -205,5 +209,7 @@ MAZE = SequenceTask(
     generated=Layout(MAZE_FOLDER, _CSV, read_maze_csv),
     token_level=True,
     options={"augment": False},
+    recipe={"all": {**training(64, 1e-4, 1.0, steps=20_000), **_PUZZLE}},
     smoke={"data": {"num_generate": 20}},
 )
+TASKS = (SUDOKU, MAZE)

@@ -14,6 +14,7 @@ from data_pipeline.sequence import match3, multi_token, relations
 from data_pipeline.sequence.cache import read_arrays
 from data_pipeline.sequence.dataset import IGNORE_INDEX, SequenceDataset, TokenSplit, narrow, pack
 from data_pipeline.sequence.layout import Layout, SequenceTask
+from data_pipeline.sequence.recipe import FULL_PRECISION, Settings, size, training
 from data_pipeline.sequence.unpickle import integer_rows, read_pickle
 
 FOLDER = "composition"
@@ -137,6 +138,27 @@ def _read_pickle(name: str) -> Callable[[Path], SequenceDataset]:
     return read
 
 
+_SMALL = {**FULL_PRECISION, **size(1, 16, 1), "schedule.min_learning_rate": 1e-6}
+# Sizes of FLARE where the original never ran it, for one head and 16 channels leave it no heads.
+_FLARE = {
+    "flare": {"model.num_latents": 16, "model.attn_scale": "sqrt"},
+    "flarepp": {"model.num_latents": 16},
+}
+_RECIPES: dict[str, dict[str, Settings]] = {
+    "mta-toy": {"all": {**training(32, 5e-4, 1e-5, steps=10_000), **size(4, 128, 8)}},
+    "function_composition": {
+        "all": {**training(2500, 1e-3, 1e-5, epochs=1000), **_SMALL, "model.pool": "cls"},
+        **_FLARE,
+    },
+    "binary_relation_composition": {"all": {**training(2500, 1e-3, 1e-5, epochs=200), **_SMALL}, **_FLARE},
+    "quotient_binary_relation_composition": {"all": {**training(2000, 1e-3, 1e-5, epochs=3000), **_SMALL}, **_FLARE},
+    "match3": {
+        "all": {**training(2500, 1e-3, 1e-5, epochs=500), **_SMALL, **size(1, 128, 1)},
+        "flare": {"model.num_latents": 64, "model.attn_scale": "sqrt"},
+    },
+}
+
+
 def _task(
     name: str,
     read: Callable[..., SequenceDataset],
@@ -156,6 +178,7 @@ def _task(
         short=name != "mta-toy",
         options=options or {},
         choices=choices or {},
+        recipe=_RECIPES[name],
     )
 
 

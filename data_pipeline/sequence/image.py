@@ -14,6 +14,7 @@ from data_pipeline.numpy_files import open_npz
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit, narrow
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.pickles import pickle_layout
+from data_pipeline.sequence.recipe import FULL_PRECISION, drop, flarepp, size, training
 from data_pipeline.sequence.tensorflow_sets import read_tensorflow_set
 from data_pipeline.sequence.unpickle import as_integers, read_pickle
 
@@ -113,4 +114,22 @@ TASK = SequenceTask(
     stand_in=True,
     mlp_head=True,
     options={"validation": 0.1},
+    recipe={
+        "all": {**training(32, 1e-3, 5e-2, steps=20_000), **size(3, 64, 4)},
+        **{name: {"model.mlp_ratio": 2.0} for name in ("transformer", "linear", "linformer")},
+        "performer": {"model.mlp_ratio": 2.0, "model.num_heads": 8, **drop(0.1, "attn", "proj")},
+        # The original also sets the dropout of attention weights for multilinear, which has none.
+        "multilinear": {"model.num_heads": 8, **drop(0.1, "proj")},
+        "flare": {
+            "model.num_heads": 8,
+            "model.num_latents": 256,
+            "model.num_layers_kv_proj": 2,
+            "model.num_layers_ffn": 1,
+        },
+        "flarepp": {
+            **flarepp(192, 1.5e-3, 6e-2, 2.0),
+            **drop(0.08, "emb", "cls", "attn", "proj"),
+            **FULL_PRECISION,
+        },
+    },
 )

@@ -52,7 +52,9 @@ class SequenceTask:
     only used when asked for by name. `token_level`, `documents`, `masked` (samples have padding to mask) and `mlp_head`
     (the classifier has a hidden layer) are what a model needs to know before the data are read. `options` are the
     keyword arguments of the readers with their defaults, and `choices` the values that some of them are limited to.
-    `smoke` changes config sections for a run of seconds; only sequences that are `short` suit costs of N³ there.
+    `recipe` holds the settings of the original's runs, for "all" backends or under the name of one; what it never ran
+    has those of the nearest task. `smoke` changes config sections for a run of seconds; only sequences that are `short`
+    suit costs of N³ there.
     """
 
     name: str
@@ -68,4 +70,5 @@ class SequenceTask:
     short: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     smoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

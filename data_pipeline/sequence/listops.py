@@ -14,6 +14,7 @@ from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.pickles import pickle_layout
+from data_pipeline.sequence.recipe import drop, flarepp, size, training
 
 # Token 0 is padding.
 SYMBOLS = ("[MIN", "[MAX", "[MED", "[SM", "]", *map(str, range(10)))
@@ -119,5 +120,10 @@ TASK = SequenceTask(
     generator="listops",
     generated=_layout(),
     options=_OPTIONS,
+    recipe={
+        "all": {**training(32, 5e-4, 1e-5, steps=10_000), **size(4, 128, 8)},
+        "linformer": {"model.k": 128},
+        "flarepp": {**flarepp(64, 2e-4, 3e-5), "model.rmsnorm": True, **drop(0.05, "attn")},
+    },
     smoke={"data": {"num_generate": 120}},
 )

@@ -17,6 +17,7 @@ from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.pickles import pickle_layout
+from data_pipeline.sequence.recipe import AVERAGED, FULL_PRECISION, drop, flarepp, size, training
 
 LEVELS = ("curv_contour_length_14", "curv_contour_length_9", "curv_baseline")
 Reader = Callable[..., SequenceDataset]
@@ -105,6 +106,32 @@ def _dataset(ids: np.ndarray, labels: np.ndarray, side: int) -> SequenceDataset:
     )
 
 
+_CONSTANT = {"schedule.name": "constant", **AVERAGED, "train.clip_norm": 1.0, "train.dtype": "bfloat16"}
+_RECIPE = {
+    "all": {**training(32, 5e-4, 1e-4, epochs=200), **size(4, 128, 8), "train.clip_norm": 0.5, **FULL_PRECISION},
+    "transformer": {
+        **training(64, 6e-4, 1.5e-4, epochs=200),
+        **_CONSTANT,
+        **drop(0.05, "emb", "attn", "proj"),
+        "model.mlp_ratio": 1.0,
+        "model.rmsnorm": True,
+    },
+    "linear": {"model.mlp_ratio": 1.0, "model.rmsnorm": True, "model.kernel": "elu"},
+    "linformer": {
+        **training(64, 1e-3, 1e-4, epochs=200),
+        **_CONSTANT,
+        "model.mlp_ratio": 1.0,
+        "model.rmsnorm": True,
+    },
+    "flare": {"optimizer.weight_decay": 5e-4, **drop(0.1, "emb", "attn", "proj")},
+    "performer": {"optimizer.weight_decay": 5e-4, "model.mlp_ratio": 1.0, **drop(0.1, "attn", "proj")},
+    "multilinear": {
+        "optimizer.learning_rate": 1e-5,
+        "optimizer.weight_decay": 1e-5,
+        **drop(0.1, "emb", "proj"),
+    },
+    "flarepp": {**flarepp(128, 3e-4, 1e-4, 1.0), **drop(0.11, "emb", "cls", "attn", "proj"), **AVERAGED},
+}
 # Images of 128² pixels are sequences of 16 384 tokens: few of them, for few steps.
 _SMOKE: dict[int, dict[str, dict[str, int]]] = {
     32: {"data": {"num_generate": 120}},
@@ -133,5 +160,9 @@ def task(side: int) -> SequenceTask:
         mlp_head=True,
         options={"level": LEVELS[0]},
         choices={"level": LEVELS},
+        recipe=_RECIPE,
         smoke=_SMOKE[side],
     )
+
+
+TASKS = (task(32), task(128))

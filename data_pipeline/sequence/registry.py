@@ -1,32 +1,33 @@
 """Finding a task by name, its files by layout, and generating them where that is asked for and possible."""
 
-from collections.abc import Callable, Collection, Mapping
+import importlib
+import pkgutil
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import sequence
 from data_pipeline.dataset import Source
 from data_pipeline.errors import DataError
 from data_pipeline.files import check_generated_with, read_source
 from data_pipeline.registry import SOURCES
-from data_pipeline.sequence import boards, composition, image, listops, pathfinder, retrieval, text
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
 
-TASKS: dict[str, SequenceTask] = {
-    task.name: task
-    for task in (
-        listops.TASK,
-        text.TASK,
-        retrieval.TASK,
-        image.TASK,
-        pathfinder.task(32),
-        pathfinder.task(128),
-        *composition.TASKS,
-        boards.SUDOKU,
-        boards.MAZE,
-    )
-}
+
+def _tasks() -> Iterator[SequenceTask]:
+    """Yield the `TASK`, or the `TASKS`, of every module of this package."""
+    for found in pkgutil.iter_modules(sequence.__path__):
+        if found.name != "registry":
+            module = importlib.import_module(f"{sequence.__name__}.{found.name}")
+            yield from getattr(module, "TASKS", ())
+            if hasattr(module, "TASK"):
+                yield module.TASK
+
+
+TASKS: Mapping[str, SequenceTask] = types.MappingProxyType({task.name: task for task in _tasks()})
 ALIASES = {"path-x": "pathfinder128"}
 
 

@@ -15,6 +15,7 @@ from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.pickles import pickle_layout
+from data_pipeline.sequence.recipe import flarepp, size, training
 from data_pipeline.sequence.tokens import BYTE_VOCABULARY, encode_bytes
 
 SPLITS = {"train": "new_aan_pairs.train.tsv", "validation": "new_aan_pairs.eval.tsv", "test": "new_aan_pairs.test.tsv"}
@@ -96,4 +97,10 @@ TASK = SequenceTask(
     stand_in=True,
     documents=2,
     options={"max_length": 4096, "mask_padding": False},
+    recipe={
+        "all": {**training(32, 5e-4, 1e-4, steps=10_000), **size(4, 128, 4)},
+        "linformer": {"optimizer.learning_rate": 4.2e-5, "optimizer.weight_decay": 1e-6, "model.k": 128},
+        **{name: {"model.num_heads": 8} for name in ("flare", "performer", "multilinear")},
+        "flarepp": flarepp(128, 5e-4, 1e-4),
+    },
 )

@@ -16,6 +16,7 @@ from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.pickles import pickle_layout
+from data_pipeline.sequence.recipe import drop, flarepp, size, training
 from data_pipeline.sequence.tensorflow_sets import read_tensorflow_set
 from data_pipeline.sequence.tokens import BYTE_VOCABULARY, encode_bytes
 
@@ -126,4 +127,24 @@ TASK = SequenceTask(
     stand_in=True,
     mlp_head=True,
     options={"max_length": 4096, "mask_padding": False},
+    recipe={
+        "all": {
+            **training(32, 1e-5, 1e-4, steps=20_000),
+            **size(4, 128, 8),
+            "model.pool": "cls",
+            "model.pos_embed": "rope",
+        },
+        "linear": {"model.pos_embed": "abs", "model.kernel": "elu"},
+        "linformer": {"optimizer.learning_rate": 5e-7, "optimizer.weight_decay": 5e-3, "model.k": 128},
+        # The original's script left FLARE, performer and multilinear linformer's rate of 5e-7 by a variable it forgot.
+        "flare": {"model.attn_scale": "sqrt"},
+        "multilinear": {"model.pos_embed": "abs"},
+        "flarepp": {
+            **flarepp(128, 1.4e-5, 3e-4),
+            **drop(0.08, "emb", "cls", "attn"),
+            **drop(0.02, "proj"),
+            "train.steps": 40_000,
+            "schedule.pct_start": 0.2,
+        },
+    },
 )
