@@ -91,6 +91,7 @@ def _import(options: argparse.Namespace) -> str:
     original = read_original_config(options.config)
     snapshot = read_snapshot(options.source)
     model = describe_model(original, strip_prefixes(snapshot.raw))
+    _check_depth(model, len(snapshot.raw))
     sets = {"raw": snapshot.raw} | ({} if snapshot.ema is None else {"ema": snapshot.ema})
     template = abstract_parameters(model) | _random_features(model, sets, options.random_features)
     weights = {name: from_torch(model.model_type, template, state) for name, state in sets.items()}
@@ -104,6 +105,15 @@ def _import(options: argparse.Namespace) -> str:
         f"{options.out}: {model.label}, {count_parameters(template)} parameters, {' and '.join(sets)} weights; "
         f"evaluate it with python -m experiments.{program} --mode=eval --workdir={options.out}"
     )
+
+
+def _check_depth(model: Description, entries: int) -> None:
+    """Raise ValueError for more layers than the checkpoint has entries, before a model of so many is built."""
+    for name, value in model.options.items():
+        if name.startswith(("num_blocks", "num_layers")) and isinstance(value, int) and value > entries:
+            raise ValueError(
+                f"{name} of the config is {value}, but the checkpoint has only {entries} entries; name its own config"
+            )
 
 
 def _random_features(model: Description, sets: Mapping[str, Mapping[str, Any]], seed: int | None) -> Mapping[str, Any]:

@@ -61,6 +61,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "num_experts": 3,
     "pcvr_cross_attn": False,
 }
+_LARGEST_CONFIG = 2**16
 # With `use_defaults` the original replaces the sizes of these models by those of its recipes, after writing its config.
 _WITH_RECIPE = ("transolver", "transolver++", "lamo", "lno", "gnot", "perceiverio", "transformer")
 
@@ -76,14 +77,25 @@ DATA_FACTS: Mapping[str, DataFacts] = {
 }
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """A loader without references, by which a few lines can stand for more values than fit into memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"it refers to {self.peek_event().anchor!r}, write the value itself there")
+        return super().compose_node(parent, index)
+
+
 def read_original_config(path: Path) -> dict[str, Any]:
     """Return the content of a YAML (or JSON) file; raises ValueError if it is not a mapping of names to values."""
+    if not path.is_file():
+        raise ValueError(f"--config={path} does not exist; name the config.yaml beside the checkpoint")
+    if path.stat().st_size > _LARGEST_CONFIG:
+        raise ValueError(f"--config={path} has {path.stat().st_size} bytes, too many for a config; name another file")
     try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f"--config={path} does not exist; name the config.yaml beside the checkpoint") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+    except Exception as error:  # YAML's constructors pass on what numbers, dates and deep nesting raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"--config={path} cannot be read as YAML ({reason}); get the file again") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"--config={path} holds no fields; name the config.yaml that the original wrote")

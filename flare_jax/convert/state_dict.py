@@ -51,6 +51,11 @@ def from_torch(model_type: str, template: Mapping[str, Any], state_dict: Mapping
         if theirs not in state:
             continue
         leaf, value = template[ours], _to_our_layout(ours, np.asarray(state[theirs]))
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise ValueError(
+                f"{theirs} of the state_dict has dtype {value.dtype}, but weights are real numbers; save them as "
+                "float32"
+            )
         if value.shape == leaf.shape:
             value = value - np.eye(*value.shape, dtype=value.dtype) if has_identity(ours, mapping) else value
             params[ours] = jnp.asarray(value, leaf.dtype)

@@ -130,6 +130,54 @@ def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, np.int64, bool])
+def test_weights_that_are_no_real_numbers_are_refused(checkpoint, tmp_path, capsys, dtype):
+    arguments, state = checkpoint
+    state["in_proj.fc1.bias"] = state["in_proj.fc1.bias"].astype(dtype)
+    np.savez(tmp_path / "model.npz", **state)
+    assert f"in_proj.fc1.bias of the state_dict has dtype {np.dtype(dtype)}" in _error(arguments, capsys)[0]
+    assert not (tmp_path / "run").exists()
+
+
+def _bomb(levels):
+    """Return YAML of which every line stands for ten times as many values as the one before."""
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (_bomb(12), "it refers to 'a0', write the value itself there"),
+        ("a: &a [*a]", "it refers to 'a'"),
+        ("[" * 100_000, "cannot be read as YAML"),
+        ("{a: " * 5000, "cannot be read as YAML"),
+        ("a: " + "1" * 10_000, "cannot be read as YAML"),
+        ("a: 2001-99-99", "cannot be read as YAML"),
+        ("a: !!python/object/apply:os.system [true]", "cannot be read as YAML"),
+        ("a: 1\n" * 20_000, "too many for a config"),
+        ("\xff", "cannot be read as YAML"),
+        ("", "holds no fields"),
+        ("- 1", "holds no fields"),
+    ],
+)
+def test_configs_that_are_none(checkpoint, tmp_path, capsys, content, words):
+    arguments, _ = checkpoint
+    (tmp_path / "config.yaml").write_bytes(content.encode("latin1"))
+    assert words in _error(arguments, capsys)[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [100_000, 10**12, -1, 1.5, "many", [1], None, True])
+def test_numbers_of_blocks_that_the_checkpoint_has_not(checkpoint, tmp_path, capsys, number):
+    arguments, _ = checkpoint
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config["args"]["num_blocks"] = number
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "num_blocks" in _error(arguments, capsys)[0]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
