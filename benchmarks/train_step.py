@@ -51,15 +51,15 @@ def random_dataset(name: str, samples: int) -> PDEDataset:
     )  # fmt: skip
 
 
-def setup_of(config: Any, dataset: PDEDataset, mesh: Mesh | None = None) -> Setup:
+def setup_of(config: Any, dataset: PDEDataset, mesh: Mesh | None = None, seed: int = 0) -> Setup:
     """Return the training set-up of a config, as `experiments.pdebench` makes it; on one device without a mesh."""
     mesh = make_mesh(1, 1) if mesh is None else mesh
     options = models.model_options(config.model, models.data_facts(dataset, mesh.points))
     inputs = models.call_inputs(config.model.type)
-    model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, 0)
+    model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, seed)
     graphdef, params = model_params.split(model)
     task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
-    return build_setup(task, params, config, 0, mesh, model_params.matrix_names(graphdef, params))
+    return build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
 
 
 def time_steps(setup: Setup, config: Any, steps: int, repeats: int) -> tuple[float, float, dict[str, np.ndarray]]:
