@@ -150,6 +150,23 @@ class PDEDataset:
         """Return the name of a sample, or its number where it has none."""
         return self.sample_names[split][case] if split in self.sample_names else f"case {case}"
 
+    def shown_fields(self, field: Float[np.ndarray, "*S C_out"]) -> dict[str, Float[np.ndarray, "*S"]]:
+        """Return what figures show of a predicted or true field, by title: every field by name, vectors as lengths."""
+        if self.channels is None:
+            return {self.target_name: field[..., self.shown_channel]}
+        parts = self.channels.split(field)
+        if len(parts) == 1 and self.c_out == 1 and (self.channels.scales == 1).all():
+            return {self.target_name: field[..., 0]}
+        return dict(_titled(name, part) for name, part in parts.items())
+
+    def shown_inputs(self, x: Float[np.ndarray, "*S C_in"]) -> dict[str, Float[np.ndarray, "*S"]]:
+        """Return the inputs beside the coordinates of steady fields, decoded, by title, vectors as lengths."""
+        beside = np.asarray(self.x_normalizer.decode(x))[..., self.space_dim :]
+        if self.channels is None:
+            return {f"input {self.space_dim + number}": beside[..., number] for number in range(beside.shape[-1])}
+        parts = np.split(beside, np.cumsum(list(self.channels.inputs.values()))[:-1], axis=-1)
+        return dict(_titled(name, part) for name, part in zip(self.channels.inputs, parts, strict=False))
+
     @property
     def c_in(self) -> int:
         return self.train.x.shape[-1]
@@ -195,3 +212,7 @@ class PDEDataset:
     def _splits(self) -> Iterator[Split]:
         yield self.train
         yield from self.tests.values()
+
+
+def _titled(name: str, field: Float[np.ndarray, "*S C"]) -> tuple[str, Float[np.ndarray, "*S"]]:
+    return (name, field[..., 0]) if field.shape[-1] == 1 else (f"|{name}|", np.linalg.norm(field, axis=-1))

@@ -30,7 +30,7 @@ def describe(dataset: PDEDataset) -> str:
     """Return the facts of a data set as lines of text."""
     lines = [
         f"{dataset.name}: {dataset.kind.replace('_', ' ')}, {dataset.source.describe()}",
-        f"  predicted: {dataset.target_name}; {dataset.c_in} input channels -> {dataset.c_out}"
+        f"  predicted: {_predicted(dataset)}; {dataset.c_in} input channels -> {dataset.c_out}"
         + (f", features {dataset.fun_dim}" if dataset.fun_dim else ""),
         f"  points: at most {dataset.max_length}"
         + ("" if dataset.grid_shape is None else f", grid {' x '.join(map(str, dataset.grid_shape))}")
@@ -41,8 +41,21 @@ def describe(dataset: PDEDataset) -> str:
     for name, normalizer in (("x", dataset.x_normalizer), ("y", dataset.y_normalizer)):
         lines.append(f"  {name} normalizer: mean {_numbers(normalizer.mean)}, std {_numbers(normalizer.std)}")
     for name, split in {"train": dataset.train, **dataset.tests}.items():
-        lines += [f"  {name}: {len(split)} samples", *(f"    {line}" for line in _array_lines(split))]
+        names = dataset.sample_names.get(name, ())
+        listed = f", {names[0]} to {names[-1]}" if names else ""
+        lines += [f"  {name}: {len(split)} samples{listed}", *(f"    {line}" for line in _array_lines(split))]
     return "\n".join(lines)
+
+
+def _predicted(dataset: PDEDataset) -> str:
+    """Return the names of the predicted fields with their numbers of channels, and those of the inputs."""
+    if dataset.channels is None:
+        return dataset.target_name
+    named = [
+        ", ".join(f"{name} ({width})" for name, width in part.items())
+        for part in (dataset.channels.targets, dataset.channels.inputs)
+    ]
+    return named[0] + (f" from {named[1]}" if named[1] else "")
 
 
 def _array_lines(split: Split) -> list[str]:
@@ -82,23 +95,23 @@ def draw_sample(dataset: PDEDataset, split: str, case: int) -> Figure:
         if places.shape[1] > 1:
             axes.set_aspect("equal")
         figure.colorbar(marks, ax=axes, shrink=0.8)
-    figure.suptitle(f"{dataset.name}, {split} sample {case}")
+    figure.suptitle(f"{dataset.name}, {split} {dataset.case_name(split, case)}")
     return figure
 
 
 def _panels(dataset: PDEDataset, split: Split, case: int, points: np.ndarray) -> dict[str, np.ndarray]:
     """Return the fields to draw by title."""
     panels: dict[str, np.ndarray] = {}
-    if dataset.c_in > dataset.space_dim and dataset.kind == "steady":
-        decoded = np.asarray(dataset.x_normalizer.decode(split.x[case]))
-        panels |= {f"input {i}": decoded[points, i] for i in range(dataset.space_dim, dataset.c_in)}
+    if dataset.kind == "steady":
+        panels |= dataset.shown_inputs(split.x[case, points])
     if split.fx is not None:
         panels["last feature"] = split.fx[case, points, -1]
-    target = split.y[case, points][..., dataset.shown_channel]
-    if target.ndim == 1:
-        return {**panels, dataset.target_name: target}
+    target = split.y[case, points]
+    if target.ndim == 2:
+        return panels | dataset.shown_fields(target)
     ends = {0: "first frame", -1: "last frame"}
-    return {**panels, **{f"{dataset.target_name}, {name}": target[:, index] for index, name in ends.items()}}
+    frames = target[..., dataset.shown_channel]
+    return {**panels, **{f"{dataset.target_name}, {name}": frames[:, index] for index, name in ends.items()}}
 
 
 def main(arguments: list[str] | None = None) -> int:

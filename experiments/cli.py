@@ -27,8 +27,10 @@ _MODES = {
 
 
 def define_flags(modes: tuple[str, ...] = ("train", "eval")) -> None:
-    """Define the flags of an experiment program."""
-    config_flags.DEFINE_config_file("config", None, "Config file, with :variant if wanted.", lock_config=True)
+    """Define the flags of an experiment program, and have --help show them."""
+    before = set(FLAGS)
+    about = "Config file, with :variant if wanted; --config.SECTION.OPTION=VALUE changes what is in it."
+    config_flags.DEFINE_config_file("config", None, about, lock_config=True)
     flags.DEFINE_string("workdir", None, "Folder of the run; by default out/<name of the config>.")
     flags.DEFINE_string("data_dir", None, "Folder of the data sets; replaces config.data.dir.")
     flags.DEFINE_enum("mode", "train", modes, f"{'; '.join(f'{mode}: {_MODES[mode]}' for mode in modes)}.")
@@ -37,6 +39,9 @@ def define_flags(modes: tuple[str, ...] = ("train", "eval")) -> None:
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, for training on several hosts.")
     flags.DEFINE_integer("num_processes", None, "Number of processes, with --coordinator_address.")
     flags.DEFINE_integer("process_id", None, "Number of this process from 0, with --coordinator_address.")
+    # --help shows what the program's own file defines, or declares as its own.
+    for name in sorted(set(FLAGS) - before):
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
 
 def run(main: Callable[[], None]) -> None:
@@ -93,7 +98,17 @@ def _check_overrides(arguments: list[str]) -> None:
     given = [(match[1], match[2]) for text in arguments if (match := re.match(r"--?config\.([^=]+)(?:=(.*))?$", text))]
     if path == "":
         raise UserError("--config= is empty; name a config file, such as configs/flare_elas.py")
+    mode = next((match[1] for text in arguments if (match := re.match(r"--?mode=(.+)$", text))), "train")
+    if mode != "train" and any(name == "data.path" for name, _ in given):
+        workdir = next((match[1] for text in arguments if (match := re.match(r"--?workdir=(.+)$", text))), "FOLDER")
+        raise UserError(
+            f"--mode={mode} takes the data that the run was trained with, and config.data.path would have no effect; "
+            f"for other files use experiments.predict: python -m experiments.predict --workdir={workdir} --input=FILES "
+            "--output=FOLDER"
+        )
     if path is None:
+        if given and mode != "train":
+            raise UserError(f"--mode={mode} takes the config from the workdir; leave --config.{given[0][0]} out")
         if given:
             raise UserError(f"option config.{given[0][0]} needs --config=FILE")
         return

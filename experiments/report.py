@@ -1,7 +1,7 @@
 """What a finished run leaves for people: eval.json, per_case.csv, figures, and two lines on the console."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -71,18 +71,25 @@ def write_eval(workdir: Path, name: str, summary: Mapping[str, Any]) -> None:
     write_json(workdir / name, dict(summary))
 
 
-def write_per_case(path: Path, results: Mapping[str, Mapping[str, PerCase]]) -> None:
-    """Write one row per sample: split, case, then every metric for every set of weights."""
+def write_per_case(
+    path: Path,
+    results: Mapping[str, Mapping[str, PerCase]],
+    names: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Write one row per sample: split, case, its name where `names` has them, every metric for every set of weights."""
     temporary = path.with_name(path.name + ".tmp")
     first = next(iter(results.values()))
     columns = [(weights, metric) for weights, per_case in first.items() for metric in per_case]
     with temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["split", "case", *(f"{metric}_{weights}" for weights, metric in columns)])
+        writer.writerow(
+            ["split", "case", *(["name"] if names else []), *(f"{metric}_{weights}" for weights, metric in columns)]
+        )
         for split, sets in results.items():
             values = [sets[weights][metric] for weights, metric in columns]
             for case, row in enumerate(zip(*values, strict=True)):
-                writer.writerow([split, case, *(f"{value:.8g}" for value in row)])
+                named = [names[split][case]] if names else []
+                writer.writerow([split, case, *named, *(f"{value:.8g}" for value in row)])
     temporary.replace(path)
 
 
@@ -135,6 +142,11 @@ def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
                 if f"{name}_{baseline}" in summary
             ]
             lines.append(", ".join(parts))
+            fields = {key: summary[key] for key in summary if key in {f"{name}/{f}" for f in summary.get("fields", ())}}
+            if fields:
+                lines.append(
+                    "  " + ", ".join(f"{key.removeprefix(f'{name}/')} {value:.4e}" for key, value in fields.items())
+                )
     return lines + weights_warnings(summary, metric)
 
 

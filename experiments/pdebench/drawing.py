@@ -1,12 +1,13 @@
 """The figures of a finished run: learning curve, test cases, and for problems in time their errors and animations."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.dataset import PDEDataset, Split
+from data_pipeline.dataset import PDEDataset
 from experiments import figures, frame_figures
 from experiments.training import hosts
 from experiments.training.evaluate import PerCase, make_predictor
@@ -38,12 +39,16 @@ def draw_cases(
         prediction = predict(params, arrays, case)[: split.x.shape[1]]  # on all processes: they share the work
         if not hosts.is_main():
             continue
-        places, truth, prediction = _shown(dataset, split, case, prediction)
-        title = f"{name} case {case} ({label}): relative L2 {errors[case]:.2e}"
+        title = f"{name} {dataset.case_name(name, case)} ({label}): relative L2 {errors[case]:.2e}"
         file = figures_folder / f"{name}_{label}.png"
-        if truth.ndim == 1:
-            figures.save(figures.case_figure(title, places, truth, prediction, dataset.target_name), file)
+        points = figures.visible(np.flatnonzero(split.real(case)))
+        places, truth, prediction = dataset.positions(split, case)[points], split.y[case][points], prediction[points]
+        if truth.ndim == 2:
+            _draw_fields(dataset, title, places, truth, prediction, file)
             continue
+        truth, prediction = (
+            field[..., dataset.shown_channel] for field in (truth[:, -prediction.shape[1] :], prediction)
+        )
         times = dataset.times[-truth.shape[1] :]
         last = f"{title}, t = {times[-1]:g}"
         figures.save(figures.case_figure(last, places, truth[:, -1], prediction[:, -1], dataset.target_name), file)
@@ -53,13 +58,12 @@ def draw_cases(
             )
 
 
-def _shown(
-    dataset: PDEDataset, split: Split, case: int, prediction: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return places, truth and prediction [N] or [N, T] of the shown channel, at most as many points as can be seen."""
-    points = figures.visible(np.flatnonzero(split.real(case)))
-    truth = split.y[case]
-    if truth.ndim == 3:
-        truth = truth[:, -prediction.shape[1] :]
-    channel = dataset.shown_channel
-    return dataset.positions(split, case)[points], truth[points][..., channel], prediction[points][..., channel]
+def _draw_fields(
+    dataset: PDEDataset, title: str, places: np.ndarray, truth: np.ndarray, prediction: np.ndarray, file: Path
+) -> None:
+    """Draw every field [N, C] of a case, the names of several in the names of their files."""
+    true, predicted = dataset.shown_fields(truth), dataset.shown_fields(prediction)
+    for field, values in true.items():
+        ending = "_" + re.sub(r"\W+", "_", field).strip("_") if len(true) > 1 else ""
+        figure = figures.case_figure(title, places, values, predicted[field], field)
+        figures.save(figure, file.with_stem(file.stem + ending))

@@ -106,6 +106,7 @@ def _run_seed(
     summary = {
         **report.summarize(results, config.eval.weights, baselines),
         **(_report_frames(setup, chosen, dataset, folder, config.figures) if task.frame_metrics else {}),
+        **({"fields": list(dataset.channels.targets)} if dataset.channels else {}),
         "step": int(state.step),
         "seed": seed,
         "parameters": model_params.count_parameters(params),
@@ -113,7 +114,7 @@ def _run_seed(
     }
     if hosts.is_main():
         report.write_eval(folder, file, summary)
-        report.write_per_case(folder / "per_case.csv", results)
+        report.write_per_case(folder / "per_case.csv", results, dataset.sample_names)
     if config.figures:
         drawing.draw_learning_curve(dataset, task.headline, summary, folder, folder / "figures")
         for name in dataset.tests:

@@ -43,8 +43,9 @@ class ConvertedModel:
     step: int | None = None
 
 
-def write_converted(folder: Path, converted: ConvertedModel) -> None:
+def write_converted(folder: Path | str, converted: ConvertedModel) -> None:
     """Write a new folder, whole or not at all; raises ValueError if something else is there."""
+    folder = Path(folder)
     check_vacant(folder)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -76,13 +77,14 @@ def check_vacant(folder: Path) -> None:
         raise ValueError(f"--out={folder} exists and is not empty; name a new folder")
 
 
-def is_converted(folder: Path) -> bool:
+def is_converted(folder: Path | str) -> bool:
     """Tell whether `folder` was written by `write_converted`."""
-    return (folder / DESCRIPTION_FILE).is_file()
+    return (Path(folder) / DESCRIPTION_FILE).is_file()
 
 
-def read_converted(folder: Path) -> ConvertedModel:
+def read_converted(folder: Path | str) -> ConvertedModel:
     """Read a converted folder; raises ValueError if its files are damaged, changed or of another version."""
+    folder = Path(folder)
     try:
         content = json.loads((folder / DESCRIPTION_FILE).read_text())
         model = read_description(content["model"])
@@ -105,7 +107,7 @@ def read_converted(folder: Path) -> ConvertedModel:
     return ConvertedModel(model, weights, **rest)
 
 
-def load_converted(folder: Path, weights: str = "raw") -> nnx.Module:
+def load_converted(folder: Path | str, weights: str = "raw") -> nnx.Module:
     """Return the model in a converted folder with its 'raw' or 'ema' weights; raises ValueError if it has not these."""
     converted = read_converted(folder)
     check_choice("weights", weights, converted.weights)

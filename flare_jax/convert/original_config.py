@@ -86,8 +86,9 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read_original_config(path: Path) -> dict[str, Any]:
+def read_original_config(path: Path | str) -> dict[str, Any]:
     """Return the content of a YAML (or JSON) file; raises ValueError if it is not a mapping of names to values."""
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"--config={path} does not exist; name the config.yaml beside the checkpoint")
     if path.stat().st_size > _LARGEST_CONFIG:

@@ -35,11 +35,12 @@ class RunWeights:
         return chosen
 
 
-def read_run(folder: Path, step: int | None = None) -> RunWeights:
+def read_run(folder: Path | str, step: int | None = None) -> RunWeights:
     """Return the weights of the newest checkpoint in a run's folder, or of the one of `step`.
 
     Raises ValueError if there is none, or if it is damaged. Of a run of several seeds, name the folder of one seed.
     """
+    folder = Path(folder)
     if is_converted(folder):
         if step is not None:
             raise ValueError(f"--step={step} chooses among checkpoints, but {folder} holds one model; drop it")

@@ -31,8 +31,9 @@ class Snapshot:
     step: int | None = None
 
 
-def read_snapshot(path: Path) -> Snapshot:
+def read_snapshot(path: Path | str) -> Snapshot:
     """Read a checkpoint or state_dict; raises ValueError for an unreadable file, an unknown kind or missing PyTorch."""
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"checkpoint {path} is not a file; name a .pt, .npz or .safetensors file")
     reader = {".npz": _read_npz, ".safetensors": _read_safetensors, ".pt": _read_pt, ".pth": _read_pt}.get(path.suffix)

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from data_pipeline.custom.readers import Reference, read_contents
+from data_pipeline.custom.sample import make_sample
 from data_pipeline.errors import DataError
 from data_pipeline.pde import drivaerml, lpbf, shapenet_car
 from data_pipeline.pde.grids import grid_points
 from data_pipeline.registry import DATASETS, load_dataset
+from experiments.predict.signature import signature_of
 from tests.data_pipeline import fake_files
 
 
@@ -168,6 +171,33 @@ def test_lpbf(tmp_path):
     with pytest.raises(DataError, match=r"data.fields='disp_x' is not understood; name some of disp_z, vm, temp"):
         load("lpbf", tmp_path, 4, 2, fields="disp_x")
     assert lpbf.RECORD.n_train + lpbf.RECORD.n_test == 1390
+    assert several.sample_names["test"] == ["case_000", "case_001"]
+
+
+@pytest.mark.parametrize("name", ["lpbf", "drivaerml"])
+def test_published_files_of_one_sample_fit_models_trained_on_them(tmp_path, name, monkeypatch):
+    """What a model gets and gives for a file is what the loader made of it."""
+    if name == "lpbf":
+        fake_files.write_lpbf(tmp_path, {"train": (140, 20), "test": (50,)})
+        dataset, path = load("lpbf", tmp_path, 2, 1, fields="vm,disp_z"), "LPBF_FLARE/train/case_001.npz"
+        raw = np.load(tmp_path / path)
+        expected = {"vm": raw["vmstr"], "disp_z": raw["disp"][:, 2:]}
+    else:
+        _small_drivaerml(monkeypatch)
+        fake_files.write_drivaerml(tmp_path, "10k", 7, {"train": (1, 2), "test": (4,)})
+        dataset = load("drivaerml_10k", tmp_path, 2, 1)
+        (path,) = (p for p in tmp_path.rglob("train/*.npz") if p.stem == dataset.sample_names["train"][1])
+        expected = {"mean_surface_pressure": np.load(path)["surface_fields"][:, :1]}
+    reference = Reference(tmp_path / path)
+    signature = signature_of(dataset)
+    contents = read_contents(reference)
+    found = make_sample("a", contents, signature.fields(contents.present), "a", targets_wanted=False)
+    count = len(found)
+    np.testing.assert_allclose(signature.features(found, reference), dataset.train.x[1, :count], rtol=1e-5, atol=1e-6)
+    given = dataset.channels.split(dataset.train.y[1, :count])
+    for field, values in expected.items():
+        np.testing.assert_allclose(found.targets[field], values, rtol=1e-5)
+        np.testing.assert_allclose(given[field], values, rtol=1e-5)
 
 
 def test_shapenet_car_split():

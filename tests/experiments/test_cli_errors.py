@@ -6,7 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
+from experiments import cli
+from experiments.errors import UserError
 from tests.experiments.programs import TINY, pdebench, write_elasticity
+from tests.program_server import run_program
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,31 @@ def _sentence(result, status=2):
 )
 def test_bad_options(tmp_path, data_dir, argument, words):
     assert words in _fails(tmp_path, data_dir, *argument.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--mode=eval", "--workdir=out/a", "--config.data.path=new"], "python -m experiments.predict --workdir=out/a"),
+        (["--mode=analyze", "--config.data.path=new", "--config=configs/custom.py"], "use experiments.predict"),
+        (["--mode=eval", "--config.train.epochs=3"], "from the workdir; leave --config.train.epochs out"),
+        (["--config.train.epochs=3"], "option config.train.epochs needs --config=FILE"),
+    ],
+)
+def test_options_that_another_program_or_file_takes(arguments, words):
+    with pytest.raises(UserError, match=words):
+        cli._check_overrides(arguments)
+
+
+@pytest.mark.parametrize("program", ["pdebench", "lra", "predict"])
+def test_help_shows_the_flags(program):
+    result = run_program(f"experiments.{program}", ["--help"])
+    named = {
+        "pdebench": ("--config.SECTION.OPTION=VALUE", "--mode: <train|eval|analyze>", "--eigenvectors", "--workdir")
+    }
+    named["lra"] = ("--config.SECTION.OPTION=VALUE", "--mode: <train|eval>", "--workdir", "--data_dir")
+    named["predict"] = ("--input", "--output", "--figure", "--workdir")
+    assert [flag for flag in named[program] if flag not in result.stdout] == []
 
 
 def test_debug_shows_the_traceback(tmp_path, data_dir):

@@ -142,6 +142,31 @@ def test_coordinates_of_a_plane_are_left_out(tmp_path):
         np.testing.assert_allclose(decoded, sample(3, 5, 3)["points"][:, [0, 2]], rtol=1e-5)
 
 
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_samples_of_zeros_are_left_out(tmp_path, folder, stream, capsys):
+    zeros = {**sample(1), "pressure": np.zeros(6), "velocity": np.zeros((6, 2))}
+    for name in ("train/run_1", "test/run_4"):
+        np.savez(folder / f"{name}.npz", **zeros)
+    dataset = load(tmp_path, folder, stream=stream)
+    assert dataset.sample_names == {"test": ["run_3"], "test_far": ["run_5"], "train": ["run_0", "run_2"]}
+    assert (len(dataset.train), len(dataset.tests["test"])) == (2, 1)
+    assert "zero everywhere have no relative error; left out are 2: " in capsys.readouterr().out
+    np.savez(folder / "test_far" / "run_5.npz", **zeros)
+    with pytest.raises(DataError, match=r"targets of all samples in test_far are zero, the first .*run_5.npz"):
+        load(tmp_path, folder, stream=stream)
+
+
+def test_names_with_marks(tmp_path):
+    for number in range(3):
+        arrays = sample(number, 5 + number)
+        (tmp_path / "own").mkdir(exist_ok=True)
+        np.savez(
+            tmp_path / "own" / f"{number}.npz", **arrays, **{"S:Mises": arrays["pressure"], "U:1": arrays["points"]}
+        )
+    dataset = load(tmp_path, tmp_path / "own", targets="S:Mises,U:1")
+    assert dataset.channels.targets == {"S:Mises": 1, "U:1": 2}
+
+
 def test_grids(tmp_path):
     write_npz(tmp_path / "grid", {"train": (6, 6), "test": (6,)})
     assert load(tmp_path, tmp_path / "grid", grid="2,3").grid_shape == (2, 3)
@@ -198,5 +223,7 @@ def test_inspection(tmp_path, capsys, dimensions, stream):
     assert inspect.main(["custom", f"--data_dir={tmp_path}", f"--out={tmp_path / 'a.png'}", *flags]) == 0
     text = capsys.readouterr().out
     assert "own files in" in text
+    assert "predicted: pressure (1), velocity (2) from speed (1);" in text
+    assert "train: 2 samples, 0 to 1" in text
     assert ("on disk" in text) == (stream == "always")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -31,7 +31,7 @@ def run(data, tmp_path_factory):
         "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.model.num_heads=2",
         "--config.model.num_latents=4", "--config.model.num_layers_k_proj=0", "--config.model.num_layers_v_proj=0",
         "--config.model.num_layers_ffn=0", "--config.model.num_layers_in_out_proj=0", "--config.train.epochs=2",
-        "--config.figures=False", f"--data_dir={folder / 'data'}", f"--workdir={folder / 'run'}",
+        f"--data_dir={folder / 'data'}", f"--workdir={folder / 'run'}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "own files in" in result.stdout
@@ -65,7 +65,8 @@ def test_a_file_with_the_truth(data, run, tmp_path):
     fields = [np.column_stack([made[f"pressure{end}"], made[f"velocity{end}"]]) / scales for end in ("_error", "")]
     rows = (run / "per_case.csv").read_text().splitlines()
     columns = dict(zip(rows[0].split(","), rows[2].split(","), strict=True))
-    assert (columns["split"], columns["case"]) == ("test", "1")
+    assert (columns["split"], columns["case"], columns["name"]) == ("test", "1", "ellipse_0011")
+    np.testing.assert_allclose(errors["pressure"]["rel_l2"], float(columns["rel_l2/pressure_ema"]), rtol=1e-4)
     np.testing.assert_allclose(
         np.linalg.norm(fields[0]) / np.linalg.norm(fields[1]), float(columns["rel_l2_ema"]), rtol=1e-4
     )
@@ -82,6 +83,53 @@ def test_weights_are_those_of_the_report_unless_others_are_chosen(data, run, tmp
         made[kind] = np.load(target)["pressure_predicted"]
     np.testing.assert_array_equal(made["default"], made["ema"])
     assert (made["raw"] != made["ema"]).any()
+
+
+@pytest.mark.slow
+def test_the_run_names_every_field_and_file(run):
+    summary = json.loads((run / "eval.json").read_text())
+    assert summary["fields"] == ["pressure", "velocity"]
+    assert 0 < summary["test/rel_l2/velocity"] < np.inf
+    assert summary["data"]["detail"]["samples"]["test"] == ["ellipse_0010", "ellipse_0011"]
+    figures = {path.name for path in (run / "figures").iterdir()}
+    assert {"test_median_pressure.png", "test_median_velocity.png"} <= figures
+
+
+@pytest.mark.slow
+def test_one_unreadable_file_does_not_stop_the_rest(data, run, tmp_path):
+    pv = pytest.importorskip("pyvista")
+    source = tmp_path / "own"
+    source.mkdir()
+    arrays = dict(np.load(data / "test" / "ellipse_0010.npz"))
+    arrays["pressure"][3] = np.nan
+    np.savez(source / "a.npz", **arrays, note=np.array("kept"))
+    (source / "b.npz").write_bytes(b"broken")
+    (source / "c.h5").write_bytes(b"broken")
+    points = np.pad(arrays["points"].astype(np.float64), [(0, 0), (0, 1)])
+    mesh = pv.PolyData(points, faces=np.insert(arrays["cells_triangle"], 0, 3, axis=1).ravel())
+    mesh.field_data["angle"] = [0.1]
+    mesh.cell_data["kept"] = np.arange(mesh.n_cells)
+    mesh.save(source / "d.vtp")
+    result = predict(
+        f"--workdir={run}", f"--input={source}", f"--output={tmp_path / 'out'}", f"--figure={tmp_path / 'a.png'}"
+    )
+    assert result.returncode == 2
+    assert "2 of 4 samples could not be predicted, for the reasons above: b, c;" in result.stderr
+    assert "b.npz cannot be read as an npz archive" in result.stderr
+    assert "c.h5 cannot be read as an HDF5 file" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "no number at 1 points, which do not count" in result.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "d.vtp", "errors.json"]
+    made = np.load(tmp_path / "out" / "a.npz")
+    assert str(made["note"]) == "kept"
+    assert np.isfinite(made["pressure_predicted"]).all()
+    assert list(np.flatnonzero(np.isnan(made["pressure_error"]))) == [3]
+    back = pv.read(tmp_path / "out" / "d.vtp")
+    assert back.points.dtype == np.float64
+    np.testing.assert_array_equal(back.points, points)
+    np.testing.assert_array_equal(back.cell_data["kept"], mesh.cell_data["kept"])
+    assert back.point_data["velocity_predicted"].shape == points.shape
+    assert (tmp_path / "a.png").exists()
 
 
 def _with_two_seeds(run, folder):

@@ -72,7 +72,7 @@ def test_a_converted_model_predicts_what_was_recorded(checkpoint, tmp_path):
     arguments, _ = checkpoint
     assert main(arguments) == 0
     arrays = np.load(GOLDENS / "flare_scores.npz")
-    graphdef, params = split(load_converted(tmp_path / "run"))
+    graphdef, params = split(load_converted(str(tmp_path / "run")))
     prediction = jax.jit(apply_fn(graphdef))(params, jnp.asarray(arrays["input/x"]))
     np.testing.assert_allclose(prediction, arrays["output/out"], atol=5e-5)
     average = split(load_converted(tmp_path / "run", "ema"))[1]
