@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from data_pipeline import foreign_meshes, hdf5
@@ -137,6 +137,42 @@ def surface_triangles(mesh: "DataSet") -> Int[np.ndarray, "F 3"]:
     distance, numbers = KDTree(mesh.points).query(surface.points)
     triangles = surface.regular_faces
     return numbers[triangles][(distance[triangles] == 0).all(axis=1)]
+
+
+def fields_at_nodes(mesh: "DataSet") -> dict[str, np.ndarray]:
+    """Return what a mesh has at its cells, averaged to its points [N, ...]."""
+    averaged = _with_numbers(mesh).cell_data_to_point_data(pass_cell_data=False)
+    return {name: np.asarray(averaged.point_data[name]) for name in mesh.cell_data if name in averaged.point_data}
+
+
+def main_cells(mesh: "DataSet") -> Bool[np.ndarray, " F"]:
+    """Return which cells are of the highest dimension in a mesh: volumes and not the triangles around them."""
+    grid = mesh.cast_to_unstructured_grid()
+    kinds, which = np.unique(grid.celltypes, return_inverse=True)
+    dimensions = np.array([_pyvista("").CellType(int(kind)).dimension for kind in kinds])[which]
+    return dimensions == dimensions.max()
+
+
+def fields_at_centres(mesh: "DataSet") -> tuple[Float[np.ndarray, "F 3"], dict[str, np.ndarray]]:
+    """Return the centres of the main cells and the fields there: those of the cells, and others averaged to them."""
+    chosen, numbers = main_cells(mesh), _with_numbers(mesh)
+    averaged = numbers.point_data_to_cell_data(pass_point_data=False)
+    names = (*numbers.point_data.keys(), *numbers.cell_data.keys())
+    fields = {name: np.asarray(averaged.cell_data[name])[chosen] for name in names}
+    return np.asarray(mesh.cell_centers().points)[chosen], fields
+
+
+def _with_numbers(mesh: "DataSet") -> "DataSet":
+    """Return a mesh with its fields of numbers alone, as floats: averages of integers would be integers."""
+    copy = mesh.copy(deep=False)
+    for fields in (copy.point_data, copy.cell_data):
+        for name in list(fields.keys()):
+            array = np.asarray(fields[name])
+            if array.dtype.kind in "fbiu":
+                fields[name] = array.astype(np.result_type(array.dtype, np.float32))
+            else:
+                del fields[name]
+    return copy
 
 
 def read_quad_surface(path: Path) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "F 4"]]:

@@ -16,7 +16,7 @@ import numpy as np
 from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.custom.folder import EXAMPLE, find_samples, split_samples
 from data_pipeline.custom.readers import Reference, list_arrays, read_sample
-from data_pipeline.custom.sample import Fields, Sample, parse_fields
+from data_pipeline.custom.sample import Fields, Sample, check_cell_data, parse_fields
 from data_pipeline.custom.scaling import input_normalizer, target_normalizer, target_scales, varying
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
@@ -32,6 +32,7 @@ OPTIONS = {
     "points": "points",  # arrays and columns, see data_pipeline/custom
     "inputs": "",
     "targets": "",
+    "cell_data": "",  # what a mesh has at its cells: '' unused | centres: they are the points | nodes: averaged to them
     "grid": "",  # sizes of a structured grid, such as 64,64, whose points are stored with the last axis fastest
     "split_seed": 0,  # draws the tests where the files are in no folders train and test
     "buckets": 4,  # sizes to which clouds are padded, one compilation each
@@ -67,6 +68,7 @@ def load(
     points: str = "points",
     inputs: str = "",
     targets: str = "",
+    cell_data: str = "",
     grid: str = "",
     split_seed: int = 0,
     buckets: int = 4,
@@ -84,9 +86,10 @@ def load(
         raise DataError(f"data.stream={stream!r} is not known; choose one of {', '.join(_STREAMS)}")
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every cloud to the largest")
+    check_cell_data(cell_data)
     splits = split_samples(find_samples(Path(path)), n_train, n_test, split_seed, Path(path))
     references = [reference for name in sorted(splits) for reference in splits[name]]
-    fields = parse_fields(points, inputs, targets, list_arrays(references[0]))
+    fields = parse_fields(points, inputs, targets, list_arrays(references[0], cell_data), cell_data)
     files = sorted({reference.path for reference in references})
     layout = read_sample(references[0], fields).layout()
     read = _reader(references, fields, layout)

@@ -11,7 +11,7 @@ from data_pipeline import hdf5
 from data_pipeline.custom.sample import MESH_POINTS, Contents, Fields, Sample, make_sample
 from data_pipeline.errors import DataError
 from data_pipeline.numpy_files import open_npz
-from data_pipeline.vtk import MESH_SUFFIXES, read_mesh
+from data_pipeline.vtk import MESH_SUFFIXES, fields_at_centres, fields_at_nodes, read_mesh
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (".npz", *HDF5_SUFFIXES, *MESH_SUFFIXES)
@@ -38,19 +38,19 @@ def read_sample(reference: Reference, fields: Fields) -> Sample:
     return make_sample(reference.name, read_contents(reference, fields), fields, str(reference))
 
 
-def list_arrays(reference: Reference) -> Sequence[str]:
+def list_arrays(reference: Reference, cell_data: str = "") -> Sequence[str]:
     """Return the names of the arrays of a sample; raises DataError."""
-    return read_contents(reference, Fields("", (), ())).present
+    return read_contents(reference, Fields("", (), (), cell_data=cell_data)).present
 
 
-def read_contents(reference: Reference, fields: Fields | None = None) -> Contents:
+def read_contents(reference: Reference, fields: Fields | None = None, cell_data: str = "") -> Contents:
     """Read the arrays that `fields` name and those of cells, or all that a file has; raises DataError.
 
-    Of a mesh always all are read; its points are called `points`.
+    Of a mesh always all are read; its points are called `points`. `cell_data` is that of `fields`, given without them.
     """
     suffix = reference.path.suffix.lower()
     if suffix in MESH_SUFFIXES:
-        return _read_mesh(reference.path)
+        return _read_mesh(reference.path, cell_data if fields is None else fields.cell_data)
     if suffix == ".npz":
         return _read_npz(reference.path, fields)
     if suffix in HDF5_SUFFIXES:
@@ -124,12 +124,16 @@ def _everything(
     return Contents(arrays, names, unreadable=tuple(unreadable))
 
 
-def _read_mesh(path: Path) -> Contents:
+def _read_mesh(path: Path, cell_data: str) -> Contents:
     mesh = read_mesh(path)
-    at_points = {name: np.asarray(mesh.point_data[name]) for name in mesh.point_data}
+    points, fields = mesh.points, {name: np.asarray(mesh.point_data[name]) for name in mesh.point_data}
+    if cell_data == "centres":
+        points, fields = fields_at_centres(mesh)
+    elif cell_data == "nodes":
+        fields = {**fields_at_nodes(mesh), **fields}
     of_sample = {name: _flat(np.asarray(mesh.field_data[name])) for name in mesh.field_data}
-    arrays = {**of_sample, **at_points, MESH_POINTS: np.asarray(mesh.points)}
-    return Contents(arrays, tuple(arrays), mesh)
+    arrays = {**of_sample, **fields, MESH_POINTS: np.asarray(points)}
+    return Contents(arrays, tuple(arrays), mesh, at_centres=cell_data == "centres")
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ Cells = tuple[tuple[str, Int[np.ndarray, "F K"]], ...]
 _PLANE_CELLS = {1: "vertex", 2: "line", 3: "triangle", 4: "quad", 6: "triangle6", 8: "quad8", 9: "quad9"}
 _SPACE_CELLS = {1: "vertex", 2: "line", 3: "triangle", 4: "tetra", 6: "wedge", 8: "hexahedron", 10: "tetra10"}
 _CELLS = (_PLANE_CELLS, _SPACE_CELLS)
+CELL_DATA = ("", "centres", "nodes")
 # The name of the points of a mesh file, which have none.
 MESH_POINTS = "points"
 
@@ -44,7 +45,8 @@ class Field(NamedTuple):
 class Fields:
     """What a sample is made of; `inputs` may be absent from the files only where nobody named them.
 
-    `cells` is the array of the cells, beside those called `cells_TYPE`.
+    `cells` is the array of the cells, beside those called `cells_TYPE`. `cell_data` says what becomes of the fields
+    that a mesh has at its cells: '' leaves them out, 'centres' makes the cells' centres the points, 'nodes' averages.
     """
 
     points: str = "points"
@@ -52,6 +54,7 @@ class Fields:
     targets: tuple[Field, ...] = (Field("targets"),)
     inputs_named: bool = False
     cells: str = "cells"
+    cell_data: str = ""
 
     def names(self) -> set[str]:
         """Return the names of all arrays that are wanted, without those of cells."""
@@ -62,13 +65,15 @@ class Fields:
 class Contents:
     """Arrays of a file by name, those that are wanted or all; `present` are the names of all that are there.
 
-    `mesh` is that of a mesh file, with all it holds. `unreadable` are arrays of neither numbers nor text.
+    `mesh` is that of a mesh file, with all it holds; `at_centres` says that its cells, those of the highest dimension,
+    are the points of the arrays. `unreadable` are arrays of neither numbers nor text.
     """
 
     arrays: Mapping[str, np.ndarray]
     present: Sequence[str]
     mesh: "DataSet | None" = None
     unreadable: Sequence[str] = ()
+    at_centres: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Sample:
         return {part: {name: array.shape[-1] for name, array in arrays.items()} for part, arrays in parts.items()}
 
 
-def parse_fields(points: str, inputs: str, targets: str, present: Collection[str] = ()) -> Fields:
+def parse_fields(points: str, inputs: str, targets: str, present: Collection[str] = (), cell_data: str = "") -> Fields:
     """Return the fields that the options `points`, `inputs` and `targets` name; raises DataError for bad text.
 
     What is the name of an array among those `present` in a file is that array, whatever marks are in it.
@@ -109,12 +114,21 @@ def parse_fields(points: str, inputs: str, targets: str, present: Collection[str
     defaults = Fields()
     if not points:
         raise DataError("data.points='' names no array; name that of the coordinates, such as points")
+    check_cell_data(cell_data)
     return Fields(
         points,
         _parse("data.inputs", inputs, present) or defaults.inputs,
         _parse("data.targets", targets, present) or defaults.targets,
         inputs_named=bool(inputs),
+        cell_data=cell_data,
     )
+
+
+def check_cell_data(value: str) -> None:
+    """Raise DataError unless `value` is one of the option `cell_data`."""
+    if value not in CELL_DATA:
+        known = ", ".join(repr(one) for one in CELL_DATA)
+        raise DataError(f"data.cell_data={value!r} is not known; choose one of {known}")
 
 
 def _parse(option: str, text: str, present: Collection[str]) -> tuple[Field, ...]:
@@ -235,8 +249,8 @@ def _cells(arrays: Mapping[str, np.ndarray], fields: Fields, points: np.ndarray,
 def _lacks(where: str, name: str, contents: Contents, option: str) -> str:
     if contents.mesh is not None and name in contents.mesh.cell_data:
         return (
-            f"{where} has {name!r} at its cells, and fields are wanted at the points; interpolate it, for example with "
-            "pyvista's cell_data_to_point_data()"
+            f"{where} has {name!r} at its cells, and fields are wanted at the points; set data.cell_data=nodes to "
+            "average it to them, or data.cell_data=centres to make the centres of the cells the points"
         )
     present = sorted(contents.present)
     return f"{where} has the arrays {present} but lacks {name!r}; name the right one with {option}"

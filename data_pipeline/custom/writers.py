@@ -55,12 +55,23 @@ def write_contents(path: Path, contents: Contents, points: str, cells: Cells, fi
             np.savez(temporary, **(all_arrays(contents) | fields))
         else:
             mesh = as_mesh(contents, points, cells, str(path))
-            for name, field in fields.items():
-                mesh.point_data[name] = _spatial(field)
+            _add_fields(mesh, fields, contents.at_centres)
             vtk.write_mesh(temporary, mesh)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _add_fields(mesh: "DataSet", fields: Mapping[str, np.ndarray], at_centres: bool) -> None:
+    """Add fields at the points of a mesh, or at its main cells, NaN at the others."""
+    if not at_centres:
+        mesh.point_data.update({name: _spatial(field) for name, field in fields.items()})
+        return
+    chosen = vtk.main_cells(mesh)
+    for name, field in fields.items():
+        values = np.full((len(chosen), *field.shape[1:]), np.nan)
+        values[chosen] = field
+        mesh.cell_data[name] = _spatial(values)
 
 
 def write_group(group: h5py.Group, arrays: Mapping[str, np.ndarray]) -> None:
@@ -78,6 +89,8 @@ def named_arrays(points: np.ndarray, cells: Cells, fields: Mapping[str, np.ndarr
 def all_arrays(contents: Contents) -> dict[str, np.ndarray]:
     """Return all that a file holds as arrays; what a mesh has at its cells is called `cell_NAME`."""
     if contents.mesh is None:
+        return dict(contents.arrays)
+    if contents.at_centres:
         return dict(contents.arrays)
     at_cells = {f"cell_{name}": np.asarray(contents.mesh.cell_data[name]) for name in contents.mesh.cell_data}
     cells = {f"cells_{kind}": numbers for kind, numbers in vtk.mesh_cells(contents.mesh).items()}

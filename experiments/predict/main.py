@@ -176,7 +176,7 @@ def _note(error: Exception, reference: Reference, failures: dict[str, str], only
 
 
 def _read(reference: Reference, signature: Signature, output: Output) -> Case:
-    contents = read_contents(reference)
+    contents = read_contents(reference, cell_data=signature.channels.reads[0].cell_data)
     output.check_holds(reference, contents)
     fields = signature.fields(contents.present)
     sample = make_sample(reference.name, contents, fields, str(reference), targets_wanted=False)

@@ -46,7 +46,12 @@ def draw_prediction(
 
 
 def triangles_of(contents: Contents, sample: Sample, points: str) -> np.ndarray | None:
-    """Return the triangles [F, 3] of a surface, or of the surface of a volume; None where there are no such cells."""
+    """Return the triangles [F, 3] of a surface, or of the surface of a volume; None where there are no such cells.
+
+    Where the centres of cells are the points there are none between them.
+    """
+    if contents.at_centres:
+        return None
     drawn = [(kind, cells) for kind, cells in sample.cells if kind not in ("vertex", "line")]
     if contents.mesh is None and all(kind in _CUTS for kind, _ in drawn):
         parts = [cells[:, corners] for kind, cells in drawn for corners in _CUTS[kind]]

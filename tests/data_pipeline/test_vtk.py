@@ -227,10 +227,40 @@ def test_meshes_need_pyvista(tmp_path, monkeypatch):
 
 
 def test_fields_at_cells_are_named(tmp_path):
-    pv.Sphere(theta_resolution=4, phi_resolution=4).save(tmp_path / "a.vtp")
-    mesh = _fields(_grid())
-    mesh.save(tmp_path / "a.vti")
-    with pytest.raises(DataError, match="has 'c' at its cells, and fields are wanted at the points"):
+    _fields(_grid()).save(tmp_path / "a.vti")
+    with pytest.raises(
+        DataError, match=r"has 'c' at its cells, .*; set data.cell_data=nodes .* or data.cell_data=cent"
+    ):
         read_sample(Reference(tmp_path / "a.vti"), parse_fields("points", "", "c"))
     with pytest.raises(DataError, match=r"a.vti has the arrays .* but lacks 'temperature'"):
         read_sample(Reference(tmp_path / "a.vti"), parse_fields("points", "", "temperature"))
+    with pytest.raises(DataError, match=r"data.cell_data='corners' is not known; choose one of '', 'centres', 'nodes'"):
+        parse_fields("points", "", "c", cell_data="corners")
+
+
+def test_fields_at_cells_are_averaged_to_the_nodes(tmp_path):
+    _fields(_grid((3, 2, 2))).save(tmp_path / "a.vti")
+    read = read_sample(Reference(tmp_path / "a.vti"), parse_fields("points", "p", "c", cell_data="nodes"))
+    np.testing.assert_array_equal(read.targets["c"][:, 0], [0, 0.5, 1] * 4)
+    np.testing.assert_array_equal(read.inputs["p"][:, 0], np.arange(12) + 0.5)
+
+
+def test_centres_of_cells_are_points(tmp_path):
+    grid = _grid((3, 2, 2)).cast_to_unstructured_grid()
+    edge = pv.UnstructuredGrid({pv.CellType.LINE: np.array([[0, 1]])}, grid.points)
+    mesh = _fields(pv.MultiBlock([edge, grid]).combine(merge_points=False))
+    mesh.save(tmp_path / "a.vtu")
+    fields = parse_fields("points", "p", "c", cell_data="centres")
+    contents = read_contents(Reference(tmp_path / "a.vtu"), fields)
+    read = read_sample(Reference(tmp_path / "a.vtu"), fields)
+    # The line is no part of the volume.
+    np.testing.assert_allclose(read.points, [[1e6 + 0.5, 0.5, 0.5], [1e6 + 1.5, 0.5, 0.5]])
+    np.testing.assert_array_equal(read.targets["c"][:, 0], [1, 2])
+    corners = np.array([0, 1, 3, 4, 6, 7, 9, 10]) + 12
+    np.testing.assert_allclose(read.inputs["p"][:, 0], [np.mean(corners) + 0.5, np.mean(corners) + 1.5])
+    write_contents(tmp_path / "b.vtu", contents, "points", (), {"c_predicted": np.array([3.0, 4.0])})
+    back = pv.read(tmp_path / "b.vtu")
+    np.testing.assert_array_equal(back.cell_data["c_predicted"], [np.nan, 3, 4])
+    np.testing.assert_array_equal(back.point_data["p"], mesh.point_data["p"])
+    write_contents(tmp_path / "b.npz", contents, "points", (), {"c_predicted": np.array([3.0, 4.0])})
+    assert np.load(tmp_path / "b.npz")["points"].shape == (2, 3)
