@@ -149,7 +149,7 @@ def test_random_features_are_redrawn_in_training(data_dir, tmp_path):
         config = tiny("task=match3,model=performer", data_dir, model__redraw_interval=interval, train__steps=4)
         folder = tmp_path / str(interval)
         run_here(config, folder)
-        last[interval] = [line["loss"] for line in read_log(folder / "metrics.jsonl") if line["event"] == "train"][-1]
+        last[interval] = [line["grad_norm"] for line in read_log(folder / "metrics.jsonl") if line["event"] == "train"][-1]
     assert last[0] != last[3]
 
 
@@ -179,7 +179,7 @@ def test_flare_learns(tmp_path):
         (MATCH3, {"model__kernel_size": 3}, {}, "has no option 'kernel_size'"),
         (MATCH3, {"model__act": "relu6"}, {}, "relu6"),
         (MATCH3, {"mesh__points": 2}, {}, "mesh.points=2, but sequence models are split over samples only"),
-        (MATCH3, {"eval__train_samples": -1}, {}, "eval.train_samples=-1"),
+        (MATCH3, {"eval__train_samples": -1}, {}, "eval.train_samples is -1"),
         (MATCH3, {"data__n_train": 100_000}, {}, "data.n_train=100000, but match3 has"),
         (MATCH3, {"train__epochs": 2}, {}, "exactly one of them must be positive"),
         (MATCH3, {"model__pool": "max"}, {"model.pool": "max"}, "model.pool has no effect on match3"),
@@ -197,7 +197,7 @@ def test_flare_learns(tmp_path):
         ("task=text,model=flare", {"data__source": "auto", "data__dir": "nowhere"}, {}, "aclImdb"),
         (MATCH3, {"data__generate_seed": 5}, {"data.generate_seed": 5}, "data.generate_seed=5 has no effect, for the"),
         ("task=match3,model=flare,trm", {"train__accumulation": 2}, {}, "train.accumulation=2"),
-        ("task=match3,model=flare,trm", {"train__halt_weight": -1.0}, {}, "train.halt_weight=-1.0"),
+        ("task=match3,model=flare,trm", {"train__halt_weight": -1.0}, {}, "train.halt_weight is -1.0"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, data_dir, argument, changes, given, words):
