@@ -5,9 +5,9 @@
 
 A model is a type, with options behind colons: `flare_pp:latent_std=1.0:optimizer.learning_rate=5e-4`. Each is trained
 with its recipe, whose schedule fits into the epochs. --parameters chooses the width, a multiple of the heads, that
-comes nearest to so many, and where feed-forward parts have no residuals of their own their hidden width; --blocks trains
-each model with several depths. Results are written after every run, and a second call with the same --output trains
-only what is missing; --seconds limits a call. --figure draws the error over the seconds and the parameters.
+comes nearest to so many, and where feed-forward parts have no residuals of their own their hidden width; --blocks
+trains each model with several depths. Results are written after every run, and a second call with the same --output
+trains only what is missing; --seconds limits a call. --figure draws the error over the seconds and the parameters.
 """
 
 import argparse
