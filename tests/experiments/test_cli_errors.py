@@ -137,7 +137,9 @@ def _nan(folder):
     np.save(folder / "Random_UnitCell_sigma_10.npy", values)
 
 
-@pytest.mark.parametrize(("damage", "words"), [(_cut, "it is damaged or incomplete"), (_wrong_shape, "(971, 24)"), (_nan, "(5, 7)")])
+@pytest.mark.parametrize(
+    ("damage", "words"), [(_cut, "it is damaged or incomplete"), (_wrong_shape, "(971, 24)"), (_nan, "(5, 7)")]
+)
 def test_damaged_data(tmp_path, data_dir, damage, words):
     sentence = _fails(tmp_path, _damaged(data_dir, tmp_path, damage))
     assert words in sentence
