@@ -97,13 +97,23 @@ def read_texts(dataset: h5py.Dataset) -> np.ndarray:
     return np.asarray(dataset.asstr()[()], str)
 
 
-def check_inside(group: h5py.Group, known: tuple[str, ...] = ()) -> None:
+def check_inside(group: h5py.Group) -> None:
     """Raise DataError unless all that a group holds lies in its file; for libraries that read the file themselves."""
-    for item in members(group).values():
-        if isinstance(item, h5py.Dataset):
-            _check_inside(item, _where(item))
-        elif isinstance(item, h5py.Group) and item.name not in known:
-            check_inside(item, (*known, item.name))
+    seen, waiting = {_place(group)}, [group]
+    while waiting:
+        for item in members(waiting.pop()).values():
+            # A group may be in itself, or in another any number of times.
+            if _place(item) in seen:
+                continue
+            seen.add(_place(item))
+            if isinstance(item, h5py.Dataset):
+                _check_inside(item, _where(item))
+            elif isinstance(item, h5py.Group):
+                waiting.append(item)
+
+
+def _place(item: Item) -> int:
+    return h5py.h5o.get_info(item.id).addr
 
 
 def _member(group: h5py.Group, name: str, soft: bool = True) -> Item:

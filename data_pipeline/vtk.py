@@ -40,6 +40,8 @@ _READ_SUFFIXES = (
     ".exo",
     ".ex2",
 )
+_PARTS_SUFFIXES = _READ_SUFFIXES[:7]
+_PART = re.compile(rb"\b(?:file|Source)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
 MESH_SUFFIXES = (*VTK_SUFFIXES, *_READ_SUFFIXES, *foreign_meshes.SUFFIXES)
 WRITTEN_SUFFIXES = (*VTK_SUFFIXES, *foreign_meshes.WRITTEN_SUFFIXES)
 
@@ -229,10 +231,15 @@ def _check_counts(path: Path) -> None:
 
 
 def _check_links(path: Path) -> None:
-    """Raise DataError where a file in one of the formats that are HDF5 takes arrays from other files."""
+    """Raise DataError where a file has parts in other folders, or, in a format that is HDF5, in any other file."""
     if h5py.is_hdf5(path):
         with hdf5.open_hdf5(path) as file:
             hdf5.check_inside(file)
+    if path.suffix.lower() in _PARTS_SUFFIXES:
+        names = [(first or second).decode(errors="replace") for first, second in _PART.findall(path.read_bytes())]
+        outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]
+        if outside:
+            raise DataError(f"{path} has a part {outside[0]!r} outside of its folder; put it there")
 
 
 def _check_corners(mesh: "DataSet", path: Path) -> None:

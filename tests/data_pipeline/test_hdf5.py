@@ -197,3 +197,35 @@ def test_arrays_of_xdmf_meshes(tmp_path):
     path.write_text("<a>" * 100_000)
     with pytest.raises(DataError, match="cannot be read as a mesh"):
         read_mesh(path)
+
+
+@pytest.mark.parametrize("evil", [evil for evil in EVILS if evil.startswith(("ext", "virt", "soft"))])
+def test_whole_files_that_lead_elsewhere(tmp_path, evil):
+    write_evil(tmp_path / "evil.h5", "deep", evil)
+    with h5py.File(tmp_path / "evil.h5", "a") as file:
+        for number in range(40):  # each group twice in the one before, and the first in the last
+            file.create_group(f"g{number}")
+        for number in range(39):
+            file[f"g{number}/a"] = file[f"g{number}/b"] = file[f"g{number + 1}"]
+        file["g39/a"] = file["g0"]
+    with pytest.raises(DataError, match=EVILS[evil]), hdf5.open_hdf5(tmp_path / "evil.h5") as file:
+        hdf5.check_inside(file)
+    with h5py.File(tmp_path / "evil.h5", "a") as file:
+        del file["deep"]
+        if "hop" in file:
+            del file["hop"]
+    with hdf5.open_hdf5(tmp_path / "evil.h5") as file:
+        hdf5.check_inside(file)
+
+
+@pytest.mark.parametrize("name", ["/etc/part.vtu", "../part.vtu", "a/../../part.vtu"])
+def test_parts_of_meshes_in_other_folders(tmp_path, name):
+    pytest.importorskip("pyvista")
+    content = (
+        f"<VTKFile type='PUnstructuredGrid'><PUnstructuredGrid><Piece Source='{name}'/></PUnstructuredGrid></VTKFile>"
+    )
+    (tmp_path / "a.pvtu").write_text(content)
+    (tmp_path / "a.vtm").write_text(f'<VTKFile type="x"><x><DataSet index="0" file="{name}"/></x></VTKFile>')
+    for suffix in (".pvtu", ".vtm"):
+        with pytest.raises(DataError, match="outside of its folder"):
+            read_mesh(tmp_path / f"a{suffix}")
