@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from kernels.causal_flare import dispatch as causal_flare
+from kernels.causal_flare import table as causal_flare
 from kernels.causal_flare.shapes import SHAPES as CAUSAL_FLARE_SHAPES
 from kernels.causal_flare.shapes import CausalShape
-from kernels.causal_linear_attention import dispatch as causal_linear_attention
+from kernels.causal_linear_attention import table as causal_linear_attention
 from kernels.causal_linear_attention.shapes import SHAPES as CAUSAL_LINEAR_SHAPES
 from kernels.causal_linear_attention.shapes import AttentionShape
-from kernels.flare_mixer import dispatch as flare_mixer
+from kernels.flare_mixer import table as flare_mixer
 from kernels.flare_mixer.shapes import SHAPES as MIXER_SHAPES
 from kernels.flare_mixer.shapes import MixerShape
-from kernels.residual_mlp import dispatch as residual_mlp
-from kernels.triple_attention import dispatch as triple_attention
+from kernels.gather import table as gather
+from kernels.gather.shapes import SHAPES as GATHER_SHAPES
+from kernels.residual_mlp import table as residual_mlp
+from kernels.triple_attention import table as triple_attention
 from kernels.triple_attention.shapes import SHAPES as TRIPLE_SHAPES
 from kernels.triple_attention.shapes import TripleShape
 
@@ -30,6 +32,11 @@ class MlpShape:
     rows: int
     channels: int
 
+    @property
+    def points(self) -> int:
+        """The rows."""
+        return self.rows
+
 
 @dataclass(frozen=True)
 class LayerShape:
@@ -44,12 +51,14 @@ class LayerShape:
 
 # Every op's implementations. Those of the layer are the mixer's; with "xla" the MLPs are plain XLA too.
 IMPLEMENTATIONS = {
-    "flare_mixer": flare_mixer.IMPLEMENTATIONS,
+    "flare_mixer": flare_mixer.OPERATION.names,
+    "gather": gather.OPERATION.names,
+    "flarepp_mixer": gather.OPERATION.names,
     "flare_layer": ("xla", "cudnn", "pallas"),
-    "triple_attention": triple_attention.IMPLEMENTATIONS,
-    "causal_linear_attention": causal_linear_attention.IMPLEMENTATIONS,
-    "causal_flare": causal_flare.IMPLEMENTATIONS,
-    "residual_mlp": residual_mlp.IMPLEMENTATIONS,
+    "triple_attention": triple_attention.OPERATION.names,
+    "causal_linear_attention": causal_linear_attention.OPERATION.names,
+    "causal_flare": causal_flare.OPERATION.names,
+    "residual_mlp": residual_mlp.OPERATION.names,
 }
 
 # The named shapes of the kernels, those that only the benchmarks use, and a tiny one of each for a trial on any device.
@@ -57,6 +66,17 @@ SHAPES: dict[str, dict[str, Any]] = {
     "flare_mixer": {
         **MIXER_SHAPES,
         "drivaerml_40k_d16": MixerShape(1, 40_000, 8, 256, 16),
+        QUICK: MixerShape(1, 100, 2, 16, 8),
+    },
+    "gather": {
+        **GATHER_SHAPES,
+        QUICK: MixerShape(1, 100, 2, 16, 8),
+    },
+    "flarepp_mixer": {
+        "million_m64": MixerShape(1, 1_000_000, 8, 64, 16),
+        "million_m128": MixerShape(1, 1_000_000, 8, 128, 16),
+        "million_m512": MixerShape(1, 1_000_000, 8, 512, 16),
+        "elasticity": MixerShape(2, 972, 8, 64, 8),
         QUICK: MixerShape(1, 100, 2, 16, 8),
     },
     "flare_layer": {
@@ -110,6 +130,14 @@ CASES = (
     Case("flare_mixer", "drivaerml_40k_d16", "float32", _GRAPH),
     Case("flare_mixer", "darcy", "float32", _GRAPH),
     Case("flare_mixer", "elasticity", "float32", _GRAPH),
+    Case("gather", "million_m128", "bfloat16", _GRAPH),
+    Case("gather", "million_m128", "float32"),
+    Case("gather", "elasticity", "float32", _GRAPH),
+    Case("flarepp_mixer", "million_m64", "bfloat16", _GRAPH),
+    Case("flarepp_mixer", "million_m128", "bfloat16", _GRAPH),
+    Case("flarepp_mixer", "million_m512", "bfloat16", _GRAPH),
+    Case("flarepp_mixer", "million_m128", "float32"),
+    Case("flarepp_mixer", "elasticity", "float32", _GRAPH),
     Case("flare_layer", "million_m128", "bfloat16", _COMPILED),
     Case("flare_layer", "million_m2048", "bfloat16", _COMPILED),
     Case("triple_attention", "points_500k_d32", "bfloat16", _COMPILED),
@@ -121,7 +149,7 @@ CASES = (
     Case("causal_linear_attention", "long_d128", "bfloat16"),
     Case("causal_linear_attention", "text_4k", "bfloat16", _GRAPH),
     Case("causal_flare", "text_1k", "bfloat16", _GRAPH),
-    Case("causal_flare", "text_1k", "float32"),
+    Case("causal_flare", "text_1k", "float32", _GRAPH),
     Case("causal_flare", "text_8k", "bfloat16", _COMPILED),
     Case("causal_flare", "long_m64", "bfloat16"),
     Case("causal_flare", "wide_m2048", "bfloat16"),

@@ -10,22 +10,33 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from benchmarks import residual_mlp as mlp
+from benchmarks import mlp
 from benchmarks.cases import Case, LayerShape, find_case
 from benchmarks.programs import Program, compile_all, is_fatal, needed_mebibytes, program_seconds, too_large
 from benchmarks.timing import device_line
 from benchmarks.worker import reason
 from flare_jax import params as model_params
 from flare_jax.mixers.flare_attention import FlareAttention
-from kernels import causal_flare, causal_linear_attention, flare_mixer, triple_attention
-from kernels.causal_flare import dispatch as causal_flare_dispatch
-from kernels.causal_linear_attention import dispatch as causal_linear_dispatch
-from kernels.flare_mixer import dispatch as mixer_dispatch
-from kernels.flare_mixer.operands import Operands as MixerOperands
-from kernels.triple_attention import dispatch as triple_dispatch
-from kernels.triple_attention.contractions import Operands as TripleOperands
+from kernels import (
+    causal_flare,
+    causal_linear_attention,
+    flare_mixer,
+    flarepp_mixer,
+    gather,
+    platform,
+    triple_attention,
+)
+from kernels._operation import Operation, Request
+from kernels._target import Target
+from kernels.causal_flare.table import OPERATION as CAUSAL_FLARE
+from kernels.causal_linear_attention.table import OPERATION as CAUSAL_LINEAR
+from kernels.flare_mixer.table import OPERATION as MIXER
+from kernels.gather.table import OPERATION as GATHER
+from kernels.residual_mlp.table import OPERATION as RESIDUAL_MLP
+from kernels.triple_attention.table import OPERATION as TRIPLE
 
 DIRECTIONS = ("forward", "both")
 
@@ -52,6 +63,19 @@ def _mixer_operands(case: Case) -> tuple[jax.Array, ...]:
     return _normals(case.dtype, (shape.heads, shape.latents, shape.width), points, points)
 
 
+def _flarepp_operands(case: Case) -> tuple[jax.Array, ...]:
+    """Return q0, q_fixed, k0, k and v; the gate is a constant."""
+    shape = case.shape
+    latents, points = (shape.heads, shape.latents, shape.width), (shape.batch, shape.points, shape.heads, shape.width)
+    return _normals(case.dtype, latents, latents, points, points, points)
+
+
+def _flarepp(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> jax.Array:
+    q0, q_fixed, *points = operands
+    gate = jnp.full(case.shape.heads, 0.5)
+    return flarepp_mixer(q0, q_fixed, gate, *points, scale=case.shape.width**-0.5, implementation=implementation)
+
+
 def _triple(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> jax.Array:
     # Not 1/N: with this scale outputs are of order one.
     n_total = round(case.shape.points**0.5 * case.shape.width)
@@ -76,17 +100,33 @@ def _causal_linear_operands(case: Case) -> tuple[jax.Array, ...]:
 
 def _mlp_setting(case: Case) -> mlp.Setting:
     arithmetic = "bf16" if case.dtype == "bfloat16" else "tf32"
-    return mlp.Setting(case.shape.part, case.shape.rows, case.shape.channels, arithmetic, "forward")
+    return mlp.Setting(case.shape.part, case.shape.rows, case.shape.channels, arithmetic)
 
 
 def _mlp(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> tuple[jax.Array, ...]:
     return mlp.apply(_mlp_setting(case), implementation, operands)
 
 
+def _chosen(operation: Operation, implementation: str | None, request: Request) -> str:
+    """Return the implementation that runs on this machine, or raise ValueError where the named one cannot."""
+    return operation.resolve(implementation, request).on(Target.of(platform())).implementation
+
+
+def _resolver(operation: Operation) -> Callable[[Case, str | None, tuple[Any, ...]], str]:
+    """Return the function that resolves an op whose operands end in values `[B, N, H, D]`."""
+
+    def resolve(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> str:
+        width, points = max(x.shape[-1] for x in operands), operands[-1].shape[1]
+        return _chosen(operation, implementation, Request(case.dtype, width, points))
+
+    return resolve
+
+
 def _resolve_mlp(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> str:
-    """Return the implementation; the op has no question for it, but fused kernels show in its jaxpr."""
-    jaxpr = jax.make_jaxpr(functools.partial(_mlp, case, implementation))(operands)
-    return "pallas" if "pallas_call" in str(jaxpr) else "reference"
+    setting = _mlp_setting(case)
+    branches = 2 if setting.op == "branches" else 1
+    request = Request(setting.arithmetic, setting.channels, setting.rows * branches)
+    return _chosen(RESIDUAL_MLP, implementation, request)
 
 
 def make_layer(shape: LayerShape, dtype: str, implementation: str | None) -> FlareAttention:
@@ -115,37 +155,37 @@ def _layer(case: Case, implementation: str | None, operands: tuple[Any, ...]) ->
 
 
 def _resolve_layer(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> str:
-    shape, width = case.shape, case.shape.channels // case.shape.heads
-    points = jax.ShapeDtypeStruct((shape.batch, shape.points, shape.heads, width), case.dtype)
-    q = jax.ShapeDtypeStruct((shape.heads, shape.latents, width), case.dtype)
-    return mixer_dispatch.resolve(implementation, MixerOperands(q, points, points), None)
-
-
-def _widest(operands: tuple[Any, ...]) -> int:
-    return max(x.shape[-1] for x in operands)
+    width = case.shape.channels // case.shape.heads
+    return _chosen(MIXER, implementation, Request(case.dtype, width, case.shape.points))
 
 
 OPS = {
     "flare_mixer": Op(
         _mixer_operands,
         lambda case, name, operands: flare_mixer(*operands, implementation=name),
-        lambda case, name, operands: mixer_dispatch.resolve(name, MixerOperands(*operands), None),
+        _resolver(MIXER),
     ),
+    "gather": Op(
+        lambda case: _mixer_operands(case)[:2],
+        lambda case, name, operands: gather(*operands, implementation=name),
+        _resolver(GATHER),
+    ),
+    "flarepp_mixer": Op(_flarepp_operands, _flarepp, _resolver(GATHER)),
     "flare_layer": Op(_layer_operands, _layer, _resolve_layer),
     "triple_attention": Op(
         _triple_operands,
         _triple,
-        lambda case, name, operands: triple_dispatch.resolve(name, TripleOperands(*operands), None),
+        _resolver(TRIPLE),
     ),
     "causal_linear_attention": Op(
         _causal_linear_operands,
         _causal_linear,
-        lambda case, name, operands: causal_linear_dispatch.resolve(name, case.dtype, _widest(operands)),
+        _resolver(CAUSAL_LINEAR),
     ),
     "causal_flare": Op(
         _mixer_operands,
         lambda case, name, operands: causal_flare(*operands, implementation=name),
-        lambda case, name, operands: causal_flare_dispatch.resolve(name, case.dtype, _widest(operands)),
+        _resolver(CAUSAL_FLARE),
     ),
     "residual_mlp": Op(lambda case: mlp.make_arrays(_mlp_setting(case))["operands"], _mlp, _resolve_mlp),
 }

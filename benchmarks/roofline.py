@@ -12,6 +12,8 @@ and backward. P is the number of points of all samples and heads; a product is o
 
 - flare_mixer: forward gathers k, v; scatters k, y. Backward: k, dy; then k, v, y, dy, dk, dv. That makes 4 and 12
   arrays, 2 and 5 exponentials and 4 and 12 products for each of P M pairs.
+- gather, with keys as values: k. Backward: k, dk. 1 and 3 arrays, 1 and 2 exponentials, 2 and 7 products.
+- flarepp_mixer: the gather and flare_mixer; the queries need the first gather of all points before the second.
 - causal_flare: k, v, y. Backward: k, v, dy forwards; then k, v, y, dy, dk, dv backwards. 3 and 12 arrays, 3 and 9
   exponentials (weight, decay, share in each walk) and 3 and 12 products for each of P M pairs.
 - triple_attention: k1, k2, v; q1, q2, y. Backward: q1, q2, dy, dq1, dq2; then k1, k2, v, dk1, dk2, dv. 6 and 17 arrays,
@@ -83,6 +85,21 @@ def mixer_work(shape: MixerShape, dtype: str, both: bool) -> Work:
     return Work(arrays * size, exponentials * pairs, 2 * products * pairs * shape.width, dtype)
 
 
+def gather_work(shape: MixerShape, dtype: str, both: bool) -> Work:
+    """Gather whose values are the keys."""
+    points = shape.batch * shape.points * shape.heads
+    pairs = points * shape.latents
+    arrays, exponentials, products = (3, 2, 7) if both else (1, 1, 2)
+    size = points * shape.width * ITEM_BYTES[dtype]
+    return Work(arrays * size, exponentials * pairs, 2 * products * pairs * shape.width, dtype)
+
+
+def flarepp_work(shape: MixerShape, dtype: str, both: bool) -> Work:
+    """Mixer of FLARE++: a gather, then the FLARE mixer."""
+    first, second = gather_work(shape, dtype, both), mixer_work(shape, dtype, both)
+    return Work(*(a + b for a, b in zip(first[:3], second[:3], strict=True)), dtype)
+
+
 def causal_flare_work(shape: CausalShape, dtype: str, both: bool) -> Work:
     """Causal FLARE mixer."""
     points = shape.batch * shape.points * shape.heads
@@ -144,4 +161,6 @@ WORK: dict[str, Callable[[Any, str, bool], Work]] = {
     "causal_flare": causal_flare_work,
     "residual_mlp": mlp_work,
     "flare_layer": layer_work,
+    "gather": gather_work,
+    "flarepp_mixer": flarepp_work,
 }

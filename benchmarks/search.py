@@ -1,4 +1,4 @@
-"""Which launch of each kernel is fastest on this GPU, and by how much does that beat the table in dispatch.py?
+"""Which launch of each kernel is fastest on this GPU, and by how much does that beat the table in table.py?
 
     python -m benchmarks.search [--op=flare_mixer,causal_flare,...] [--shape=million_m128,...]
         [--dtype=bfloat16,...] [--implementation=pallas] [--kernel=gather,...] [--seconds=470] [--out=out/search]
@@ -10,7 +10,7 @@ memory are left out, the others are compiled side by side. What was found is com
 forward and backward, and where it disagrees every kernel falls back to its fastest launch that agrees; at last the
 whole op is timed with the launches of the table and with those found. The time that is left is shared equally by the
 kernels that are left; the last comparison may take up to half a minute more. After every group of candidates
-search.json in the folder --out is complete; the rows for dispatch.py are printed at the end. --sizes are the fields of
+search.json in the folder --out is complete; the rows for table.py are printed at the end. --sizes are the fields of
 the op's shape, in order.
 """
 
@@ -224,7 +224,7 @@ def main(arguments: list[str]) -> int:
     options, cases = parse(arguments)
     report = Report(options.out)
     run(cases, options.kernel, report, options.seconds, options.group)
-    print(f"\n{report.device}: for dispatch.py")
+    print(f"\n{report.device}: for table.py")
     for entry in report.cases:
         print(f"{entry['op']} {entry['name']} {entry['dtype']} {entry['implementation']}:\n    {entry['found']}")
     return 0

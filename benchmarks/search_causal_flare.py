@@ -16,12 +16,13 @@ import jax.numpy as jnp
 from benchmarks.search_flare_mixer import random_operands
 from benchmarks.search_limits import fits
 from kernels import causal_flare
-from kernels.causal_flare.dispatch import Blocks, kernel_blocks
+from kernels._operation import Request
+from kernels._tiles import padded_width
+from kernels.causal_flare.api import SelectedBackends
 from kernels.causal_flare.operands import Operands, empty_state
-from kernels.causal_flare.pallas import PallasBackend
 from kernels.causal_flare.scheme import mix
 from kernels.causal_flare.shapes import CausalShape
-from kernels.flare_mixer.pallas_tiles import padded_width
+from kernels.causal_flare.table import OPERATION, Blocks
 
 KERNELS = ("shared",)
 IMPLEMENTATIONS = ("pallas",)
@@ -36,7 +37,7 @@ class KernelBlocks:
 
 def table(shape: CausalShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launch that the op takes now."""
-    return KernelBlocks(kernel_blocks(dtype, shape.width))
+    return KernelBlocks(OPERATION.launch_for(implementation, Request(dtype, shape.width)).blocks)
 
 
 def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
@@ -100,8 +101,9 @@ class Bench:
             return lambda x: causal_flare(*x, implementation=blocks)
         shape = self.shape
         state = empty_state((shape.batch, shape.heads, shape.latents), shape.width)
-        backend = PallasBackend(blocks.shared)
-        return lambda x: mix(backend, 1.0, Operands(*x, None, None, None), state)[0]
+        request = Request(self.dtype, shape.width, shape.points)
+        backends = SelectedBackends(OPERATION.with_launch(blocks.shared).resolve("pallas", request))
+        return lambda x: mix(backends, 1.0, Operands(*x, None, None, None), state)[0]
 
     def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return outputs with gradients as a function and its arguments; v stands in for the cotangent."""

@@ -15,22 +15,22 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.search_limits import fits
-from kernels import causal_linear_attention
-from kernels.causal_linear_attention.dispatch import Blocks, KernelBlocks, kernel_blocks
-from kernels.causal_linear_attention.pallas import PallasBackend
-from kernels.causal_linear_attention.recurrence import Backend, attend
+from kernels import causal_linear_attention, platform
+from kernels._operation import Request
+from kernels._target import Target
+from kernels._tiles import padded_width
+from kernels.causal_linear_attention.api import SelectedBackends
+from kernels.causal_linear_attention.recurrence import attend
 from kernels.causal_linear_attention.shapes import AttentionShape
-from kernels.causal_linear_attention.triton import TritonBackend
-from kernels.flare_mixer.pallas_tiles import padded_width
+from kernels.causal_linear_attention.table import OPERATION, Blocks, KernelBlocks
 
 KERNELS = ("mix", "sums")
-BACKENDS = {"pallas": PallasBackend, "triton": TritonBackend}
-IMPLEMENTATIONS = tuple(BACKENDS)
+IMPLEMENTATIONS = ("pallas", "triton")
 
 
 def table(shape: AttentionShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launches that the op takes now."""
-    return kernel_blocks(implementation, dtype, max(shape.width, shape.channels))
+    return OPERATION.launch_for(implementation, Request(dtype, max(shape.width, shape.channels))).blocks
 
 
 def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
@@ -90,7 +90,7 @@ class Bench:
 
     def __init__(self, shape: AttentionShape, dtype: str, implementation: str):
         self.shape, self.dtype = shape, dtype
-        self._backend = BACKENDS[implementation]
+        self._implementation = implementation
         self._operands = self.operands(shape.points)
 
     def operands(self, points: int) -> tuple[jax.Array, ...]:
@@ -104,20 +104,23 @@ class Bench:
         """Return the op with these launches, or the named implementation, as a function of its operands."""
         if isinstance(blocks, str):
             return lambda x: causal_linear_attention(*x, implementation=blocks)
-        return functools.partial(_attend, self._backend(blocks))
+        return functools.partial(_attend, self._backends(blocks))
 
     def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return one kernel as a function and its arguments."""
-        backend = self._backend(blocks)
         run = _attend if kernel == "mix" else _sum
-        return functools.partial(run, backend), (self._operands,)
+        return functools.partial(run, self._backends(blocks)), (self._operands,)
+
+    def _backends(self, blocks: KernelBlocks) -> SelectedBackends:
+        request = Request(self.dtype, max(self.shape.width, self.shape.channels), self.shape.points)
+        return SelectedBackends(OPERATION.with_launch(blocks).resolve(self._implementation, request))
 
 
-def _attend(backend: Backend, x: tuple[jax.Array, ...]) -> jax.Array:
+def _attend(backends: SelectedBackends, x: tuple[jax.Array, ...]) -> jax.Array:
     q, k, v = x
     state = jnp.zeros((q.shape[0], q.shape[2], q.shape[3], v.shape[3]), jnp.float32)
-    return attend(backend, 1.0 / q.shape[1], q, k, v, state)[0]
+    return attend(backends, 1.0 / q.shape[1], q, k, v, state)[0]
 
 
-def _sum(backend: Backend, x: tuple[jax.Array, ...]) -> jax.Array:
-    return backend.outer_sums(x[1], x[2])
+def _sum(backends: SelectedBackends, x: tuple[jax.Array, ...]) -> jax.Array:
+    return backends.on(Target.of(platform())).outer_sums(x[1], x[2])

@@ -12,20 +12,20 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks.search_limits import fits
-from kernels import flare_mixer
+from kernels import flare_mixer, platform
+from kernels._layout import Blocks
+from kernels._operation import Request
 from kernels._statistics import Statistics
-from kernels.flare_mixer.dispatch import Blocks, KernelBlocks, kernel_blocks
+from kernels._target import Target
+from kernels._tiles import padded_width
+from kernels.flare_mixer.api import SelectedBackends
+from kernels.flare_mixer.mixing import mix
 from kernels.flare_mixer.operands import Operands
-from kernels.flare_mixer.pallas import merge_splits, pallas_mixer
-from kernels.flare_mixer.pallas_backward_latents import latent_gradient
-from kernels.flare_mixer.pallas_backward_operands import operand_gradients
-from kernels.flare_mixer.pallas_forward import gather, scatter
-from kernels.flare_mixer.pallas_scales import operand_exponents
-from kernels.flare_mixer.pallas_tiles import padded_width
+from kernels.flare_mixer.pallas import PallasBackend
 from kernels.flare_mixer.shapes import MixerShape
+from kernels.flare_mixer.table import OPERATION, KernelBlocks
 
 KERNELS = ("gather", "scatter", "latent_gradient", "operand_gradients")
 IMPLEMENTATIONS = ("pallas",)
@@ -37,9 +37,7 @@ LARGEST_TILE, SMALLEST_TILE = 16_384, 512
 
 def table(shape: MixerShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launches that the op takes now."""
-    points = jax.ShapeDtypeStruct((shape.batch, shape.points, shape.heads, shape.width), dtype)
-    q = jax.ShapeDtypeStruct((shape.heads, shape.latents, shape.width), dtype)
-    return kernel_blocks(Operands(q, points, points))
+    return OPERATION.launch_for(implementation, Request(dtype, shape.width, shape.points)).blocks
 
 
 def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
@@ -54,8 +52,13 @@ def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> Kerne
 
 def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlocks) -> Iterator[KernelBlocks]:
     """Yield `start`, then other tiles and warps of one kernel, those of a size near that of `start` first."""
-    yield start
-    default: Blocks = getattr(start, kernel)
+    for blocks in blocks_by_tile(shape, dtype, kernel, getattr(start, kernel)):
+        yield replace(start, **{kernel: blocks})
+
+
+def blocks_by_tile(shape: MixerShape, dtype: str, kernel: str, default: Blocks) -> Iterator[Blocks]:
+    """Yield `default`, then other tiles and warps, those of a size near its own first."""
+    yield default
     points = [side for side in SIDES if side <= padded_width(shape.points)]
     latents = [side for side in SIDES if side <= padded_width(shape.latents)]
     sides = [x for x in itertools.product(points, latents) if SMALLEST_TILE <= math.prod(x) <= LARGEST_TILE]
@@ -66,7 +69,7 @@ def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlo
     for (side, latent_side), warps, one in itertools.product(sides, (2, 4, 8) if last else (4, 8), shared):
         blocks = replace(default, points=side, latents=latent_side, warps=warps, one_exponential=one)
         if _fits(shape, dtype, kernel, blocks):
-            yield replace(start, **{kernel: blocks})
+            yield blocks
 
 
 def launch_candidates(
@@ -74,13 +77,18 @@ def launch_candidates(
 ) -> Iterator[KernelBlocks]:
     """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
     for start in best:
-        blocks: Blocks = getattr(start, kernel)
-        variations = []
-        if kernel == "operand_gradients":
-            variations = [replace(blocks, group=group) for group in (1, 2, 3, 4)]
-        variations += [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]
-        variations += [replace(blocks, stages=stages) for stages in (1, 3, 4)]
-        yield from (replace(start, **{kernel: x}) for x in variations if _fits(shape, dtype, kernel, x))
+        for blocks in blocks_by_launch(shape, dtype, kernel, getattr(start, kernel)):
+            yield replace(start, **{kernel: blocks})
+
+
+def blocks_by_launch(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks) -> Iterator[Blocks]:
+    """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
+    variations = []
+    if kernel == "operand_gradients":
+        variations = [replace(blocks, group=group) for group in (1, 2, 3, 4)]
+    variations += [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]
+    variations += [replace(blocks, stages=stages) for stages in (1, 3, 4)]
+    yield from (x for x in variations if _fits(shape, dtype, kernel, x))
 
 
 def _fits(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks) -> bool:
@@ -110,35 +118,18 @@ class Step(NamedTuple):
     dz: jax.Array
 
 
-def _run_gather(step: Step, *, blocks: Blocks) -> Statistics:
-    return merge_splits(gather(step.operands, operand_exponents(step.operands), SCALE, blocks))
-
-
-def _run_scatter(step: Step, *, blocks: Blocks) -> tuple[jax.Array, ...]:
-    return scatter(step.operands, step.latents, operand_exponents(step.operands), SCALE, blocks)
-
-
-def _run_latent_gradient(step: Step, *, blocks: Blocks) -> jax.Array:
-    """First backward pass, summed over its splits; v stands in for the gradient of y."""
-    operands, exponents = step.operands, operand_exponents(step.operands)
-    return latent_gradient(operands, exponents, operands.v, step.maximum, step.mass, SCALE, blocks)
-
-
-def _run_operand_gradients(step: Step, *, blocks: Blocks) -> Operands:
-    """Second backward pass, the gradient of q summed over splits and samples."""
-    operands, exponents, statistics = step.operands, operand_exponents(step.operands), (step.maximum, step.mass)
-    found = operand_gradients(
-        operands, exponents, step.statistics, statistics, step.y, operands.v, step.dz, SCALE, blocks
-    )
-    return found._replace(q=jnp.sum(found.q, axis=0))
-
-
-_RUNS = {
-    "gather": _run_gather,
-    "scatter": _run_scatter,
-    "latent_gradient": _run_latent_gradient,
-    "operand_gradients": _run_operand_gradients,
-}
+def _run(kernel: str, blocks: KernelBlocks, step: Step) -> Any:
+    """Run one kernel; v stands in for the gradient of y."""
+    backend, operands = PallasBackend(blocks, Target.of(platform())), step.operands
+    statistics = (step.maximum, step.mass)
+    match kernel:
+        case "gather":
+            return backend.gather(operands, scale=SCALE)
+        case "scatter":
+            return backend.scatter(operands, step.latents, scale=SCALE)
+        case "latent_gradient":
+            return backend.latent_gradient(operands, operands.v, statistics, scale=SCALE)
+    return backend.operand_gradients(operands, step.statistics, statistics, step.y, operands.v, step.dz, scale=SCALE)
 
 
 def random_operands(shape: Any, dtype: str, points: int) -> tuple[jax.Array, ...]:
@@ -167,18 +158,20 @@ class Bench:
         """Return the op with these launches, or the named implementation, as a function of its operands."""
         if isinstance(blocks, str):
             return lambda x: flare_mixer(*x, scale=SCALE, implementation=blocks)
-        return lambda x: pallas_mixer(Operands(*x), scale=SCALE, axis_name=None, blocks=blocks)[0]
+        request = Request(self.dtype, self.shape.width, self.shape.points)
+        backends = SelectedBackends(OPERATION.with_launch(blocks).resolve("pallas", request))
+        return lambda x: mix(Operands(*x), backends, SCALE, None)[0]
 
     def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return one kernel as a function and its arguments."""
-        return functools.partial(_RUNS[kernel], blocks=getattr(blocks, kernel)), (self._step,)
+        return functools.partial(_run, kernel, blocks), (self._step,)
 
 
 def _make_step(operands: Operands, *, blocks: KernelBlocks) -> Step:
     """Run everything once."""
-    exponents = operand_exponents(operands)
-    statistics = merge_splits(gather(operands, exponents, SCALE, blocks.gather))
-    latents = statistics.latents.astype(operands.v.dtype)
-    y, maximum, mass = scatter(operands, latents, exponents, SCALE, blocks.scatter)
-    dz = latent_gradient(operands, exponents, operands.v, maximum, mass, SCALE, blocks.latent_gradient)
+    backend = PallasBackend(blocks, Target.of(platform()))
+    statistics = backend.gather(operands, scale=SCALE)
+    latents = statistics.latents
+    y, (maximum, mass) = backend.scatter(operands, latents, scale=SCALE)
+    dz = backend.latent_gradient(operands, operands.v, (maximum, mass), scale=SCALE)
     return Step(operands, statistics, latents, y, maximum, mass, dz)

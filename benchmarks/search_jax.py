@@ -13,6 +13,8 @@ from benchmarks import (
     search_causal_flare,
     search_causal_linear_attention,
     search_flare_mixer,
+    search_gather,
+    search_residual_mlp,
     search_triple_attention,
 )
 from benchmarks.cases import SHAPES
@@ -30,6 +32,8 @@ from benchmarks.worker import reason
 
 SPACES: dict[str, ModuleType] = {
     "flare_mixer": search_flare_mixer,
+    "gather": search_gather,
+    "residual_mlp": search_residual_mlp,
     "triple_attention": search_triple_attention,
     "causal_linear_attention": search_causal_linear_attention,
     "causal_flare": search_causal_flare,
@@ -137,9 +141,10 @@ def _error(program: Program, arguments: tuple[Any, ...], expected: Any) -> dict[
 
 
 def _arguments(bench: Any, points: int) -> tuple[Any, ...]:
-    """Return operands for this many points and a cotangent; the outputs have the shape of the last operand."""
+    """Return operands for this many points, and a cotangent."""
     operands = bench.operands(points)
-    return operands, jax.random.normal(jax.random.key(2), operands[-1].shape, operands[-1].dtype)
+    y = jax.eval_shape(bench.call("reference"), operands)
+    return operands, jax.random.normal(jax.random.key(2), y.shape, y.dtype)
 
 
 def _check(bench: Any, case: tuple, request: dict[str, Any], launches: list[Any]) -> Iterator[dict[str, Any]]:
@@ -154,7 +159,7 @@ def _whole(bench: Any, case: tuple, request: dict[str, Any], launches: list[Any]
     arguments = _arguments(bench, bench.shape.points)
     both = [functools.partial(_both, bench, blocks) for blocks in launches]
     forward = [bench.call(blocks) for blocks in launches]
-    jobs = [(x, arguments) for x in (functools.partial(_both, bench, PEER), *both)]
+    jobs = [(x, arguments) for x in (functools.partial(_both, bench, getattr(SPACES[case[0]], "PEER", PEER)), *both)]
     peer, *programs = compile_all([*jobs, *((x, arguments[:1]) for x in forward)])
     expected = peer.compiled(*arguments)
     errors = [_error(program, arguments, expected) for program in programs[: len(both)]]

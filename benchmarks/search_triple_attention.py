@@ -11,26 +11,26 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.search_limits import fits
-from kernels import triple_attention
+from kernels import platform, triple_attention
+from kernels._operation import Request
+from kernels._target import Target
+from kernels._tiles import next_power_of_2
+from kernels._tiles import padded_width as padded
+from kernels.triple_attention.api import SelectedBackends
 from kernels.triple_attention.attention import attend
 from kernels.triple_attention.contractions import Contractions, Operands
-from kernels.triple_attention.dispatch import Blocks, KernelBlocks, kernel_blocks
-from kernels.triple_attention.pallas import PallasContractions
 from kernels.triple_attention.shapes import TripleShape
-from kernels.triple_attention.tiling import next_power_of_2, padded
-from kernels.triple_attention.triton import TritonContractions
+from kernels.triple_attention.table import OPERATION, Blocks, KernelBlocks
 
 KERNELS = ("accumulate", "read", "pair")
-CONTRACTIONS = {"pallas": PallasContractions, "triton": TritonContractions}
-IMPLEMENTATIONS = tuple(CONTRACTIONS)
+IMPLEMENTATIONS = ("pallas", "triton")
 # Below this many accumulators a thread, a tile is too small to be worth its loads.
 FEWEST_ACCUMULATORS = 16
 
 
 def table(shape: TripleShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launches that the op takes now."""
-    sizes = (shape.batch, shape.points, shape.heads, shape.width)
-    return kernel_blocks(Operands(*[jax.ShapeDtypeStruct(sizes, jnp.dtype(dtype))] * 5))
+    return OPERATION.launch_for(implementation, Request(dtype, shape.width)).blocks
 
 
 def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
@@ -86,7 +86,7 @@ class Bench:
 
     def __init__(self, shape: TripleShape, dtype: str, implementation: str):
         self.shape, self.dtype = shape, dtype
-        self._contractions = CONTRACTIONS[implementation]
+        self._implementation = implementation
         self._operands = Operands(*self.operands(shape.points))
         self._state = jax.random.normal(jax.random.key(1), (shape.batch, shape.heads, *[shape.width] * 3))
 
@@ -99,14 +99,19 @@ class Bench:
         """Return the op with these launches, or the named implementation, as a function of its operands."""
         if isinstance(blocks, str):
             return lambda x: triple_attention(*x, implementation=blocks)
-        return lambda x: attend(Operands(*x), self._contractions(blocks), 1.0 / x[0].shape[1], None)[0]
+        return lambda x: attend(Operands(*x), self._backends(blocks), 1.0 / x[0].shape[1], None)[0]
 
     def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return one kernel with the small operations around it as a function and its arguments."""
-        return functools.partial(_run, kernel, self._contractions(blocks)), (self._operands, self._state)
+        return functools.partial(_run, kernel, self._backends(blocks)), (self._operands, self._state)
+
+    def _backends(self, blocks: KernelBlocks) -> SelectedBackends:
+        request = Request(self.dtype, self.shape.width, self.shape.points)
+        return SelectedBackends(OPERATION.with_launch(blocks).resolve(self._implementation, request))
 
 
-def _run(kernel: str, contractions: Contractions, x: Operands, state: jax.Array) -> Any:
+def _run(kernel: str, backends: SelectedBackends, x: Operands, state: jax.Array) -> Any:
+    contractions: Contractions = backends.on(Target.of(platform()))
     if kernel == "accumulate":
         return contractions.accumulate(x.k1, x.k2, x.v)
     if kernel == "read":

@@ -54,6 +54,34 @@ def _mixer(shape: MixerShape, dtype: torch.dtype) -> Problem:
     return Problem(mix, _random(dtype, (shape.heads, shape.latents, shape.width), points, points))
 
 
+def _gather(shape: MixerShape, dtype: torch.dtype) -> Problem:
+    """Attention of the latents to the points, whose values are their keys."""
+
+    def read(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        key = k.transpose(1, 2)
+        return F.scaled_dot_product_attention(q[None].expand(len(k), -1, -1, -1), key, key, scale=1.0)
+
+    points = (shape.batch, shape.points, shape.heads, shape.width)
+    return Problem(read, _random(dtype, (shape.heads, shape.latents, shape.width), points))
+
+
+def _flarepp(shape: MixerShape, dtype: torch.dtype) -> Problem:
+    """Three calls of attention: the queries are made from the points, then gather and scatter."""
+    scale = shape.width**-0.5
+
+    def mix(
+        q0: torch.Tensor, q_fixed: torch.Tensor, k0: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    ) -> torch.Tensor:
+        key0, key, value = (x.transpose(1, 2) for x in (k0, k, v))
+        attention = F.scaled_dot_product_attention
+        made = attention(q0[None].expand(len(k), -1, -1, -1), key0, key0, scale=scale)
+        query = q_fixed + 0.5 * made
+        return attention(key, query, attention(query, key, value, scale=scale), scale=scale).transpose(1, 2)
+
+    points, latents = (shape.batch, shape.points, shape.heads, shape.width), (shape.heads, shape.latents, shape.width)
+    return Problem(mix, _random(dtype, latents, latents, points, points, points))
+
+
 def _triple(shape: TripleShape, dtype: torch.dtype) -> Problem:
     """Pair products of all points, and one einsum each for the state and for the outputs."""
     scale = 1.0 / round(shape.points**0.5 * shape.width)
@@ -128,6 +156,8 @@ def _mlp(shape: Any, dtype: torch.dtype) -> Problem:
 
 PROBLEMS: dict[str, Callable[[Any, torch.dtype], Problem]] = {
     "flare_mixer": _mixer,
+    "gather": _gather,
+    "flarepp_mixer": _flarepp,
     "flare_layer": _layer,
     "triple_attention": _triple,
     "causal_linear_attention": _causal_linear,

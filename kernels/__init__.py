@@ -1,7 +1,7 @@
 """GPU operations without any Flax; each has a plain reference implementation beside its fast ones."""
 
 from kernels._cudnn import fused_attention
-from kernels._pallas import platform
+from kernels._target import platform
 from kernels.causal_flare import causal_flare
 from kernels.causal_linear_attention import causal_linear_attention
 from kernels.flare_mixer import flare_mixer

@@ -1,5 +1,8 @@
 """Checks of arguments, made while tracing; every failure is one ValueError sentence with its remedy."""
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -67,3 +70,16 @@ def check_axis(axis_name: str | None, operation: str) -> None:
         raise ValueError(
             f"axis_name is {axis_name!r}, which is no mesh axis here; call {operation} in a shard_map over that axis."
         ) from None
+
+
+def check_scale(scale: Any, remedy: str = "such as 1.0 or D ** -0.5") -> float:
+    """Return `scale` as a float, or raise ValueError unless it is a positive finite Python number."""
+    if isinstance(scale, jax.core.Tracer):
+        raise ValueError("scale is a traced value; give a Python number, or multiply q by the traced factor instead.")
+    try:
+        value = math.nan if isinstance(scale, str) else float(scale)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"scale is {scale!r}; give a positive finite number, {remedy}.")
+    return value

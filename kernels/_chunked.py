@@ -3,53 +3,60 @@
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kernels._pallas import platform
-from kernels._sharding import vary_like
+from kernels._target import Target
 
 # Stands for minus infinity where a difference with itself must stay finite.
 LOWEST = -1e30
 
 
-def chunk_elements() -> int:
+def chunk_elements(target: Target) -> int:
     """Return how many logits are held at once: cache-sized on a CPU, large enough to fill an accelerator."""
-    return 2**22 if platform() == "cpu" else 2**26
+    return 2**22 if target.platform == "cpu" else 2**26
 
 
-def einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
+def einsum(target: Target, subscripts: str, *operands: jax.Array) -> jax.Array:
     """Contract with float32 accumulation; float32 operands are multiplied as float32, never as TF32."""
-    if platform() == "cpu":  # which has no products of bfloat16 with float32 sums; in float32 they are exact
+    if target.platform == "cpu":  # which has no products of bfloat16 with float32 sums; in float32 they are exact
         operands = tuple(x.astype(jnp.float32) for x in operands)
     return jnp.einsum(subscripts, *operands, precision="highest", preferred_element_type=jnp.float32)
 
 
-def logits(q: jax.Array, k: jax.Array, scale: float) -> jax.Array:
-    """Return `scale · q kᵀ`, `[B, H, M, N]`, for q `[H, M, D]` or `[B, H, M, D]` and k `[B, N, H, D]`."""
-    return scale * einsum("hmd,bnhd->bhmn" if q.ndim == 3 else "bhmd,bnhd->bhmn", q, k)
+@dataclass(frozen=True)
+class Pairs:
+    """Products of latents `[H, M, D]` or `[B, H, M, D]` with points `[B, N, H, D]`, float32, logits `[B, H, M, N]`."""
 
+    target: Target
 
-def latent_gradient(gradient: jax.Array, k: jax.Array, q: jax.Array) -> jax.Array:
-    """Return the gradient of q, in its shape, from that of the raw logits `[B, H, M, N]`."""
-    return einsum("bhmn,bnhd->hmd" if q.ndim == 3 else "bhmn,bnhd->bhmd", gradient.astype(k.dtype), k)
+    def einsum(self, subscripts: str, *operands: jax.Array) -> jax.Array:
+        """Contract; see `einsum`."""
+        return einsum(self.target, subscripts, *operands)
 
+    def logits(self, q: jax.Array, k: jax.Array, scale: float) -> jax.Array:
+        """Return `scale · q kᵀ`."""
+        return scale * self.einsum("hmd,bnhd->bhmn" if q.ndim == 3 else "bhmd,bnhd->bhmn", q, k)
 
-def point_gradient(gradient: jax.Array, q: jax.Array) -> jax.Array:
-    """Return the gradient of k from that of the raw logits `[B, H, M, N]`."""
-    return einsum("bhmn,hmd->bnhd" if q.ndim == 3 else "bhmn,bhmd->bnhd", gradient.astype(q.dtype), q)
+    def latent_gradient(self, gradient: jax.Array, k: jax.Array, q: jax.Array) -> jax.Array:
+        """Return the gradient of q, in its shape, from that of `q kᵀ`."""
+        return self.einsum("bhmn,bnhd->hmd" if q.ndim == 3 else "bhmn,bnhd->bhmd", gradient.astype(k.dtype), k)
 
+    def point_gradient(self, gradient: jax.Array, q: jax.Array) -> jax.Array:
+        """Return the gradient of k from that of `q kᵀ`."""
+        return self.einsum("bhmn,hmd->bnhd" if q.ndim == 3 else "bhmn,bhmd->bnhd", gradient.astype(q.dtype), q)
 
-def number_of_chunks(q: jax.Array, k: jax.Array) -> int:
-    """Return into how many chunks the points are cut.
+    def chunks(self, q: jax.Array, k: jax.Array) -> int:
+        """Return into how many chunks the points are cut.
 
-    A power of two, so that the usual point counts divide by it and a sharded axis stays sharded.
-    """
-    batch, points, heads, _ = k.shape
-    wanted = -(-batch * heads * q.shape[-2] * points // chunk_elements())
-    return min(2 ** math.ceil(math.log2(wanted)), points)
+        A power of two, so that the usual point counts divide by it and a sharded axis stays sharded.
+        """
+        batch, points, heads, _ = k.shape
+        wanted = -(-batch * heads * q.shape[-2] * points // chunk_elements(self.target))
+        return min(2 ** math.ceil(math.log2(wanted)), points)
 
 
 def fold_chunks(body: Callable[..., Any], carry: Any, points: Any, chunks: int) -> tuple[Any, Any]:
@@ -74,10 +81,7 @@ def fold_chunks(body: Callable[..., Any], carry: Any, points: Any, chunks: int) 
         return carry, jax.tree.map(update, buffers, outputs)
 
     _, shapes = jax.eval_shape(lambda: body(carry, chunk(0)))
-    varying = jax.tree.leaves(points)
-    buffers = jax.tree.map(
-        lambda s: vary_like(jnp.zeros((*s.shape[:2], chunks, *s.shape[2:]), s.dtype), *varying), shapes
-    )
+    buffers = jax.tree.map(lambda s: jnp.zeros((*s.shape[:2], chunks, *s.shape[2:]), s.dtype), shapes)
     carry, outputs = jax.lax.fori_loop(0, chunks, step, (carry, buffers))
     outputs = jax.tree.map(lambda x: x.reshape(x.shape[0], whole, *x.shape[3:]), outputs)
     if jax.tree.leaves(tail)[0].shape[1]:

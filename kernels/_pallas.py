@@ -4,64 +4,71 @@ On a GPU the kernels are compiled through Pallas' Triton lowering; on other devi
 Pallas interpreter, which is slow and meant for tests.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from kernels._sharding import vary_like
+from kernels._target import Target
 
 
-def platform() -> str:
-    """Return the platform that computations go to: "cpu", "gpu" or "tpu"."""
-    device = jax.config.jax_default_device
-    name = getattr(device, "platform", device) or jax.default_backend()
-    return "gpu" if name in ("cuda", "rocm") else name
+@dataclass(frozen=True)
+class Operand:
+    """An array that a kernel reads, and the block of it that a program sees; all of it by default."""
+
+    array: jax.Array
+    spec: pl.BlockSpec = field(default_factory=pl.BlockSpec)
 
 
-def interpreted() -> bool:
-    """Return whether kernels run in the Pallas interpreter."""
-    return platform() != "gpu"
+@dataclass(frozen=True)
+class Output:
+    """An array that a kernel writes: shape, dtype, and the block of it that a program sees; all of it by default."""
 
-
-def barrier() -> None:
-    """Wait inside a kernel for the other threads of the program, so that what they stored can be loaded."""
-    if not interpreted():
-        plt.debug_barrier()
+    shape: tuple[int, ...]
+    dtype: Any
+    spec: pl.BlockSpec = field(default_factory=pl.BlockSpec)
 
 
 def pallas_call(
-    kernel: Callable[..., None],
+    kernel: Callable[[Any, Any], None],
     *,
+    target: Target,
     name: str,
     grid: tuple[int, ...],
-    in_specs: Sequence[pl.BlockSpec],
-    out_specs: Sequence[pl.BlockSpec],
-    out_shape: Sequence[jax.ShapeDtypeStruct],
-    num_warps: int = 4,
-    num_stages: int = 2,
-    input_output_aliases: dict[int, int] | None = None,
-) -> Callable[..., Any]:
-    """Return the function that launches `kernel` on `grid`; `num_warps` and `num_stages` are Triton's.
+    inputs: Any,
+    outputs: Any,
+    warps: int = 4,
+    stages: int = 2,
+    earlier: Any = None,
+) -> Any:
+    """Run `kernel(references to the inputs, references to the outputs)` on `grid` and return the tree of outputs.
 
-    Inside `jax.shard_map` the outputs vary over every mesh axis that an operand varies over.
+    `inputs` is a tree of `Operand`, `outputs` one of `Output`; `warps` and `stages` are Triton's. `earlier`, a tree
+    like the result, holds the outputs of an earlier launch, which this one completes where they are.
     """
+    operands, structure = jax.tree.flatten(inputs)
+    results, result_structure = jax.tree.flatten(outputs)
+    completed = jax.tree.leaves(earlier)
 
-    def launch(*operands: jax.Array) -> Any:
-        operands = tuple(vary_like(x, *operands) for x in operands)
-        axes = jax.typeof(operands[0]).manual_axis_type
-        return pl.pallas_call(
-            kernel,
-            name=name,
-            grid=grid,
-            in_specs=list(in_specs),
-            out_specs=list(out_specs),
-            out_shape=[jax.ShapeDtypeStruct(s.shape, s.dtype, manual_axis_type=axes) for s in out_shape],
-            input_output_aliases=input_output_aliases or {},
-            compiler_params=plt.CompilerParams(num_warps=num_warps, num_stages=num_stages),
-            interpret=interpreted(),
-        )(*operands)
+    def flat(*refs: Any) -> None:
+        read, written = refs[: len(operands)], refs[len(operands) + len(completed) :]
+        kernel(structure.unflatten(read), result_structure.unflatten(written))
 
-    return launch
+    arrays = [x.array for x in operands] + completed
+    specs = [x.spec for x in operands] + [x.spec for x in results][: len(completed)]
+    axes = jax.typeof(arrays[0]).manual_axis_type
+    values = pl.pallas_call(
+        flat,
+        name=name,
+        grid=grid,
+        in_specs=specs,
+        out_specs=[x.spec for x in results],
+        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype, manual_axis_type=axes) for x in results],
+        input_output_aliases={len(operands) + i: i for i in range(len(completed))},
+        compiler_params=plt.CompilerParams(num_warps=warps, num_stages=stages),
+        interpret=not target.compiled,
+    )(*arrays)
+    return result_structure.unflatten(values)

@@ -1,4 +1,4 @@
-"""Softmaxes over points that are computed in parts: what a part keeps, and how parts on several devices are merged."""
+"""Softmaxes over points that are computed in parts: what a part keeps, and how parts are merged."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,6 +25,17 @@ class Statistics(NamedTuple):
         return jnp.where(self.mass > 0, self.mass, 1.0)
 
 
+def merge_splits(partial: Statistics) -> Statistics:
+    """Merge the latents `[B, H, splits, M, C]` that each split of the points gathered; maxima in powers of two."""
+    if partial.mass.shape[2] == 1:
+        return Statistics(*(x[:, :, 0] for x in partial))
+    maximum = jnp.max(partial.maximum, axis=2)
+    share = partial.mass * jnp.exp2(partial.maximum - maximum[:, :, None])
+    total = jnp.sum(share[..., None] * partial.latents, axis=2)
+    merged = Statistics(total, maximum, jnp.sum(share, axis=2))
+    return merged._replace(latents=total / merged.divisor[..., None])
+
+
 def merge_devices(
     local: Statistics, axis_name: str | None, exponential: Callable[[jax.Array], jax.Array]
 ) -> Statistics:
@@ -44,11 +55,10 @@ def merge_devices(
 def sum_latent_gradient(local: jax.Array, direct: jax.Array, axis_name: str | None) -> jax.Array:
     """Add the latents' gradient through the points of all devices to the one through the returned latents themselves.
 
-    `local` varies over the axis where `jax.shard_map` types its arrays (`check_vma`). Then the cotangent `direct` of
-    the replicated latents is complete on every device; otherwise each device holds its share, which is summed as well.
+    `local` comes from the points of this device; `direct` is the cotangent of latents that all devices have.
     """
     if axis_name is None:
         return local + direct
-    if axis_name in varying_axes(local):
+    if axis_name in varying_axes(local):  # then `direct` is complete
         return jax.lax.psum(local, axis_name) + direct
     return jax.lax.psum(local + direct, axis_name)

@@ -1,7 +1,7 @@
 """The one place that calls Triton kernels, so that a change of jax-triton is one edit.
 
 jax-triton and triton are the optional packages of the extra `[triton]`: they are imported when a kernel is launched,
-and modules with `@triton.jit` functions are imported only after `require_triton`. A launch has no rules for batching
+and so are modules with `@triton.jit` functions. A launch has no rules for batching
 and differentiation, so operations wrap themselves in `custom_vjp` and in `fold_vmap`.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kernels._sharding import vary_like
+from kernels._target import Target
 
 PACKAGES = ("triton", "jax_triton")
 
@@ -22,41 +22,27 @@ def triton_available() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in PACKAGES)
 
 
-def require_triton() -> None:
-    """Raise ValueError unless Triton kernels can be compiled here."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"implementation 'triton' needs {' and '.join(missing)}, not installed here; "
-            "run pip install 'flare_jax[triton]', or use implementation 'pallas' or 'xla'."
-        )
-
-
 def triton_call(
     kernel: Any,
     *,
+    target: Target,
     name: str,
     grid: tuple[int, ...],
     out_shape: Sequence[jax.ShapeDtypeStruct],
     constants: Mapping[str, Any],
     num_warps: int = 4,
     num_stages: int = 2,
-    compute_capability: int | None = None,
 ) -> Callable[..., list[jax.Array]]:
     """Return the function that launches the `@triton.jit` function `kernel` on `grid` and returns its outputs.
 
     The parameters of `kernel` are the operands, then the outputs, in order, then `constants` by name, which are its
-    `tl.constexpr`. Operands are arrays or Python numbers. `compute_capability` (90 for an H100) is needed only where no
-    GPU can be asked. Inside `jax.shard_map` the outputs vary over every mesh axis that an operand varies over.
-
-    Raises ValueError where jax-triton or triton is not installed.
+    `tl.constexpr`. Operands are arrays or Python numbers.
     """
-    require_triton()
 
     def launch(*operands: jax.Array | float | int) -> list[jax.Array]:
         import jax_triton
 
-        outputs = jax_triton.triton_call(
+        return jax_triton.triton_call(
             *operands,
             kernel=kernel,
             name=name,
@@ -64,11 +50,9 @@ def triton_call(
             out_shape=[jax.ShapeDtypeStruct(s.shape, s.dtype) for s in out_shape],
             num_warps=num_warps,
             num_stages=num_stages,
-            compute_capability=compute_capability,
+            compute_capability=10 * target.capability[0] + target.capability[1],
             **constants,
         )
-        arrays = [x for x in operands if isinstance(x, jax.Array)]
-        return [vary_like(x, *arrays) for x in outputs]
 
     return launch
 

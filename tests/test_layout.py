@@ -64,6 +64,29 @@ def test_downward_imports_are_allowed():
     assert not upward_imports("experiments", "import jax\nfrom flare_jax import models\nimport kernels.flare_mixer\n")
 
 
+OPERATIONS = sorted(path.parent.name for path in (ROOT / "kernels").glob("*/table.py"))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_is_one_folder_and_a_line_in_three_places(operation):
+    folder = ROOT / "kernels" / operation
+    for name in ("__init__", "api", "reference", "pallas", "table", "shapes"):
+        assert (folder / f"{name}.py").is_file(), name
+    assert (folder / "README.md").is_file()
+    for place in ("kernels/__init__.py", "tests/kernels/operations.py", "tests/kernels/test_lowering.py"):
+        assert operation in (ROOT / place).read_text(), place
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operations_share_code_through_the_scaffold(operation):
+    """Code of several operations lies in `kernels/_*.py`; only the mixer is built on another one, the gather."""
+    others = {*OPERATIONS} - {operation} - ({"gather"} if operation == "flare_mixer" else set())
+    for path in (ROOT / "kernels" / operation).glob("*.py"):
+        if path.name != "shapes.py":
+            used = {other for other in others if f"from kernels.{other}" in path.read_text()}
+            assert not used, f"{path.name} imports {used}"
+
+
 def test_version_is_that_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert flare_jax.__version__ == project["version"]

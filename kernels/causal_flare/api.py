@@ -1,17 +1,18 @@
 """The public entry of the causal mixer: checks the arguments, chooses the implementation, calls it."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kernels._scale import check_scale
-from kernels._sharding import vary_like
-from kernels.causal_flare import dispatch
+from kernels._checks import check_scale
+from kernels._operation import Request
+from kernels._sharding import vary_alike
+from kernels._target import Target
+from kernels.causal_flare import table
 from kernels.causal_flare.chunked import ChunkedBackend
 from kernels.causal_flare.operands import LOWEST, Operands, State, empty_state
 from kernels.causal_flare.pallas import PallasBackend
 from kernels.causal_flare.reference import dense_mixer
-from kernels.causal_flare.scheme import mix
+from kernels.causal_flare.scheme import Backend, Backends, mix
 from kernels.causal_flare.validation import check_operands, check_state
 
 
@@ -59,21 +60,23 @@ def causal_flare(
         initial_state = empty_state((k.shape[0], k.shape[2], q.shape[1]), v.shape[-1])
     check_state(initial_state, operands)
     width = max(x.shape[-1] for x in (k, v, k_decode) if x is not None)
-    chosen = dispatch.resolve(implementation, k.dtype.name, width)
-    everything = jax.tree.leaves((operands, initial_state))
-    operands, state = jax.tree.map(lambda x: vary_like(x, *everything), (operands, initial_state))
+    request = Request(k.dtype.name, width, k.shape[1], masked=mask is not None)
+    selection = table.OPERATION.resolve(implementation, request)
+    operands, state = vary_alike((operands, initial_state))
     # A state that starts at minus infinity, the textbook's choice, would give NaN as a difference with itself.
     state = state._replace(maximum=jnp.maximum(state.maximum, LOWEST))
-    y, final_state = _run(chosen, operands, state, scale, width)
+    if selection.implementation == "reference":
+        y, final_state = dense_mixer(operands, state, scale=scale)
+    else:
+        y, final_state = mix(SelectedBackends(selection), scale, operands, state)
     return (y, final_state) if return_state else y
 
 
-def _run(implementation: str, operands: Operands, state: State, scale: float, width: int) -> tuple[jax.Array, State]:
-    match implementation:
-        case "reference":
-            return dense_mixer(operands, state, scale=scale)
-        case "xla":
-            return mix(ChunkedBackend(*dispatch.chunk_sizes()), scale, operands, state)
-        case "pallas":
-            return mix(PallasBackend(dispatch.kernel_blocks(operands.k.dtype.name, width)), scale, operands, state)
-    raise AssertionError(f"dispatch returned {implementation}")
+class SelectedBackends(Backends):
+    """The backends of what was selected."""
+
+    def on(self, target: Target) -> Backend:
+        served = self.selection.on(target)
+        if served.implementation == "xla":
+            return ChunkedBackend(*table.chunk_sizes(target), target)
+        return PallasBackend(served.blocks, target)

@@ -8,14 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kernels._sharding import vary_like
+from kernels._target import Target
+from kernels._tiles import Products
 from kernels.causal_flare import tile
 from kernels.causal_flare.operands import Operands, State, empty_state
 from kernels.causal_flare.scheme import Backend, Reading, ReadStatistics
-from kernels.causal_flare.tile import Future, Gradients, Latents, Tokens
-from kernels.flare_mixer.pallas_tiles import dot
-
-_dot = functools.partial(dot, exact="ieee")
+from kernels.causal_flare.tile import Dot, Future, Gradients, Latents, Tokens
 
 
 def _over_programs(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,13 +95,18 @@ class ChunkedBackend(Backend):
     tokens: int
     latents: int
     elements: int
+    target: Target
+
+    @property
+    def _dot(self) -> Dot:
+        return Products(self.target.compiled).dot
 
     def tile_latents(self, latents: int) -> int:
         return min(self.latents, latents)
 
     def read_statistics(self, latents: Latents, operands: Operands, scale: float) -> ReadStatistics:
         cut = self._cut(latents, operands)
-        one = functools.partial(tile.read_statistics, scale=scale, dot=_dot)
+        one = functools.partial(tile.read_statistics, scale=scale, dot=self._dot)
 
         def step(carry: None, tokens: Tokens) -> tuple[None, tuple]:
             return None, _over_programs(one)(latents, tokens)
@@ -115,18 +118,17 @@ class ChunkedBackend(Backend):
         batch, _, heads, channels = operands.v.shape
 
         def one(latents: Latents, tokens: Tokens, state: State) -> State:
-            return tile.absorb(tile.write_logits(latents, tokens, scale, _dot), tokens, state, _dot)
+            return tile.absorb(tile.write_logits(latents, tokens, scale, self._dot), tokens, state, self._dot)
 
         def step(state: State, tokens: Tokens) -> tuple[State, None]:
             return _over_programs(one)(latents, tokens, state), None
 
         start = empty_state((batch, heads, cut.splits, latents.bias.shape[0]), channels)
-        start = jax.tree.map(lambda x: vary_like(x, operands.k, latents.q), start)
         return jax.lax.scan(step, start, self._tokens(cut, operands))[0]
 
     def read(self, reading: Reading, starts: State, scale: float) -> jax.Array:
         cut = self._cut(reading.latents, reading.operands)
-        one = functools.partial(tile.read, scale=scale, dot=_dot)
+        one = functools.partial(tile.read, scale=scale, dot=self._dot)
 
         def step(state: State, tokens: Tokens) -> tuple[State, jax.Array]:
             y, state = _over_programs(one)(reading.latents, tokens, state)
@@ -136,7 +138,7 @@ class ChunkedBackend(Backend):
 
     def slopes(self, reading: Reading, dy: jax.Array, starts: State, scale: float) -> tuple[Any, Future]:
         cut = self._cut(reading.latents, reading.operands)
-        one = functools.partial(tile.slopes, scale=scale, dot=_dot)
+        one = functools.partial(tile.slopes, scale=scale, dot=self._dot)
 
         def step(carry: tuple[State, Future], tokens: Tokens) -> tuple[tuple[State, Future], tuple]:
             state, past = carry
@@ -144,7 +146,6 @@ class ChunkedBackend(Backend):
             return (new, past), (slope, state.maximum, state.mass)
 
         past = Future(jnp.zeros_like(starts.total), jnp.zeros_like(starts.mass))
-        past = jax.tree.map(lambda x: vary_like(x, starts.mass), past)
         (_, past), walked = jax.lax.scan(step, (starts, past), self._reading_tokens(cut, reading, dy))
         return walked, past
 
@@ -156,7 +157,7 @@ class ChunkedBackend(Backend):
         def one(
             latents: Latents, tokens: Tokens, slope: jax.Array, maximum: jax.Array, mass: jax.Array, future: Future
         ) -> tuple[Gradients, Future]:
-            return tile.gradients(latents, tokens, State(maximum, mass, mass), slope, future, scale, _dot)
+            return tile.gradients(latents, tokens, State(maximum, mass, mass), slope, future, scale, self._dot)
 
         def step(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
             future, queries = carry
@@ -167,7 +168,7 @@ class ChunkedBackend(Backend):
 
         batch, heads, splits, latents = ends.slopes.shape
         queries = jax.tree.map(
-            lambda q: vary_like(jnp.zeros((batch, heads, splits, latents, q.shape[-1])), ends.slopes),
+            lambda q: jnp.zeros((batch, heads, splits, latents, q.shape[-1])),
             (reading.latents.q, reading.latents.q_decode),
         )
         inputs = (self._reading_tokens(cut, reading, dy, mean), walked)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kernels._scale import check_scale
+from kernels._checks import check_scale
 from kernels.causal_flare.operands import Operands, State, empty_state, reciprocal
 from kernels.causal_flare.validation import check_operands, check_sizes, check_state
 

@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import triton as plt
 
+from kernels._target import Target
+from kernels._tiles import padded_width, store_rows, store_vector
 from kernels.causal_flare import tile
-from kernels.causal_flare.dispatch import Blocks
 from kernels.causal_flare.operands import Operands, State, empty_state
 from kernels.causal_flare.pallas_layout import Layout
 from kernels.causal_flare.pallas_program import Program
 from kernels.causal_flare.scheme import Backend, Reading, ReadStatistics
+from kernels.causal_flare.table import Blocks
 from kernels.causal_flare.tile import Future, Gradients, Latents, Tokens
-from kernels.flare_mixer.pallas_tiles import padded_width, store_rows, store_vector
 
 
 def _statistics_kernel(inputs: Any, outputs: Any, *, layout: Layout, scale: float) -> None:
@@ -122,24 +123,25 @@ class PallasBackend(Backend):
     """The operations of the scheme as kernels; sides that are no powers of two are padded in registers."""
 
     blocks: Blocks
+    target: Target
 
     def tile_latents(self, latents: int) -> int:
         return min(self.blocks.latents, padded_width(latents))
 
     def read_statistics(self, latents: Latents, operands: Operands, scale: float) -> ReadStatistics:
-        layout = Layout.create(self.blocks, latents, operands)
+        layout = Layout.create(self.blocks, latents, operands, self.target)
         outputs = (layout.scalar_output(), layout.scalar_output())
         tokens = _tokens(operands)
         return ReadStatistics(*self._launch(_statistics_kernel, layout, scale, latents, tokens, (), (), outputs))
 
     def summarize(self, latents: Latents, operands: Operands, scale: float) -> State:
-        layout = Layout.create(self.blocks, latents, operands)
+        layout = Layout.create(self.blocks, latents, operands, self.target)
         vectors = layout.split_vectors()
         outputs = State(vectors, vectors, layout.split_rows(layout.channels))
         return self._launch(_summarize_kernel, layout, scale, latents, _tokens(operands), (), (), outputs)
 
     def read(self, reading: Reading, starts: State, scale: float) -> jax.Array:
-        layout = Layout.create(self.blocks, reading.latents, reading.operands)
+        layout = Layout.create(self.blocks, reading.latents, reading.operands, self.target)
         output = layout.token_output(layout.channels)
         tokens = _reading_tokens(reading)
         return self._launch(
@@ -147,7 +149,7 @@ class PallasBackend(Backend):
         )
 
     def slopes(self, reading: Reading, dy: jax.Array, starts: State, scale: float) -> tuple[Any, Future]:
-        layout = Layout.create(self.blocks, reading.latents, reading.operands)
+        layout = Layout.create(self.blocks, reading.latents, reading.operands, self.target)
         walked = (layout.slope_output(), layout.step_output(), layout.step_output())
         outputs = (walked, Future(layout.split_rows(layout.channels), layout.split_vectors()))
         tokens = _reading_tokens(reading, dy)
@@ -158,7 +160,7 @@ class PallasBackend(Backend):
     def gradients(
         self, reading: Reading, dy: jax.Array, mean: jax.Array, walked: Any, ends: Future, scale: float
     ) -> Gradients:
-        layout = Layout.create(self.blocks, reading.latents, reading.operands)
+        layout = Layout.create(self.blocks, reading.latents, reading.operands, self.target)
         separate = layout.decode_width is not None
         outputs = Gradients(
             layout.token_output(layout.width),

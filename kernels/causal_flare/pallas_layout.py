@@ -4,6 +4,7 @@ The grid is (heads, splits of the tokens, batch) with heads varying fastest, so 
 read neighbouring heads of the same tokens. A program owns one tile of latents and walks over the tokens of its split.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from kernels._pallas import pallas_call
-from kernels.causal_flare.dispatch import Blocks
+from kernels._pallas import Operand, Output, pallas_call
+from kernels._target import Target
+from kernels._tiles import Products, padded_width
 from kernels.causal_flare.operands import Operands
-from kernels.causal_flare.tile import Latents, Tokens
-from kernels.flare_mixer.pallas_tiles import padded_width
-
-
-@dataclass(frozen=True)
-class Output:
-    """One array that a kernel writes: its shape, and the block of it that a program sees."""
-
-    shape: tuple[int, ...]
-    spec: pl.BlockSpec
+from kernels.causal_flare.table import Blocks
+from kernels.causal_flare.tile import Dot, Latents, Tokens
 
 
 @dataclass(frozen=True)
@@ -40,9 +34,10 @@ class Layout:
     channels: int
     decode_width: int | None
     masked: bool
+    target: Target
 
     @classmethod
-    def create(cls, blocks: Blocks, latents: Latents, operands: Operands) -> "Layout":
+    def create(cls, blocks: Blocks, latents: Latents, operands: Operands, target: Target) -> "Layout":
         """Return the layout for a tile of latents and all tokens."""
         batch, points, heads, width = operands.k.shape
         decode_width = operands.k_decode.shape[-1] if operands.separate else None
@@ -56,7 +51,13 @@ class Layout:
             operands.v.shape[-1],
             decode_width,
             operands.mask is not None,
+            target,
         )
+
+    @property
+    def dot(self) -> Dot:
+        """The product of two tiles."""
+        return functools.partial(Products(self.target.compiled).dot, exact=self.blocks.exact)
 
     @property
     def split_tokens(self) -> int:
@@ -99,51 +100,44 @@ class Layout:
     def split_vectors(self) -> Output:
         """Return `[B, H, splits, m]`."""
         spec = pl.BlockSpec((None, None, None, self.latents), lambda h, s, b: (b, h, s, 0))
-        return Output((self.batch, self.heads, self.splits, self.latents), spec)
+        return Output((self.batch, self.heads, self.splits, self.latents), jnp.float32, spec)
 
     def split_rows(self, width: int) -> Output:
         """Return `[B, H, splits, m, width]`."""
         block = (None, None, None, self.latents, padded_width(width))
         shape = (self.batch, self.heads, self.splits, self.latents, width)
-        return Output(shape, pl.BlockSpec(block, lambda h, s, b: (b, h, s, 0, 0)))
+        return Output(shape, jnp.float32, pl.BlockSpec(block, lambda h, s, b: (b, h, s, 0, 0)))
 
     def token_output(self, width: int) -> Output:
         """Return `[B, N, H, width]`."""
-        return Output((self.batch, self.points, self.heads, width), self.token_rows(width))
+        return Output((self.batch, self.points, self.heads, width), jnp.float32, self.token_rows(width))
 
     def scalar_output(self) -> Output:
         """Return `[B, H, N]`."""
-        return Output((self.batch, self.heads, self.points), self.token_scalars())
+        return Output((self.batch, self.heads, self.points), jnp.float32, self.token_scalars())
 
     def slope_output(self) -> Output:
         """Return `[B, H, m, N]`."""
         spec = pl.BlockSpec((None, None, self.latents, self.split_tokens), lambda h, s, b: (b, h, 0, s))
-        return Output((self.batch, self.heads, self.latents, self.points), spec)
+        return Output((self.batch, self.heads, self.latents, self.points), jnp.float32, spec)
 
     def step_output(self) -> Output:
         """Return `[B, H, tiles, m]`, tiles of all splits."""
         spec = pl.BlockSpec((None, None, self.steps, self.latents), lambda h, s, b: (b, h, s, 0))
-        return Output((self.batch, self.heads, self.splits * self.steps, self.latents), spec)
+        return Output((self.batch, self.heads, self.splits * self.steps, self.latents), jnp.float32, spec)
 
     def launch(self, kernel: Callable[..., None], name: str, inputs: Any, specs: Any, outputs: Any) -> Any:
         """Run `kernel(input refs, output refs)` on trees of arrays; returns the tree of float32 outputs."""
-        arrays, structure = jax.tree.flatten(inputs)
-        wanted, out_structure = jax.tree.flatten(outputs)
-
-        def flat(*refs: Any) -> None:
-            kernel(structure.unflatten(refs[: len(arrays)]), out_structure.unflatten(refs[len(arrays) :]))
-
-        results = pallas_call(
-            flat,
+        return pallas_call(
+            kernel,
+            target=self.target,
             name=name,
             grid=(self.heads, self.splits, self.batch),
-            in_specs=jax.tree.leaves(specs),
-            out_specs=[x.spec for x in wanted],
-            out_shape=[jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in wanted],
-            num_warps=self.blocks.warps,
-            num_stages=self.blocks.stages,
-        )(*arrays)
-        return out_structure.unflatten(results)
+            inputs=jax.tree.map(Operand, inputs, specs),
+            outputs=outputs,
+            warps=self.blocks.warps,
+            stages=self.blocks.stages,
+        )
 
 
 def _spec(x: jax.Array | None, rows: Callable[[int], pl.BlockSpec]) -> pl.BlockSpec | None:

@@ -1,6 +1,5 @@
 """What one program of the causal kernels does with memory: its tiles of tokens, masked loads and stores."""
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +8,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from kernels._tiles import load_rows, load_vector, store_rows, store_vector
 from kernels.causal_flare.operands import State
 from kernels.causal_flare.pallas_layout import Layout
 from kernels.causal_flare.tile import Dot, Future, Latents, Tokens
-from kernels.flare_mixer.pallas_tiles import dot, load_rows, load_vector, store_rows, store_vector
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Program:
 
     @property
     def dot(self) -> Dot:
-        return functools.partial(dot, exact=self.layout.blocks.exact)
+        return self.layout.dot
 
     def tiles(self, size: int) -> jax.Array | int:
         """Return how many tiles of `size` tokens the split has; the last one may be shorter."""

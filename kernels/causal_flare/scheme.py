@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels._sharding import vary_like
+from kernels import _operation
+from kernels._target import Target, on_target
 from kernels.causal_flare.operands import Operands, State, empty_state, merge, reciprocal
 from kernels.causal_flare.tile import Future, Gradients, Latents
 
@@ -33,7 +34,7 @@ class Reading(NamedTuple):
 
 
 class Backend(abc.ABC):
-    """The five operations; hashable, because it is a static argument. States have the axes `[B, H, splits, m]`."""
+    """The five operations. States have the axes `[B, H, splits, m]`."""
 
     @abc.abstractmethod
     def tile_latents(self, latents: int) -> int:
@@ -68,13 +69,34 @@ class Backend(abc.ABC):
         """
 
 
+class Backends(_operation.Backends):
+    """The backends that may run."""
+
+    @abc.abstractmethod
+    def on(self, target: Target) -> Backend:
+        """Return the backend for the target."""
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def mix(backend: Backend, scale: float, operands: Operands, state: State) -> tuple[jax.Array, State]:
+def mix(backends: Backends, scale: float, operands: Operands, state: State) -> tuple[jax.Array, State]:
     """Return the outputs, in the dtype of `v`, and the state after the last token."""
-    return _forward(backend, scale, operands, state)[0]
+    return _forward(backends, scale, operands, state)[0]
 
 
-def _forward(backend: Backend, scale: float, operands: Operands, state: State) -> tuple[Any, Any]:
+def _forward(backends: Backends, scale: float, operands: Operands, state: State) -> tuple[Any, Any]:
+    y, final, statistics = on_target(functools.partial(_mix_forward, backends, scale), operands, state)
+    return (y, final), (operands, state, statistics, y)
+
+
+def _backward(backends: Backends, scale: float, residuals: tuple, cotangents: tuple) -> tuple[Operands, State]:
+    return on_target(functools.partial(_mix_backward, backends, scale), residuals, cotangents)
+
+
+mix.defvjp(_forward, _backward)
+
+
+def _mix_forward(backends: Backends, scale: float, target: Target, operands: Operands, state: State) -> tuple:
+    backend = backends.on(target)
     tiles, states = _tile(backend, operands, state)
     statistics = _read_statistics(backend, tiles, operands, scale)
 
@@ -84,13 +106,16 @@ def _forward(backend: Backend, scale: float, operands: Operands, state: State) -
         return y + backend.read(Reading(latents, operands, statistics), starts, scale), final
 
     v = operands.v
-    y, finals = _fold(body, vary_like(jnp.zeros(v.shape, jnp.float32), v), (tiles, states))
+    y, finals = _fold(body, jnp.zeros(v.shape, jnp.float32), (tiles, states))
     y = y.astype(v.dtype)
     final = jax.tree.map(lambda x: _untile(x, operands.q.shape[1]), finals)
-    return (y, final), (operands, state, statistics, y)
+    return y, final, statistics
 
 
-def _backward(backend: Backend, scale: float, residuals: tuple, cotangents: tuple) -> tuple[Operands, State]:
+def _mix_backward(
+    backends: Backends, scale: float, target: Target, residuals: tuple, cotangents: tuple
+) -> tuple[Operands, State]:
+    backend = backends.on(target)
     operands, state, statistics, y = residuals
     dy, dfinal = cotangents
     tiles, states = _tile(backend, operands, state)
@@ -108,9 +133,7 @@ def _backward(backend: Backend, scale: float, residuals: tuple, cotangents: tupl
         latent_gradients = jax.tree.map(lambda x: jnp.sum(x, axis=(0, 2)), (found.dq, found.dq_decode))
         return tokens, (latent_gradients, _state_gradient(initial, future))
 
-    zeros = jax.tree.map(
-        lambda x: vary_like(jnp.zeros(x.shape, jnp.float32), x), (operands.k, operands.v, operands.k_decode)
-    )
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (operands.k, operands.v, operands.k_decode))
     (dk, dv, dk_decode), ((dq, dq_decode), dstate) = _fold(body, zeros, (tiles, states, cotangent_tiles))
     latents = operands.q.shape[1]
     dq, dq_decode = jax.tree.map(
@@ -119,9 +142,6 @@ def _backward(backend: Backend, scale: float, residuals: tuple, cotangents: tupl
     found = Operands(dq, dk, dv, dq_decode, dk_decode, None)
     dtype = operands.v.dtype
     return jax.tree.map(lambda x: x.astype(dtype), found), jax.tree.map(lambda x: _untile(x, latents), dstate)
-
-
-mix.defvjp(_forward, _backward)
 
 
 def _tile(backend: Backend, operands: Operands, state: State) -> tuple[Latents, State]:
@@ -136,7 +156,7 @@ def _tile(backend: Backend, operands: Operands, state: State) -> tuple[Latents, 
 
     bias = jnp.where(jnp.arange(latents + padding) < latents, 0.0, -jnp.inf).reshape(-1, size)
     q_decode = cut(operands.q_decode) if operands.separate else None
-    tiles = Latents(cut(operands.q), q_decode, vary_like(bias, operands.q))
+    tiles = Latents(cut(operands.q), q_decode, bias)
     return tiles, jax.tree.map(lambda x: _tile_state(x, tiles), state)
 
 
@@ -171,7 +191,7 @@ def _read_statistics(backend: Backend, tiles: Latents, operands: Operands, scale
 
     batch, points, heads, _ = operands.k.shape
     start = empty_state((batch, heads, points), 1)
-    start = ReadStatistics(*(vary_like(x, operands.k) for x in (start.maximum, start.mass)))
+    start = ReadStatistics(start.maximum, start.mass)
     statistics, _ = _fold(body, start, tiles)
     if operands.mask is None:
         return statistics

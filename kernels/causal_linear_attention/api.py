@@ -1,17 +1,20 @@
 """The public entry of causal linear attention: checks the arguments, chooses the implementation, calls it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kernels._scale import check_scale
-from kernels._sharding import vary_like
-from kernels.causal_linear_attention import dispatch
+from kernels._checks import check_scale
+from kernels._operation import Request, Selection
+from kernels._sharding import vary_alike
+from kernels._target import Target
+from kernels.causal_linear_attention import table
 from kernels.causal_linear_attention.chunked import ChunkedBackend
 from kernels.causal_linear_attention.pallas import PallasBackend
-from kernels.causal_linear_attention.recurrence import Backend, attend
+from kernels.causal_linear_attention.recurrence import Backend, Backends, attend
 from kernels.causal_linear_attention.reference import quadratic_attention
 from kernels.causal_linear_attention.triton import TritonBackend
 from kernels.causal_linear_attention.validation import check_arrays, check_state
@@ -52,35 +55,50 @@ def causal_linear_attention(
     check_arrays(q, k, v, mask)
     check_state(initial_state, q, channels)
     scale = 1.0 / q.shape[1] if scale is None else check_scale(scale, "or None for 1/N")
-    width = max(q.shape[-1], v.shape[-1])
-    chosen = dispatch.resolve(implementation, q.dtype.name, width)
+    request = Request(q.dtype.name, max(q.shape[-1], v.shape[-1]), q.shape[1])
+    selection = table.OPERATION.resolve(implementation, request)
     if initial_state is None:
         initial_state = jnp.zeros((q.shape[0], q.shape[2], q.shape[3], channels), jnp.float32)
-    q, k, v, state = (vary_like(x, q, k, v, initial_state) for x in (q, k, v, initial_state))
+    q, k, v, state = vary_alike((q, k, v, initial_state))
     if mask is not None:  # zeros of q, too: whatever padding holds must not reach a product
         q, k, v = (jnp.where(mask[:, :, None, None], x, 0) for x in (q, k, v))
-    attention = _attention(chosen, q.dtype.name, width, scale)
+    attention = _attention(selection, scale)
     y, final_state = _normalized(q, k, v, state, attention) if normalize else attention(q, k, v, state)
     return (y, final_state) if return_state else y
 
 
-def _attention(implementation: str, dtype: str, width: int, scale: float) -> Attention:
-    """Return the function of (q, k, v, state) that `implementation` computes."""
-    if implementation == "reference":
+def _attention(selection: Selection, scale: float) -> Attention:
+    """Return the function of (q, k, v, state) of what was selected."""
+    if selection.implementation == "reference":
         return lambda q, k, v, state: quadratic_attention(q, k, v, state, scale)
-    backend = _backend(implementation, dtype, width)
-    return lambda q, k, v, state: attend(backend, scale, q, k, v, state)
+    return lambda q, k, v, state: attend(SelectedBackends(selection), scale, q, k, v, state)
 
 
-def _backend(implementation: str, dtype: str, width: int) -> Backend:
-    match implementation:
-        case "xla":
-            return ChunkedBackend(dispatch.chunk_points(width))
-        case "pallas":
-            return PallasBackend(dispatch.kernel_blocks("pallas", dtype, width))
-        case "triton":
-            return TritonBackend(dispatch.kernel_blocks("triton", dtype, width))
-    raise AssertionError(f"dispatch returned {implementation}")
+@dataclass(frozen=True)
+class SelectedBackends(Backends):
+    """The backends of what was selected."""
+
+    def on(self, target: Target) -> Backend:
+        served = self.selection.on(target)
+        match served.implementation:
+            case "xla":
+                return ChunkedBackend(table.chunk_points(self.selection.request.width), target)
+            case "pallas":
+                return PallasBackend(served.blocks, target)
+            case "triton":
+                return TritonBackend(served.blocks, target)
+        raise AssertionError(f"no backend for {served}")
+
+    def splits(self, k: jax.Array) -> dict[str, int]:
+        """Return into how many splits each backend that may run cuts the points."""
+        batch, points, heads, _ = k.shape
+        chunk = table.chunk_points(self.selection.request.width)
+        sizes = {
+            name: chunk if launch is None else launch.blocks.split_points(points, batch * heads)
+            for name in self.selection.candidates
+            for launch in [self.selection.operation.launch_for(name, self.selection.request)]
+        }
+        return {name: -(-points // min(size, points)) for name, size in sizes.items()}
 
 
 def _normalized(

@@ -5,16 +5,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from kernels._pallas import platform
+from kernels._chunked import einsum
+from kernels._target import Target
 from kernels.causal_linear_attention.recurrence import Backend
-
-
-def _einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
-    """Contract with float32 accumulation; float32 operands are multiplied as float32, never as TF32."""
-    # A CPU has no products of bfloat16 with float32 sums; the state of float16 values may exceed that type's range.
-    if platform() == "cpu" or any(x.dtype == jnp.float16 for x in operands):
-        operands = tuple(x.astype(jnp.float32) for x in operands)
-    return jnp.einsum(subscripts, *operands, precision="highest", preferred_element_type=jnp.float32)
 
 
 @dataclass(frozen=True)
@@ -22,21 +15,27 @@ class ChunkedBackend(Backend):
     """The two operations for chunks of `points` points; a ragged last chunk is padded with zeros."""
 
     points: int
+    target: Target
 
     def outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        return _einsum("bsnhd,bsnhc->bhsdc", self._chunks(a), self._chunks(b))
+        return self._einsum("bsnhd,bsnhc->bhsdc", self._chunks(a), self._chunks(b))
 
     def mix(
         self, q: jax.Array, k: jax.Array, v: jax.Array, starts: jax.Array, scale: float, reverse: bool
     ) -> jax.Array:
         chunk_q, chunk_k, chunk_v = map(self._chunks, (q, k, v))
-        weights = scale * _einsum("bsnhd,bsmhd->bhsnm", chunk_q, chunk_k)
+        weights = scale * self._einsum("bsnhd,bsmhd->bhsnm", chunk_q, chunk_k)
         seen = jnp.tri(weights.shape[-1], dtype=bool)
         weights = jnp.where(seen.T if reverse else seen, weights, 0.0)
         if q.dtype != jnp.float16:
             starts, weights = starts.astype(q.dtype), weights.astype(q.dtype)
-        y = _einsum("bsnhd,bhsdc->bsnhc", chunk_q, starts) + _einsum("bhsnm,bsmhc->bsnhc", weights, chunk_v)
+        y = self._einsum("bsnhd,bhsdc->bsnhc", chunk_q, starts) + self._einsum("bhsnm,bsmhc->bsnhc", weights, chunk_v)
         return y.reshape(v.shape[0], -1, *v.shape[2:])[:, : v.shape[1]].astype(v.dtype)
+
+    def _einsum(self, subscripts: str, *operands: jax.Array) -> jax.Array:
+        if any(x.dtype == jnp.float16 for x in operands):  # the state may exceed that type's range
+            operands = tuple(x.astype(jnp.float32) for x in operands)
+        return einsum(self.target, subscripts, *operands)
 
     def _chunks(self, x: jax.Array) -> jax.Array:
         points = min(self.points, x.shape[1])

@@ -5,6 +5,7 @@ which run at the same time read neighbouring heads of the same points.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from kernels._pallas import pallas_call
-from kernels.causal_linear_attention.dispatch import KernelBlocks
+from kernels._pallas import Operand, Output, pallas_call
+from kernels._target import Target
+from kernels._tiles import Products, load_rows, padded_width, store_rows
 from kernels.causal_linear_attention.recurrence import Backend
-from kernels.flare_mixer.pallas_tiles import dot, load_rows, padded_width, store_rows
+from kernels.causal_linear_attention.table import KernelBlocks
+
+Dot = Callable[[jax.Array, jax.Array, tuple[int, int]], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,9 @@ def _existing(rows: int) -> jax.Array | None:
     return None if padded == rows else jnp.arange(padded, dtype=jnp.int32) < rows
 
 
-def _sums_kernel(a_ref: Any, b_ref: Any, sums_ref: Any, *, walk: _Walk, widths: tuple[int, int], exact: str) -> None:
+def _sums_kernel(inputs: Any, sums_ref: Any, *, walk: _Walk, widths: tuple[int, int], dot: Dot) -> None:
     """Sum `a_n b_nᵀ` over one split."""
-    width, columns = widths
+    (a_ref, b_ref), (width, columns) = inputs, widths
     split = pl.program_id(1)
 
     def step(tile: jax.Array, sums: jax.Array) -> jax.Array:
@@ -58,7 +62,7 @@ def _sums_kernel(a_ref: Any, b_ref: Any, sums_ref: Any, *, walk: _Walk, widths: 
         valid = walk.valid(start, split)
         a = load_rows(a_ref, start, walk.block, width, valid)
         b = load_rows(b_ref, start, walk.block, columns, valid)
-        return sums + dot(a, b, (0, 0), exact)
+        return sums + dot(a, b, (0, 0))
 
     zeros = jnp.zeros((padded_width(width), padded_width(columns)), jnp.float32)
     sums = jax.lax.fori_loop(0, walk.tiles(split), step, zeros)
@@ -66,20 +70,10 @@ def _sums_kernel(a_ref: Any, b_ref: Any, sums_ref: Any, *, walk: _Walk, widths: 
 
 
 def _mix_kernel(
-    q_ref: Any,
-    k_ref: Any,
-    v_ref: Any,
-    start_ref: Any,
-    y_ref: Any,
-    *,
-    walk: _Walk,
-    widths: tuple[int, int],
-    scale: float,
-    reverse: bool,
-    exact: str,
+    inputs: Any, y_ref: Any, *, walk: _Walk, widths: tuple[int, int], scale: float, reverse: bool, dot: Dot
 ) -> None:
     """Walk over one split with the state in registers; backwards in time if `reverse`."""
-    width, columns = widths
+    (q_ref, k_ref, v_ref, start_ref), (width, columns) = inputs, widths
     split = pl.program_id(1)
     tiles = walk.tiles(split)
     rows = jnp.arange(walk.block, dtype=jnp.int32)
@@ -91,10 +85,10 @@ def _mix_kernel(
         q = load_rows(q_ref, start, walk.block, width, valid)
         k = load_rows(k_ref, start, walk.block, width, valid)
         v = load_rows(v_ref, start, walk.block, columns, valid)
-        weights = jnp.where(seen, scale * dot(q, k, (1, 1), exact), 0.0)
-        y = dot(q, state.astype(q.dtype), (1, 0), exact) + dot(weights.astype(v.dtype), v, (1, 0), exact)
+        weights = jnp.where(seen, scale * dot(q, k, (1, 1)), 0.0)
+        y = dot(q, state.astype(q.dtype), (1, 0)) + dot(weights.astype(v.dtype), v, (1, 0))
         store_rows(y_ref, start, y, columns, valid)
-        return state + scale * dot(k, v, (0, 0), exact)
+        return state + scale * dot(k, v, (0, 0))
 
     state = load_rows(start_ref, 0, padded_width(width), columns, _existing(width))
     jax.lax.fori_loop(0, tiles, step, state)
@@ -105,22 +99,32 @@ class PallasBackend(Backend):
     """The two operations as kernels; states of widths that are no powers of two are padded in registers."""
 
     blocks: KernelBlocks
+    target: Target
+
+    @property
+    def _dot(self) -> Dot:
+        return functools.partial(Products(self.target.compiled).dot, exact=self.blocks.exact)
 
     def outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
         """Return `[B, H, splits, D, C]` float32."""
         batch, _, heads, width = a.shape
         columns = b.shape[-1]
         blocks, walk = self.blocks.sums, self._walk(a, self.blocks.sums.points)
-        (sums,) = pallas_call(
-            functools.partial(_sums_kernel, walk=walk, widths=(width, columns), exact=self.blocks.exact),
+        specs = [_points(walk, padded_width(x)) for x in (width, columns)]
+        sums = pallas_call(
+            functools.partial(_sums_kernel, walk=walk, widths=(width, columns), dot=self._dot),
+            target=self.target,
             name="causal_linear_sums",
             grid=(heads, walk.splits, batch),
-            in_specs=[_points(walk, padded_width(width)), _points(walk, padded_width(columns))],
-            out_specs=[_states(padded_width(width), padded_width(columns))],
-            out_shape=[jax.ShapeDtypeStruct((batch, heads, walk.splits, width, columns), jnp.float32)],
-            num_warps=blocks.warps,
-            num_stages=blocks.stages,
-        )(a, b)
+            inputs=(Operand(a, specs[0]), Operand(b, specs[1])),
+            outputs=Output(
+                (batch, heads, walk.splits, width, columns),
+                jnp.float32,
+                _states(padded_width(width), padded_width(columns)),
+            ),
+            warps=blocks.warps,
+            stages=blocks.stages,
+        )
         return sums
 
     def mix(
@@ -134,24 +138,20 @@ class PallasBackend(Backend):
         columns = v.shape[-1] // tiles
         padded = padded_width(columns)
         tokens, values = _points(walk, padded_width(width), tiles), _points(walk, padded, tiles, tiled=True)
-        (y,) = pallas_call(
-            functools.partial(
-                _mix_kernel,
-                walk=walk,
-                widths=(width, columns),
-                scale=scale,
-                reverse=reverse,
-                exact=self.blocks.exact,
-            ),
+        states = _states(padded_width(width), padded, tiles)
+        kernel = functools.partial(
+            _mix_kernel, walk=walk, widths=(width, columns), scale=scale, reverse=reverse, dot=self._dot
+        )
+        return pallas_call(
+            kernel,
+            target=self.target,
             name="causal_linear_mix",
             grid=(heads * tiles, walk.splits, batch),
-            in_specs=[tokens, tokens, values, _states(padded_width(width), padded, tiles)],
-            out_specs=[values],
-            out_shape=[jax.ShapeDtypeStruct(v.shape, v.dtype)],
-            num_warps=blocks.warps,
-            num_stages=blocks.stages,
-        )(q, k, v, starts)
-        return y
+            inputs=(Operand(q, tokens), Operand(k, tokens), Operand(v, values), Operand(starts, states)),
+            outputs=Output(v.shape, v.dtype, values),
+            warps=blocks.warps,
+            stages=blocks.stages,
+        )
 
     def _walk(self, x: jax.Array, block: int) -> _Walk:
         batch, points, heads, _ = x.shape

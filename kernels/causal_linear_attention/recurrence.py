@@ -10,9 +10,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from kernels import _operation
+from kernels._target import Target, on_target
+
 
 class Backend(abc.ABC):
-    """The two operations on `[B, N, H, D]` arrays; hashable, because it is a static argument."""
+    """The two operations on `[B, N, H, D]` arrays."""
 
     @abc.abstractmethod
     def outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -28,28 +31,57 @@ class Backend(abc.ABC):
         """
 
 
+class Backends(_operation.Backends):
+    """The backends that may run."""
+
+    @abc.abstractmethod
+    def splits(self, k: jax.Array) -> dict[str, int]:
+        """Return into how many splits each backend that may run cuts the points."""
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def attend(
-    backend: Backend, scale: float, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
+    backends: Backends, scale: float, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Return the outputs, in the dtype of `v`, and the float32 final state `[B, H, D, C]`."""
-    return _forward(backend, scale, q, k, v, state)[0]
+    return _forward(backends, scale, q, k, v, state)[0]
 
 
 def _forward(
-    backend: Backend, scale: float, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    backends: Backends, scale: float, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array], tuple]:
+    y, final, starts = on_target(functools.partial(_mix_forward, backends, scale), q, k, v, state)
+    return (y, final), (q, k, v, starts)
+
+
+def _mix_forward(
+    backends: Backends, scale: float, target: Target, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Return outputs, final state and, for each backend, the states where its splits start: zeros if it did not run."""
+    name, backend = backends.selection.on(target).implementation, backends.on(target)
     sums = backend.outer_sums(k, v)
     before = _sums_before(sums)
     starts = state[:, :, None] + scale * before
     final = starts[:, :, -1] + scale * sums[:, :, -1]
-    return (backend.mix(q, k, v, starts, scale, False), final), (q, k, v, starts)
+    kept = {
+        other: starts if other == name else jnp.zeros((*starts.shape[:2], splits, *starts.shape[3:]), starts.dtype)
+        for other, splits in backends.splits(k).items()
+    }
+    return backend.mix(q, k, v, starts, scale, False), final, kept
 
 
 def _backward(
-    backend: Backend, scale: float, residuals: tuple[jax.Array, ...], cotangents: tuple[jax.Array, jax.Array]
+    backends: Backends, scale: float, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, ...]:
-    q, k, v, starts = residuals
+    return on_target(functools.partial(_mix_backward, backends, scale), residuals, cotangents)
+
+
+def _mix_backward(
+    backends: Backends, scale: float, target: Target, residuals: tuple, cotangents: tuple
+) -> tuple[jax.Array, ...]:
+    name, backend = backends.selection.on(target).implementation, backends.on(target)
+    q, k, v, kept = residuals
+    starts = kept[name]
     dy, dfinal = cotangents
     sums = backend.outer_sums(q, dy)
     after = jnp.flip(_sums_before(jnp.flip(sums, axis=2)), axis=2)

@@ -6,24 +6,19 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from kernels._triton import fold_vmap, require_triton, triton_call
-from kernels.causal_linear_attention.dispatch import KernelBlocks
+from kernels._target import Target
+from kernels._tiles import padded_width
+from kernels._triton import fold_vmap, triton_call
 from kernels.causal_linear_attention.recurrence import Backend
-
-SMALLEST_SIDE = 16
-
-
-def _padded(width: int) -> int:
-    """Return the power of two, at least 16, that a tile of `width` columns is padded to in registers."""
-    return max(SMALLEST_SIDE, pl.next_power_of_2(width))
+from kernels.causal_linear_attention.table import KernelBlocks
 
 
 @dataclass(frozen=True)
 class TritonBackend(Backend):
-    """The two operations as kernels; `compute_capability` (90 for an H100) is needed only where no GPU can be asked."""
+    """The two operations as kernels."""
 
     blocks: KernelBlocks
-    compute_capability: int | None = None
+    target: Target
 
     def outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
         """Return `[B, H, splits, D, C]` float32."""
@@ -36,7 +31,6 @@ class TritonBackend(Backend):
         return fold_vmap(lambda *operands: self._mix(*operands, scale, reverse))(q, k, v, starts)
 
     def _outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        require_triton()
         from kernels.causal_linear_attention.triton_kernels import sums_kernel
 
         batch, points, heads, width = a.shape
@@ -48,22 +42,21 @@ class TritonBackend(Backend):
             name="causal_linear_sums",
             grid=(heads, splits, batch),
             out_shape=[jax.ShapeDtypeStruct((batch, heads, splits, width, columns), jnp.float32)],
-            constants=constants | {"padded_columns": _padded(columns)},
+            constants=constants | {"padded_columns": padded_width(columns)},
             num_warps=blocks.warps,
             num_stages=blocks.stages,
-            compute_capability=self.compute_capability,
+            target=self.target,
         )(a, b)
         return sums
 
     def _mix(
         self, q: jax.Array, k: jax.Array, v: jax.Array, starts: jax.Array, scale: float, reverse: bool
     ) -> jax.Array:
-        require_triton()
         from kernels.causal_linear_attention.triton_kernels import mix_kernel
 
         batch, _, heads, _ = q.shape
         blocks, constants = self.blocks.mix, self._constants(q, v, self.blocks.mix.points)
-        padded_columns = min(blocks.columns, _padded(v.shape[-1]))
+        padded_columns = min(blocks.columns, padded_width(v.shape[-1]))
         tiles = pl.cdiv(v.shape[-1], padded_columns)
         (y,) = triton_call(
             mix_kernel,
@@ -74,7 +67,7 @@ class TritonBackend(Backend):
             | {"padded_columns": padded_columns, "tiles": tiles, "scale": scale, "reverse": reverse},
             num_warps=blocks.warps,
             num_stages=blocks.stages,
-            compute_capability=self.compute_capability,
+            target=self.target,
         )(q, k, v, starts)
         return y
 
@@ -88,6 +81,6 @@ class TritonBackend(Backend):
             "columns": b.shape[-1],
             "split_points": self.blocks.split_points(points, batch * heads),
             "block": block,
-            "padded_width": _padded(width),
+            "padded_width": padded_width(width),
             "exact": self.blocks.exact if a.dtype == jnp.float32 else "ieee",
         }

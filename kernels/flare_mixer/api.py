@@ -1,15 +1,17 @@
 """The public entry of the FLARE mixer: checks the arguments, chooses the implementation, calls it."""
 
-import jax
 from jaxtyping import Array, Bool, Float
 
-from kernels._scale import check_scale
-from kernels._sharding import vary_like
-from kernels.flare_mixer import dispatch
-from kernels.flare_mixer.chunked import chunked_mixer
+from kernels._checks import check_scale
+from kernels._operation import Backends, Request
+from kernels._sharding import vary_alike
+from kernels._target import Target, platform
+from kernels.flare_mixer import table
+from kernels.flare_mixer.chunked import ChunkedBackend
 from kernels.flare_mixer.cudnn import cudnn_mixer
+from kernels.flare_mixer.mixing import Backend, mix
 from kernels.flare_mixer.operands import Operands
-from kernels.flare_mixer.pallas import pallas_mixer
+from kernels.flare_mixer.pallas import PallasBackend
 from kernels.flare_mixer.reference import reference_mixer
 from kernels.flare_mixer.validation import check_operands
 
@@ -49,22 +51,24 @@ def flare_mixer(
         k_decode = k if k_decode is None else k_decode
     operands = Operands(q, k, v, q_decode, k_decode, mask)
     check_operands(operands)
-    chosen = dispatch.resolve(implementation, operands, axis_name)
-    everything = [x for x in operands if x is not None]
-    operands = jax.tree.map(lambda x: vary_like(x, *everything), operands)
-    y, latents = _run(chosen, operands, scale, axis_name)
+    request = Request(k.dtype.name, max(operands.widths), k.shape[1], axis_name, masked=mask is not None)
+    selection = table.OPERATION.resolve(implementation, request)
+    if selection.implementation == "reference":
+        y, latents = reference_mixer(operands, scale=scale)
+    elif selection.implementation == "cudnn":
+        # JAX itself looks at the GPU of this process when it traces cuDNN's attention, and so must we.
+        selection.on(Target.of(platform()))
+        y, latents = cudnn_mixer(operands, scale=scale)
+    else:
+        y, latents = mix(vary_alike(operands), SelectedBackends(selection), scale, axis_name)
     return (y, latents) if return_latents else y
 
 
-def _run(implementation: str, operands: Operands, scale: float, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
-    match implementation:
-        case "reference":
-            return reference_mixer(operands, scale=scale)
-        case "xla":
-            return chunked_mixer(operands, scale=scale, axis_name=axis_name)
-        case "cudnn":
-            return cudnn_mixer(operands, scale=scale)
-        case "pallas":
-            blocks = dispatch.kernel_blocks(operands)
-            return pallas_mixer(operands, scale=scale, axis_name=axis_name, blocks=blocks)
-    raise AssertionError(f"dispatch returned {implementation}")
+class SelectedBackends(Backends):
+    """The backends of what was selected."""
+
+    def on(self, target: Target) -> Backend:
+        served = self.selection.on(target)
+        if served.implementation == "xla":
+            return ChunkedBackend(target, keeps=len(self.selection.candidates) > 1)
+        return PallasBackend(served.blocks, target)

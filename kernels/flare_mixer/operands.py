@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import jax
 
+from kernels.gather import operands as gather
+
 
 class Operands(NamedTuple):
     """Inputs of the mixer; the decode operands are both None where both softmaxes share their logits.
@@ -28,3 +30,13 @@ class Operands(NamedTuple):
     def scatter_pair(self) -> tuple[jax.Array, jax.Array]:
         """The latents' and the points' operand of the scatter's logits."""
         return (self.q_decode, self.k_decode) if self.separate else (self.q, self.k)
+
+    @property
+    def of_gather(self) -> gather.Operands:
+        """The operands of the gather alone."""
+        return gather.Operands(self.q, self.k, self.v, self.mask)
+
+    @property
+    def widths(self) -> list[int]:
+        """The widths of keys and values."""
+        return [x.shape[-1] for x in (self.k, self.v, self.k_decode) if x is not None]

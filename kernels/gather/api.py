@@ -1,16 +1,17 @@
 """The public entry of the gather: checks the arguments, chooses the implementation, calls it."""
 
-import jax
 from jaxtyping import Array, Bool, Float
 
-from kernels._checks import check_axis, check_dtypes, check_latents, check_mask, check_points, check_same_points
-from kernels._scale import check_scale
-from kernels._sharding import vary_like
-from kernels.gather.chunked import chunked_gather
+from kernels._checks import check_dtypes, check_latents, check_mask, check_points, check_same_points, check_scale
+from kernels._operation import Backends, Request
+from kernels._sharding import vary_alike
+from kernels._target import Target
+from kernels.gather import table
+from kernels.gather.backend import Backend, attend
+from kernels.gather.chunked import ChunkedBackend
 from kernels.gather.operands import Operands
+from kernels.gather.pallas import PallasBackend
 from kernels.gather.reference import reference_gather
-
-IMPLEMENTATIONS = ("reference", "xla")
 
 
 def gather(
@@ -31,7 +32,8 @@ def gather(
     dtype; softmaxes and sums are float32.
 
     `axis_name` is the mesh axis over which the points are sharded when called inside `jax.shard_map` (not
-    "reference"); z is then the same on all its devices. `implementation` is "reference" or "xla"; None chooses.
+    "reference"); z is then the same on all its devices. `implementation` is "reference", "xla" or "pallas"; None
+    chooses by device, dtype and shape.
 
     Raises ValueError for shapes or dtypes that do not fit, a scale that is not positive and finite, an unknown
     implementation, and a named implementation that cannot serve the request.
@@ -41,18 +43,20 @@ def gather(
     scale = check_scale(scale)
     operands = Operands(q, k, v, mask)
     _check(operands)
-    check_axis(axis_name, "gather")
-    if implementation not in (None, *IMPLEMENTATIONS):
-        raise ValueError(
-            f"implementation is {implementation!r}; give one of {', '.join(IMPLEMENTATIONS)}, or None to choose one."
-        )
-    if implementation == "reference":
-        if axis_name is not None:
-            raise ValueError(f"axis_name is {axis_name!r}, over which 'reference' cannot merge; use 'xla' instead.")
+    values = operands.values
+    request = Request(k.dtype.name, max(k.shape[-1], values.shape[-1]), k.shape[1], axis_name, masked=mask is not None)
+    selection = table.OPERATION.resolve(implementation, request)
+    if selection.implementation == "reference":
         return reference_gather(operands, scale=scale)
-    everything = [x for x in operands if x is not None]
-    operands = jax.tree.map(lambda x: vary_like(x, *everything), operands)
-    return chunked_gather(operands, scale=scale, axis_name=axis_name)
+    return attend(vary_alike(operands), SelectedBackends(selection), scale, axis_name)
+
+
+class SelectedBackends(Backends):
+    """The backends of what was selected."""
+
+    def on(self, target: Target) -> Backend:
+        served = self.selection.on(target)
+        return ChunkedBackend(target) if served.implementation == "xla" else PallasBackend(served.blocks, target)
 
 
 def _check(operands: Operands) -> None:

@@ -7,9 +7,11 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from kernels.residual_mlp import dispatch
+from kernels._operation import Request
+from kernels._sharding import vary_alike
+from kernels.residual_mlp import table
+from kernels.residual_mlp.fused import Call, apply
 from kernels.residual_mlp.operands import Activation, Norm, Operands, Projection, Structure, chain_layers
-from kernels.residual_mlp.pallas import residual_mlp_pallas
 from kernels.residual_mlp.reference import residual_mlp_reference
 from kernels.residual_mlp.validation import (
     check_activation,
@@ -103,11 +105,18 @@ def _apply(
         activation=activation,
         outer_residual=outer_residual,
     )
-    plan = dispatch.choose(implementation, structure, operands, resolved)
-    if plan is None:
+    reason = table.obstacle(structure, operands, resolved)
+    if reason is not None and implementation == "pallas":
+        raise ValueError(f"implementation 'pallas' cannot serve {reason}; use 'reference' or None.")
+    if implementation is None and (reason is not None or table.too_deep(structure)):
+        implementation = "reference"
+    request = Request("float32", 1) if reason is not None else table.request_for(structure, operands, resolved)
+    selection = table.OPERATION.resolve(implementation, request)
+    if selection.candidates == ("reference",):
         return residual_mlp_reference(structure, operands, resolved)
     leading = operands.x.shape[:-1]
-    results = residual_mlp_pallas(plan, _flatten_rows(operands))
+    # Inside shard_map: the cast of a replicated weight is what sums its gradient over the devices.
+    results = apply(Call(selection, structure, resolved), vary_alike(_flatten_rows(operands)))
     return tuple(result.reshape(*leading, result.shape[-1]) for result in results)
 
 

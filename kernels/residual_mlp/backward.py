@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 
-from kernels._pallas import pallas_call
-from kernels._sharding import vary_like
+from kernels._pallas import Operand, Output, pallas_call
+from kernels._target import Target
 from kernels.residual_mlp.gradients import Factors
 from kernels.residual_mlp.kernel import Incoming, Outgoing, backward_kernel
 from kernels.residual_mlp.operands import Operands, Projection, round_weights
@@ -37,7 +37,7 @@ class Cotangents(NamedTuple):
 Step = Callable[[Array | None], tuple[Cotangents, Sums]]
 
 
-def run_backward(plan: Plan, operands: Operands, cotangents: tuple[Array, ...]) -> Operands:
+def run_backward(plan: Plan, target: Target, operands: Operands, cotangents: tuple[Array, ...]) -> Operands:
     """Return the gradients of all operands, in their structure and dtypes."""
     count, width = operands.x.shape
     tiling = plan.backward
@@ -48,13 +48,13 @@ def run_backward(plan: Plan, operands: Operands, cotangents: tuple[Array, ...]) 
     launch = plan_launch(tiling, count, len(plan.structure.branches), largest_chunk)
     slots = plan_slots(operands, launch)
     read = round_weights(operands) if tiling.precast else operands
-    step = partial(_launch_backward, plan, launch, slots, read, cotangents)
-    rows, sums = step(None) if launch.chunks == 1 else _accumulate(launch, step, operands)
+    step = partial(_launch_backward, plan, target, launch, slots, read, cotangents)
+    rows, sums = step(None) if launch.chunks == 1 else _accumulate(launch, step)
     rows = jax.tree.map(lambda array: array[:count], rows)
     return _assemble(operands, slots, rows, sums)
 
 
-def _accumulate(launch: Launch, step: Step, operands: Operands) -> tuple[Cotangents, Sums]:
+def _accumulate(launch: Launch, step: Step) -> tuple[Cotangents, Sums]:
     """Launch over one part of the rows after the other, so that the stored factors take bounded memory."""
 
     def body(total: Sums, first: Array) -> tuple[Sums, Cotangents]:
@@ -63,13 +63,14 @@ def _accumulate(launch: Launch, step: Step, operands: Operands) -> tuple[Cotange
 
     firsts = jnp.arange(launch.chunks, dtype=jnp.int32)[:, None] * launch.covered
     sums = jax.eval_shape(lambda: step(firsts[0])[1])
-    zeros = jax.tree.map(lambda leaf: vary_like(jnp.zeros(leaf.shape, leaf.dtype), operands.x), sums)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
     total, rows = lax.scan(body, zeros, firsts)
     return jax.tree.map(lambda array: array.reshape(-1, array.shape[-1]), rows), total
 
 
 def _launch_backward(
     plan: Plan,
+    target: Target,
     launch: Launch,
     slots: GradientSlots,
     operands: Operands,
@@ -77,20 +78,16 @@ def _launch_backward(
     first: Array | None,
 ) -> tuple[Cotangents, Sums]:
     """Run the kernel for the rows from `first` on; return their cotangents and the sums over them."""
-    results = _results(launch, slots, operands)
-    shapes, result_tree = jax.tree.flatten(results)
-    incoming = Incoming(cotangents, first)
-    outputs = pallas_call(
-        partial(backward_kernel, plan, launch, slots.sections, jax.tree.structure((operands, incoming, results))),
+    outgoing = pallas_call(
+        partial(backward_kernel, plan, launch, slots.sections),
+        target=target,
         name="residual_mlp_backward",
         grid=(launch.programs * launch.groups,),
-        in_specs=[pl.BlockSpec()] * len(jax.tree.leaves((operands, incoming))),
-        out_specs=jax.tree.leaves(_specs(launch, results)),
-        out_shape=shapes,
-        num_warps=launch.tiling.warps,
-        num_stages=launch.tiling.stages,
-    )(*jax.tree.leaves((operands, incoming)))
-    outgoing = result_tree.unflatten(outputs)
+        inputs=jax.tree.map(Operand, (operands, Incoming(cotangents, first))),
+        outputs=_results(launch, slots, operands),
+        warps=launch.tiling.warps,
+        stages=launch.tiling.stages,
+    )
     x = outgoing.x[0] if launch.groups == 1 else jnp.sum(outgoing.x, axis=0, dtype=jnp.float32)
     products = tuple(_product(plan.precision, *factors) for factors in outgoing.factors)
     rows = Cotangents(x.astype(operands.x.dtype), outgoing.skip)
@@ -98,32 +95,25 @@ def _launch_backward(
 
 
 def _results(launch: Launch, slots: GradientSlots, operands: Operands) -> Outgoing:
-    """Describe what the kernel writes."""
-    x, projection = operands.x, operands.projection
+    """Describe what the kernel writes: each program its group's cotangent of x and its own slot, the rest is whole."""
+    x, projection, groups = operands.x, operands.projection, launch.groups
     height = launch.covered if launch.tiling.factored else x.shape[0]
     factors = ()
     if launch.tiling.factored:
         matrices = [section for section in jax.tree.leaves(slots.sections) if section.is_matrix]
         factors = tuple(
-            Factors(*(jax.ShapeDtypeStruct((height, width), x.dtype) for width in (section.rows, section.columns)))
+            Factors(*(Output((height, width), x.dtype) for width in (section.rows, section.columns)))
             for section in matrices
         )
-    return Outgoing(
-        x=jax.ShapeDtypeStruct((launch.groups, height, x.shape[1]), x.dtype),
-        skip=None if projection is None else jax.ShapeDtypeStruct((height, projection.skip.shape[1]), x.dtype),
-        slot=jax.ShapeDtypeStruct((launch.programs, launch.groups, slots.height, slots.width), jnp.float32),
-        factors=factors,
+    of_group = pl.BlockSpec((None, height, x.shape[1]), lambda program: (program % groups, 0, 0))
+    own = pl.BlockSpec(
+        (None, None, slots.height, slots.width), lambda program: (program // groups, program % groups, 0, 0)
     )
-
-
-def _specs(launch: Launch, results: Outgoing) -> Outgoing:
-    """Give each program its group's cotangent of x and its own slot, and everything else whole."""
-    groups = launch.groups
-    return jax.tree.map(lambda shape: pl.BlockSpec(), results)._replace(
-        x=pl.BlockSpec((None, *results.x.shape[1:]), lambda program: (program % groups, 0, 0)),
-        slot=pl.BlockSpec(
-            (None, None, *results.slot.shape[2:]), lambda program: (program // groups, program % groups, 0, 0)
-        ),
+    return Outgoing(
+        x=Output((groups, height, x.shape[1]), x.dtype, of_group),
+        skip=None if projection is None else Output((height, projection.skip.shape[1]), x.dtype),
+        slot=Output((launch.programs, groups, slots.height, slots.width), jnp.float32, own),
+        factors=factors,
     )
 
 

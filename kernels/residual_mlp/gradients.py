@@ -9,7 +9,6 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from kernels._pallas import barrier
 from kernels.residual_mlp.chain import Arithmetic, Matrix
 from kernels.residual_mlp.operands import Operands
 from kernels.residual_mlp.plan import Section
@@ -80,7 +79,7 @@ def storing(slot: Ref) -> Emit:
     return lambda block, values: plt.store(_view(slot, block), values)
 
 
-def accumulating(slot: Ref, tile: Array) -> Emit:
+def accumulating(slot: Ref, tile: Array, barrier: Callable[[], None]) -> Emit:
     """Return the emitter that adds to what the program's earlier tiles wrote; tile 0 finds the slot undefined."""
     # What other threads of the program stored for the last tile must have arrived.
     barrier()

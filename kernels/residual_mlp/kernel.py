@@ -8,6 +8,7 @@ import jax
 from jax import Array, lax
 from jax.experimental import pallas as pl
 
+from kernels._tiles import Products
 from kernels.residual_mlp.chain import (
     Arithmetic,
     BranchMatrices,
@@ -130,9 +131,8 @@ class Chain:
         self.arithmetic.store(outgoing.x, stream, place.target, self.input_chunks)
 
 
-def forward_kernel(plan: Plan, launch: Launch, treedef: jax.tree_util.PyTreeDef, *refs: Ref) -> None:
-    """Body of the forward pass: operands in the order of `treedef`, then one output per branch."""
-    operands, outputs = treedef.unflatten(refs[: treedef.num_leaves]), refs[treedef.num_leaves :]
+def forward_kernel(plan: Plan, launch: Launch, operands: Operands, outputs: tuple[Ref, ...]) -> None:
+    """Body of the forward pass: references to the operands, and to one output per branch."""
 
     def run(members: tuple[int, ...], program: Array) -> None:
         chain = Chain(plan, launch, operands, members)
@@ -142,10 +142,10 @@ def forward_kernel(plan: Plan, launch: Launch, treedef: jax.tree_util.PyTreeDef,
 
 
 def backward_kernel(
-    plan: Plan, launch: Launch, sections: Operands, treedef: jax.tree_util.PyTreeDef, *refs: Ref
+    plan: Plan, launch: Launch, sections: Operands, inputs: tuple[Operands, Incoming], outgoing: Outgoing
 ) -> None:
-    """Body of the backward pass: the leaves of (Operands, Incoming, Outgoing) in the order of `treedef`."""
-    operands, incoming, outgoing = treedef.unflatten(refs)
+    """Body of the backward pass: references to what is read and to what is written."""
+    operands, incoming = inputs
     first = 0 if incoming.first is None else incoming.first[0]
     tiling = launch.tiling
     matrices = [section for section in jax.tree.leaves(sections) if section.is_matrix]
@@ -161,7 +161,11 @@ def backward_kernel(
             if launch.tiles == 1:
                 emit = storing(outgoing.slot)
             else:
-                emit = carrying(sums) if carried else accumulating(outgoing.slot, place.tile)
+                emit = (
+                    carrying(sums)
+                    if carried
+                    else accumulating(outgoing.slot, place.tile, Products(plan.compiled).barrier)
+                )
             if tiling.factored:
                 sink = FactorSink(emit, chain.arithmetic, factors, place.target)
             else:

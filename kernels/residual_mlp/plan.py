@@ -42,9 +42,10 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything static about an operation; hashable, so that it can be an argument of `custom_vjp`.
+    """Everything static about the fused kernels on one target.
 
-    `separate` gives every branch launches of its own instead of programs of one launch.
+    `separate` gives every branch launches of its own instead of programs of one launch; `compiled` tells the kernels
+    from those that the Pallas interpreter runs.
     """
 
     structure: Structure
@@ -52,6 +53,7 @@ class Plan:
     forward: Tiling
     backward: Tiling
     separate: bool = False
+    compiled: bool = True
 
 
 @dataclass(frozen=True)

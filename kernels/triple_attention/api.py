@@ -5,8 +5,10 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from kernels._sharding import vary_like
-from kernels.triple_attention import dispatch
+from kernels._operation import Backends, Request
+from kernels._sharding import vary_alike
+from kernels._target import Target
+from kernels.triple_attention import table
 from kernels.triple_attention.attention import attend
 from kernels.triple_attention.chunked import ChunkedContractions
 from kernels.triple_attention.contractions import Contractions, Operands
@@ -44,13 +46,13 @@ def triple_attention(
     """
     operands = Operands(q1, q2, k1, k2, v)
     check_operands(operands)
-    chosen = dispatch.resolve(implementation, operands, axis_name)
+    request = Request(v.dtype.name, max(q1.shape[-1], v.shape[-1]), v.shape[1], axis_name)
+    selection = table.OPERATION.resolve(implementation, request)
     scale = 1.0 / _count_points(n_total, v.shape[1], axis_name)
-    if chosen == "reference":
+    if selection.implementation == "reference":
         y, state = reference_attention(operands, scale=scale)
     else:
-        operands = Operands(*(vary_like(x, *operands) for x in operands))
-        y, state = attend(operands, _contractions(chosen, operands), scale, axis_name)
+        y, state = attend(vary_alike(operands), SelectedBackends(selection), scale, axis_name)
     return (y, state) if return_state else y
 
 
@@ -60,12 +62,16 @@ def _count_points(n_total: Any, points: int, axis_name: str | None) -> int:
     return points if axis_name is None else points * jax.lax.axis_size(axis_name)
 
 
-def _contractions(implementation: str, operands: Operands) -> Contractions:
-    match implementation:
-        case "xla":
-            return ChunkedContractions(dispatch.chunk_elements())
-        case "pallas":
-            return PallasContractions(dispatch.kernel_blocks(operands))
-        case "triton":
-            return TritonContractions(dispatch.kernel_blocks(operands))
-    raise AssertionError(f"dispatch returned {implementation}")
+class SelectedBackends(Backends):
+    """The contractions of what was selected."""
+
+    def on(self, target: Target) -> Contractions:
+        served = self.selection.on(target)
+        match served.implementation:
+            case "xla":
+                return ChunkedContractions(target)
+            case "pallas":
+                return PallasContractions(served.blocks, target)
+            case "triton":
+                return TritonContractions(served.blocks, target)
+        raise AssertionError(f"no contractions for {served}")

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from kernels._pallas import platform
-from kernels._sharding import vary_like
+from kernels._target import Target
+from kernels.triple_attention import table
 
 
-def _operand(x: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
+def _operand(target: Target, x: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
     """Return a factor of a product in the dtype it is multiplied in, for inputs of `dtype` (default that of x).
 
     A CPU has no products of bfloat16 with float32 sums, and float16 can hold neither the product of two large inputs
     nor a small state.
     """
-    half = (dtype or x.dtype) == jnp.bfloat16 and platform() != "cpu"
+    half = (dtype or x.dtype) == jnp.bfloat16 and target.platform != "cpu"
     return x.astype(jnp.bfloat16 if half else jnp.float32)
 
 
@@ -27,18 +27,18 @@ def _einsum(subscripts: str, *factors: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, *factors, precision="highest", preferred_element_type=jnp.float32)
 
 
-def _accumulate(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
-    pairs = _operand(a)[..., :, None] * _operand(b)[..., None, :]
-    return _einsum("bnhil,bnhj->bhijl", pairs, _operand(x))
+def _accumulate(target: Target, a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
+    pairs = _operand(target, a)[..., :, None] * _operand(target, b)[..., None, :]
+    return _einsum("bnhil,bnhj->bhijl", pairs, _operand(target, x))
 
 
-def _read(state: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    products = _einsum("bnhi,bhijl->bnhjl", _operand(a), state)
+def _read(target: Target, state: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    products = _einsum("bnhi,bhijl->bnhjl", _operand(target, a), state)
     return jnp.sum(products * b[..., None, :].astype(jnp.float32), axis=-1).astype(a.dtype)
 
 
-def _pair(state: jax.Array, x: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    products = _einsum("bnhj,bhijl->bnhil", _operand(x), state)
+def _pair(target: Target, state: jax.Array, x: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    products = _einsum("bnhj,bhijl->bnhil", _operand(target, x), state)
     da = jnp.sum(products * b[..., None, :].astype(jnp.float32), axis=-1)
     db = jnp.sum(products * a[..., :, None].astype(jnp.float32), axis=-2)
     return da.astype(a.dtype), db.astype(a.dtype)
@@ -70,7 +70,7 @@ class _Chunks:
             return body(*(jax.lax.dynamic_index_in_dim(x, index, 2, keepdims=False) for x in strided))
 
         shape = jax.eval_shape(chunk, 0).shape
-        start = vary_like(jnp.zeros(shape, jnp.float32), *arrays)
+        start = jnp.zeros(shape, jnp.float32)
         return jax.lax.fori_loop(0, self.count, lambda index, total: total + chunk(index), start)
 
     def map(
@@ -92,26 +92,26 @@ class _Chunks:
 
 @dataclass(frozen=True)
 class ChunkedContractions:
-    """Contractions that hold about `chunk_elements` elements of `[N, D, D]` at once."""
+    """Contractions that hold about `table.chunk_elements` elements of `[N, D, D]` at once."""
 
-    chunk_elements: int
+    target: Target
 
     def _chunks(self, shape: tuple[int, ...], channels: int) -> _Chunks:
         """Choose a power of two, so that the usual point counts divide by it."""
         batch, points, heads, width = shape
-        wanted = -(-batch * points * heads * width * max(width, channels) // self.chunk_elements)
+        wanted = -(-batch * points * heads * width * max(width, channels) // table.chunk_elements(self.target))
         return _Chunks(min(2 ** math.ceil(math.log2(wanted)), points))
 
     def accumulate(self, a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
         """See `Contractions.accumulate`."""
-        return self._chunks(a.shape, x.shape[-1]).sum(_accumulate, (a, b, x))
+        return self._chunks(a.shape, x.shape[-1]).sum(functools.partial(_accumulate, self.target), (a, b, x))
 
     def read(self, a: jax.Array, b: jax.Array, state: jax.Array) -> jax.Array:
         """See `Contractions.read`."""
-        body = functools.partial(_read, _operand(state, a.dtype))
+        body = functools.partial(_read, self.target, _operand(self.target, state, a.dtype))
         return self._chunks(a.shape, state.shape[3]).map(body, (a, b))
 
     def pair(self, x: jax.Array, a: jax.Array, b: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `Contractions.pair`."""
-        body = functools.partial(_pair, _operand(state, a.dtype))
+        body = functools.partial(_pair, self.target, _operand(self.target, state, a.dtype))
         return self._chunks(a.shape, x.shape[-1]).map(body, (x, a, b))

@@ -17,7 +17,7 @@ class Operands(NamedTuple):
 
 @runtime_checkable
 class Contractions(Protocol):
-    """What an implementation provides; hashable, so that it can be a static argument of `custom_vjp`.
+    """What an implementation provides.
 
     a and b are `[B, N, H, D]`, x is `[B, N, H, C]`, a state S is float32 `[B, H, D, C, D]` with the axes i, j, l.
     """

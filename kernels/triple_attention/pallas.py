@@ -13,10 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from kernels._pallas import pallas_call
-from kernels.triple_attention.dispatch import KernelBlocks
-from kernels.triple_attention.pallas_tiles import dot, load, store
+from kernels._pallas import Operand, Output, pallas_call
+from kernels._target import Target
+from kernels._tiles import Products, load_block, store_block
+from kernels.triple_attention.table import Blocks, KernelBlocks
 from kernels.triple_attention.tiling import Tiling
+
+Dot = Callable[[jax.Array, jax.Array, tuple[int, int]], jax.Array]
 
 IndexMap = Callable[[Any], tuple[Any, ...]]
 
@@ -30,8 +33,9 @@ def _split_number(number: Any, *sizes: int) -> list[Any]:
     return [*digits, number]
 
 
-def _accumulate_kernel(a_ref: Any, b_ref: Any, x_ref: Any, partial_ref: Any, *, tiling: Tiling, exact: str) -> None:
+def _accumulate_kernel(inputs: Any, partial_ref: Any, *, tiling: Tiling, dot: Dot) -> None:
     """Sum a_i b_l x_j over one split of the points, for one chunk of l."""
+    a_ref, b_ref, x_ref = inputs
     _, chunk, split, _ = _split_number(pl.program_id(0), tiling.heads, tiling.chunks, tiling.splits)
     columns_left = tiling.width - chunk * tiling.slices if tiling.width % tiling.slices else tiling.slices
 
@@ -40,11 +44,11 @@ def _accumulate_kernel(a_ref: Any, b_ref: Any, x_ref: Any, partial_ref: Any, *, 
         rows_left = tiling.points - (split * tiling.tiles_per_split + index) * tiling.rows
         if tiling.splits * tiling.tiles_per_split * tiling.rows == tiling.points:
             rows_left = tiling.rows
-        a = load(a_ref, (start, 0), (tiling.rows, tiling.padded_width), (rows_left, tiling.width))
-        b = load(b_ref, (start, 0), (tiling.rows, tiling.slices), (rows_left, columns_left))
-        x = load(x_ref, (start, 0), (tiling.rows, tiling.padded_channels), (rows_left, tiling.channels))
+        a = load_block(a_ref, (start, 0), (tiling.rows, tiling.padded_width), (rows_left, tiling.width))
+        b = load_block(b_ref, (start, 0), (tiling.rows, tiling.slices), (rows_left, columns_left))
+        x = load_block(x_ref, (start, 0), (tiling.rows, tiling.padded_channels), (rows_left, tiling.channels))
         pairs = (b[:, :, None] * a[:, None, :]).reshape(tiling.rows, tiling.slices * tiling.padded_width)
-        return total + dot(pairs, x, (0, 0), exact)
+        return total + dot(pairs, x, (0, 0))
 
     total = jnp.zeros((tiling.slices * tiling.padded_width, tiling.padded_channels), jnp.float32)
     partial_ref[...] = jax.lax.fori_loop(0, tiling.tiles_per_split, tile, total)
@@ -58,41 +62,41 @@ def _rows_left(tiling: Tiling) -> Any:
     return tiling.points - tile * tiling.rows
 
 
-def _read_kernel(a_ref: Any, b_ref: Any, state_ref: Any, y_ref: Any, *, tiling: Tiling, exact: str) -> None:
+def _read_kernel(inputs: Any, y_ref: Any, *, tiling: Tiling, dot: Dot) -> None:
     """Return Σ_l b_l Σ_i a_i S_ilj for one tile of points; the state is `[I, (l, j)]`."""
+    a_ref, b_ref, state_ref = inputs
     rows_left, slices, side = _rows_left(tiling), tiling.slices, tiling.padded_channels
-    a = load(a_ref, (0, 0), (tiling.rows, tiling.padded_width), (rows_left, tiling.width))
+    a = load_block(a_ref, (0, 0), (tiling.rows, tiling.padded_width), (rows_left, tiling.width))
 
     def chunk(index: jax.Array, y: jax.Array) -> jax.Array:
         first = index * slices
-        b = load(b_ref, (0, first), (tiling.rows, slices), (rows_left, _columns_left(tiling, first)))
+        b = load_block(b_ref, (0, first), (tiling.rows, slices), (rows_left, _columns_left(tiling, first)))
         state = state_ref[:, pl.ds(first * side, slices * side)]
-        products = dot(a, state, (1, 0), exact).reshape(tiling.rows, slices, side)
+        products = dot(a, state, (1, 0)).reshape(tiling.rows, slices, side)
         return y + jnp.sum(products * b.astype(jnp.float32)[:, :, None], axis=1)
 
     y = jax.lax.fori_loop(0, tiling.chunks, chunk, jnp.zeros((tiling.rows, side), jnp.float32))
-    store(y_ref, (0, 0), y, (rows_left, tiling.channels))
+    store_block(y_ref, (0, 0), y, (rows_left, tiling.channels))
 
 
-def _pair_kernel(
-    x_ref: Any, a_ref: Any, b_ref: Any, state_ref: Any, da_ref: Any, db_ref: Any, *, tiling: Tiling, exact: str
-) -> None:
+def _pair_kernel(inputs: Any, outputs: Any, *, tiling: Tiling, dot: Dot) -> None:
     """Return Σ_jl S_jli x_j b_l and Σ_ij S_jli x_j a_i for one tile of points; the state is `[J, (l, i)]`."""
+    (x_ref, a_ref, b_ref, state_ref), (da_ref, db_ref) = inputs, outputs
     rows_left, slices, side = _rows_left(tiling), tiling.slices, tiling.padded_width
-    x = load(x_ref, (0, 0), (tiling.rows, tiling.padded_channels), (rows_left, tiling.channels))
-    a = load(a_ref, (0, 0), (tiling.rows, side), (rows_left, tiling.width)).astype(jnp.float32)
+    x = load_block(x_ref, (0, 0), (tiling.rows, tiling.padded_channels), (rows_left, tiling.channels))
+    a = load_block(a_ref, (0, 0), (tiling.rows, side), (rows_left, tiling.width)).astype(jnp.float32)
 
     def chunk(index: jax.Array, da: jax.Array) -> jax.Array:
         first = index * slices
         extent = (rows_left, _columns_left(tiling, first))
-        b = load(b_ref, (0, first), (tiling.rows, slices), extent).astype(jnp.float32)
+        b = load_block(b_ref, (0, first), (tiling.rows, slices), extent).astype(jnp.float32)
         state = state_ref[:, pl.ds(first * side, slices * side)]
-        products = dot(x, state, (1, 0), exact).reshape(tiling.rows, slices, side)
-        store(db_ref, (0, first), jnp.sum(products * a[:, None, :], axis=2), extent)
+        products = dot(x, state, (1, 0)).reshape(tiling.rows, slices, side)
+        store_block(db_ref, (0, first), jnp.sum(products * a[:, None, :], axis=2), extent)
         return da + jnp.sum(products * b[:, :, None], axis=1)
 
     da = jax.lax.fori_loop(0, tiling.chunks, chunk, jnp.zeros((tiling.rows, side), jnp.float32))
-    store(da_ref, (0, 0), da, (rows_left, tiling.width))
+    store_block(da_ref, (0, 0), da, (rows_left, tiling.width))
 
 
 def _columns_left(tiling: Tiling, first: Any) -> Any:
@@ -161,55 +165,52 @@ class PallasContractions:
     """Contractions whose launches are `blocks`."""
 
     blocks: KernelBlocks
+    target: Target
 
     def accumulate(self, a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
         """See `Contractions.accumulate`."""
-        blocks = self.blocks.accumulate
-        tiling = Tiling.create(blocks, a.shape, x.shape[-1])
+        tiling = Tiling.create(self.blocks.accumulate, a.shape, x.shape[-1])
         operand_specs, partial_spec = _accumulate_specs(tiling)
-        (partial,) = pallas_call(
-            functools.partial(_accumulate_kernel, tiling=tiling, exact=blocks.exact),
-            name="triple_accumulate",
-            grid=(tiling.batch * tiling.splits * tiling.chunks * tiling.heads,),
-            in_specs=operand_specs,
-            out_specs=[partial_spec],
-            out_shape=[tiling.partial_shape],
-            num_warps=blocks.warps,
-            num_stages=blocks.stages,
-        )(a, b, x)
+        partial = self._launch(
+            _accumulate_kernel,
+            tiling,
+            self.blocks.accumulate,
+            (tiling.batch * tiling.splits * tiling.chunks * tiling.heads,),
+            tuple(map(Operand, (a, b, x), operand_specs)),
+            Output(tiling.partial_shape.shape, jnp.float32, partial_spec),
+        )
         return tiling.merge(partial)
 
     def read(self, a: jax.Array, b: jax.Array, state: jax.Array) -> jax.Array:
         """See `Contractions.read`."""
-        blocks = self.blocks.read
-        tiling = Tiling.create(blocks, a.shape, state.shape[3])
+        tiling = Tiling.create(self.blocks.read, a.shape, state.shape[3])
         specs, matrix = _Specs(tiling), tiling.rows_of_width(state, a.dtype)
-        (y,) = pallas_call(
-            functools.partial(_read_kernel, tiling=tiling, exact=blocks.exact),
-            name="triple_read",
-            grid=specs.grid,
-            in_specs=[specs.points(tiling.padded_width), specs.points(tiling.padded_slices), specs.state(matrix)],
-            out_specs=[specs.points(tiling.padded_channels)],
-            out_shape=[jax.ShapeDtypeStruct((*a.shape[:3], tiling.channels), a.dtype)],
-            num_warps=blocks.warps,
-            num_stages=blocks.stages,
-        )(a, b, matrix)
-        return y
+        wide, sliced = specs.points(tiling.padded_width), specs.points(tiling.padded_slices)
+        inputs = (Operand(a, wide), Operand(b, sliced), Operand(matrix, specs.state(matrix)))
+        output = Output((*a.shape[:3], tiling.channels), a.dtype, specs.points(tiling.padded_channels))
+        return self._launch(_read_kernel, tiling, self.blocks.read, specs.grid, inputs, output)
 
     def pair(self, x: jax.Array, a: jax.Array, b: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `Contractions.pair`."""
-        blocks = self.blocks.pair
-        tiling = Tiling.create(blocks, a.shape, x.shape[-1])
+        tiling = Tiling.create(self.blocks.pair, a.shape, x.shape[-1])
         specs, matrix = _Specs(tiling), tiling.rows_of_channels(state, a.dtype)
         wide, sliced = specs.points(tiling.padded_width), specs.points(tiling.padded_slices)
-        da, db = pallas_call(
-            functools.partial(_pair_kernel, tiling=tiling, exact=blocks.exact),
-            name="triple_pair",
-            grid=specs.grid,
-            in_specs=[specs.points(tiling.padded_channels), wide, sliced, specs.state(matrix)],
-            out_specs=[wide, sliced],
-            out_shape=[jax.ShapeDtypeStruct(a.shape, a.dtype)] * 2,
-            num_warps=blocks.warps,
-            num_stages=blocks.stages,
-        )(x, a, b, matrix)
-        return da, db
+        values = Operand(x, specs.points(tiling.padded_channels))
+        inputs = (values, Operand(a, wide), Operand(b, sliced), Operand(matrix, specs.state(matrix)))
+        outputs = (Output(a.shape, a.dtype, wide), Output(a.shape, a.dtype, sliced))
+        return self._launch(_pair_kernel, tiling, self.blocks.pair, specs.grid, inputs, outputs)
+
+    def _launch(
+        self, kernel: Any, tiling: Tiling, blocks: Blocks, grid: tuple[int, ...], inputs: Any, outputs: Any
+    ) -> Any:
+        dot = functools.partial(Products(self.target.compiled).dot, exact=blocks.exact)
+        return pallas_call(
+            functools.partial(kernel, tiling=tiling, dot=dot),
+            target=self.target,
+            name="triple" + kernel.__name__.removesuffix("_kernel"),
+            grid=grid,
+            inputs=inputs,
+            outputs=outputs,
+            warps=blocks.warps,
+            stages=blocks.stages,
+        )

@@ -10,21 +10,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from kernels.triple_attention.dispatch import Blocks
+from kernels._tiles import next_power_of_2, padded_width
+from kernels.triple_attention.table import Blocks
 
-SMALLEST_SIDE = 16
 # Points are split only while all partial states fit into 256 MiB.
 LARGEST_PARTIAL_ELEMENTS = 2**26
-
-
-def next_power_of_2(number: int) -> int:
-    """Return the smallest power of two that is not below `number`."""
-    return 1 << (number - 1).bit_length()
-
-
-def padded(width: int) -> int:
-    """Return the side, a power of two of at least 16, that a tile of `width` columns is padded to."""
-    return max(SMALLEST_SIDE, next_power_of_2(width))
 
 
 @dataclass(frozen=True)
@@ -45,9 +35,9 @@ class Tiling:
     def create(cls, blocks: Blocks, shape: tuple[int, ...], channels: int) -> "Tiling":
         """Cut operands of `shape` `[B, N, H, D]`; the points are split so that about `blocks.programs` programs run."""
         batch, points, heads, width = shape
-        rows, slices = min(blocks.rows, padded(points)), min(blocks.slices, next_power_of_2(width))
+        rows, slices = min(blocks.rows, padded_width(points)), min(blocks.slices, next_power_of_2(width))
         tiles, chunks = -(-points // rows), -(-width // slices)
-        state = batch * heads * chunks * slices * padded(width) * padded(channels)
+        state = batch * heads * chunks * slices * padded_width(width) * padded_width(channels)
         wanted = min(blocks.programs // (batch * heads * chunks), LARGEST_PARTIAL_ELEMENTS // state)
         tiles_per_split = -(-tiles // max(1, min(tiles, wanted)))
         splits = -(-tiles // tiles_per_split)
@@ -67,11 +57,11 @@ class Tiling:
 
     @property
     def padded_width(self) -> int:
-        return padded(self.width)
+        return padded_width(self.width)
 
     @property
     def padded_channels(self) -> int:
-        return padded(self.channels)
+        return padded_width(self.channels)
 
     @property
     def partial_shape(self) -> jax.ShapeDtypeStruct:

@@ -6,13 +6,19 @@ from typing import Any
 
 import jax
 
+from kernels._target import Target
 from kernels._triton import fold_vmap, triton_call
-from kernels.triple_attention.dispatch import Blocks, KernelBlocks
+from kernels.triple_attention.table import Blocks, KernelBlocks
 from kernels.triple_attention.tiling import Tiling
 
 
 def _launcher(
-    kernel: Any, blocks: Blocks, tiling: Tiling, programs: int, out_shape: list[jax.ShapeDtypeStruct]
+    target: Target,
+    kernel: Any,
+    blocks: Blocks,
+    tiling: Tiling,
+    programs: int,
+    out_shape: list[jax.ShapeDtypeStruct],
 ) -> Callable[..., list[jax.Array]]:
     constants = {
         "points": tiling.points,
@@ -29,6 +35,7 @@ def _launcher(
     }
     return triton_call(
         kernel,
+        target=target,
         name=f"triple_{kernel.__name__}",
         grid=(programs,),
         out_shape=out_shape,
@@ -43,6 +50,7 @@ class TritonContractions:
     """Contractions whose launches are `blocks`."""
 
     blocks: KernelBlocks
+    target: Target
 
     def accumulate(self, a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
         """See `Contractions.accumulate`."""
@@ -62,7 +70,9 @@ class TritonContractions:
         blocks = self.blocks.accumulate
         tiling = Tiling.create(blocks, a.shape, x.shape[-1])
         programs = tiling.batch * tiling.splits * tiling.chunks * tiling.heads
-        (partial,) = _launcher(accumulate_kernel, blocks, tiling, programs, [tiling.partial_shape])(a, b, x)
+        (partial,) = _launcher(self.target, accumulate_kernel, blocks, tiling, programs, [tiling.partial_shape])(
+            a, b, x
+        )
         return tiling.merge(partial)
 
     def _read(self, a: jax.Array, b: jax.Array, state: jax.Array) -> jax.Array:
@@ -72,7 +82,9 @@ class TritonContractions:
         tiling = Tiling.create(blocks, a.shape, state.shape[3])
         programs = tiling.batch * tiling.tiles * tiling.heads
         shape = jax.ShapeDtypeStruct((*a.shape[:3], tiling.channels), a.dtype)
-        (y,) = _launcher(read_kernel, blocks, tiling, programs, [shape])(a, b, tiling.rows_of_width(state, a.dtype))
+        (y,) = _launcher(self.target, read_kernel, blocks, tiling, programs, [shape])(
+            a, b, tiling.rows_of_width(state, a.dtype)
+        )
         return y
 
     def _pair(self, x: jax.Array, a: jax.Array, b: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -82,6 +94,6 @@ class TritonContractions:
         tiling = Tiling.create(blocks, a.shape, x.shape[-1])
         programs = tiling.batch * tiling.tiles * tiling.heads
         shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype)] * 2
-        launch = _launcher(pair_kernel, blocks, tiling, programs, shapes)
+        launch = _launcher(self.target, pair_kernel, blocks, tiling, programs, shapes)
         da, db = launch(x, a, b, tiling.rows_of_channels(state, a.dtype))
         return da, db

@@ -1,7 +1,6 @@
 import pytest
 
 from benchmarks.cases import CASES, Case
-from benchmarks.residual_mlp import Setting
 from benchmarks.roofline import PEAK_BYTES, floor
 
 MILLION = Case("flare_mixer", "million_m128", "bfloat16")
@@ -48,12 +47,13 @@ def test_causal_flare_counts_both_walks():
     assert both.bytes == 12 * 131_072 * 8 * 64 * 2
 
 
-@pytest.mark.parametrize("part", ["branches", "block"])
-@pytest.mark.parametrize(("way", "direction"), [("forward", "forward"), ("both", "backward")])
-def test_residual_mlps_have_the_floor_of_their_own_benchmark(part, way, direction):
-    work = floor(Case("residual_mlp", f"million_c128_{part}", "bfloat16"), way)
-    setting = Setting(part, 1_048_576, 128, "bf16", direction)
-    assert max(work.times["memory"], work.times["products"]) == pytest.approx(setting.floor_seconds())
+def test_the_mixer_of_flarepp_adds_a_gather():
+    shape = ("million_m128", "bfloat16")
+    works = {op: floor(Case(op, *shape), "both") for op in ("gather", "flare_mixer", "flarepp_mixer")}
+    assert works["flarepp_mixer"].exponentials == 7 * 1_000_000 * 8 * 128
+    for name in ("bytes", "exponentials", "flops"):
+        parts = [getattr(works[op], name) for op in ("gather", "flare_mixer")]
+        assert getattr(works["flarepp_mixer"], name) == sum(parts)
 
 
 def test_the_layer_adds_mlps_to_the_mixer():

@@ -185,9 +185,9 @@ def test_sizes_replace_a_named_shape():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--op=residual_mlp"], "op is 'residual_mlp'; give one or more of flare_mixer"),
+        (["--op=flare_layer"], "op is 'flare_layer'; give one or more of flare_mixer"),
         (["--op=flare_mixer", "--kernel=pair"], "kernel is 'pair'; give one or more of gather"),
-        (["--kernel=gather"], "kernel is gather for 4 ops; give the one --op that it is of"),
+        (["--kernel=gather"], "kernel is gather for 6 ops; give the one --op that it is of"),
         (["--op=flare_mixer", "--implementation=triton"], "implementation of flare_mixer is 'triton'"),
         (["--op=flare_mixer", "--sizes=1,2"], "give positive integers for batch,points,heads,latents,width"),
         (["--sizes=1,2"], "give one --op and no --shape"),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import causal_flare
-from kernels.causal_flare import State, dispatch
+from kernels.causal_flare import State, table
 from tests.numerics import assert_close, round_to_bfloat16
 
 
@@ -36,9 +36,9 @@ class Case:
 
 def use_small_tiles(monkeypatch) -> None:
     """Make every implementation cut tokens into several splits of several tiles, and latents into several tiles."""
-    blocks = dispatch.Blocks(tokens=16, long_tokens=32, latents=16, programs=8, warps=4)
-    monkeypatch.setattr(dispatch, "kernel_blocks", lambda dtype, width: blocks)
-    monkeypatch.setattr(dispatch, "chunk_sizes", lambda: (4, 3, 500))
+    blocks = table.Blocks(tokens=16, long_tokens=32, latents=16, programs=8, warps=4)
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(blocks))
+    monkeypatch.setattr(table, "chunk_sizes", lambda target: (4, 3, 500))
 
 
 def inputs(case: Case) -> dict:

@@ -10,7 +10,7 @@ import pytest
 
 from kernels import causal_linear_attention
 from kernels._triton import triton_available
-from kernels.causal_linear_attention import dispatch
+from kernels.causal_linear_attention import table
 from tests.numerics import assert_close, round_to_bfloat16
 
 NEEDS_TRITON = pytest.mark.skipif(not triton_available(), reason="needs the extra [triton]")
@@ -40,9 +40,10 @@ class Case:
 
 def use_small_tiles(monkeypatch) -> None:
     """Make every implementation cut its work into many small parts, the values' columns included."""
-    blocks = dispatch.Blocks(points=16, columns=16, warps=4)
-    monkeypatch.setattr(dispatch, "kernel_blocks", lambda name, dtype, width: dispatch.KernelBlocks(12, blocks, blocks))
-    monkeypatch.setattr(dispatch, "chunk_points", lambda width: 8)
+    blocks = table.Blocks(points=16, columns=16, warps=4)
+    launches = table.KernelBlocks(12, blocks, blocks)
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(launches))
+    monkeypatch.setattr(table, "chunk_points", lambda width: 8)
 
 
 def inputs(case: Case) -> dict[str, jax.Array]:

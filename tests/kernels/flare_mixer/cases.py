@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import _chunked, flare_mixer
-from kernels.flare_mixer import dispatch
+from kernels._layout import Blocks
+from kernels.flare_mixer import table
 from tests.numerics import assert_close, round_to_bfloat16
 
 
@@ -36,10 +37,10 @@ class Case:
 
 def use_small_tiles(monkeypatch) -> None:
     """Make every implementation cut its work into many small parts."""
-    blocks = dispatch.Blocks(points=16, latents=16, programs=12, warps=4)
-    launches = dispatch.KernelBlocks(blocks, blocks, blocks, replace(blocks, group=2, one_exponential=True))
-    monkeypatch.setattr(dispatch, "kernel_blocks", lambda operands: launches)
-    monkeypatch.setattr(_chunked, "chunk_elements", lambda: 500)
+    blocks = Blocks(points=16, latents=16, programs=12, warps=4)
+    launches = table.KernelBlocks(blocks, blocks, blocks, replace(blocks, group=2, one_exponential=True))
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(launches))
+    monkeypatch.setattr(_chunked, "chunk_elements", lambda target: 500)
 
 
 def inputs(case: Case) -> dict[str, jax.Array]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.flare_mixer import pallas_backward_operands
+from kernels.flare_mixer import pallas_backward
 from tests.kernels.flare_mixer.cases import Case, assert_agrees, inputs, outputs_and_gradients, use_small_tiles
 from tests.numerics import assert_close
 
@@ -65,9 +65,9 @@ def test_each_head_chooses_between_one_exponential_and_two(monkeypatch):
     arguments["mask"] = arguments["mask"].at[-1, :9].set(True)
     arguments["q"] = arguments["q"] * jnp.array([1.0, 60.0], jnp.bfloat16)[:, None, None]
     references = []
-    choose = pallas_backward_operands._one_exponential
+    choose = pallas_backward._one_exponential
     monkeypatch.setattr(
-        pallas_backward_operands,
+        pallas_backward,
         "_one_exponential",
         lambda *maxima: jax.debug.callback(references.append, (chosen := choose(*maxima))[0]) or chosen,
     )

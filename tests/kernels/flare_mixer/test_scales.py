@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import flare_mixer
-from kernels.flare_mixer import pallas_scales
-from kernels.flare_mixer.pallas_products import multiply, split_tile
+from kernels import _scales, flare_mixer
+from kernels._tiles import Products
 from tests.kernels.flare_mixer.cases import Case, inputs
 from tests.numerics import assert_close
 
@@ -79,12 +78,12 @@ def test_parts_hold_22_bits_of_the_largest():
     x = jax.random.normal(jax.random.key(1), (64, 64)) * 10.0 ** jax.random.uniform(
         jax.random.key(2), (64, 1), minval=-4
     )
-    exponent = pallas_scales.latent_exponent(x[None])
-    parts = split_tile(pallas_scales.scaled(x[None], exponent)[0])
+    exponent = _scales.latent_exponent(x[None])
+    parts = Products(compiled=False).split(_scales.scaled(x[None], exponent)[0])
     assert [part.dtype for part in parts] == [jnp.float16] * 2
     back = sum(np.asarray(part, np.float64) for part in parts) / 2.0 ** int(exponent[0, 0])
     np.testing.assert_allclose(back, np.asarray(x, np.float64), rtol=2.0**-22, atol=2.0**-38 * float(jnp.abs(x).max()))
-    product = multiply(parts, parts, (1, 1)) / 4.0 ** int(exponent[0, 0])
+    product = Products(compiled=False).multiply(parts, parts, (1, 1)) / 4.0 ** int(exponent[0, 0])
     exact = np.asarray(x, np.float64) @ np.asarray(x, np.float64).T
     assert_close("product", product, exact, 3e-7)
 
@@ -93,4 +92,4 @@ def test_parts_hold_22_bits_of_the_largest():
     ("exponent", "value"), [(0, 1.0), (-126, 2.0**-126), (127, 2.0**127), (-200, 0.0), (200, np.inf)]
 )
 def test_powers_of_two_are_exact(exponent, value):
-    assert float(pallas_scales.power_of_two(jnp.int32(exponent))) == value
+    assert float(_scales.power_of_two(jnp.int32(exponent))) == value

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import _chunked, gather
+from kernels._layout import Blocks
+from kernels.gather import table
 from tests.numerics import assert_close
 
 
@@ -34,7 +36,10 @@ class Case:
 
 def use_small_tiles(monkeypatch) -> None:
     """Make every implementation cut its work into many small parts."""
-    monkeypatch.setattr(_chunked, "chunk_elements", lambda: 500)
+    blocks = Blocks(points=16, latents=16, programs=12, warps=4)
+    launches = table.KernelBlocks(blocks, replace(blocks, group=2))
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(launches))
+    monkeypatch.setattr(_chunked, "chunk_elements", lambda target: 500)
 
 
 def inputs(case: Case) -> dict[str, jax.Array]:

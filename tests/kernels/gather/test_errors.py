@@ -24,7 +24,7 @@ GOOD = inputs(Case(masked=True))
         ({"mask": GOOD["mask"].astype(jnp.float32)}, r"and dtype float32; give a bool array"),
         ({"q": GOOD["q"].astype(jnp.bfloat16)}, r"q has dtype bfloat16 and k has float32"),
         ({"scale": 0.0}, r"scale is 0.0; give a positive finite number"),
-        ({"implementation": "cuda"}, r"implementation is 'cuda'; give one of reference, xla"),
+        ({"implementation": "cuda"}, r"implementation is 'cuda'; give one of reference, xla, pallas"),
         ({"axis_name": "points"}, r"axis_name is 'points', which is no mesh axis here; call gather in a shard_map"),
     ],
     ids=lambda x: x if isinstance(x, str) else next(iter(x)),

@@ -23,7 +23,7 @@ def test_goldens_are_there():
     assert len(GOLDENS) >= 5
 
 
-@pytest.mark.parametrize("implementation", ["reference", "xla"])
+@pytest.mark.parametrize("implementation", ["reference", "xla", "pallas"])
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 def test_outputs_and_gradients(path, implementation):
     arrays, config = load(path)

@@ -8,7 +8,7 @@ import pytest
 from kernels import gather
 from tests.kernels.gather.cases import Case, assert_agrees, inputs, use_small_tiles
 
-FAST = ["xla"]
+FAST = ["xla", "pallas"]
 FLOAT32 = [
     Case(points=5, latents=3, width=4, channels=0),
     Case(points=97, latents=40, width=24, channels=20, tiled=True),

@@ -8,8 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from kernels.residual_mlp import backward
-from kernels.residual_mlp.dispatch import forced_tilings
+from kernels.residual_mlp import backward, table
 from kernels.residual_mlp.plan import Tiling
 from tests.kernels.residual_mlp.cases import BLOCK, Case, apply, expected, inputs
 from tests.numerics import assert_close, round_to_bfloat16
@@ -104,8 +103,8 @@ def main() -> None:
         check_case(case, mesh)
     backward._FACTOR_BYTES = 1
     tiling = Tiling(rows=16, warps=4)
-    with forced_tilings(tiling, replace(tiling, factored=True)):
-        check_case(replace(CASES[0], leading=(2, 96)), mesh)
+    table.OPERATION = table.OPERATION.with_launch(table.Blocks(tiling, replace(tiling, factored=True)))
+    check_case(replace(CASES[0], leading=(2, 96)), mesh)
     print("all shardings agree")
 
 

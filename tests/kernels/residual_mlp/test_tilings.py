@@ -2,8 +2,7 @@
 
 import pytest
 
-from kernels.residual_mlp import backward
-from kernels.residual_mlp.dispatch import forced_tilings
+from kernels.residual_mlp import backward, table
 from kernels.residual_mlp.plan import Tiling, plan_launch
 from kernels.residual_mlp.tiles import column_chunks, padded
 from tests.kernels.residual_mlp.cases import BLOCK, Case, assert_agrees
@@ -26,11 +25,16 @@ TILINGS = {
 }
 
 
+def launch_with(monkeypatch, *tilings, **options):
+    """Launch the kernels of every call with these tilings."""
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(table.Blocks(*tilings, **options)))
+
+
 @pytest.mark.parametrize("tilings", TILINGS.values(), ids=TILINGS)
 @pytest.mark.parametrize("case", [BLOCK, Case(branches=2, norm="layer", widths=(24, 20, 8))], ids=["block", "branches"])
-def test_tilings_agree(case, tilings):
-    with forced_tilings(*tilings):
-        assert_agrees(case)
+def test_tilings_agree(case, tilings, monkeypatch):
+    launch_with(monkeypatch, *tilings)
+    assert_agrees(case)
 
 
 @pytest.mark.parametrize("case", [BLOCK, Case(branches=2, norm="rms", dtype="bfloat16")], ids=["block", "branches"])
@@ -38,15 +42,15 @@ def test_factors_of_one_part_of_the_rows_at_a_time(case, monkeypatch):
     tiling = Tiling(**SMALL, factored=True, programs=4)
     # Room for one tile: 37 rows take three launches.
     monkeypatch.setattr(backward, "_FACTOR_BYTES", 1)
-    with forced_tilings(tiling, tiling):
-        assert_agrees(case, ratio=1e-2 if case.dtype == "bfloat16" else 1e-5)
+    launch_with(monkeypatch, tiling, tiling)
+    assert_agrees(case, ratio=1e-2 if case.dtype == "bfloat16" else 1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_branches_in_launches_of_their_own(dtype):
+def test_branches_in_launches_of_their_own(dtype, monkeypatch):
     tiling = Tiling(**SMALL)
-    with forced_tilings(tiling, tiling, separate=True):
-        assert_agrees(Case(branches=2, norm="layer", dtype=dtype), ratio=1e-2 if dtype == "bfloat16" else 1e-5)
+    launch_with(monkeypatch, tiling, tiling, separate=True)
+    assert_agrees(Case(branches=2, norm="layer", dtype=dtype), ratio=1e-2 if dtype == "bfloat16" else 1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 1000, 40_001])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import triple_attention
-from kernels.triple_attention import dispatch
+from kernels.triple_attention import table
 from tests.numerics import assert_close, round_to_bfloat16
 
 NAMES = ("q1", "q2", "k1", "k2", "v")
@@ -33,9 +33,10 @@ class Case:
 
 def use_small_tiles(monkeypatch) -> None:
     """Make every implementation cut its work into many small parts."""
-    blocks = dispatch.Blocks(rows=16, slices=4, warps=4, programs=24)
-    monkeypatch.setattr(dispatch, "kernel_blocks", lambda operands: dispatch.KernelBlocks(*[blocks] * 3))
-    monkeypatch.setattr(dispatch, "chunk_elements", lambda: 3000)
+    blocks = table.Blocks(rows=16, slices=4, warps=4, programs=24)
+    launches = table.KernelBlocks(*[blocks] * 3)
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(launches))
+    monkeypatch.setattr(table, "chunk_elements", lambda target: 3000)
 
 
 @functools.cache

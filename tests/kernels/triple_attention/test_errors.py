@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kernels import _triton, triple_attention
-from kernels.triple_attention import dispatch
+from kernels import triple_attention
 
 # The suite checks annotations; users do not, and see the messages of the function itself.
 attend = inspect.unwrap(triple_attention)
@@ -64,17 +63,7 @@ def test_named_implementations_never_fall_back(implementation, dtype, width, mes
         attend(x, x, x, x, x, implementation=implementation)
 
 
-def test_triton_without_a_gpu(monkeypatch):
-    monkeypatch.setattr(dispatch, "platform", lambda: "cpu")
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU here")
+def test_triton_without_a_gpu():
     with pytest.raises(ValueError, match="'triton' needs an NVIDIA GPU, and this is a cpu; use implementation 'xla'"):
         attend(**ARGUMENTS, implementation="triton")
-
-
-def test_triton_without_its_packages(monkeypatch):
-    monkeypatch.setattr(dispatch, "platform", lambda: "gpu")
-    monkeypatch.setattr(_triton, "PACKAGES", ("package_that_is_not_there",))
-    assert not _triton.triton_available()
-    with pytest.raises(ValueError, match=r"needs package_that_is_not_there, not installed here; run pip .*\[triton\]"):
-        attend(**ARGUMENTS, implementation="triton")
-    with pytest.raises(ValueError, match=r"\[triton\]"):
-        _triton.triton_call(None, name="x", grid=(1,), out_shape=[], constants={})

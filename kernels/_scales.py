@@ -7,14 +7,14 @@ Exponents are int32 arrays `[B, H]`; those of operands that are not split, of 16
 made of them are constants.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kernels.flare_mixer.operands import Operands
-from kernels.flare_mixer.pallas_products import is_split
+from kernels._layout import Layout
+from kernels._pallas import Operand
+from kernels._tiles import is_split
 
 Exponent = jax.Array | int
 # Float16 ends at 2¹⁶; two bits are left for what rounding takes beyond the bounds of slopes.
@@ -22,44 +22,6 @@ LARGEST_EXPONENT = 14
 # Operands all of whose entries are smaller than 2⁻⁸⁶, or larger than 2¹¹⁴, are not brought all the way.
 _MOST = 100
 _BIAS = 127
-
-
-class Exponents(NamedTuple):
-    """By which power of two each operand is multiplied."""
-
-    q: Exponent
-    k: Exponent
-    v: Exponent
-    q_decode: Exponent
-    k_decode: Exponent
-
-    @property
-    def gather_factor(self) -> Exponent:
-        """By which power of two the gather's logits are multiplied after their product."""
-        return _not_zero(-(self.q + self.k))
-
-    @property
-    def scatter_factor(self) -> Exponent:
-        """By which power of two the scatter's logits are multiplied after their product."""
-        return _not_zero(-(self.q_decode + self.k_decode))
-
-
-def _not_zero(exponent: Exponent) -> Exponent:
-    """Raise an exponent whose power might be 0: times a hidden logit, minus infinity, that is NaN.
-
-    Logits that this concerns are of the order of 2⁻⁷² at most, before and after.
-    """
-    return exponent if isinstance(exponent, int) else jnp.maximum(exponent, -_MOST)
-
-
-def operand_exponents(operands: Operands) -> Exponents:
-    """Return the exponents of all operands; the decode pair's are those of q and k where it shares them."""
-    mask = operands.mask
-    pair = latent_exponent(operands.q), point_exponent(operands.k, mask)
-    decode = pair
-    if operands.separate:
-        decode = latent_exponent(operands.q_decode), point_exponent(operands.k_decode, mask)
-    return Exponents(*pair, point_exponent(operands.v, mask), *decode)
 
 
 def weight_exponent(dtype: jax.typing.DTypeLike) -> int:
@@ -127,11 +89,21 @@ def head_numbers(*numbers: tuple[float, Exponent]) -> tuple[float, ...] | jax.Ar
     )
 
 
-def read_numbers(
-    constants: tuple[float, ...] | None, refs: Sequence[Any]
-) -> tuple[tuple[jax.Array | float, ...], list[Any]]:
-    """Return inside a kernel the values of `head_numbers` and the other references; constants have no reference."""
-    if constants is not None:
-        return constants, list(refs)
-    ref, *others = refs
-    return tuple(ref[i] for i in range(ref.shape[0])), others
+def numbers_operand(
+    numbers: tuple[float, ...] | jax.Array, layout: Layout
+) -> tuple[tuple[float, ...] | None, Operand | None]:
+    """Return `head_numbers` as constants of a kernel or, with None for those, as an operand."""
+    return (numbers, None) if isinstance(numbers, tuple) else (None, layout.head_numbers(numbers))
+
+
+def read_numbers(constants: tuple[float, ...] | None, ref: Any) -> tuple[jax.Array | float, ...]:
+    """Return inside a kernel the values of `head_numbers`; constants have no reference."""
+    return constants if constants is not None else tuple(ref[i] for i in range(ref.shape[0]))
+
+
+def logit_factor(exponent: Exponent) -> Exponent:
+    """Raise an exponent whose power might be 0: times a hidden logit, minus infinity, that is NaN.
+
+    Logits that this concerns are of the order of 2⁻⁷² at most, before and after.
+    """
+    return exponent if isinstance(exponent, int) else jnp.maximum(exponent, -_MOST)

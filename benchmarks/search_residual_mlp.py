@@ -1,0 +1,121 @@
+"""What `benchmarks.search` needs to know about the residual MLP: candidates of both tilings, how to run a pass.
+
+The backward pass is timed with the forward pass. Branches are added up, so that there is one output.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from benchmarks import mlp
+from benchmarks.cases import MlpShape
+from benchmarks.mlp import Setting
+from kernels._operation import Operation, Request
+from kernels.residual_mlp import table as tables
+from kernels.residual_mlp.plan import Tiling
+from kernels.residual_mlp.table import Blocks
+
+KERNELS = ("forward", "backward")
+IMPLEMENTATIONS = ("pallas",)
+# What the op is compared with at full size.
+PEER = "reference"
+
+
+def setting_of(shape: MlpShape, dtype: str) -> Setting:
+    """Return the call: products of float32 rows are TF32, as in training."""
+    return Setting(shape.part, shape.rows, shape.channels, "bf16" if dtype == "bfloat16" else "tf32")
+
+
+def table(shape: MlpShape, dtype: str, implementation: str) -> Blocks:
+    """Return the tilings that the op takes now."""
+    branches = 2 if shape.part == "branches" else 1
+    request = Request(setting_of(shape, dtype).arithmetic, shape.channels, shape.rows * branches)
+    return tables.OPERATION.launch_for(implementation, request).blocks
+
+
+def parse_blocks(values: dict[str, Any]) -> Blocks:
+    """Undo `dataclasses.asdict`."""
+    return Blocks(Tiling(**values["forward"]), Tiling(**values["backward"]), values["separate"])
+
+
+def with_kernel(start: Blocks, kernel: str, launch: Blocks) -> Blocks:
+    """Return `start` with the tiling of one pass, and what it shares with the other, taken from `launch`."""
+    return replace(start, **{kernel: getattr(launch, kernel)}, separate=launch.separate)
+
+
+def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> Iterator[Blocks]:
+    """Yield `start`, then other tiles, warps and numbers of programs."""
+    yield start
+    few = shape.rows <= 4096
+    counts = (65_536,) if few else (132, 264, 65_536)
+    transposed = (False, True) if shape.channels >= 128 else (False,)
+    for rows, warps, programs, flip in itertools.product((16, 32, 64, 128), (4, 8), counts, transposed):
+        if rows * shape.channels > (64 if kernel == "forward" else 32) * 32 * warps:
+            continue
+        for resident in (False, True):
+            plain = Tiling(rows=rows, warps=warps, programs=programs, resident=resident, transposed=flip)
+            yield replace(start, **{kernel: plain})
+            if kernel == "backward" and not few:
+                yield replace(start, backward=replace(plain, carried=True))
+
+
+def launch_candidates(shape: MlpShape, dtype: str, kernel: str, best: Iterable[Blocks]) -> Iterator[Blocks]:
+    """Yield variations of stages, of rounded weights, of stored factors, and of launches for every branch."""
+    for start in best:
+        tiling: Tiling = getattr(start, kernel)
+        variations = [replace(tiling, stages=2), replace(tiling, precast=True)]
+        if kernel == "backward":
+            factored = replace(tiling, factored=True, carried=True)
+            variations += [factored, replace(factored, programs=4096), replace(factored, programs=128, resident=True)]
+        yield from (replace(start, **{kernel: x}) for x in variations)
+        if shape.part == "branches":
+            yield replace(start, separate=not start.separate)
+
+
+class Bench:
+    """The op at one shape with its inputs on the device."""
+
+    def __init__(self, shape: MlpShape, dtype: str, implementation: str):
+        self.shape, self.dtype = shape, dtype
+        self._operands = self.operands(shape.rows)
+
+    def operands(self, points: int) -> tuple[Any, ...]:
+        """Return random parameters, then rows."""
+        setting = setting_of(self.shape, self.dtype)._replace(rows=points)
+        x, *others = mlp.make_arrays(setting)["operands"]
+        return tuple(others), x
+
+    def call(self, blocks: Blocks | str) -> Callable[[tuple[Any, ...]], jax.Array]:
+        """Return the op with these tilings, or the named implementation, as a function of its operands."""
+        setting = setting_of(self.shape, self.dtype)
+
+        def apply(operands: tuple[Any, ...]) -> jax.Array:
+            others, x = operands
+            name = blocks if isinstance(blocks, str) else "pallas"
+            return sum(mlp.apply(setting, name, (x, *others)))
+
+        return apply if isinstance(blocks, str) else functools.partial(_launched, blocks, apply)
+
+    def program(self, kernel: str, blocks: Blocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return a pass as a function and its arguments; the rows stand in for the cotangent."""
+        call = self.call(blocks)
+        return call if kernel == "forward" else functools.partial(_with_gradients, call), (self._operands,)
+
+
+def _launched(blocks: Blocks, call: Callable[..., jax.Array], operands: tuple[Any, ...]) -> jax.Array:
+    """Trace the call with these tilings in the place of the table."""
+    table: Operation = tables.OPERATION
+    tables.OPERATION = table.with_launch(blocks)
+    try:
+        return call(operands)
+    finally:
+        tables.OPERATION = table
+
+
+def _with_gradients(call: Callable[..., jax.Array], operands: tuple[Any, ...]) -> Any:
+    y, pull_back = jax.vjp(call, operands)
+    return y, pull_back(operands[-1])

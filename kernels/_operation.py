@@ -1,0 +1,271 @@
+"""What an operation is: its implementations, which of them runs where, and how its kernels are launched.
+
+Everything that depends on the arguments alone is decided, and refused, when an operation is called; what depends on the
+device is decided when the program is lowered for it (`kernels._target`). Nothing else enters a choice.
+"""
+
+import abc
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kernels._checks import DTYPES, check_axis
+from kernels._target import Target, on_target
+
+H100 = "H100 80GB, jax 0.11.2, 2026-11"
+NOT_MEASURED = "not measured: from registers and occupancy of the compiled kernels"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call asks for, as far as a choice depends on it: dtype, largest head width, points, mesh axis, mask."""
+
+    dtype: str
+    width: int
+    points: int = 1
+    axis_name: str | None = None
+    masked: bool = False
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """What one implementation can serve: dtypes, head widths up to `width`, platforms, points split over a mesh axis.
+
+    `packages` are optional ones that it needs, of the extra with its name. With `mask_column` a mask takes one column
+    of a head.
+    """
+
+    name: str
+    dtypes: tuple[str, ...] = DTYPES
+    width: int | None = None
+    platforms: tuple[str, ...] | None = None
+    merges: bool = True
+    packages: tuple[str, ...] = ()
+    mask_column: bool = False
+
+    def missing(self) -> list[str]:
+        """Return its packages that are not installed."""
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+
+    def serves(self, request: Request) -> bool:
+        """Return whether it can serve the request on some device."""
+        return request.dtype in self.dtypes and request.width <= self._widest(request) and not self.missing()
+
+    def _widest(self, request: Request) -> float | int:
+        return float("inf") if self.width is None else self.width - (self.mask_column and request.masked)
+
+    def check(self, request: Request, fallback: str) -> None:
+        """Raise ValueError unless it can serve the request on some device."""
+        if request.axis_name is not None and not self.merges:
+            raise ValueError(
+                f"axis_name is {request.axis_name!r}, over which {self.name!r} cannot merge; use {fallback!r} instead."
+            )
+        if request.dtype not in self.dtypes:
+            raise ValueError(
+                f"implementation {self.name!r} takes {' or '.join(self.dtypes)}, not {request.dtype}; "
+                f"use implementation {fallback!r}."
+            )
+        if request.width > self._widest(request):
+            mask = f", with a mask {self.width - 1}" if self.mask_column else ""
+            raise ValueError(
+                f"implementation {self.name!r} takes head widths up to {self.width}{mask}, not {request.width}; "
+                f"use implementation {fallback!r}."
+            )
+
+    def check_target(self, target: Target, fallback: str) -> None:
+        """Raise ValueError unless it runs on the target and its packages are installed."""
+        if self.platforms is not None and target.platform not in self.platforms:
+            raise ValueError(
+                f"implementation {self.name!r} needs an NVIDIA GPU, and this is a {target.platform}; "
+                f"use implementation {fallback!r}."
+            )
+        if missing := self.missing():
+            raise ValueError(
+                f"implementation {self.name!r} needs {' and '.join(missing)}, not installed here; "
+                f"run pip install 'flare_jax[{self.name}]', or use implementation {fallback!r}."
+            )
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the kernels of one implementation are launched, for one dtype, widths up to `width`, at most `points` points.
+
+    The GPU must have at least this compute capability, and `shared_memory` bytes for one program. `measured` says where
+    and when the row was found to be the fastest.
+    """
+
+    dtype: str
+    width: int
+    blocks: Any
+    points: int | None = None
+    implementation: str = "pallas"
+    capability: tuple[int, int] = (8, 0)
+    shared_memory: int = 0
+    measured: str = NOT_MEASURED
+
+    def suits(self, implementation: str, request: Request) -> bool:
+        """Return whether the row is for this request."""
+        return (
+            (self.implementation, self.dtype) == (implementation, request.dtype)
+            and request.width <= self.width
+            and (self.points is None or request.points <= self.points)
+        )
+
+    def fits(self, target: Target) -> bool:
+        """Return whether the GPU of the target can run it; an interpreter can."""
+        if target.platform != "cuda":
+            return True
+        return self.capability <= target.capability and self.shared_memory <= target.shared_memory
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `implementation=None` means on one platform, for these dtypes, widths and numbers of points up to these.
+
+    The GPU must have at least this compute capability and bytes of shared memory for one program. `measured` says where
+    and when this was found to be faster than the fallback.
+    """
+
+    implementation: str
+    dtypes: tuple[str, ...]
+    width: int
+    points: int | None = None
+    platform: str = "cuda"
+    capability: tuple[int, int] = (8, 0)
+    shared_memory: int = 0
+    measured: str = H100
+
+    def fits(self, target: Target) -> bool:
+        """Return whether the row is for this platform and its GPU."""
+        gpu = self.capability <= target.capability and self.shared_memory <= target.shared_memory
+        return self.platform == target.platform and (target.platform != "cuda" or gpu)
+
+    def suits(self, request: Request) -> bool:
+        """Return whether the row is for this request."""
+        return (
+            request.dtype in self.dtypes
+            and request.width <= self.width
+            and (self.points is None or request.points <= self.points)
+        )
+
+
+@dataclass(frozen=True)
+class Served:
+    """What runs: an implementation, and the launch of its kernels if it has kernels."""
+
+    implementation: str
+    launch: Launch | None = None
+
+    @property
+    def blocks(self) -> Any:
+        """The launch of the kernels."""
+        return self.launch.blocks
+
+    def __str__(self) -> str:
+        if self.launch is None:
+            return self.implementation
+        points = "" if self.launch.points is None else f", up to {self.launch.points} points"
+        row = f"{self.launch.dtype}, width up to {self.launch.width}{points}"
+        return f"{self.implementation} as in the row for {row} ({self.launch.measured})"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation. Of `choices` and `launches` the first row that suits decides; `fallback` serves everything."""
+
+    name: str
+    implementations: tuple[Implementation, ...]
+    choices: tuple[Choice, ...] = ()
+    launches: tuple[Launch, ...] = ()
+    fallback: str = "xla"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the implementations."""
+        return tuple(x.name for x in self.implementations)
+
+    def __getitem__(self, name: str) -> Implementation:
+        return next(x for x in self.implementations if x.name == name)
+
+    def resolve(self, implementation: str | None, request: Request) -> "Selection":
+        """Return what may run, or raise ValueError where a named implementation cannot serve the request anywhere."""
+        if implementation is not None and implementation not in self.names:
+            raise ValueError(
+                f"implementation is {implementation!r}; give one of {', '.join(self.names)}, or None to choose one."
+            )
+        if implementation is not None:
+            self[implementation].check(request, self.fallback)
+        check_axis(request.axis_name, self.name)
+        return Selection(self, implementation, request)
+
+    def with_launch(self, blocks: Any) -> "Operation":
+        """Return the operation with these blocks in every launch, for tests and searches."""
+        pairs = dict.fromkeys((row.implementation, row.dtype) for row in self.launches)
+        rows = (Launch(dtype, 2**30, blocks, implementation=name, capability=(0, 0)) for name, dtype in pairs)
+        return replace(self, launches=tuple(rows))
+
+    def launch_for(self, implementation: str, request: Request) -> Launch | None:
+        """Return the row of launches for this request, None for an implementation without kernels."""
+        return next((row for row in self.launches if row.suits(implementation, request)), None)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An operation, the implementation that the caller named or None, and the request; static in a traced program."""
+
+    operation: Operation
+    implementation: str | None
+    request: Request
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """All implementations that may run, on whatever device."""
+        if self.implementation is not None:
+            return (self.implementation,)
+        return tuple(dict.fromkeys([self.operation.fallback, *(x.implementation for x in self._choices())]))
+
+    def _choices(self) -> Iterator[Choice]:
+        for choice in self.operation.choices:
+            if choice.suits(self.request) and self.operation[choice.implementation].serves(self.request):
+                yield choice
+
+    def on(self, target: Target) -> Served:
+        """Return what runs on the target, or raise ValueError where a named implementation cannot run there."""
+        operation, fallback = self.operation, self.operation.fallback
+        if self.implementation is None:
+            for choice in self._choices():
+                launch = operation.launch_for(choice.implementation, self.request)
+                if choice.fits(target) and (launch is None or launch.fits(target)):
+                    return Served(choice.implementation, launch)
+            return Served(fallback)
+        operation[self.implementation].check_target(target, fallback)
+        launch = operation.launch_for(self.implementation, self.request)
+        if launch is not None and not launch.fits(target):
+            needed = ".".join(map(str, launch.capability))
+            raise ValueError(
+                f"implementation {self.implementation!r} needs an NVIDIA GPU of compute capability {needed} with "
+                f"{launch.shared_memory // 1024} KiB of shared memory here, and this is an {target}, with "
+                f"{target.shared_memory // 1024} KiB; use implementation {fallback!r}."
+            )
+        return Served(self.implementation, launch)
+
+
+@dataclass(frozen=True)
+class Backends(abc.ABC):
+    """The code of an operation's implementations, of which the target of the program takes one; static."""
+
+    selection: Selection
+
+    @abc.abstractmethod
+    def on(self, target: Target) -> Any:
+        """Return the object whose methods run on the target."""
+
+    def run(self, method: Callable[..., Any], *operands: Any, **settings: Any) -> Any:
+        """Return `method` of the target's backend for trees of arrays; `settings` are static."""
+        return on_target(functools.partial(_run, self, method.__name__, settings), *operands)
+
+
+def _run(backends: Backends, method: str, settings: dict[str, Any], target: Target, *operands: Any) -> Any:
+    return getattr(backends.on(target), method)(*operands, **settings)

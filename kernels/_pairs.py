@@ -1,0 +1,155 @@
+"""The walk over all pairs of points and latents that gives the gradients of queries, keys and values, each pair once.
+
+A program owns the points of one split and loops over all latents for every tile of points. The gradients of the keys
+and values stay in registers during the loop over latents and are written once. That of the queries is summed in
+registers where one tile holds all latents; else each program sums it in its own part of a float32 buffer, so that the
+result never depends on the order in which programs run. Several tiles of points (`group`) can share one pass over the
+latents, which divides the traffic with this buffer, and its next part is read one step ahead.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kernels._layout import Layout
+from kernels._tiles import Parts, load_rows, padded_width, store_rows
+
+Number = jax.Array | float
+
+
+class Gradients(NamedTuple):
+    """References that the walk writes: of the keys, of the values, and every split's part of the queries.
+
+    There are one or two pairs of queries and keys. `values` is None where the values are the keys.
+    """
+
+    keys: list[Any]
+    values: Any
+    queries: list[Any]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What the walk calls for one program.
+
+    `load_latents(tile, valid)` and `load_points(start, valid)` return tiles with the parts of their `keys`; latents
+    also have the parts `value` of the values' gradient, and points may have a `share`, a factor of that gradient.
+    `pair(points, latents)` returns the weights of the values' gradient and the gradients of the one or two logits.
+    `widths` and `value_width` are those of keys and values; the results are multiplied by the factors.
+    """
+
+    layout: Layout
+    widths: tuple[int, ...]
+    value_width: int
+    key_factors: tuple[Number, ...]
+    value_factor: Number
+    load_latents: Callable[[Any, jax.Array | None], Any]
+    load_points: Callable[[jax.Array, jax.Array | None], Any]
+    pair: Callable[[Any, Any], tuple[jax.Array, list[jax.Array]]]
+
+    def run(self, split: jax.Array, mask_ref: Any, outputs: Gradients) -> None:
+        """Walk over the points of one split."""
+        tiling = self.layout.tiling
+        resident = tiling.latent_tiles == 1
+        only = self.load_latents(0, tiling.valid_latents(0)) if resident else None
+        tile = functools.partial(self._tile, split, mask_ref, outputs, only)
+        sums = tiling.fold_tiles(split, tile, _zeros(tiling.block_latents, self.widths) if resident else [])
+        for ref, total, width in zip(outputs.queries, sums, self.widths, strict=resident):
+            store_rows(ref, 0, total, width, tiling.valid_latents(0))
+
+    def _tile(
+        self,
+        split: jax.Array,
+        mask_ref: Any,
+        outputs: Gradients,
+        only: Any,
+        index: jax.Array,
+        queries: list[jax.Array],
+        checked: bool,
+    ) -> list[jax.Array]:
+        """Walk over all latents for one tile of points; return the sums of the queries that are in registers."""
+        tiling, rows = self.layout.tiling, self.layout.tiling.group_points
+        starts = [index * tiling.block_points + i * rows for i in range(tiling.group)]
+        valid = [tiling.valid_points(start, split, mask_ref) if checked else None for start in starts]
+        group = [self.load_points(*pair) for pair in zip(starts, valid, strict=True)]
+        sums = [(_zeros(rows, self.widths), *_zeros(rows, (self.value_width,))) for _ in group]
+        first = index == 0
+        carry = sums, queries if only is not None else self._load_sums(outputs, 0, first)
+        sums, queries = tiling.fold_latents(functools.partial(self._pair, group, first, only, outputs), carry)
+        for start, points, (keys, values) in zip(starts, group, sums, strict=True):
+            existing = tiling.valid_points(start, split) if checked else None
+            share = getattr(points, "share", None)
+            values = self.value_factor * (values if share is None else share[:, None] * values)
+            keys = [factor * key for factor, key in zip(self.key_factors, keys, strict=True)]
+            if outputs.values is None:
+                keys[0] = keys[0] + values
+            else:
+                store_rows(outputs.values, start, values, self.value_width, existing)
+            for ref, key, width in zip(outputs.keys, keys, self.widths, strict=True):
+                store_rows(ref, start, key, width, existing)
+        if only is None:
+            self.layout.products.barrier()
+            return []
+        return queries
+
+    def _pair(
+        self,
+        group: list[Any],
+        first: jax.Array,
+        only: Any,
+        outputs: Gradients,
+        j: Any,
+        carry: tuple,
+        valid: jax.Array | None,
+    ) -> tuple:
+        """Add what one tile of latents contributes to a group of tiles of points, and these to it."""
+        products, tiling = self.layout.products, self.layout.tiling
+        sums, queries = carry
+        latents = self.load_latents(j, valid) if only is None else only
+        if only is None:
+            # Ask for the next sums now: they come from afar.
+            following = self._load_sums(outputs, jnp.minimum(j + 1, tiling.latent_tiles - 1), first)
+        new_sums = []
+        for points, (keys, values) in zip(group, sums, strict=True):
+            weights, gradients = self.pair(points, latents)
+            gradients = [products.weights(x, latents.value) for x in gradients]
+            values = products.multiply(products.weights(weights, latents.value), latents.value, (1, 0), start=values)
+            keys = _add_products(products.multiply, gradients, latents.keys, (1, 0), keys)
+            queries = _add_products(products.multiply, gradients, points.keys, (0, 0), queries)
+            new_sums.append((keys, values))
+        if only is None:
+            for ref, total, width in zip(outputs.queries, queries, self.widths, strict=True):
+                store_rows(ref, j * tiling.block_latents, total, width, valid)
+            queries = following
+        return new_sums, queries
+
+    def _load_sums(self, outputs: Gradients, j: Any, first: jax.Array) -> list[jax.Array]:
+        """Load this program's own sums of the queries of a tile of latents; its first tile of points starts them."""
+        tiling = self.layout.tiling
+        start, valid = j * tiling.block_latents, tiling.valid_latents(j)
+        sums = [
+            load_rows(ref, start, tiling.block_latents, width, valid)
+            for ref, width in zip(outputs.queries, self.widths, strict=True)
+        ]
+        return [jnp.where(first, 0.0, x) for x in sums]
+
+
+def _zeros(rows: int, widths: tuple[int, ...]) -> list[jax.Array]:
+    return [jnp.zeros((rows, padded_width(width)), jnp.float32) for width in widths]
+
+
+def _add_products(
+    multiply: Callable[..., jax.Array],
+    gradients: list[Parts],
+    others: list[Parts],
+    contract: tuple[int, int],
+    totals: list[jax.Array],
+) -> list[jax.Array]:
+    return [
+        multiply(gradient, other, contract, start=total)
+        for gradient, other, total in zip(gradients, others, totals, strict=True)
+    ]

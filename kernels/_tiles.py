@@ -1,0 +1,179 @@
+"""Tiles inside Pallas kernels: sides, masked loads and stores, products.
+
+Only tiles with power-of-two sides of at least 16 can be multiplied on the tensor cores, so every width is padded to
+such a size in registers: the padded columns are never read from memory, they are zeros.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as plt
+
+LOG2_E = math.log2(math.e)
+# Where a running maximum starts: finite, so that a difference of two starts is 0 and not NaN.
+LOWEST = -1e30
+SMALLEST_SIDE = 16
+
+# A tile in the parts that it is multiplied in: two of float16 for float32, one of its own dtype for bfloat16.
+Parts = tuple[jax.Array, ...]
+
+
+def next_power_of_2(number: int) -> int:
+    """Return the smallest power of two that is not below `number`."""
+    return 1 << (number - 1).bit_length()
+
+
+def padded_width(width: int) -> int:
+    """Return the power of two, at least 16, that a tile of `width` columns is padded to."""
+    return max(SMALLEST_SIDE, next_power_of_2(width))
+
+
+def _tile_mask(shape: tuple[int, int], width: int, valid: jax.Array | None) -> jax.Array | None:
+    mask = None if valid is None else jnp.broadcast_to(valid[:, None], shape)
+    if width != shape[1]:
+        columns = jnp.broadcast_to((jnp.arange(shape[1], dtype=jnp.int32) < width)[None, :], shape)
+        mask = columns if mask is None else mask & columns
+    return mask
+
+
+def load_rows(
+    ref: Any, start: Any, rows: int, width: int, valid: jax.Array | None, part: tuple[jax.Array, ...] = ()
+) -> jax.Array:
+    """Load a `[rows, padded width]` tile; columns beyond `width` and rows that are not valid are zeros."""
+    mask = _tile_mask((rows, padded_width(width)), width, valid)
+    view = ref.at[(*part, pl.ds(start, rows), slice(None))]
+    return plt.load(view) if mask is None else plt.load(view, mask=mask, other=0.0)
+
+
+def store_rows(ref: Any, start: Any, value: jax.Array, width: int, valid: jax.Array | None) -> None:
+    """Store the real columns of the valid rows of a `[rows, padded width]` tile."""
+    plt.store(
+        ref.at[pl.ds(start, value.shape[0]), :],
+        value.astype(ref.dtype),
+        mask=_tile_mask(value.shape, width, valid),
+    )
+
+
+def load_vector(ref: Any, start: Any, rows: int, valid: jax.Array | None, other: float) -> jax.Array:
+    """Load `[rows]` statistics, with `other` where not valid."""
+    view = ref.at[pl.ds(start, rows)]
+    return plt.load(view) if valid is None else plt.load(view, mask=valid, other=other)
+
+
+def store_vector(ref: Any, start: Any, value: jax.Array, valid: jax.Array | None) -> None:
+    """Store the valid entries of `[rows]` statistics."""
+    plt.store(ref.at[pl.ds(start, value.shape[0])], value, mask=valid)
+
+
+def _inside(shape: tuple[int, int], extent: tuple[Any, Any]) -> jax.Array | None:
+    """Return which elements lie in the first `extent` rows and columns, None if all do."""
+    mask = None
+    for axis, (size, left) in enumerate(zip(shape, extent, strict=True)):
+        if isinstance(left, int) and left >= size:
+            continue
+        inside = jax.lax.broadcasted_iota(jnp.int32, shape, axis) < left
+        mask = inside if mask is None else mask & inside
+    return mask
+
+
+def _block(ref: Any, start: tuple[Any, Any], shape: tuple[int, int]) -> Any:
+    return ref.at[pl.ds(start[0], shape[0]), pl.ds(start[1], shape[1])]
+
+
+def load_block(ref: Any, start: tuple[Any, Any], shape: tuple[int, int], extent: tuple[Any, Any]) -> jax.Array:
+    """Load a tile of `shape` from `start` on, with zeros beyond its first `extent` rows and columns."""
+    mask = _inside(shape, extent)
+    view = _block(ref, start, shape)
+    return plt.load(view) if mask is None else plt.load(view, mask=mask, other=0.0)
+
+
+def store_block(ref: Any, start: tuple[Any, Any], value: jax.Array, extent: tuple[Any, Any]) -> None:
+    """Store the first `extent` rows and columns of a tile from `start` on."""
+    plt.store(_block(ref, start, value.shape), value.astype(ref.dtype), mask=_inside(value.shape, extent))
+
+
+def is_split(dtype: jax.typing.DTypeLike) -> bool:
+    """Return whether operands of this dtype are multiplied in parts."""
+    return jnp.dtype(dtype) == jnp.float32
+
+
+def stored_parts(x: jax.Array, read_once: bool) -> jax.Array:
+    """Return an operand `[parts, ...]` for tiles that a kernel loads; those that it reads once are split there."""
+    return x[None] if read_once or not is_split(x.dtype) else jnp.stack(_split_in_xla(x))
+
+
+def _split_in_xla(x: jax.Array) -> Parts:
+    # Not a conversion there and back, which XLA takes for the identity.
+    return _split(x, jax.lax.reduce_precision(x, exponent_bits=5, mantissa_bits=10))
+
+
+def _split(x: jax.Array, rounded: jax.Array) -> Parts:
+    return rounded.astype(jnp.float16), (x - rounded).astype(jnp.float16)
+
+
+@dataclass(frozen=True)
+class Products:
+    """Products of tiles with float32 sums, in compiled kernels or in interpreted ones.
+
+    The tensor cores multiply float16 and bfloat16 exactly and sum in float32. A float32 number within the range of
+    float16 is the sum of two float16 parts of 11 bits each; of the four products of parts, the three largest give a
+    product to about 2⁻²³ (`multiply`). Parts of bfloat16 have the range of float32, but need six products, and three
+    TF32 products (`dot`), which need no scales, take as many steps of the tensor cores and more conversions.
+    """
+
+    compiled: bool
+
+    def _operands(self, *tiles: jax.Array) -> tuple[jax.Array, ...]:
+        """Return what is multiplied: a CPU has no products of 16 bits with float32 sums; in float32 they are exact."""
+        return tiles if self.compiled else tuple(x.astype(jnp.float32) for x in tiles)
+
+    def dot(self, a: jax.Array, b: jax.Array, contract: tuple[int, int], exact: str = "ieee") -> jax.Array:
+        """Multiply two tiles over axes `contract`; float32 tiles never as plain TF32.
+
+        With `exact="tf32x3"` a float32 tile is split into two TF32 parts on the tensor cores, whose three largest
+        products have float32 accuracy; "ieee" asks for fused multiply-adds on the ordinary cores instead.
+        """
+        a, b = self._operands(a, b)
+        precision = jax.lax.Precision.HIGHEST
+        if a.dtype == jnp.float32 and exact == "tf32x3" and self.compiled:
+            precision = jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
+        numbers = (((contract[0],), (contract[1],)), ((), ()))
+        return jax.lax.dot_general(a, b, numbers, precision=precision, preferred_element_type=jnp.float32)
+
+    def split(self, x: jax.Array, scale: jax.Array | float = 1.0) -> Parts:
+        """Return the parts of a tile times `scale`; one that is not float32 is its own only part, without a scale."""
+        if not is_split(x.dtype):
+            return (x,)
+        x = x * scale
+        return _split(x, x.astype(jnp.float16).astype(jnp.float32)) if self.compiled else _split_in_xla(x)
+
+    def weights(self, weights: jax.Array, values: Parts) -> Parts:
+        """Return float32 weights as the left factor of a product with `values`: split like them, or rounded."""
+        return self.split(weights.astype(jnp.float32 if len(values) > 1 else values[0].dtype))
+
+    def load_parts(self, ref: Any, start: Any, rows: int, width: int, valid: jax.Array | None) -> Parts:
+        """Load the parts of a tile from `[parts, rows, width]`, or split it here if it is stored as one."""
+        tiles = tuple(load_rows(ref, start, rows, width, valid, (jnp.int32(part),)) for part in range(ref.shape[0]))
+        return self.split(*tiles) if len(tiles) == 1 else tiles
+
+    def multiply(self, a: Parts, b: Parts, contract: tuple[int, int], start: jax.Array | None = None) -> jax.Array:
+        """Return `start` plus the product of two tiles in parts over axes `contract`.
+
+        The tensor cores cut off what a sum cannot hold instead of rounding it, which over thousands of steps becomes a
+        bias. So the products of parts are summed by themselves, and their sum is added to `start` with rounding.
+        """
+        total = None
+        for order in reversed(range(len(a))):  # the smallest products first
+            for i in range(order + 1):
+                product = self.dot(a[i], b[order - i], contract)
+                total = product if total is None else total + product
+        return total if start is None else start + total
+
+    def barrier(self) -> None:
+        """Wait for the other threads of the program, so that what they stored can be loaded."""
+        if self.compiled:
+            plt.debug_barrier()

@@ -1,0 +1,62 @@
+"""The table of the causal mixer: what its implementations serve, which one runs where, and how.
+
+`python -m benchmarks.search --op=causal_flare` times other launches and prints them in this form.
+"""
+
+from dataclasses import dataclass
+
+from jax.experimental import pallas as pl
+
+from kernels._operation import H100, Choice, Implementation, Launch, Operation
+from kernels._target import Target
+
+WIDEST_HEAD = 128
+_KERNEL_DTYPES = ("float32", "bfloat16")
+# Weights of the prefix softmaxes of tiles of t tokens take t² numbers per latent: short tiles, many of them.
+TILE_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How the kernels are launched.
+
+    A program owns a split of the tokens and at most `latents` latents, and walks in tiles of `tokens` tokens, of
+    `long_tokens` where it only sums up; the tokens are split so that about `programs` programs run for all heads.
+    `warps` and `stages` are Triton's. `exact` says how float32 tiles are multiplied: "tf32x3" or "ieee".
+    """
+
+    tokens: int
+    long_tokens: int
+    latents: int
+    programs: int
+    warps: int
+    stages: int = 2
+    exact: str = "tf32x3"
+
+    def split_tokens(self, tokens: int, heads: int) -> int:
+        """Return how many of `tokens` tokens one split has, when `heads` heads of all samples run side by side."""
+        longest = max(self.tokens, self.long_tokens)
+        tiles = pl.cdiv(tokens, longest)
+        return pl.cdiv(tiles, min(tiles, max(1, self.programs // heads))) * longest
+
+
+OPERATION = Operation(
+    "causal_flare",
+    implementations=(
+        Implementation("reference"),
+        Implementation("xla"),
+        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm")),
+    ),
+    choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD),),
+    launches=(
+        Launch("bfloat16", 64, Blocks(TILE_TOKENS, 64, 32, 264, 8), measured=H100),
+        Launch("bfloat16", 128, Blocks(TILE_TOKENS, 32, 32, 264, 8), measured=H100),
+        Launch("float32", 64, Blocks(TILE_TOKENS, 32, 32, 264, 8), measured=H100),
+        Launch("float32", 128, Blocks(TILE_TOKENS, 16, 16, 264, 8), measured=H100),
+    ),
+)
+
+
+def chunk_sizes(target: Target) -> tuple[int, int, int]:
+    """Return the tokens and the latents of a tile of `xla`, and how many weights it holds at once."""
+    return TILE_TOKENS, 128, 2**22 if target.platform == "cpu" else 2**26

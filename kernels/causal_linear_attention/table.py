@@ -1,0 +1,77 @@
+"""The table of causal linear attention: what its implementations serve, which one runs where, and how.
+
+The launches are chosen with `python -m benchmarks.search --op=causal_linear_attention`, which prints rows in this form.
+"""
+
+from dataclasses import dataclass
+
+from jax.experimental import pallas as pl
+
+from kernels._operation import H100, Choice, Implementation, Launch, Operation
+from kernels._triton import PACKAGES
+
+WIDEST_HEAD = 128
+_KERNEL_DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How one kernel is launched.
+
+    A program walks over its points in tiles of `points`; the mixing programs own `columns` of the values, the summing
+    ones all of them. `warps` and `stages` are Triton's.
+    """
+
+    points: int
+    columns: int
+    warps: int
+    stages: int = 2
+
+
+@dataclass(frozen=True)
+class KernelBlocks:
+    """The launches of both kernels; the points are split so that about `programs` programs run per kernel.
+
+    `exact` says how float32 tiles are multiplied: "tf32x3" or "ieee".
+    """
+
+    programs: int
+    sums: Blocks
+    mix: Blocks
+    exact: str = "tf32x3"
+
+    def split_points(self, points: int, heads: int) -> int:
+        """Return how many of `points` points one split has, when `heads` heads of all samples run side by side."""
+        tile = max(self.sums.points, self.mix.points)
+        tiles = pl.cdiv(points, tile)
+        splits = min(tiles, max(1, self.programs // heads))
+        return pl.cdiv(tiles, splits) * tile
+
+
+OPERATION = Operation(
+    "causal_linear_attention",
+    implementations=(
+        Implementation("reference"),
+        Implementation("xla"),
+        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm")),
+        Implementation("triton", _KERNEL_DTYPES, WIDEST_HEAD, ("cuda",), packages=PACKAGES),
+    ),
+    choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD),),
+    launches=tuple(
+        Launch(dtype, width, blocks, implementation=implementation, shared_memory=memory * 1024, measured=H100)
+        for implementation in ("pallas", "triton")
+        for dtype, width, memory, blocks in (
+            ("bfloat16", 32, 48, KernelBlocks(1056, Blocks(64, 32, 4), Blocks(64, 32, 4))),
+            ("bfloat16", 64, 64, KernelBlocks(396, Blocks(64, 64, 4), Blocks(64, 64, 4))),
+            ("bfloat16", 128, 128, KernelBlocks(528, Blocks(64, 128, 8), Blocks(64, 64, 8))),
+            ("float32", 32, 48, KernelBlocks(1056, Blocks(32, 32, 4), Blocks(32, 32, 4))),
+            ("float32", 64, 96, KernelBlocks(528, Blocks(32, 64, 4), Blocks(32, 32, 4))),
+            ("float32", 128, 160, KernelBlocks(264, Blocks(32, 128, 8), Blocks(32, 32, 8))),
+        )
+    ),
+)
+
+
+def chunk_points(width: int) -> int:
+    """Return the chunk of `xla`: the matrix of weights and the state of a chunk should be about equally large."""
+    return 64 if width <= 64 else 128

@@ -1,0 +1,250 @@
+"""The backward kernels: the gradient of the latents, then those of q, k and v (README.md, "Kernels")."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from kernels._layout import Blocks, Layout
+from kernels._pairs import Gradients
+from kernels._pallas import Operand
+from kernels._scales import (
+    Exponent,
+    head_numbers,
+    latent_exponent,
+    numbers_operand,
+    point_exponent,
+    read_numbers,
+    scaled,
+    slope_exponent,
+    weight_exponent,
+)
+from kernels._statistics import Statistics
+from kernels._target import Target
+from kernels._tiles import LOG2_E, is_split, load_rows, load_vector, padded_width, store_rows, stored_parts
+from kernels.flare_mixer.exponents import Exponents
+from kernels.flare_mixer.operands import Operands
+from kernels.flare_mixer.pallas_pairs import (
+    Inputs,
+    LatentSide,
+    Numbers,
+    PointSide,
+    Settings,
+    operand_gradient_kernel,
+)
+from kernels.gather.pallas import like_latents
+
+# Powers of two that the factors of one exponential may span: a weight that is lost then is below 2⁻⁶⁶.
+_WIDEST_RANGE = 60.0
+
+
+def _latent_gradient_kernel(
+    inputs: Any, dz_ref: Any, *, layout: Layout, widths: tuple[int, int], constants: Any, exponent: int
+) -> None:
+    """Sum the scatter's weights times dy over the points of one split, for one tile of latents."""
+    numbers_ref, q_ref, k_ref, dy_ref, maximum_ref, mass_ref, mask_ref = inputs
+    factor, key_scale, value_scale, unscale = read_numbers(constants, numbers_ref)
+    tiling, products, (width, channels) = layout.tiling, layout.products, widths
+    split = pl.program_id(1)
+    valid_latents = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
+    q = products.load_parts(q_ref, 0, tiling.block_latents, width, valid_latents)
+
+    def tile(index: jax.Array, dz: jax.Array, checked: bool) -> jax.Array:
+        start = index * tiling.block_points
+        valid = tiling.valid_points(start, split, mask_ref) if checked else None
+        k = load_rows(k_ref, start, tiling.block_points, width, valid)
+        dy = load_rows(dy_ref, start, tiling.block_points, channels, valid)
+        maximum = load_vector(maximum_ref, start, tiling.block_points, valid, jnp.inf)
+        mass = load_vector(mass_ref, start, tiling.block_points, valid, 1.0)
+        dy = (dy.astype(jnp.float32) * (1.0 / mass)[:, None]).astype(dy.dtype)
+        raw = products.multiply(q, products.split(k, key_scale), (1, 1))
+        weights = jnp.exp2(raw * factor - (maximum - exponent)[None, :])
+        values = products.split(dy, value_scale)
+        return products.multiply(products.weights(weights, values), values, (1, 0), start=dz)
+
+    dz = jnp.zeros((tiling.block_latents, padded_width(channels)), jnp.float32)
+    store_rows(dz_ref, 0, tiling.fold_tiles(split, tile, dz) * unscale, channels, valid_latents)
+
+
+def latent_gradient(
+    operands: Operands,
+    exponents: Exponents,
+    dy: jax.Array,
+    maximum: jax.Array,
+    mass: jax.Array,
+    scale: float,
+    blocks: Blocks,
+    target: Target,
+) -> jax.Array:
+    """Return the gradient `[B, H, M, C]` of the latents through the mixed points, float32."""
+    (q, k), mask = operands.scatter_pair, operands.mask
+    layout = Layout.create(blocks, q, k, mask, target, all_latents=False)
+    value_exponent, exponent = point_exponent(dy, mask, mass), weight_exponent(dy.dtype)
+    constants, numbers = numbers_operand(
+        head_numbers(
+            (scale * LOG2_E, exponents.scatter_factor),
+            (1.0, exponents.k_decode),
+            (1.0, value_exponent),
+            (1.0, -value_exponent - exponent),
+        ),
+        layout,
+    )
+    kernel = functools.partial(
+        _latent_gradient_kernel, widths=(k.shape[-1], dy.shape[-1]), constants=constants, exponent=exponent
+    )
+    inputs = (
+        numbers,
+        layout.latents(stored_parts(scaled(q, exponents.q_decode), read_once=True)),
+        layout.points(k),
+        layout.points(dy),
+        layout.point_statistics(maximum),
+        layout.point_statistics(mass),
+        layout.mask(mask),
+    )
+    partial = layout.launch(kernel, "flare_latent_gradient", inputs, layout.partial_latents(dy.shape[-1]))
+    return jnp.sum(partial, axis=2)
+
+
+class _Slopes(NamedTuple):
+    """What the slopes need of the latents, `[B, H, M, C]`: z, dz / mass and, `[B, H, M, 1]`, their mean slopes.
+
+    Where the heads share exponentials, their factors are in the last two, and `reference` is `[B, H, 1]`; else it is
+    None.
+    """
+
+    latents: jax.Array
+    gradients: jax.Array
+    mean: jax.Array
+    reference: jax.Array | None
+
+
+def operand_gradients(
+    operands: Operands,
+    exponents: Exponents,
+    statistics: Statistics,
+    point_statistics: tuple[jax.Array, jax.Array],
+    y: jax.Array,
+    dy: jax.Array,
+    dz: jax.Array,
+    scale: float,
+    blocks: Blocks,
+    target: Target,
+) -> Operands:
+    """Return the gradients of all operands; those of q and q_decode are per sample, `[B, H, M, D]`, float32.
+
+    `point_statistics` are the scatter's maxima and masses `[B, H, N]`, `dz` is the complete gradient of the latents.
+    """
+    dtype, weight = y.dtype, weight_exponent(y.dtype)
+    layout = Layout.create(blocks, operands.q, operands.k, operands.mask, target, all_latents=True)
+    # Factors of one exponential span more than parts of float32 can hold.
+    shared = blocks.one_exponential and not operands.separate and not is_split(dtype)
+    side = _latent_side(statistics, dz, point_statistics[0] if shared else None, dtype)
+    latents, gradients = latent_exponent(side.latents), latent_exponent(side.gradients)
+    values = point_exponent(dy, operands.mask, point_statistics[1])
+    # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
+    gather = jnp.minimum(exponents.v, latents) if is_split(dtype) else 0
+    slope = slope_exponent(y.shape[-1], gather + gradients, values + latents)
+    numbers = _numbers(exponents, (latents, gradients), values, slope, weight, scale)
+    constants, numbers = numbers_operand(numbers, layout)
+
+    def parts(x: jax.Array, exponent: Exponent) -> Operand:
+        return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1))
+
+    pairs = [(operands.q, exponents.q, operands.k), (operands.q_decode, exponents.q_decode, operands.k_decode)]
+    pairs = pairs[: 1 + operands.separate]
+    inputs = Inputs(
+        numbers,
+        None if side.reference is None else layout.head_numbers(side.reference),
+        LatentSide(
+            parts(side.latents, latents),
+            parts(side.gradients, gradients),
+            layout.latent_statistics(statistics.maximum - weight),
+            layout.latent_statistics(scaled(side.mean, slope - weight)[..., 0]),
+            [parts(q, exponent) for q, exponent, _ in pairs],
+        ),
+        PointSide(
+            *map(layout.points, (operands.v, y, dy)),
+            *map(layout.point_statistics, point_statistics),
+            [layout.points(k) for _, _, k in pairs],
+        ),
+        layout.mask(operands.mask),
+    )
+    widths = tuple(k.shape[-1] for _, _, k in pairs)
+    outputs = Gradients(
+        [layout.points_output(width, dtype) for width in widths],
+        layout.points_output(y.shape[-1], dtype),
+        [layout.partial_latents(width) for width in widths],
+    )
+    settings = Settings(widths, y.shape[-1], True if shared else None, constants)
+
+    def launch(settings: Settings, earlier: Gradients | None = None) -> Gradients:
+        kernel = functools.partial(operand_gradient_kernel, settings=settings)
+        return layout.launch(kernel, "flare_operand_gradients", inputs, outputs, earlier)
+
+    # Two launches, for one kernel with both ways would need the registers of both.
+    results = launch(settings)
+    if shared:
+        results = launch(settings._replace(one_exponential=False), results)
+    return _assemble(operands, results, exponents, slope, scale)
+
+
+def _latent_side(statistics: Statistics, dz: jax.Array, point_maximum: jax.Array | None, dtype: jnp.dtype) -> _Slopes:
+    """Return the latents' side; with the points' maxima `[B, H, N]`, for one exponential."""
+    gradients = dz / statistics.divisor[..., None]
+    mean = jnp.sum(gradients * statistics.latents, axis=-1, keepdims=True)
+    reference = None
+    if point_maximum is not None:
+        reference, share = _one_exponential(statistics.maximum, point_maximum)
+        gradients, mean = gradients * share[..., None], mean * share[..., None]
+    return _Slopes(statistics.latents.astype(dtype), gradients.astype(dtype), mean, reference)
+
+
+def _one_exponential(maximum: jax.Array, point_maximum: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the reference c `[B, H, 1]` of one exponential and the latents' factors `[B, H, M]`.
+
+    Heads whose maxima, `[B, H, M]` and `[B, H, N]`, lie too far apart have an infinite reference and factors of 1.
+    """
+    reference = jnp.max(maximum, axis=-1, keepdims=True)
+    lowest = jnp.minimum(jnp.min(maximum, axis=-1), jnp.min(point_maximum, axis=-1))[..., None]
+    near = reference - lowest <= _WIDEST_RANGE
+    return jnp.where(near, reference, jnp.inf), jnp.where(near, jnp.exp2(reference - maximum), 1.0)
+
+
+def _assemble(operands: Operands, results: Gradients, exponents: Exponents, slope: Exponent, scale: float) -> Operands:
+    """Return the gradients of all operands from those of the keys, of v, and the splits' sums for the queries."""
+    # What the sums are too large by: k is scaled, and so are the gradients of its logits.
+    pairs = zip(results.queries, (exponents.k, exponents.k_decode), strict=False)
+    dq = [scale * scaled(jnp.sum(x, axis=2), -slope - exponent) for x, exponent in pairs]
+    decode = (like_latents(dq[1], operands.q_decode), results.keys[1]) if operands.separate else ()
+    return Operands(like_latents(dq[0], operands.q), results.keys[0], results.values, *decode)
+
+
+def _numbers(
+    exponents: Exponents,
+    value_exponents: Sequence[Exponent],
+    decode_exponent: Exponent,
+    slope: Exponent,
+    weight: int,
+    scale: float,
+) -> tuple[float, ...] | jax.Array:
+    """Return `Numbers` for every head from the exponents of z and dz / mass, dy / mass, slopes and weights."""
+    latents, gradients = value_exponents
+    return head_numbers(
+        *Numbers(
+            factor=(scale * LOG2_E, exponents.gather_factor),
+            decode_factor=(scale * LOG2_E, exponents.scatter_factor),
+            key=(1.0, exponents.k),
+            decode_key=(1.0, exponents.k_decode),
+            value=(1.0, exponents.v),
+            decode_value=(1.0, decode_exponent),
+            slope=(1.0, slope - weight - exponents.v - gradients),
+            decode_slope=(1.0, slope - decode_exponent - latents),
+            mean=(1.0, slope),
+            dv=(1.0, -weight - gradients),
+            dk=(scale, -slope - exponents.q),
+            dk_decode=(scale, -slope - exponents.q_decode),
+        )
+    )

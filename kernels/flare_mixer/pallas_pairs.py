@@ -1,0 +1,216 @@
+"""The kernel of the operands' gradients: what is read of a tile, and the gradients of the logits of two tiles.
+
+One exponential can serve both softmaxes. With L_m and l_n the maxima of latent m and point n, and c the largest L_m,
+the gather's weight exp(s - L_m) is the scatter's exp(s - l_n) times exp(l_n - c) times exp(c - L_m): the two factors go
+into the values of the point and of the latent, and both slopes become one sum of products. This is exact as long as no
+factor leaves the range of float32, which is decided per head before the launch.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from kernels._layout import Layout
+from kernels._pairs import Gradients, Number, Walk
+from kernels._scales import read_numbers
+from kernels._tiles import Parts, Products, load_rows, load_vector
+
+
+class Numbers(NamedTuple):
+    """What a head's kernel multiplies by: the logits' factors, the operands' scales, and what undoes those.
+
+    `slope` and `decode_slope` bring the products of value rows, `mean` a point's mean slope, to the scale of the
+    logits' gradients; `dv`, `dk` and `dk_decode` bring sums to that of the results.
+    """
+
+    factor: Number
+    decode_factor: Number
+    key: Number
+    decode_key: Number
+    value: Number
+    decode_value: Number
+    slope: Number
+    decode_slope: Number
+    mean: Number
+    dv: Number
+    dk: Number
+    dk_decode: Number
+
+
+class Settings(NamedTuple):
+    """Static facts about one launch: `logits` holds the widths of the one or two pairs of keys, `values` that of v.
+
+    `one_exponential` is whether the launch serves the heads that can share one, or the others; None is all heads, with
+    two. `constants` are the `Numbers` if no head has its own.
+    """
+
+    logits: tuple[int, ...]
+    values: int
+    one_exponential: bool | None
+    constants: tuple[float, ...] | None
+
+
+class LatentSide(NamedTuple):
+    """Of the latents, `[B, H, M, C]`: z and dz / mass; `[B, H, M]`: maxima and mean slopes; and the one or two q."""
+
+    latents: Any
+    gradients: Any
+    maximum: Any
+    mean: Any
+    keys: list[Any]
+
+
+class PointSide(NamedTuple):
+    """Of the points, `[B, N, H, C]`: v, y and dy; `[B, H, N]`: maxima and masses of the scatter; the one or two k."""
+
+    v: Any
+    y: Any
+    dy: Any
+    maximum: Any
+    mass: Any
+    keys: list[Any]
+
+
+class Inputs(NamedTuple):
+    """What the kernel reads; `numbers` and `reference`, of one exponential, may be None."""
+
+    numbers: Any
+    reference: Any
+    latents: LatentSide
+    points: PointSide
+    mask: Any
+
+
+class Tile(NamedTuple):
+    """What is read of one tile of points or latents.
+
+    `keys` are its factors in the logits: one if both softmaxes share them, else the gather's and the scatter's. `value`
+    meets the other side's `value` in the slope of the gather's logits, `decode_value` that of the scatter's: for points
+    these are v and dy / mass, for latents dz / mass and z. `maximum` and `mean` belong to the softmax that each row of
+    this tile is normalised by. With one exponential `share` is the points' factor, which `value` has in it too, and the
+    latents' factor is in their `value` and `mean`.
+    """
+
+    keys: list[Parts]
+    value: Parts
+    decode_value: Parts
+    maximum: jax.Array
+    mean: jax.Array
+    valid: jax.Array | None
+    share: jax.Array | None = None
+
+
+def _load_latents(refs: LatentSide, index: Any, valid: jax.Array | None, settings: Settings, layout: Layout) -> Tile:
+    """Read a tile of latents."""
+    products, rows = layout.products, layout.tiling.block_latents
+    start = index * rows
+    return Tile(
+        keys=[
+            products.load_parts(ref, start, rows, w, valid) for ref, w in zip(refs.keys, settings.logits, strict=True)
+        ],
+        value=products.load_parts(refs.gradients, start, rows, settings.values, valid),
+        decode_value=products.load_parts(refs.latents, start, rows, settings.values, valid),
+        maximum=load_vector(refs.maximum, start, rows, valid, jnp.inf),
+        mean=load_vector(refs.mean, start, rows, valid, 0.0),
+        valid=valid,
+    )
+
+
+def _load_points(
+    refs: PointSide,
+    start: jax.Array,
+    valid: jax.Array | None,
+    settings: Settings,
+    numbers: Numbers,
+    reference: jax.Array | None,
+    layout: Layout,
+) -> Tile:
+    """Read a tile of points; with a `reference` its values have the factor of one exponential."""
+    products, rows = layout.products, layout.tiling.group_points
+    dy = load_rows(refs.dy, start, rows, settings.values, valid)
+    y = load_rows(refs.y, start, rows, settings.values, valid).astype(jnp.float32)
+    mass = load_vector(refs.mass, start, rows, valid, 1.0)
+    dy_over_mass = dy.astype(jnp.float32) * (1.0 / mass)[:, None]
+    keys = [load_rows(ref, start, rows, w, valid) for ref, w in zip(refs.keys, settings.logits, strict=True)]
+    value = load_rows(refs.v, start, rows, settings.values, valid)
+    maximum, share = load_vector(refs.maximum, start, rows, valid, jnp.inf), None
+    if reference is not None:
+        share = jnp.exp2(maximum - reference)
+        if valid is not None:
+            share = jnp.where(valid, share, 0.0)
+        value = (value.astype(jnp.float32) * share[:, None]).astype(value.dtype)
+    return Tile(
+        keys=[products.split(key, scale) for key, scale in zip(keys, (numbers.key, numbers.decode_key), strict=False)],
+        value=products.split(value, numbers.value),
+        decode_value=products.split(dy_over_mass.astype(dy.dtype), numbers.decode_value),
+        maximum=maximum,
+        mean=jnp.sum(dy_over_mass * y, axis=1) * numbers.mean,
+        valid=valid,
+        share=share,
+    )
+
+
+def _pair_gradients(
+    numbers: Numbers, products: Products, points: Tile, latents: Tile
+) -> tuple[jax.Array, list[jax.Array]]:
+    """Return the gather's weights and the gradients of the one or two logits, `[points, latents]`, up to their scales.
+
+    The weights are not normalised: the masses have been divided out of `value`, `decode_value` and `mean`. With one
+    exponential they are the scatter's, without the factors that make them the gather's.
+    """
+    raw = [products.multiply(k, q, (1, 1)) for k, q in zip(points.keys, latents.keys, strict=True)]
+    if points.valid is not None:
+        raw = [jnp.where(points.valid[:, None], x, -jnp.inf) for x in raw]
+    if latents.valid is not None:
+        raw = [jnp.where(latents.valid[None, :], x, -jnp.inf) for x in raw]
+    decode_weights = jnp.exp2(raw[-1] * numbers.decode_factor - points.maximum[:, None])
+    decode_slope = products.multiply(points.decode_value, latents.decode_value, (1, 1))
+    if points.share is not None:
+        slope = products.multiply(points.value, latents.value, (1, 1), start=decode_slope) - points.mean[:, None]
+        return decode_weights, [decode_weights * (slope - points.share[:, None] * latents.mean[None, :])]
+    weights = jnp.exp2(raw[0] * numbers.factor - latents.maximum[None, :])
+    gradient = weights * (
+        products.multiply(points.value, latents.value, (1, 1)) * numbers.slope - latents.mean[None, :]
+    )
+    decode_gradient = decode_weights * (decode_slope * numbers.decode_slope - points.mean[:, None])
+    return weights, [gradient + decode_gradient] if len(raw) == 1 else [gradient, decode_gradient]
+
+
+def operand_gradient_kernel(inputs: Inputs, outputs: Gradients, *, layout: Layout, settings: Settings) -> None:
+    """Gradients of the points of one split, for the heads that the launch serves."""
+    split = pl.program_id(1)  # the interpreter knows it at the top level of a kernel only
+    numbers = Numbers(*read_numbers(settings.constants, inputs.numbers))
+    run = functools.partial(_walk, inputs, outputs, split, numbers, layout, settings)
+    if settings.one_exponential is None:
+        run(None)
+        return
+    reference = inputs.reference[0]
+    near = reference < jnp.inf
+    if settings.one_exponential:
+        pl.when(near)(lambda: run(reference))
+    else:
+        pl.when(~near)(lambda: run(None))
+
+
+def _walk(
+    inputs: Inputs,
+    outputs: Gradients,
+    split: jax.Array,
+    numbers: Numbers,
+    layout: Layout,
+    settings: Settings,
+    reference: jax.Array | None,
+) -> None:
+    Walk(
+        layout,
+        settings.logits,
+        settings.values,
+        (numbers.dk, numbers.dk_decode)[: len(settings.logits)],
+        numbers.dv,
+        lambda index, valid: _load_latents(inputs.latents, index, valid, settings, layout),
+        lambda start, valid: _load_points(inputs.points, start, valid, settings, numbers, reference, layout),
+        functools.partial(_pair_gradients, numbers, layout.products),
+    ).run(split, inputs.mask, outputs)

@@ -1,0 +1,81 @@
+"""The forward kernel of the scatter; that of the gather is the operation `gather`'s (README.md, "Kernels")."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from kernels._layout import Blocks, Layout
+from kernels._scales import head_numbers, latent_exponent, numbers_operand, read_numbers, scaled, weight_exponent
+from kernels._target import Target
+from kernels._tiles import LOG2_E, Parts, load_rows, store_rows, store_vector, stored_parts
+from kernels.flare_mixer.exponents import Exponents
+from kernels.flare_mixer.operands import Operands
+from kernels.gather.pallas import softmax_start, softmax_step
+
+
+def _scatter_kernel(
+    inputs: Any, outputs: Any, *, layout: Layout, widths: tuple[int, int], constants: Any, exponent: int
+) -> None:
+    """Softmax over all latents for the points of one split."""
+    (numbers_ref, q_ref, z_ref, k_ref, mask_ref), (y_ref, maximum_ref, mass_ref) = inputs, outputs
+    factor, key_scale, unscale = read_numbers(constants, numbers_ref)
+    tiling, products, (width, channels) = layout.tiling, layout.products, widths
+    split = pl.program_id(1)
+
+    def load_latents(index: Any, valid: jax.Array | None) -> tuple[Parts, Parts]:
+        start = index * tiling.block_latents
+        q = products.load_parts(q_ref, start, tiling.block_latents, width, valid)
+        return q, products.load_parts(z_ref, start, tiling.block_latents, channels, valid)
+
+    resident = load_latents(0, tiling.valid_latents(0)) if tiling.latent_tiles == 1 else None
+
+    def tile(index: jax.Array, carry: None, checked: bool) -> None:
+        start = index * tiling.block_points
+        valid = tiling.valid_points(start, split, mask_ref) if checked else None
+        k = products.split(load_rows(k_ref, start, tiling.block_points, width, valid), key_scale)
+
+        def latents(index: jax.Array, carry: tuple, valid_latents: jax.Array | None) -> tuple:
+            q, z = resident or load_latents(index, valid_latents)
+            raw = products.multiply(k, q, (1, 1))
+            if valid_latents is not None:
+                raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
+            return softmax_step(raw, z, carry, factor, exponent, products)
+
+        maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels))
+        y = y * (unscale / mass)[:, None]
+        existing = None
+        if checked:
+            # A point that takes no part gets output 0, and an infinite maximum makes its weights 0 in the backward.
+            y = jnp.where(valid[:, None], y, 0.0)
+            maximum = jnp.where(valid, maximum, jnp.inf)
+            existing = tiling.valid_points(start, split)
+        store_rows(y_ref, start, y, channels, existing)
+        store_vector(maximum_ref, start, maximum, existing)
+        store_vector(mass_ref, start, mass * 2.0**-exponent, existing)
+
+    tiling.fold_tiles(split, tile, None)
+
+
+def scatter(
+    operands: Operands, latents: jax.Array, exponents: Exponents, scale: float, blocks: Blocks, target: Target
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents."""
+    (q, k), mask = operands.scatter_pair, operands.mask
+    layout = Layout.create(blocks, q, k, mask, target, all_latents=True)
+    width, channels = k.shape[-1], latents.shape[-1]
+    latents_exponent = latent_exponent(latents)
+    constants, numbers = numbers_operand(
+        head_numbers((scale * LOG2_E, exponents.scatter_factor), (1.0, exponents.k_decode), (1.0, -latents_exponent)),
+        layout,
+    )
+    kernel = functools.partial(
+        _scatter_kernel, widths=(width, channels), constants=constants, exponent=weight_exponent(latents.dtype)
+    )
+    factors = scaled(q, exponents.q_decode), scaled(latents, latents_exponent)
+    q, latents = (layout.latents(stored_parts(x, read_once=layout.tiling.latent_tiles == 1)) for x in factors)
+    statistics = layout.point_statistics_output()
+    outputs = (layout.points_output(channels, k.dtype), statistics, statistics)
+    return layout.launch(kernel, "flare_scatter", (numbers, q, latents, layout.points(k), layout.mask(mask)), outputs)

@@ -1,0 +1,123 @@
+"""The table of the mixer: what its implementations serve, which one runs where, and how its kernels are launched.
+
+`python -m benchmarks.search --op=flare_mixer` times other launches on the GPU at hand and prints them in this form.
+"""
+
+from dataclasses import dataclass
+
+from kernels._layout import Blocks
+from kernels._operation import H100, Choice, Implementation, Launch, Operation
+
+WIDEST_HEAD = 128
+_KERNEL_DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class KernelBlocks:
+    """The launches of the four kernels."""
+
+    gather: Blocks
+    scatter: Blocks
+    latent_gradient: Blocks
+    operand_gradients: Blocks
+
+
+OPERATION = Operation(
+    "flare_mixer",
+    implementations=(
+        Implementation("reference", merges=False),
+        Implementation("xla"),
+        Implementation("cudnn", ("float16", "bfloat16"), WIDEST_HEAD, ("cuda",), merges=False, mask_column=True),
+        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm")),
+    ),
+    choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD),),
+    launches=(
+        Launch(
+            "bfloat16",
+            16,
+            points=2048,
+            measured=H100,
+            blocks=KernelBlocks(
+                Blocks(128, 16, 1, 4), Blocks(64, 64, 528, 4), Blocks(128, 16, 1, 4), Blocks(64, 32, 528, 4)
+            ),
+        ),
+        Launch(
+            "bfloat16",
+            16,
+            measured=H100,
+            blocks=KernelBlocks(
+                Blocks(64, 128, 2112, 4, stages=3),
+                Blocks(128, 128, 1056, 4, stages=3),
+                Blocks(64, 256, 4224, 4, stages=3),
+                Blocks(32, 32, 1056, 2, stages=3, group=3, one_exponential=True),
+            ),
+        ),
+        Launch(
+            "bfloat16",
+            64,
+            blocks=KernelBlocks(
+                Blocks(64, 64, 792, 4), Blocks(64, 64, 1056, 4), Blocks(64, 64, 792, 4), Blocks(64, 32, 528, 4)
+            ),
+        ),
+        Launch(
+            "bfloat16",
+            128,
+            blocks=KernelBlocks(
+                Blocks(64, 64, 528, 8), Blocks(64, 64, 528, 8), Blocks(64, 64, 528, 8), Blocks(64, 32, 264, 8)
+            ),
+        ),
+        Launch(
+            "float32",
+            16,
+            points=2048,
+            measured=H100,
+            blocks=KernelBlocks(
+                Blocks(64, 32, 264, 4), Blocks(64, 64, 528, 4), Blocks(32, 64, 264, 4), Blocks(32, 64, 528, 4)
+            ),
+        ),
+        Launch(
+            "float32",
+            16,
+            points=65536,
+            measured=H100,
+            blocks=KernelBlocks(
+                Blocks(128, 64, 1056, 4),
+                Blocks(64, 128, 1056, 4),
+                Blocks(64, 128, 1056, 4),
+                Blocks(32, 32, 1056, 2, stages=3),
+            ),
+        ),
+        Launch(
+            "float32",
+            16,
+            measured=H100,
+            blocks=KernelBlocks(
+                Blocks(64, 128, 4224, 4, stages=3),
+                Blocks(128, 128, 2112, 4, stages=3),
+                Blocks(64, 128, 4224, 4, stages=3),
+                Blocks(32, 32, 2112, 2, stages=3, group=2),
+            ),
+        ),
+        Launch(
+            "float32",
+            32,
+            blocks=KernelBlocks(
+                Blocks(32, 64, 1056, 4), Blocks(64, 32, 1056, 4), Blocks(32, 64, 1056, 4), Blocks(64, 32, 528, 4)
+            ),
+        ),
+        Launch(
+            "float32",
+            64,
+            blocks=KernelBlocks(
+                Blocks(32, 32, 528, 4), Blocks(64, 32, 528, 4), Blocks(32, 32, 528, 4), Blocks(32, 32, 264, 4)
+            ),
+        ),
+        Launch(
+            "float32",
+            128,
+            blocks=KernelBlocks(
+                Blocks(32, 32, 264, 8), Blocks(32, 32, 264, 8), Blocks(32, 32, 264, 8), Blocks(16, 16, 264, 4, stages=1)
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,288 @@
+"""The gather in Pallas kernels: one launch forward and one backward, memory O(N) (README.md, "Kernels")."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from kernels._layout import Blocks, Layout
+from kernels._pairs import Gradients, Walk
+from kernels._pallas import Output
+from kernels._scales import (
+    Exponent,
+    head_numbers,
+    latent_exponent,
+    logit_factor,
+    numbers_operand,
+    point_exponent,
+    read_numbers,
+    scaled,
+    slope_exponent,
+    weight_exponent,
+)
+from kernels._statistics import Statistics, merge_splits
+from kernels._target import Target
+from kernels._tiles import (
+    LOG2_E,
+    LOWEST,
+    Parts,
+    Products,
+    is_split,
+    load_rows,
+    load_vector,
+    padded_width,
+    store_rows,
+    store_vector,
+    stored_parts,
+)
+from kernels.gather.backend import Backend
+from kernels.gather.operands import Operands
+from kernels.gather.table import KernelBlocks
+
+
+def softmax_step(
+    raw: jax.Array,
+    values: Parts,
+    carry: tuple[jax.Array, ...],
+    factor: jax.Array | float,
+    exponent: int,
+    products: Products,
+) -> tuple[jax.Array, ...]:
+    """Fold one tile of raw logits `[rows, block]` and its values into the (maximum, mass, total) of each row.
+
+    Logits count in powers of two: `factor` is scale · log2(e). It is applied after the maximum, so that scaling and
+    subtraction are one fused operation per logit. Weights, and so mass and total, are multiplied by 2 to `exponent`.
+    """
+    maximum, mass, total = carry
+    new = jnp.maximum(maximum, jnp.max(raw, axis=1) * factor)
+    weights = jnp.exp2(raw * factor - (new - exponent)[:, None])
+    decay = jnp.exp2(maximum - new)
+    mass = decay * mass + jnp.sum(weights, axis=1)
+    total = products.multiply(products.weights(weights, values), values, (1, 0), start=decay[:, None] * total)
+    return new, mass, total
+
+
+def softmax_start(rows: int, channels: int) -> tuple[jax.Array, ...]:
+    """Return the (maximum, mass, total) of no tile at all."""
+    return (
+        jnp.full((rows,), LOWEST, jnp.float32),
+        jnp.zeros((rows,), jnp.float32),
+        jnp.zeros((rows, padded_width(channels)), jnp.float32),
+    )
+
+
+def _gather_kernel(
+    inputs: Any, outputs: Statistics, *, layout: Layout, widths: tuple[int, int], constants: Any, exponent: int
+) -> None:
+    """Online softmax of one tile of latents over the points of one split."""
+    numbers_ref, q_ref, k_ref, v_ref, mask_ref = inputs
+    factor, key_scale, value_scale, unscale = read_numbers(constants, numbers_ref)
+    tiling, products, (width, channels) = layout.tiling, layout.products, widths
+    split = pl.program_id(1)
+    valid_latents = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
+    q = products.load_parts(q_ref, 0, tiling.block_latents, width, valid_latents)
+
+    def tile(index: jax.Array, carry: tuple, checked: bool) -> tuple:
+        start = index * tiling.block_points
+        valid = tiling.valid_points(start, split, mask_ref) if checked else None
+        k = load_rows(k_ref, start, tiling.block_points, width, valid)
+        v = k if v_ref is None else load_rows(v_ref, start, tiling.block_points, channels, valid)
+        raw = products.multiply(q, products.split(k, key_scale), (1, 1))
+        if checked:
+            raw = jnp.where(valid[None, :], raw, -jnp.inf)
+        return softmax_step(raw, products.split(v, value_scale), carry, factor, exponent, products)
+
+    maximum, mass, total = tiling.fold_tiles(split, tile, softmax_start(tiling.block_latents, channels))
+    latents = total * (unscale / jnp.where(mass > 0, mass, 1.0))[:, None]  # no point takes part: the latents are zero
+    store_vector(outputs.maximum, 0, maximum, valid_latents)
+    store_vector(outputs.mass, 0, mass * 2.0**-exponent, valid_latents)
+    store_rows(outputs.latents, 0, latents, channels, valid_latents)
+
+
+class Exponents(NamedTuple):
+    """By which powers of two q, k and the values are multiplied."""
+
+    q: Exponent
+    k: Exponent
+    v: Exponent
+
+    @classmethod
+    def of(cls, operands: Operands) -> "Exponents":
+        """Return those of the operands."""
+        k = point_exponent(operands.k, operands.mask)
+        v = k if operands.v is None else point_exponent(operands.v, operands.mask)
+        return cls(latent_exponent(operands.q), k, v)
+
+    @property
+    def factor(self) -> Exponent:
+        """By which power of two the logits are multiplied after their product."""
+        return logit_factor(-(self.q + self.k))
+
+
+def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Target) -> Statistics:
+    """Return the latents and the statistics of their softmax over the points, maxima in powers of two."""
+    q, k, v, mask = operands
+    exponents = Exponents.of(operands)
+    layout = Layout.create(blocks, q, k, mask, target, all_latents=False)
+    width, channels = k.shape[-1], operands.values.shape[-1]
+    constants, numbers = numbers_operand(
+        head_numbers((scale * LOG2_E, exponents.factor), (1.0, exponents.k), (1.0, exponents.v), (1.0, -exponents.v)),
+        layout,
+    )
+    kernel = functools.partial(
+        _gather_kernel, widths=(width, channels), constants=constants, exponent=weight_exponent(k.dtype)
+    )
+    q = stored_parts(scaled(q, exponents.q), read_once=True)
+    inputs = (numbers, layout.latents(q), layout.points(k), layout.points(v), layout.mask(mask))
+    statistics = layout.partial_statistics()
+    outputs = Statistics(layout.partial_latents(channels), statistics, statistics)
+    return merge_splits(layout.launch(kernel, "gather", inputs, outputs))
+
+
+class _Numbers(NamedTuple):
+    """What a head's kernel multiplies by: the logits' factor, the operands' scales, and what undoes those."""
+
+    factor: Any
+    key: Any
+    value: Any
+    slope: Any
+    dv: Any
+    dk: Any
+
+
+class _Latents(NamedTuple):
+    """Of a tile of latents: the parts of q and of dz / mass, the maximum of its softmax and its mean slope."""
+
+    keys: list[Parts]
+    value: Parts
+    maximum: jax.Array
+    mean: jax.Array
+    valid: jax.Array | None
+
+
+class _Points(NamedTuple):
+    """Of a tile of points: the parts of k and of the values."""
+
+    keys: list[Parts]
+    value: Parts
+    valid: jax.Array | None
+
+
+def _gradient_kernel(
+    inputs: Any, outputs: Gradients, *, layout: Layout, widths: tuple[int, int], constants: Any
+) -> None:
+    """Gradients of the points of one split, and this split's part of the gradient of q."""
+    split = pl.program_id(1)  # the interpreter knows it at the top level of a kernel only
+    numbers_ref, (q_ref, w_ref, maximum_ref, mean_ref), (k_ref, v_ref), mask_ref = inputs
+    numbers = _Numbers(*read_numbers(constants, numbers_ref))
+    tiling, products, (width, channels) = layout.tiling, layout.products, widths
+
+    def load_latents(index: Any, valid: jax.Array | None) -> _Latents:
+        rows = tiling.block_latents
+        start = index * rows
+        return _Latents(
+            [products.load_parts(q_ref, start, rows, width, valid)],
+            products.load_parts(w_ref, start, rows, channels, valid),
+            load_vector(maximum_ref, start, rows, valid, jnp.inf),
+            load_vector(mean_ref, start, rows, valid, 0.0),
+            valid,
+        )
+
+    def load_points(start: jax.Array, valid: jax.Array | None) -> _Points:
+        k = load_rows(k_ref, start, tiling.group_points, width, valid)
+        keys = products.split(k, numbers.key)
+        if v_ref is None:
+            return _Points([keys], keys, valid)
+        value = load_rows(v_ref, start, tiling.group_points, channels, valid)
+        return _Points([keys], products.split(value, numbers.value), valid)
+
+    def pair(points: _Points, latents: _Latents) -> tuple[jax.Array, list[jax.Array]]:
+        raw = products.multiply(points.keys[0], latents.keys[0], (1, 1))
+        if points.valid is not None:
+            raw = jnp.where(points.valid[:, None], raw, -jnp.inf)
+        if latents.valid is not None:
+            raw = jnp.where(latents.valid[None, :], raw, -jnp.inf)
+        weights = jnp.exp2(raw * numbers.factor - latents.maximum[None, :])
+        slope = products.multiply(points.value, latents.value, (1, 1)) * numbers.slope - latents.mean[None, :]
+        return weights, [weights * slope]
+
+    walk = Walk(layout, (width,), channels, (numbers.dk,), numbers.dv, load_latents, load_points, pair)
+    walk.run(split, mask_ref, outputs)
+
+
+def gather_gradients(
+    operands: Operands, statistics: Statistics, dz: jax.Array, scale: float, blocks: Blocks, target: Target
+) -> Operands:
+    """Return the gradients of all operands from the complete `dz`; that of q is per sample, float32."""
+    q, k, v, mask = operands
+    dtype, weight = k.dtype, weight_exponent(k.dtype)
+    exponents = Exponents.of(operands)
+    layout = Layout.create(blocks, q, k, mask, target, all_latents=True)
+    gradients = dz / statistics.divisor[..., None]
+    mean = jnp.sum(gradients * statistics.latents, axis=-1)
+    gradients = gradients.astype(dtype)
+    gradient = latent_exponent(gradients)
+    # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
+    values = jnp.minimum(exponents.v, latent_exponent(statistics.latents)) if is_split(dtype) else 0
+    slope = slope_exponent(dz.shape[-1], values + gradient, values + gradient)
+    constants, numbers = numbers_operand(
+        head_numbers(
+            *_Numbers(
+                factor=(scale * LOG2_E, exponents.factor),
+                key=(1.0, exponents.k),
+                value=(1.0, exponents.v),
+                slope=(1.0, slope - weight - exponents.v - gradient),
+                dv=(1.0, -weight - gradient),
+                dk=(scale, -slope - exponents.q),
+            )
+        ),
+        layout,
+    )
+
+    def parts(x: jax.Array, exponent: Exponent) -> Any:
+        return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1))
+
+    latents = (
+        parts(q, exponents.q),
+        parts(gradients, gradient),
+        layout.latent_statistics(statistics.maximum - weight),
+        layout.latent_statistics(scaled(mean[..., None], slope - weight)[..., 0]),
+    )
+    inputs = (numbers, latents, (layout.points(k), layout.points(v)), layout.mask(mask))
+    outputs = Gradients(
+        [Output(k.shape, dtype, layout.points(k).spec)],
+        None if v is None else Output(v.shape, dtype, layout.points(v).spec),
+        [layout.partial_latents(k.shape[-1])],
+    )
+    kernel = functools.partial(_gradient_kernel, widths=(k.shape[-1], dz.shape[-1]), constants=constants)
+    (dk,), dv, (sums,) = layout.launch(kernel, "gather_gradients", inputs, outputs)
+    # What the sums are too large by: k is scaled, and so are the gradients of its logits.
+    dq = scale * scaled(jnp.sum(sums, axis=2), -slope - exponents.k)
+    return Operands(like_latents(dq, q), dk, dv, None)
+
+
+def like_latents(gradient: jax.Array | None, latents: jax.Array | None) -> jax.Array | None:
+    """Sum the gradients of all samples for latents that the batch shares, in the dtype of the latents."""
+    if gradient is None:
+        return None
+    return (jnp.sum(gradient, axis=0) if latents.ndim == 3 else gradient).astype(latents.dtype)
+
+
+@dataclass(frozen=True)
+class PallasBackend(Backend):
+    """The gather as kernels whose launches are `blocks`."""
+
+    blocks: KernelBlocks
+    target: Target
+
+    def gather(self, operands: Operands, *, scale: float) -> Statistics:
+        return gather_points(operands, scale, self.blocks.gather, self.target)
+
+    def exponential(self, x: jax.Array) -> jax.Array:
+        return jnp.exp2(x)
+
+    def gradients(self, operands: Operands, statistics: Statistics, dz: jax.Array, *, scale: float) -> Operands:
+        return gather_gradients(operands, statistics, dz, scale, self.blocks.gradients, self.target)

@@ -1,0 +1,68 @@
+"""The table of the gather: what its implementations serve, which one runs where, and how its kernels are launched.
+
+`python -m benchmarks.search --op=gather` times other launches on the GPU at hand and prints them in this form.
+"""
+
+from dataclasses import dataclass
+
+from kernels._layout import Blocks
+from kernels._operation import H100, Choice, Implementation, Launch, Operation
+
+WIDEST_HEAD = 128
+_KERNEL_DTYPES = ("float32", "bfloat16")
+_AS_MIXER = f"as flare_mixer's gather and operand gradients ({H100})"
+
+
+@dataclass(frozen=True)
+class KernelBlocks:
+    """The launches of both kernels."""
+
+    gather: Blocks
+    gradients: Blocks
+
+
+OPERATION = Operation(
+    "gather",
+    implementations=(
+        Implementation("reference", merges=False),
+        Implementation("xla"),
+        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm")),
+    ),
+    choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD, measured=_AS_MIXER),),
+    launches=(
+        Launch(
+            "bfloat16",
+            16,
+            KernelBlocks(Blocks(128, 16, 1, 4), Blocks(64, 32, 528, 4)),
+            points=2048,
+            measured=_AS_MIXER,
+        ),
+        Launch(
+            "bfloat16",
+            16,
+            KernelBlocks(Blocks(64, 128, 2112, 4, stages=3), Blocks(32, 32, 1056, 2, stages=3, group=3)),
+            measured=_AS_MIXER,
+        ),
+        Launch("bfloat16", 64, KernelBlocks(Blocks(64, 64, 792, 4), Blocks(64, 32, 528, 4))),
+        Launch("bfloat16", 128, KernelBlocks(Blocks(64, 64, 528, 8), Blocks(64, 32, 264, 8))),
+        Launch(
+            "float32", 16, KernelBlocks(Blocks(64, 32, 264, 4), Blocks(32, 64, 528, 4)), points=2048, measured=_AS_MIXER
+        ),
+        Launch(
+            "float32",
+            16,
+            KernelBlocks(Blocks(128, 64, 1056, 4), Blocks(32, 32, 1056, 2, stages=3)),
+            points=65536,
+            measured=_AS_MIXER,
+        ),
+        Launch(
+            "float32",
+            16,
+            KernelBlocks(Blocks(64, 128, 4224, 4, stages=3), Blocks(32, 32, 2112, 2, stages=3, group=2)),
+            measured=_AS_MIXER,
+        ),
+        Launch("float32", 32, KernelBlocks(Blocks(32, 64, 1056, 4), Blocks(64, 32, 528, 4))),
+        Launch("float32", 64, KernelBlocks(Blocks(32, 32, 528, 4), Blocks(32, 32, 264, 4))),
+        Launch("float32", 128, KernelBlocks(Blocks(32, 32, 264, 8), Blocks(16, 16, 264, 4, stages=1))),
+    ),
+)

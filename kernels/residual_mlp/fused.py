@@ -1,0 +1,89 @@
+"""The residual MLP where the target decides between the kernels and plain XLA, joined by `custom_vjp`."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from kernels._operation import Selection, Served
+from kernels._target import Target, on_target
+from kernels.residual_mlp.operands import Operands, Structure
+from kernels.residual_mlp.pallas import fused_backward, fused_forward
+from kernels.residual_mlp.reference import residual_mlp_reference
+from kernels.residual_mlp.table import plan_for
+
+
+@dataclass(frozen=True)
+class Call:
+    """Everything static about a call."""
+
+    selection: Selection
+    structure: Structure
+    precision: lax.Precision
+
+    def reference(self, operands: Operands) -> tuple[Array, ...]:
+        """Return the results of plain XLA."""
+        return residual_mlp_reference(self.structure, operands, self.precision)
+
+    def plan(self, served: Served, operands: Operands, target: Target) -> Any:
+        """Return the plan of the kernels."""
+        return plan_for(served, self.structure, operands, self.precision, target)
+
+    def pull_back(self, operands: Operands) -> Any:
+        """Return the shapes of what plain XLA keeps for its gradient, None where it cannot run."""
+        if "reference" not in self.selection.candidates:
+            return None
+        return jax.eval_shape(self.keep, operands)[1]
+
+    def keep(self, operands: Operands) -> tuple[tuple[Array, ...], Any]:
+        """Return the results of plain XLA, and the function of their cotangents that gives its gradient."""
+        return jax.vjp(self.reference, operands)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def apply(call: Call, operands: Operands) -> tuple[Array, ...]:
+    """Return one `[N, C_out]` array per branch; differentiable in every array of `operands`."""
+    return on_target(partial(_run, call), operands)
+
+
+def _run(call: Call, target: Target, operands: Operands) -> tuple[Array, ...]:
+    served = call.selection.on(target)
+    if served.implementation == "reference":
+        return call.reference(operands)
+    return fused_forward(call.plan(served, operands, target), target, operands)
+
+
+def _forward(call: Call, operands: Operands) -> tuple[tuple[Array, ...], Any]:
+    shapes, structure = jax.tree.flatten(call.pull_back(operands))
+    results, kept = on_target(partial(_run_and_keep, call, shapes), operands)
+    return results, (operands, structure.unflatten(kept))
+
+
+def _run_and_keep(call: Call, shapes: list, target: Target, operands: Operands) -> tuple[tuple[Array, ...], list]:
+    """Return the results, and what plain XLA keeps for its gradient, which is zeros where the kernels run."""
+    served = call.selection.on(target)
+    if served.implementation == "reference":
+        # Traced in any case: from arrays that are one and the same object it would keep one of them only.
+        results, pull_back = jax.jit(call.keep, inline=True)(operands)
+        return results, jax.tree.leaves(pull_back)
+    results = fused_forward(call.plan(served, operands, target), target, operands)
+    return results, [jnp.zeros(x.shape, x.dtype) for x in shapes]
+
+
+def _backward(call: Call, residuals: tuple, cotangents: tuple[Array, ...]) -> tuple[Operands]:
+    return (on_target(partial(_gradients, call), *residuals, cotangents),)
+
+
+def _gradients(
+    call: Call, target: Target, operands: Operands, pull_back: Any, cotangents: tuple[Array, ...]
+) -> Operands:
+    served = call.selection.on(target)
+    if served.implementation == "reference":
+        return pull_back(cotangents)[0]
+    return fused_backward(call.plan(served, operands, target), target, operands, cotangents)
+
+
+apply.defvjp(_forward, _backward)

@@ -1,0 +1,219 @@
+"""The table of the residual MLP: what its implementations serve, which one runs where, and how its kernels are cut.
+
+Its rows are for one arithmetic, "bf16", "tf32" or "float32", in the place of a dtype, for the widest layer, and for
+numbers of rows times branches. `python -m benchmarks.search --op=residual_mlp` times other tilings.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kernels._operation import H100, Choice, Implementation, Launch, Operation, Request, Served
+from kernels._target import Target
+from kernels.residual_mlp.operands import Operands, Structure
+from kernels.residual_mlp.plan import Plan, Tiling
+from kernels.residual_mlp.tiles import SMALLEST_BLOCK, padded
+
+LARGEST_WIDTH = 256
+# A deeper branch keeps more states than the registers hold, and compiles for minutes.
+_DEEPEST_AUTOMATIC = 12
+_H100_SHARED_MEMORY = 227 * 1024
+# Shared memory that a program needs beside resident weights: operand tiles and layout conversions.
+_WORKSPACE_BYTES = 32 * 1024
+# Weight gradients that a thread carries in registers leave room for the rest of the chain up to this many.
+_CARRIED_REGISTERS = 96
+_PROCESSORS = 132
+_FAST = ("bf16", "tf32")
+_ARITHMETIC = (*_FAST, "float32")
+# One wave of 16-row or of 32-row tiles on an H100.
+_ONE_WAVE_16, _ONE_WAVE_32 = 16 * _PROCESSORS, 32 * _PROCESSORS
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The tilings of both passes.
+
+    `separate`: with many rows the two branches of one kernel, in different programs, take longer than two kernels.
+    """
+
+    forward: Tiling
+    backward: Tiling
+    separate: bool = False
+
+
+def _choices(arithmetic: str, width: int, rows: int | None = None, implementation: str = "pallas") -> Choice:
+    # For GPUs whose shared memory holds the weights of a narrow MLP: compute capability 9 and 10.
+    return Choice(
+        implementation, (arithmetic,), width, rows, capability=(9, 0), shared_memory=227 * 1024, measured=H100
+    )
+
+
+def _rows(
+    arithmetics: tuple[str, ...], width: int, rows: int | None, forward: Tiling, backward: Tiling, **options: bool
+) -> tuple[Launch, ...]:
+    blocks = Blocks(forward, backward, **options)
+    return tuple(Launch(arithmetic, width, blocks, rows, measured=H100) for arithmetic in arithmetics)
+
+
+# What the kernels run with when they are named although the table leaves the work to XLA.
+_GENERAL = Tiling(rows=16, warps=8, programs=4 * _PROCESSORS)
+
+OPERATION = Operation(
+    "residual_mlp",
+    implementations=(
+        Implementation("reference", _ARITHMETIC),
+        Implementation("pallas", _ARITHMETIC, LARGEST_WIDTH, ("cpu", "cuda", "rocm")),
+    ),
+    choices=(
+        _choices("bf16", LARGEST_WIDTH),
+        _choices("tf32", 64),
+        _choices("tf32", 128, _ONE_WAVE_32),
+        # Float32 weights of this width do not fit shared memory: with gradients XLA takes 0.5 to 0.9 of the time.
+        _choices("tf32", 128, implementation="reference"),
+        _choices("tf32", LARGEST_WIDTH),
+        # Exact float32 products run outside the tensor cores, where larger widths and many rows belong to XLA.
+        _choices("float32", 64, 8192),
+    ),
+    launches=(
+        *_rows(
+            _FAST,
+            64,
+            _ONE_WAVE_16,
+            Tiling(rows=16, warps=8, resident=True),
+            Tiling(rows=16, warps=8, resident=True),
+        ),
+        *_rows(
+            _FAST,
+            64,
+            _ONE_WAVE_32,
+            Tiling(rows=16, warps=8, resident=True),
+            Tiling(rows=32, warps=8, resident=True),
+        ),
+        *_rows(
+            _FAST,
+            64,
+            131072,
+            Tiling(rows=32, warps=8, resident=True, programs=2 * _PROCESSORS),
+            Tiling(rows=32, warps=8, resident=True, programs=_PROCESSORS, carried=True),
+        ),
+        *_rows(
+            ("bf16",),
+            64,
+            None,
+            Tiling(rows=128, warps=8, resident=True, programs=2 * _PROCESSORS),
+            Tiling(rows=32, warps=8, resident=True, programs=_PROCESSORS, carried=True),
+        ),
+        *_rows(
+            ("tf32",),
+            64,
+            None,
+            Tiling(rows=64, warps=4, resident=True, programs=2 * _PROCESSORS),
+            Tiling(rows=32, warps=8, resident=True, programs=_PROCESSORS, carried=True),
+        ),
+        *_rows(_FAST, 128, _ONE_WAVE_16, Tiling(rows=16, warps=8), Tiling(rows=16, warps=8)),
+        *_rows(_FAST, 128, _ONE_WAVE_32, Tiling(rows=16, warps=8), Tiling(rows=32, warps=8)),
+        *_rows(
+            ("bf16",),
+            128,
+            None,
+            Tiling(rows=64, warps=8, resident=True, transposed=True, precast=True, programs=_PROCESSORS),
+            Tiling(
+                rows=32,
+                warps=8,
+                resident=True,
+                transposed=True,
+                precast=True,
+                factored=True,
+                carried=True,
+                programs=_PROCESSORS,
+            ),
+            separate=True,
+        ),
+        *_rows(("tf32",), 128, None, _GENERAL, _GENERAL),
+        *_rows(
+            ("bf16",),
+            LARGEST_WIDTH,
+            None,
+            Tiling(rows=64, warps=8, transposed=True, precast=True),
+            Tiling(rows=32, warps=8, transposed=True, precast=True, factored=True, carried=True, programs=4096),
+        ),
+        *_rows(
+            ("tf32",),
+            LARGEST_WIDTH,
+            None,
+            Tiling(rows=32, warps=8, transposed=True),
+            Tiling(rows=16, warps=8, transposed=True, factored=True, carried=True, programs=4096),
+        ),
+        *_rows(("float32",), 64, 8192, Tiling(rows=16, warps=8), Tiling(rows=16, warps=8)),
+        *_rows(("float32",), LARGEST_WIDTH, None, _GENERAL, _GENERAL),
+    ),
+    fallback="reference",
+)
+
+
+def obstacle(structure: Structure, operands: Operands, precision: lax.Precision | None) -> str | None:
+    """Say what the fused kernels cannot do, if anything."""
+    x = operands.x
+    if x.dtype not in (jnp.float32, jnp.bfloat16):
+        return f"x of dtype {x.dtype}, only float32 and bfloat16"
+    if x.size == 0:
+        return f"x of shape {x.shape}, which is empty"
+    if max(structure.widths) > LARGEST_WIDTH:
+        return f"width {max(structure.widths)}, only up to {LARGEST_WIDTH}"
+    if precision is None:
+        return f"the configured matmul precision {jax.config.jax_default_matmul_precision!r}"
+    return None
+
+
+def too_deep(structure: Structure) -> bool:
+    """Return whether the kernels would compile for minutes, so that they have to be named."""
+    return max(map(len, structure.branches)) > _DEEPEST_AUTOMATIC
+
+
+def request_for(structure: Structure, operands: Operands, precision: lax.Precision) -> Request:
+    """Return what a call asks for."""
+    if operands.x.dtype == jnp.bfloat16:
+        arithmetic = "bf16"
+    else:
+        arithmetic = "float32" if precision == lax.Precision.HIGHEST else "tf32"
+    rows = operands.x.size // structure.inputs * len(structure.branches)
+    return Request(arithmetic, max(structure.widths), rows)
+
+
+def plan_for(
+    served: Served, structure: Structure, operands: Operands, precision: lax.Precision, target: Target
+) -> Plan:
+    """Return the plan of the fused kernels on the target."""
+    forward, backward = served.blocks.forward, served.blocks.backward
+    # A pass that ends in 16 columns makes Triton repeat the products of row tiles in all warps: 3 times the code.
+    if min(layers[-1].outputs for layers in structure.branches) <= SMALLEST_BLOCK:
+        forward = replace(forward, transposed=True)
+    if structure.inputs <= SMALLEST_BLOCK:
+        backward = replace(backward, transposed=True)
+    return Plan(
+        structure,
+        precision,
+        forward=_fit(forward, structure, operands, target, copies=1),
+        # The backward pass multiplies with both orientations of a weight; 16-bit tensor cores read them from one copy.
+        backward=_fit(backward, structure, operands, target, copies=1 if operands.x.dtype == jnp.bfloat16 else 2),
+        separate=served.blocks.separate,
+        compiled=target.compiled,
+    )
+
+
+def _fit(tiling: Tiling, structure: Structure, operands: Operands, target: Target, copies: int) -> Tiling:
+    """Give up resident weights and carried gradients that would not fit into shared memory and registers."""
+    elements = [
+        sum(padded(layer.inputs, tiling.columns) * padded(layer.outputs, tiling.columns) for layer in layers)
+        for layers in structure.branches
+    ]
+    largest = max(elements) if tiling.parallel else sum(elements)
+    if operands.projection is not None:
+        largest += padded(structure.inputs, tiling.columns) * padded(structure.stream, tiling.columns)
+    # Interpreted kernels are planned as for an H100, so that tests run what it runs.
+    memory = target.shared_memory if target.platform == "cuda" else _H100_SHARED_MEMORY
+    fits = copies * largest * operands.x.dtype.itemsize + _WORKSPACE_BYTES <= memory
+    carried = tiling.carried and (tiling.factored or largest <= _CARRIED_REGISTERS * 32 * tiling.warps)
+    return replace(tiling, resident=tiling.resident and fits, carried=carried)

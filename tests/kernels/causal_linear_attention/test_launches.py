@@ -1,0 +1,24 @@
+"""How launches cut their work."""
+
+import pytest
+
+from kernels._operation import Request
+from kernels.causal_linear_attention import table
+from kernels.causal_linear_attention.shapes import SHAPES
+
+
+@pytest.mark.parametrize(("points", "heads"), [(1, 1), (100, 7), (1000, 1000), (4097, 3)])
+def test_splits_cover_all_points_in_whole_tiles(points, heads):
+    blocks = table.KernelBlocks(33, table.Blocks(16, 16, 4), table.Blocks(32, 16, 4))
+    split = blocks.split_points(points, heads)
+    splits = -(-points // split)
+    assert split % 32 == 0
+    assert splits * split >= points > (splits - 1) * split
+    assert splits <= max(1, 33 // heads)
+
+
+def test_few_heads_still_fill_the_device():
+    shape = SHAPES["long_d64"]
+    blocks = table.OPERATION.launch_for("pallas", Request("bfloat16", shape.width)).blocks
+    programs = shape.heads * -(-shape.points // blocks.split_points(shape.points, shape.batch * shape.heads))
+    assert programs >= 264  # two for each of the 132 multiprocessors of an H100

@@ -1,0 +1,73 @@
+"""The plan of the kernels: that it fits the device, and what it follows."""
+
+import functools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kernels.residual_mlp import fused, residual_mlp
+from tests.kernels.residual_mlp.cases import Case, apply, inputs
+
+CASE = Case(leading=(40,), widths=(16, 16, 16))
+
+
+def chosen(case: Case, arrays: dict, implementation: str = "pallas"):
+    """Return the plan of the kernels for a call."""
+    plans = []
+    original = fused.plan_for
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "plan_for", lambda *arguments: plans.append(original(*arguments)) or plans[-1])
+        jax.eval_shape(lambda a: apply(case, a, implementation), arrays)
+    (plan,) = plans
+    return plan
+
+
+@pytest.mark.parametrize("x", [jnp.zeros((0, 8)), jnp.ones((3, 8), jnp.float16)], ids=["empty", "float16"])
+def test_none_serves_what_the_kernels_cannot(x):
+    y = residual_mlp(x, [jnp.ones((8, 8))], [jnp.ones(8)], residual_in=False, residual_out=False)
+    assert y.shape == x.shape
+    assert y.dtype == x.dtype
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["default", "highest"])
+def test_every_shape_has_a_plan_within_shared_memory(dtype, precision):
+    for width in (1, 64, 80, 256):
+        for rows in (1, 5000, 1_048_576):
+            for inner in (3, 12):
+                case = Case(leading=(rows,), widths=(width,) * 3, inner=inner, dtype=dtype, precision=precision)
+                plan = chosen(case, jax.eval_shape(functools.partial(inputs_of_shape, case)))
+                for tiling, copies in ((plan.forward, 1), (plan.backward, 1 if dtype == "bfloat16" else 2)):
+                    weights = copies * (inner + 2) * width**2 * jnp.dtype(dtype).itemsize
+                    assert not tiling.resident or weights < 227 * 1024
+
+
+def inputs_of_shape(case: Case) -> dict:
+    """Return inputs without drawing them."""
+    width = case.widths[0]
+    weights, biases = [jnp.zeros((width, width))] * (case.inner + 2), [jnp.zeros(width)] * (case.inner + 2)
+    return {"x": jnp.zeros((*case.leading, width), case.dtype), "branches": ((weights, biases),)}
+
+
+def test_passes_that_end_in_few_columns_are_transposed():
+    narrow = {widths: chosen(Case(widths=widths), inputs(Case(widths=widths))) for widths in ((2, 64, 64), (64, 64, 1))}
+    assert narrow[2, 64, 64].backward.transposed
+    assert not narrow[2, 64, 64].forward.transposed
+    assert narrow[64, 64, 1].forward.transposed
+    assert not narrow[64, 64, 1].backward.transposed
+
+
+def test_precision_follows_the_configuration():
+    arrays = inputs(CASE)
+    assert chosen(CASE, arrays).precision == jax.lax.Precision.HIGHEST
+    with jax.default_matmul_precision("default"):
+        assert chosen(CASE, arrays).precision == jax.lax.Precision.DEFAULT
+    assert chosen(replace(CASE, precision="high"), arrays).precision == jax.lax.Precision.HIGH
+
+
+def test_deep_mlps_have_to_be_named():
+    deep = replace(CASE, inner=20)
+    assert "on_target" not in str(jax.make_jaxpr(lambda a: apply(deep, a, None))(inputs(deep)))
+    assert "on_target" in str(jax.make_jaxpr(lambda a: apply(deep, a, "pallas"))(inputs(deep)))

@@ -1,0 +1,111 @@
+"""Every operation, every row of its launches, forward and backward, is lowered for a GPU, on whatever machine.
+
+A kernel that Pallas no longer takes is seen here. `jax.jit(...).trace(...).lower(lowering_platforms=("cuda",))` goes as
+far as the Triton module of each kernel, which needs no GPU; the rest, its compilation, is left to the tests on a GPU.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kernels import causal_flare, causal_linear_attention, flare_mixer, gather, residual_mlp_branches, triple_attention
+from kernels._operation import Launch
+from kernels._triton import triton_available
+from kernels.residual_mlp import Norm
+from tests.kernels.operations import OPERATIONS
+
+# Enough points for several splits, and for the rows that have no limit.
+MANY = 70_000
+
+
+def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def points(row: Launch) -> int:
+    return row.points or MANY
+
+
+def mixer(row: Launch, **options: Any) -> tuple[Callable[..., Any], tuple]:
+    q, k = array(2, 70, row.width, dtype=row.dtype), array(1, points(row), 2, row.width, dtype=row.dtype)
+    mask = array(1, points(row), dtype=bool)
+    return lambda q, k, v, mask: flare_mixer(q, k, v, mask=mask, implementation="pallas"), (q, k, k, mask)
+
+
+def keys_as_values(row: Launch) -> tuple[Callable[..., Any], tuple]:
+    q, k = array(1, 2, 70, row.width, dtype=row.dtype), array(1, points(row), 2, row.width, dtype=row.dtype)
+    return lambda q, k: gather(q, k, implementation="pallas"), (q, k)
+
+
+def branches(row: Launch) -> tuple[Callable[..., Any], tuple]:
+    rows, width = min((row.points or 400_000) // 2, 200_000), row.width
+    precision = "highest" if row.dtype == "float32" else "default"
+    matrices = ((array(width, width),) * 3, (array(width),) * 3)
+
+    def call(x: jax.Array, scale: jax.Array, first: Any, second: Any) -> Any:
+        norm = Norm(scale=scale, bias=None, kind="layer", epsilon=1e-5)
+        options = {"residual_in": True, "residual_out": True, "norm": norm}
+        return residual_mlp_branches(x, (first, second), precision=precision, implementation="pallas", **options)
+
+    x = array(rows, width, dtype="bfloat16" if row.dtype == "bf16" else "float32")
+    return call, (x, array(width), matrices, matrices)
+
+
+def triple(row: Launch) -> tuple[Callable[..., Any], tuple]:
+    x = array(1, MANY, 2, row.width, dtype=row.dtype)
+    return lambda *x: triple_attention(*x, implementation=row.implementation), (x,) * 5
+
+
+def causal_linear(row: Launch) -> tuple[Callable[..., Any], tuple]:
+    x = array(1, 4000, 2, row.width, dtype=row.dtype)
+    return lambda *x: causal_linear_attention(*x, implementation=row.implementation), (x,) * 3
+
+
+def causal(row: Launch) -> tuple[Callable[..., Any], tuple]:
+    q, k = array(2, 70, row.width, dtype=row.dtype), array(1, 4000, 2, row.width, dtype=row.dtype)
+    return lambda q, k, v: causal_flare(q, k, v, implementation="pallas"), (q, k, k)
+
+
+CALLS = {
+    "flare_mixer": mixer,
+    "gather": keys_as_values,
+    "residual_mlp": branches,
+    "triple_attention": triple,
+    "causal_linear_attention": causal_linear,
+    "causal_flare": causal,
+}
+ROWS = [(name, row) for name, operation in OPERATIONS.items() for row in operation.launches]
+
+
+def test_every_operation_is_lowered():
+    assert CALLS.keys() == OPERATIONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        pytest.param(
+            name,
+            row,
+            id=f"{name}-{row.implementation}-{row.dtype}-{row.width}-{row.points}",
+            marks=pytest.mark.skipif(
+                row.implementation == "triton" and not triton_available(), reason="needs the extra [triton]"
+            ),
+        )
+        for name, row in ROWS
+    ],
+)
+def test_forward_and_backward_are_lowered_for_cuda(name, row):
+    call, arguments = CALLS[name](row)
+
+    def loss(floats: tuple, others: tuple) -> jax.Array:
+        return sum(jnp.sum(jnp.square(y.astype(jnp.float32))) for y in jax.tree.leaves(call(*floats, *others)))
+
+    floats = tuple(x for x in arguments if not (isinstance(x, jax.ShapeDtypeStruct) and x.dtype == bool))
+    gradient = jax.jit(jax.value_and_grad(loss))
+    text = gradient.trace(floats, arguments[len(floats) :]).lower(lowering_platforms=("cuda",)).as_text()
+    target = "triton_kernel_call" if row.implementation == "triton" else "__gpu$xla.gpu.triton"
+    assert text.count(target) >= 2, "no kernels in the program"

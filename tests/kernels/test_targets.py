@@ -1,0 +1,75 @@
+"""Functions that are decided when a program is lowered: transformations, meshes, exports."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from kernels import flare_mixer, residual_mlp
+from kernels._target import Target, on_target
+
+X = jnp.arange(12.0).reshape(3, 4)
+
+
+def named(target, x):
+    """Add a number that tells the platforms apart."""
+    return {"y": x + {"cpu": 1.0, "cuda": 2.0}.get(target.platform, 3.0), "rows": jnp.sum(x, axis=-1)}
+
+
+def constant_of(function, platform):
+    text = jax.jit(function).trace(X).lower(lowering_platforms=(platform,)).as_text()
+    (found,) = {number for number in (1, 2, 3) if f"dense<{number}.0" in text}
+    return found
+
+
+def test_the_platform_of_the_program_decides():
+    def function(x):
+        return on_target(named, x)
+
+    # Traced on the machine at hand, lowered for others.
+    assert [constant_of(function, name) for name in ("cpu", "cuda", "rocm", "tpu")] == [1, 2, 3, 3]
+    cpu = jax.device_put(X, jax.devices("cpu")[0])
+    for run in (function, jax.jit(function), jax.jit(jax.checkpoint(function))):
+        np.testing.assert_array_equal(run(cpu)["y"], X + 1)
+
+
+def test_vmap_and_scan():
+    mapped = jax.jit(jax.vmap(lambda x: on_target(lambda target, a, b: named(target, a * b), x, X[0]), in_axes=1))(X.T)
+    np.testing.assert_allclose(mapped["y"] - X * X[0], mapped["y"][0, 0])
+    assert mapped["rows"].shape == (3,)
+    looped, _ = jax.jit(lambda x: jax.lax.scan(lambda c, _: (on_target(named, c)["y"], None), x, None, length=3))(X)
+    np.testing.assert_array_equal(looped - X, looped[0, 0])
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_inside_shard_map(check_vma):
+    mesh = jax.make_mesh((1,), ("points",), axis_types=(AxisType.Auto,))
+    mapped = jax.shard_map(lambda x: on_target(named, x), mesh=mesh, in_specs=P("points"), out_specs=P("points"))
+    mapped = jax.shard_map(
+        lambda x: on_target(named, x), mesh=mesh, in_specs=P("points"), out_specs=P("points"), check_vma=check_vma
+    )
+    np.testing.assert_array_equal(jax.jit(mapped)(X)["rows"], jnp.sum(X, axis=1))
+
+
+def test_an_export_for_cpu_and_cuda_has_both():
+    def loss(q, k, w, b):
+        y = flare_mixer(q, k, k)
+        y = residual_mlp(y, [w, w], [b, b], residual_in=True, residual_out=True, precision="default")
+        return jnp.sum(y**2)
+
+    arguments = [jnp.ones(shape) for shape in ((2, 4, 8), (1, 40, 2, 8), (8, 8), (8,))]
+    kernels = export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")
+    exported = export.export(jax.jit(jax.grad(loss)), platforms=["cpu", "cuda"], disabled_checks=[kernels])(*arguments)
+    assert exported.platforms == ("cpu", "cuda")
+    text = exported.mlir_module()
+    assert all(name in text for name in ("flare_scatter", "residual_mlp_backward", "stablehlo.case"))
+    if jax.default_backend() == "cpu":
+        np.testing.assert_allclose(exported.call(*arguments), jax.grad(loss)(*arguments), rtol=1e-5)
+
+
+def test_the_shared_memory_of_gpus():
+    known = {(7, 5): 64, (8, 0): 163, (8, 9): 99, (9, 0): 227, (10, 3): 227, (12, 0): 99, (6, 0): 0}
+    assert {x: Target("cuda", x).shared_memory // 1024 for x in known} == known
