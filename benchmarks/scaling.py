@@ -171,11 +171,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--sizes", type=names_in, help="latents and slices, default 128,512,2048")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     parser.add_argument("--seconds", type=seconds, default=285.0, help="time limit of the whole run")
-    parser.add_argument("--out", default="docs/figures", help="folder of scaling.csv and scaling.png")
+    parser.add_argument(
+        "--out", help="folder of scaling.csv and scaling.png, default docs/figures; out/scaling if --quick"
+    )
     parser.add_argument("--plot-only", action="store_true", help="draw scaling.png from scaling.csv")
     parser.add_argument("--resume", action="store_true", help="measure only what scaling.csv lacks")
     parser.add_argument("--quick", action="store_true", help="few points and latents: a trial, on any device")
     options = parser.parse_args(arguments)
+    # A trial leaves the figures of the project alone.
+    options.out = options.out or ("out/scaling" if options.quick else "docs/figures")
     for option, known in (("mixers", MIXERS), ("frameworks", tuple(FRAMEWORKS))):
         unknown = [name for name in getattr(options, option) if name not in known]
         if unknown:

@@ -44,6 +44,8 @@ DEFAULTS = (
     ("flare_mixer", "darcy", "float32"),
     ("flare_mixer", "drivaerml_40k_d16", "float32"),
     ("flare_mixer", "drivaerml_40k_d16", "bfloat16"),
+    ("gather", "million_m128", "bfloat16"),
+    ("gather", "million_m128", "float32"),
     ("triple_attention", "points_500k_d32", "bfloat16"),
     ("causal_linear_attention", "long_d64", "bfloat16"),
     ("causal_flare", "text_1k", "bfloat16"),

@@ -80,8 +80,8 @@ def _fits(shape: CausalShape, dtype: str, blocks: Blocks) -> bool:
     """Return whether the weights of a tile of tokens, the state and staged operands of a program fit."""
     width = padded_width(shape.width)
     weights = max(blocks.tokens**2 * blocks.latents, 2 * blocks.long_tokens * blocks.latents)
-    staged = blocks.stages * 3 * (blocks.long_tokens + blocks.latents) * width * jnp.dtype(dtype).itemsize
-    return fits(numbers=weights + 2 * blocks.latents * width, warps=blocks.warps, shared_bytes=staged)
+    shared = blocks.shared_bytes(width, jnp.dtype(dtype).itemsize)
+    return fits(numbers=weights + 2 * blocks.latents * width, warps=blocks.warps, shared_bytes=shared)
 
 
 class Bench:

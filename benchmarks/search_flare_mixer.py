@@ -84,6 +84,8 @@ def launch_candidates(
 def blocks_by_launch(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks) -> Iterator[Blocks]:
     """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
     variations = []
+    if kernel in ("gather", "scatter"):
+        variations = [replace(blocks, bounded=not blocks.bounded)]
     if kernel == "operand_gradients":
         variations = [replace(blocks, group=group) for group in (1, 2, 3, 4)]
     variations += [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]
@@ -101,9 +103,8 @@ def _fits(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks) -> bool:
         "operand_gradients": (2 * blocks.group * blocks.points + blocks.latents) * width,
     }[kernel]
     logits = 3 if kernel == "operand_gradients" else 1
-    item = 2 if dtype == "bfloat16" else 4  # float32 is multiplied as two parts of float16
-    staged = blocks.stages * 2 * (blocks.points + blocks.latents) * width * item
-    return fits(numbers=logits * pair + sums, warps=blocks.warps, shared_bytes=staged + pair * item)
+    shared = blocks.shared_bytes(width, 2 if dtype == "bfloat16" else 4)
+    return fits(numbers=logits * pair + sums, warps=blocks.warps, shared_bytes=shared)
 
 
 class Step(NamedTuple):

@@ -26,7 +26,8 @@ class Blocks:
     `points` and `latents` are the sides of a tile; the points are split so that about `programs` programs run in all;
     `warps` and `stages` are Triton's. In the kernel of the operands' gradients `group` tiles of points share a
     pass over the latents, whose gradients travel between memory and registers once per pass, and with `one_exponential`
-    both softmaxes share one where the range of the logits allows it, in bfloat16 and with common logits only.
+    both softmaxes share one where the range of the logits allows it, in bfloat16 and with common logits only. With
+    `bounded` a forward kernel takes a bound of the logits for their maximum where it is close (`kernels/_bounds.py`).
     """
 
     points: int
@@ -36,6 +37,11 @@ class Blocks:
     stages: int = 2
     group: int = 1
     one_exponential: bool = False
+    bounded: bool = False
+
+    def shared_bytes(self, width: int, item: int) -> int:
+        """Return about how many bytes of shared memory a program has: staged operands and weights, of `item` bytes."""
+        return item * (self.stages * 2 * (self.points + self.latents) * width + self.points * self.latents)
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,19 @@ class Layout:
     def products(self) -> Products:
         """Products of tiles on the target."""
         return Products(self.target.compiled)
+
+    def launch_by_bound(
+        self, kernel: Callable[..., None], name: str, inputs: Any, outputs: Any, bound: jax.Array | None
+    ) -> Any:
+        """Run `kernel((bound, inputs), outputs, bounded=...)`; with a bound in two launches that share the heads.
+
+        Each launch returns at once for the heads of the other: a kernel with both ways needs the registers of both.
+        """
+        if bound is None:
+            return self.launch(functools.partial(kernel, bounded=None), name, (None, inputs), outputs)
+        inputs = self.head_numbers(bound), inputs
+        results = self.launch(functools.partial(kernel, bounded=True), name, inputs, outputs)
+        return self.launch(functools.partial(kernel, bounded=False), name, inputs, outputs, results)
 
     def launch(
         self, kernel: Callable[[Any, Any], None], name: str, inputs: Any, outputs: Any, earlier: Any = None

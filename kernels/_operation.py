@@ -13,6 +13,7 @@ from typing import Any
 
 from kernels._checks import DTYPES, check_axis
 from kernels._target import Target, on_target
+from kernels._tiles import padded_width
 
 H100 = "H100 80GB, jax 0.11.2, 2026-11"
 NOT_MEASURED = "not measured: from registers and occupancy of the compiled kernels"
@@ -92,8 +93,8 @@ class Implementation:
 class Launch:
     """How the kernels of one implementation are launched, for one dtype, widths up to `width`, at most `points` points.
 
-    The GPU must have at least this compute capability, and `shared_memory` bytes for one program. `measured` says where
-    and when the row was found to be the fastest.
+    The GPU must have at least this compute capability, and the shared memory that the `blocks` estimate. `measured`
+    says where and when the row was found to be the fastest. A launch for a `trial` is taken whether it fits or not.
     """
 
     dtype: str
@@ -102,8 +103,15 @@ class Launch:
     points: int | None = None
     implementation: str = "pallas"
     capability: tuple[int, int] = (8, 0)
-    shared_memory: int = 0
     measured: str = NOT_MEASURED
+    trial: bool = False
+
+    @property
+    def shared_memory(self) -> int:
+        """Bytes of shared memory that a program of the most demanding kernel has; 0 where blocks fit themselves."""
+        item = 2 if self.dtype == "bfloat16" else 4
+        kernels = [x for x in (self.blocks, *vars(self.blocks).values()) if hasattr(x, "shared_bytes")]
+        return max((x.shared_bytes(padded_width(self.width), item) for x in kernels), default=0)
 
     def suits(self, implementation: str, request: Request) -> bool:
         """Return whether the row is for this request."""
@@ -115,7 +123,7 @@ class Launch:
 
     def fits(self, target: Target) -> bool:
         """Return whether the GPU of the target can run it; an interpreter can."""
-        if target.platform != "cuda":
+        if target.platform != "cuda" or self.trial:
             return True
         return self.capability <= target.capability and self.shared_memory <= target.shared_memory
 
@@ -203,7 +211,7 @@ class Operation:
     def with_launch(self, blocks: Any) -> "Operation":
         """Return the operation with these blocks in every launch, for tests and searches."""
         pairs = dict.fromkeys((row.implementation, row.dtype) for row in self.launches)
-        rows = (Launch(dtype, 2**30, blocks, implementation=name, capability=(0, 0)) for name, dtype in pairs)
+        rows = (Launch(dtype, 2**30, blocks, implementation=name, trial=True) for name, dtype in pairs)
         return replace(self, launches=tuple(rows))
 
     def launch_for(self, implementation: str, request: Request) -> Launch | None:

@@ -39,7 +39,7 @@ def on_each_device(
         return kernel(rows, parameters, None)
     axes = _split_axes(mesh, leading)
     axis_name = "points" if "points" in axes else None
-    # Untyped, because Pallas' interpreter cannot run typed axes: the transpose of shard_map then sums the gradients of
+    # Untyped, since what a kernel calls may know no types: the transpose of shard_map then sums the gradients of
     # the parameters over the devices, which is the same sum.
     return jax.shard_map(
         lambda rows, parameters: kernel(rows, parameters, axis_name),

@@ -69,7 +69,7 @@ def _capability() -> str:
 def _obstacle(q: Float[Array, "B N H D"], mask: Bool[Array, "B N"] | None, dropped: bool) -> str:
     """Return why cuDNN's kernel cannot serve, empty if it can."""
     width = q.shape[-1]
-    if platform() != "gpu":
+    if platform() != "cuda":
         return f"needs an NVIDIA GPU, and this is a {platform()}"
     major = _capability().split(".")[0]
     if not major.isdigit() or int(major) < OLDEST_CAPABILITY:

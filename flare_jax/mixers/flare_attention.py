@@ -25,6 +25,7 @@ from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
 from flare_jax.layers.rotary import RotaryEmbedding, check_even_heads
 from flare_jax.layers.sharding import on_each_device
 from flare_jax.mixers.attention import softmax_attention
+from flare_jax.mixers.heads import split_heads
 from flare_jax.mixers.self_attention import SelfAttentionBlock
 from kernels.flare_mixer import flare_mixer
 
@@ -142,7 +143,7 @@ class FlareAttention(nnx.Module):
         """Return the merged heads before `out_proj`; `norm` is applied to x by the kernel of the projections."""
         gating = () if self.g_proj is None else (self.g_proj,)
         k, v, *gates = apply_branches((self.k_proj, self.v_proj, *gating), x, norm)
-        q, k, v = self.queries(), self._keys(k), self._split_heads(v)
+        q, k, v = self.queries(), self._keys(k), split_heads(v, self.num_heads)
         if self.latent_blocks or (key is not None and self.attn_drop):
             y = self._mix_with_stored_weights(q, k, v, mask, key)
         else:
@@ -155,7 +156,7 @@ class FlareAttention(nnx.Module):
     ) -> tuple[Float[Array, "B N H D"], Float[Array, "B N H D"]]:
         """Return what the latents read of the points x, normalised by `norm` if given."""
         k, v = apply_branches((self.k_proj, self.v_proj), x, norm)
-        return self._keys(k), self._split_heads(v)
+        return self._keys(k), split_heads(v, self.num_heads)
 
     def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
         """Return the scaled logits `s q kᵀ` in float32, one per head, latent and point; only analysis needs them."""
@@ -175,12 +176,9 @@ class FlareAttention(nnx.Module):
         return jnp.broadcast_to(q, (self.num_heads, *q.shape[1:])).astype(self.dtype)
 
     def _keys(self, projected: Float[Array, "B N C"]) -> Float[Array, "B N H D"]:
-        k = self._split_heads(projected)
+        k = split_heads(projected, self.num_heads)
         k = k if self.k_norm is None else self.k_norm(k)
         return k if self.rope is None else self.rope(k)
-
-    def _split_heads(self, x: Float[Array, "B N C"]) -> Float[Array, "B N H D"]:
-        return x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
 
     def _mix_in_kernel(
         self,
@@ -213,7 +211,9 @@ class FlareAttention(nnx.Module):
         z = z.reshape(*z.shape[:2], -1)
         for block in self.latent_blocks:
             z = block(z)
-        y = softmax_attention(k, queries, self._split_heads(z), scale=self.scale, drop_rate=rate, key=scatter_key)
+        y = softmax_attention(
+            k, queries, split_heads(z, self.num_heads), scale=self.scale, drop_rate=rate, key=scatter_key
+        )
         return y if mask is None else jnp.where(mask[:, :, None, None], y, 0)
 
 

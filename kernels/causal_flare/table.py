@@ -33,6 +33,10 @@ class Blocks:
     stages: int = 2
     exact: str = "tf32x3"
 
+    def shared_bytes(self, width: int, item: int) -> int:
+        """Return about how many bytes of shared memory a program has: staged operands, of `item` bytes."""
+        return item * self.stages * 3 * (self.long_tokens + self.latents) * width
+
     def split_tokens(self, tokens: int, heads: int) -> int:
         """Return how many of `tokens` tokens one split has, when `heads` heads of all samples run side by side."""
         longest = max(self.tokens, self.long_tokens)

@@ -13,7 +13,7 @@ from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_backward import latent_gradient, operand_gradients
 from kernels.flare_mixer.pallas_scatter import scatter
 from kernels.flare_mixer.table import KernelBlocks
-from kernels.gather.pallas import gather_points
+from kernels.gather.pallas_forward import gather_points
 
 
 @dataclass(frozen=True)

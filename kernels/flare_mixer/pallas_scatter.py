@@ -7,20 +7,28 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from kernels._bounds import logit_bound
 from kernels._layout import Blocks, Layout
 from kernels._scales import head_numbers, latent_exponent, numbers_operand, read_numbers, scaled, weight_exponent
 from kernels._target import Target
 from kernels._tiles import LOG2_E, Parts, load_rows, store_rows, store_vector, stored_parts
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.operands import Operands
-from kernels.gather.pallas import softmax_start, softmax_step
+from kernels.gather.pallas_forward import Step, for_heads, softmax_start
 
 
 def _scatter_kernel(
-    inputs: Any, outputs: Any, *, layout: Layout, widths: tuple[int, int], constants: Any, exponent: int
+    inputs: Any,
+    outputs: Any,
+    *,
+    layout: Layout,
+    bounded: bool | None,
+    widths: tuple[int, int],
+    constants: Any,
+    exponent: int,
 ) -> None:
     """Softmax over all latents for the points of one split."""
-    (numbers_ref, q_ref, z_ref, k_ref, mask_ref), (y_ref, maximum_ref, mass_ref) = inputs, outputs
+    (bound_ref, (numbers_ref, q_ref, z_ref, k_ref, mask_ref)), (y_ref, maximum_ref, mass_ref) = inputs, outputs
     factor, key_scale, unscale = read_numbers(constants, numbers_ref)
     tiling, products, (width, channels) = layout.tiling, layout.products, widths
     split = pl.program_id(1)
@@ -30,33 +38,36 @@ def _scatter_kernel(
         q = products.load_parts(q_ref, start, tiling.block_latents, width, valid)
         return q, products.load_parts(z_ref, start, tiling.block_latents, channels, valid)
 
-    resident = load_latents(0, tiling.valid_latents(0)) if tiling.latent_tiles == 1 else None
+    def run(step: Step, bound: jax.Array | None) -> None:
+        resident = load_latents(0, tiling.valid_latents(0)) if tiling.latent_tiles == 1 else None
 
-    def tile(index: jax.Array, carry: None, checked: bool) -> None:
-        start = index * tiling.block_points
-        valid = tiling.valid_points(start, split, mask_ref) if checked else None
-        k = products.split(load_rows(k_ref, start, tiling.block_points, width, valid), key_scale)
+        def tile(index: jax.Array, carry: None, checked: bool) -> None:
+            start = index * tiling.block_points
+            valid = tiling.valid_points(start, split, mask_ref) if checked else None
+            k = products.split(load_rows(k_ref, start, tiling.block_points, width, valid), key_scale)
 
-        def latents(index: jax.Array, carry: tuple, valid_latents: jax.Array | None) -> tuple:
-            q, z = resident or load_latents(index, valid_latents)
-            raw = products.multiply(k, q, (1, 1))
-            if valid_latents is not None:
-                raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
-            return softmax_step(raw, z, carry, factor, exponent, products)
+            def latents(index: jax.Array, carry: tuple, valid_latents: jax.Array | None) -> tuple:
+                q, z = resident or load_latents(index, valid_latents)
+                raw = products.multiply(k, q, (1, 1))
+                if valid_latents is not None:
+                    raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
+                return step(raw, z, carry, factor, exponent, products)
 
-        maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels))
-        y = y * (unscale / mass)[:, None]
-        existing = None
-        if checked:
-            # A point that takes no part gets output 0, and an infinite maximum makes its weights 0 in the backward.
-            y = jnp.where(valid[:, None], y, 0.0)
-            maximum = jnp.where(valid, maximum, jnp.inf)
-            existing = tiling.valid_points(start, split)
-        store_rows(y_ref, start, y, channels, existing)
-        store_vector(maximum_ref, start, maximum, existing)
-        store_vector(mass_ref, start, mass * 2.0**-exponent, existing)
+            maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels, bound))
+            y = y * (unscale / mass)[:, None]
+            existing = None
+            if checked:
+                # A point without part gets output 0, and an infinite maximum makes its weights 0 in the backward.
+                y = jnp.where(valid[:, None], y, 0.0)
+                maximum = jnp.where(valid, maximum, jnp.inf)
+                existing = tiling.valid_points(start, split)
+            store_rows(y_ref, start, y, channels, existing)
+            store_vector(maximum_ref, start, maximum, existing)
+            store_vector(mass_ref, start, mass * 2.0**-exponent, existing)
 
-    tiling.fold_tiles(split, tile, None)
+        tiling.fold_tiles(split, tile, None)
+
+    for_heads(bound_ref, bounded, run)
 
 
 def scatter(
@@ -65,6 +76,7 @@ def scatter(
     """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents."""
     (q, k), mask = operands.scatter_pair, operands.mask
     layout = Layout.create(blocks, q, k, mask, target, all_latents=True)
+    bound = logit_bound(q, k, mask, scale) if blocks.bounded else None
     width, channels = k.shape[-1], latents.shape[-1]
     latents_exponent = latent_exponent(latents)
     constants, numbers = numbers_operand(
@@ -78,4 +90,5 @@ def scatter(
     q, latents = (layout.latents(stored_parts(x, read_once=layout.tiling.latent_tiles == 1)) for x in factors)
     statistics = layout.point_statistics_output()
     outputs = (layout.points_output(channels, k.dtype), statistics, statistics)
-    return layout.launch(kernel, "flare_scatter", (numbers, q, latents, layout.points(k), layout.mask(mask)), outputs)
+    inputs = (numbers, q, latents, layout.points(k), layout.mask(mask))
+    return layout.launch_by_bound(kernel, "flare_scatter", inputs, outputs, bound)

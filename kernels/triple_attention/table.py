@@ -29,6 +29,10 @@ class Blocks:
     programs: int = 528
     exact: str = "tf32x3"
 
+    def shared_bytes(self, width: int, item: int) -> int:
+        """Return about how many bytes of shared memory a program has: staged operands and pairs, of `item` bytes."""
+        return item * (self.stages * 3 * self.rows * width + self.slices * width * max(self.rows, width))
+
 
 @dataclass(frozen=True)
 class KernelBlocks:

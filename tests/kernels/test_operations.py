@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from kernels import platform
+from kernels._layout import Blocks
 from kernels._operation import Choice, Implementation, Launch, Operation, Request
 from kernels._target import Target
 from tests.kernels.operations import OPERATIONS
@@ -68,6 +69,7 @@ def test_rows_are_complete(operation):
     with_kernels = {row.implementation for row in operation.launches}
     for row in operation.launches:
         assert row.measured
+        assert row.fits(H100)
         assert row.width <= operation[row.implementation].width
         # Every row is the first one for something.
         assert operation.launch_for(row.implementation, Request(row.dtype, row.width, row.points or 10**7)) is row
@@ -95,15 +97,26 @@ def test_tiles_have_sides_that_tensor_cores_multiply(operation):
         check(row.blocks)
 
 
-def needing(**needs) -> Operation:
+class Tiles:
+    """Blocks that need 200 KiB of shared memory."""
+
+    def shared_bytes(self, width: int, item: int) -> int:
+        return 200 * 1024
+
+
+def needing(blocks, **needs) -> Operation:
     implementations = (Implementation("xla"), Implementation("pallas", ("float32",), 64, ("cpu", "cuda")))
-    launch = Launch("float32", 64, "blocks", measured="here", **needs)
+    launch = Launch("float32", 64, blocks, measured="here", **needs)
     return Operation("op", implementations, (Choice("pallas", ("float32",), 64),), (launch,))
 
 
-@pytest.mark.parametrize("needs", [{"capability": (9, 0)}, {"shared_memory": 200 * 1024}], ids=lambda x: next(iter(x)))
-def test_a_gpu_that_a_row_does_not_fit_takes_xla(needs):
-    operation, request = needing(**needs), Request("float32", 16)
+@pytest.mark.parametrize(
+    "operation",
+    [needing(Blocks(16, 16, 1, 4), capability=(9, 0)), needing(Tiles())],
+    ids=["capability", "shared memory"],
+)
+def test_a_gpu_that_a_row_does_not_fit_takes_xla(operation):
+    request = Request("float32", 16)
     assert operation.resolve(None, request).on(H100).implementation == "pallas"
     assert operation.resolve(None, request).on(Target("cuda", (8, 6))).implementation == "xla"
     assert operation.resolve("pallas", request).on(CPU).implementation == "pallas"

@@ -8,7 +8,7 @@ from jax import export
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from kernels import flare_mixer, residual_mlp
+from kernels import causal_flare, causal_linear_attention, flare_mixer, gather, residual_mlp, triple_attention
 from kernels._target import Target, on_target
 
 X = jnp.arange(12.0).reshape(3, 4)
@@ -47,7 +47,6 @@ def test_vmap_and_scan():
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_inside_shard_map(check_vma):
     mesh = jax.make_mesh((1,), ("points",), axis_types=(AxisType.Auto,))
-    mapped = jax.shard_map(lambda x: on_target(named, x), mesh=mesh, in_specs=P("points"), out_specs=P("points"))
     mapped = jax.shard_map(
         lambda x: on_target(named, x), mesh=mesh, in_specs=P("points"), out_specs=P("points"), check_vma=check_vma
     )
@@ -73,3 +72,24 @@ def test_an_export_for_cpu_and_cuda_has_both():
 def test_the_shared_memory_of_gpus():
     known = {(7, 5): 64, (8, 0): 163, (8, 9): 99, (9, 0): 227, (10, 3): 227, (12, 0): 99, (6, 0): 0}
     assert {x: Target("cuda", x).shared_memory // 1024 for x in known} == known
+
+
+@pytest.mark.gpu
+def test_arrays_on_the_cpu_of_a_gpu_machine_and_on_its_gpu():
+    """Every operation, traced once for each place."""
+    x, q, w = jnp.ones((1, 40, 2, 16)), jnp.ones((2, 4, 16)), jnp.eye(32)
+
+    def call(x, q, w):
+        rows = x.reshape(40, 32)
+        mixed = flare_mixer(q, x, x) + causal_flare(q, x, x) + causal_linear_attention(x, x, x)
+        mixed = mixed + triple_attention(x, x, x, x, x) + jnp.sum(gather(q, x))
+        return mixed, residual_mlp(rows, [w, w], [w[0], w[0]], residual_in=True, residual_out=True, precision="default")
+
+    def gradient(*arguments):
+        return jax.grad(lambda *a: sum(jnp.sum(y) for y in call(*a)), argnums=(0, 1, 2))(*arguments)
+
+    places = [jax.devices(name)[0] for name in ("cpu", "gpu")]
+    on_cpu, on_gpu = (jax.jit(gradient)(*jax.device_put((x, q, w), place)) for place in places)
+    for one, other in zip(on_cpu, on_gpu, strict=True):
+        assert {d.platform for d in one.devices()} == {"cpu"}
+        np.testing.assert_allclose(one, other, rtol=2e-2, atol=1e-2)

@@ -84,7 +84,7 @@ def test_cudnn_needs_its_device():
 
 @pytest.mark.parametrize("capability", ["7.5", "gfx942"])
 def test_gpus_without_the_kernel_take_the_plain_form(capability, monkeypatch):
-    monkeypatch.setattr(attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(attention, "platform", lambda: "cuda")
     monkeypatch.setattr(attention, "_capability", lambda: capability)
     half = [jnp.ones((1, 512, 1, 8), jnp.bfloat16)] * 3
     assert attention.self_attention(*half, scale=1.0).shape == (1, 512, 1, 8)
@@ -93,7 +93,7 @@ def test_gpus_without_the_kernel_take_the_plain_form(capability, monkeypatch):
 
 
 def test_points_split_over_a_mesh_take_the_plain_form(monkeypatch):
-    monkeypatch.setattr(attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(attention, "platform", lambda: "cuda")
     monkeypatch.setattr(attention, "_capability", lambda: "9.0")
     half = [jnp.ones((1, 512, 1, 8), jnp.bfloat16)] * 3
     mesh = jax.sharding.AbstractMesh((1, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)

@@ -1,5 +1,7 @@
 """Program of tests/kernels/test_sharding.py: its own process, eight CPU devices, non-zero exit on any mismatch."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +51,7 @@ def main() -> None:
         lambda p, x: flarepp_mixer(**p, **x, scale=0.3, implementation="reference"), parameters, arrays
     )
     mesh = jax.make_mesh((2, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)
-    for implementation, check_vma in (("xla", True), ("xla", False)):
+    for implementation, check_vma in itertools.product(("xla", "pallas"), (True, False)):
 
         def local(parameters: dict, arrays: dict) -> jax.Array:
             return flarepp_mixer(**parameters, **arrays, scale=0.3, axis_name="points", implementation=implementation)

@@ -1,5 +1,7 @@
 """Every implementation against the reference: outputs and gradients, over shapes, masks, dtypes and large logits."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,3 +70,20 @@ def test_xla_never_holds_all_logits():
     gradient = jax.grad(lambda q, k: jnp.sum(gather(q, k, implementation="xla") ** 2), argnums=(0, 1))
     compiled = jax.jit(gradient).lower(*arguments).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < points * heads * latents * 4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(batch=2, points=972, heads=8, latents=64, width=8, channels=0),
+        Case(batch=1, points=40_001, heads=8, latents=100, width=16, channels=0, per_sample=True),
+        Case(batch=3, points=5001, heads=4, latents=256, width=32, channels=20, masked=True),
+        Case(batch=1, points=5001, heads=2, latents=600, width=64, channels=64),
+        Case(batch=1, points=3001, heads=2, latents=130, width=128, channels=0),
+    ],
+    ids=str,
+)
+def test_default_launches_agree_on_gpu(case, dtype):
+    assert_agrees(replace(case, dtype=dtype), "pallas", ratio={"float32": 1e-5, "bfloat16": 2e-2}[dtype])
