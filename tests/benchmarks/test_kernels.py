@@ -106,7 +106,7 @@ def test_the_program_runs_from_end_to_end(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--op=flare"], "op is 'flare'; give one or more of flare_mixer, flare_layer"),
+        (["--op=flare"], "op is 'flare'; give one or more of flare_mixer, gather"),
         (["--shape=huge"], "shape is 'huge'; give one or more of million_m128"),
         (["--implementations=cuda"], "implementation is 'cuda'; give one or more of cudnn"),
         (["--op=triple_attention", "--shape=darcy"], "no case has all of op triple_attention, shape darcy"),
