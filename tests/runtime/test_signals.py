@@ -1,0 +1,81 @@
+"""Programs end in order on Ctrl-C and SIGTERM, also where the main thread is in foreign code for a long time."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+START = """
+import hashlib, os, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.{ctrl_c})
+from runtime import signals
+from runtime.files import replacing
+signals.install("start it again")
+def ready(): print("ready", flush=True)
+def compile(): hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # long, and outside of Python
+"""
+COMPILING = "ready(); compile()"
+HALF_WRITTEN = "ready()\nwith replacing(Path(sys.argv[1], 'a.npz')) as t:\n    t.write_text('half'); compile()"
+WORKING = """
+try:
+    with signals.protected():
+        ready()
+        while not signals.requested():
+            time.sleep(0.01)
+        time.sleep({rest})
+        print("saved", flush=True)
+except signals.Interrupted as stop:
+    print(stop)
+    sys.exit(stop.status)
+"""
+
+
+def _start(body, *arguments, ctrl_c="SIG_DFL"):
+    command = [sys.executable, "-c", START.format(ctrl_c=ctrl_c) + body, *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.05)
+    return process
+
+
+def _end(process, *numbers):
+    begin = time.monotonic()
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.2)
+    output, error = process.communicate(timeout=20)
+    return process.returncode, output, error, time.monotonic() - begin
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_with_nothing_to_lose_ends_at_once(tmp_path, number):
+    status, output, error, seconds = _end(_start(HALF_WRITTEN, tmp_path), number)
+    assert (status, output, error.strip()) == (128 + number, "", "start it again")
+    assert seconds < 5
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_work_is_brought_to_a_safe_point(number):
+    status, output, error, _ = _end(_start(WORKING.format(rest=0.5)), number)
+    assert (status, output.split("\n")) == (128 + number, ["saved", "start it again", ""])
+    assert "stopping after the running steps" in error
+    assert "Traceback" not in error
+
+
+def test_a_second_signal_ends_at_once():
+    status, output, error, seconds = _end(_start(WORKING.format(rest=60)), signal.SIGTERM, signal.SIGINT)
+    assert (status, output) == (130, "")
+    assert error.strip().endswith("start it again")
+    assert seconds < 5
+
+
+def test_an_ignored_signal_stays_ignored():
+    process = _start(COMPILING, ctrl_c="SIG_IGN")
+    status, *_ = _end(process, signal.SIGINT, signal.SIGTERM)
+    assert status == 143
