@@ -16,6 +16,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.errors import UserError
+from runtime import signals
 
 FLAGS = flags.FLAGS
 EXIT_USER_ERROR = 2
@@ -53,14 +54,19 @@ def run(main: Callable[[], None]) -> None:
     try:
         _parse(sys.argv)
         main()
-    except KeyboardInterrupt:
-        sys.exit("\ninterrupted; run the same command again to resume")
+    except signals.Interrupted as stop:
+        print(stop, file=sys.stderr, flush=True)
+        sys.exit(stop.status)
     except (UserError, ValueError, OSError, flags.Error) as error:
         # ValueError is what the library and the loaders raise for bad input, OSError what files do.
+        signals.settle()
         if debug:
             raise
         print(f"error: {_sentence(error)}", file=sys.stderr, flush=True)
         sys.exit(EXIT_USER_ERROR)
+    except Exception:
+        signals.settle()
+        raise
 
 
 def _silence_writer_threads() -> None:

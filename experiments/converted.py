@@ -70,7 +70,14 @@ def adopt(folder: Path) -> None:
         if not (folder / workdir.CONFIG_FILE).exists():
             converted = read_converted(folder)
             source = {"converted_from": dict(converted.source)}
-            workdir.write_config_file(folder, _run_config(folder, converted), source)
+            try:
+                config = _run_config(folder, converted)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise UserError(
+                    f"{folder / DESCRIPTION_FILE} holds no config of the original that can be used "
+                    f"({type(error).__name__}: {error}); convert the checkpoint again"
+                ) from error
+            workdir.write_config_file(folder, config, source)
 
 
 def load_state(setup: Setup, folder: Path, step: int | None) -> TrainState:
@@ -113,13 +120,14 @@ def _run_config(folder: Path, converted: ConvertedModel) -> ConfigDict:
     has_average = "ema" in converted.weights
     config.train.ema_decay = (config.train.ema_decay or 0.999) if has_average else 0.0
     # Without effect on the evaluation of given weights; the original's may be longer than ours.
-    config.train.seeds = (int(original.get("seed") or 0) % 2**32,)
+    seed = original.get("seed")
+    config.train.seeds = (seed % 2**32 if type(seed) is int else 0,)
     config.eval.weights = "raw"
     return config
 
 
 def _point_config(folder: Path, model: ModelDescription, original: Mapping[str, Any]) -> ConfigDict:
-    if "dataset" not in original:
+    if not isinstance(original.get("dataset"), str):
         raise UserError(
             f"{folder / DESCRIPTION_FILE} names no data set; convert again with a line 'dataset: NAME' in the config"
         )
@@ -132,14 +140,21 @@ def _point_config(folder: Path, model: ModelDescription, original: Mapping[str, 
 
 
 def _take_over(config: ConfigDict, original: Mapping[str, Any]) -> None:
-    """Copy plain numbers and words; a list is one value per parameter group, which has no counterpart here."""
+    """Copy numbers and words of the option's own type.
+
+    A list is one value per parameter group, which has no counterpart here.
+    """
     for field, option in _SAME_MEANING.items():
         value = original.get(field)
-        if value is not None and not isinstance(value, list):
+        if value is not None:
             section, name = option.split(".")
             current = config[section][name]
-            config[section][name] = float(value) if isinstance(current, float) else value
+            if isinstance(current, float) and type(value) is int:
+                value = float(value)
+            if type(value) is type(current):
+                config[section][name] = value
     for field, (option, words) in _SAME_WORDS.items():
-        if original.get(field) in words:
+        value = original.get(field)
+        if isinstance(value, str) and value in words:
             section, name = option.split(".")
-            config[section][name] = words[original[field]]
+            config[section][name] = words[value]

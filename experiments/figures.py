@@ -14,15 +14,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
+from experiments.training.records import curve
+from runtime.files import replacing
+
 _TRAIN, _EMA, _RAW, _BASELINE = "#8a8f98", "#0b6fa4", "#d1662a", "#444444"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG through a temporary file and release the figure."""
+    """Write a figure in the format of the suffix, whole or not at all, and release it."""
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=150, bbox_inches="tight")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 
@@ -31,18 +33,11 @@ def learning_curve(
 ) -> Figure:
     """Draw training loss and test metric against the epoch, with the error of a prediction without a model."""
     figure, axes = plt.subplots(figsize=(6.4, 4.0))
-    train = [line for line in log if line["event"] == "train"]
-    tests = [line for line in log if line["event"] == "eval"]
-    axes.semilogy(
-        [line["epoch"] for line in train], [line["loss"] for line in train], color=_TRAIN, label="training loss"
-    )
+    axes.semilogy(*curve(log, "train", "loss"), color=_TRAIN, label="training loss")
     for weights, color, style in (("ema", _EMA, "o-"), ("raw", _RAW, "s--")):
-        name = f"test/{metric}_{weights}"
-        points = [(line["epoch"], line[name]) for line in tests if name in line]
-        if points:
-            axes.semilogy(
-                *zip(*points, strict=True), style, color=color, markersize=4, label=f"test, {weights} weights"
-            )
+        epochs, values = curve(log, "eval", f"test/{metric}_{weights}")
+        if epochs:
+            axes.semilogy(epochs, values, style, color=color, markersize=4, label=f"test, {weights} weights")
     axes.axhline(baseline, color=_BASELINE, linestyle=":", label=baseline_label)
     axes.set_xlabel("epoch")
     axes.set_ylabel("relative L2 error")

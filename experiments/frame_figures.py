@@ -8,6 +8,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
 from experiments.figures import draw_panels, plt
+from runtime.files import replacing
 
 _COLOR = "#0b6fa4"
 _MOST_FRAMES = 50
@@ -49,7 +50,6 @@ def save_animation(
         return list(marks)
 
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp.gif")
-    FuncAnimation(figure, show, frames=frames, blit=False).save(temporary, writer=PillowWriter(fps=8), dpi=70)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        FuncAnimation(figure, show, frames=frames, blit=False).save(temporary, writer=PillowWriter(fps=8), dpi=70)
     plt.close(figure)

@@ -1,8 +1,9 @@
 """What the experiment programs share around their data and models: hosts, folders, checkpoints, several seeds."""
 
+import errno
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from experiments import cli, converted, report, workdir
 from experiments.errors import UserError
 from experiments.ranges import check_complete
 from experiments.training import hosts
-from experiments.training.loop import Setup, open_checkpoints, train
+from experiments.training.loop import Setup, saved_checkpoints, train
 from experiments.training.state import TrainState
+from runtime import signals
 
 FLAGS = flags.FLAGS
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def join_other_hosts() -> None:
         raise UserError(f"--coordinator_address={FLAGS.coordinator_address} must be host:port, that of process 0")
     if given:
         jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+        signals.renew()  # JAX's service for several hosts takes SIGTERM for itself
 
 
 def read_request(program: str, example: str) -> Request:
@@ -76,7 +80,7 @@ def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> 
             f"{folder} holds a run of experiments.{wanted}; use python -m experiments.{wanted} --mode=eval "
             f"--workdir={folder}"
         )
-    if mode == "train" and (folder / workdir.CONFIG_FILE).is_file():
+    if mode == "train" and (folder / workdir.CONFIG_FILE).is_file() and workdir.is_trained(folder):
         stored = program_of(workdir.load_run_config(folder))
         if stored != program:
             raise UserError(f"{folder} holds a run of experiments.{stored}; use another --workdir")
@@ -128,7 +132,7 @@ def record_data(request: Request, data_record: Mapping[str, Any]) -> None:
         if differs:
             hosts.say(f"warning: the data in {data_record['path']} is not what this run was trained on")
         return
-    if differs and any(any(request.folder.glob(name)) for name in ("checkpoints", "seed_*/checkpoints")):
+    if differs and workdir.is_trained(request.folder):
         raise UserError(
             f"the data in {data_record['path']} are not those that {request.folder} was begun with; use the same "
             "data, or another --workdir"
@@ -147,6 +151,23 @@ def asked_of_generator(request: Request) -> tuple[str, ...]:
     data = request.config.data
     names = ("num_generate", "generate_seed", "resolution")
     return tuple(name for name in names if f"data.{name}" in request.given or (name == names[-1] and data.get(name)))
+
+
+def held(request: Request) -> AbstractContextManager:
+    """Return the context in which no other process trains in the folder of the request."""
+    trains = request.mode == "train" and hosts.is_main()
+    return workdir.held(request.folder) if trains else nullcontext()
+
+
+@contextmanager
+def writing(request: Request) -> Iterator[None]:
+    """Keep results in the folder of the request; one that may only be read costs an evaluation these files alone."""
+    try:
+        yield
+    except OSError as error:
+        if request.mode == "train" or error.errno not in _READ_ONLY:
+            raise
+        hosts.say(f"warning: {request.folder} cannot be written ({error.strerror}); the results are not kept there")
 
 
 def matmul_precision(config: Any) -> AbstractContextManager:
@@ -172,15 +193,15 @@ def trained_state(setup: Setup, request: Request, folder: Path) -> tuple[TrainSt
     if request.mode == "train":
         return train(setup, request.config, folder), "eval.json"
     file = "eval.json" if request.step is None else f"eval_step_{request.step}.json"
-    return _restore(setup, request.config, folder, request.step), file
+    return _restore(setup, folder, request.step), file
 
 
-def _restore(setup: Setup, config: Any, folder: Path, step: int | None) -> TrainState:
+def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
     if converted.is_converted(folder):
         return converted.load_state(setup, folder, step)
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder} holds no checkpoints; train first, with the same --workdir")
-    checkpoints = open_checkpoints(setup, config, folder, read_only=True)
+    checkpoints = saved_checkpoints(setup, folder)
     steps = checkpoints.steps()
     if step is not None and step not in steps:
         raise UserError(f"--step={step} is not among the checkpoints {steps} in {folder / 'checkpoints'}")
@@ -193,12 +214,13 @@ def _restore(setup: Setup, config: Any, folder: Path, step: int | None) -> Train
 
 
 def report_seeds(
-    folder: Path, summaries: Mapping[int, Mapping[str, Any]], headline: str, show: Callable[[float, float], str]
+    request: Request, summaries: Mapping[int, Mapping[str, Any]], headline: str, show: Callable[[float, float], str]
 ) -> None:
-    """Write mean and spread over seeds, and say those of the headline metric as `show(mean, spread)` words them."""
+    """Say mean and spread over seeds of the headline metric as `show(mean, spread)` words them; write those of all."""
     combined = report.combine_seeds(summaries)
-    if hosts.is_main():
-        report.write_eval(folder, "eval.json", combined)
     for name, value in combined.items():
         if name.endswith(f"/{headline}"):
             hosts.say(f"{name} over seeds {combined['seeds']}: {show(value['mean'], value['std'])}")
+    with writing(request):
+        if hosts.is_main():
+            report.write_eval(request.folder, "eval.json", combined)

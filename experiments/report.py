@@ -12,10 +12,11 @@ import numpy as np
 from experiments.training.evaluate import PerCase, make_evaluator
 from experiments.training.loop import Setup
 from experiments.training.packing import Params
-from experiments.training.records import write_json
 from experiments.training.state import TrainState
 from experiments.training.task import summarize_per_case
 from experiments.training.tasks.baselines import BASELINES
+from runtime.files import replacing
+from runtime.json_files import write_json
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -77,10 +78,9 @@ def write_per_case(
     names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Write one row per sample: split, case, its name where `names` has them, every metric for every set of weights."""
-    temporary = path.with_name(path.name + ".tmp")
     first = next(iter(results.values()))
     columns = [(weights, metric) for weights, per_case in first.items() for metric in per_case]
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["split", "case", *(["name"] if names else []), *(f"{metric}_{weights}" for weights, metric in columns)]
@@ -90,7 +90,6 @@ def write_per_case(
             for case, row in enumerate(zip(*values, strict=True)):
                 named = [names[split][case]] if names else []
                 writer.writerow([split, case, *named, *(f"{value:.8g}" for value in row)])
-    temporary.replace(path)
 
 
 def evaluate_frames(setup: Setup, params: Params, name: str) -> PerCase:
@@ -103,15 +102,13 @@ def evaluate_frames(setup: Setup, params: Params, name: str) -> PerCase:
 
 def write_frames(path: Path, per_frame: PerCase, times: np.ndarray) -> None:
     """Write one row per sample and frame: case, frame, time, then every metric."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["case", "frame", "time", *per_frame])
         for case in range(len(next(iter(per_frame.values())))):
             for frame, time in enumerate(times):
                 values = (f"{series[case, frame]:.8g}" for series in per_frame.values())
                 writer.writerow([case, frame, f"{time:.6g}", *values])
-    temporary.replace(path)
 
 
 def combine_seeds(summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """A run's folder: its config.json, which decides between a new run, a resumed one and a refusal."""
 
-import json
-import os
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,62 @@ from ml_collections import ConfigDict
 
 from experiments.cli import flatten
 from experiments.errors import UserError
-from experiments.training.records import write_json
+from flare_jax.convert.checkpoints import checkpoint_steps
 from flare_jax.convert.folder import is_converted
+from runtime.files import remove_leftovers
+from runtime.json_files import decode_object, encode, read_object, write_json
+from runtime.locks import locked
 
 CONFIG_FILE = "config.json"
 # Options that may differ when a run is resumed: they do not change what is computed, only where or what is drawn.
 _FREE = ("mesh.", "figures", "data.dir", "data.source", "data.cache", "name")
+_SECTIONS = ("data", "model", "train", "optimizer", "schedule", "eval", "checkpoint", "mesh")
 _MINIMUM_FREE_BYTES = 64 * 2**20
 
 
-def prepare(workdir: Path, config: ConfigDict, given: Mapping[str, object]) -> None:
-    """Make `workdir` and write config.json, or check that it holds a run of the same configuration.
+@contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Make `workdir` and keep other processes from training there, however this one ends.
 
-    Raises UserError if the folder cannot be written, the disk is full, or the configuration differs.
+    Raises UserError if the folder cannot be written, the disk is full, or another process holds it.
     """
     _check_writable(workdir)
+    busy = f"another process is training in --workdir={workdir}; wait for its end or use another --workdir"
+    with locked(workdir, busy):
+        remove_leftovers(workdir)
+        yield
+
+
+def prepare(workdir: Path, config: ConfigDict, given: Mapping[str, object]) -> None:
+    """Write config.json, or check that `workdir` holds a run of the same configuration.
+
+    What a start that trained nothing left there is replaced. Raises UserError where the configuration differs.
+    """
     if is_converted(workdir):
         raise UserError(f"{workdir} holds a converted model, which is evaluated only; use another --workdir")
-    path = workdir / CONFIG_FILE
-    if path.exists():
-        differing = _differences(read_config_file(workdir)["config"], _plain(config))
+    known = (workdir / CONFIG_FILE).exists()
+    stored = read_config_file(workdir)["config"] if known else {}
+    if is_trained(workdir):
+        if not known:
+            raise UserError(f"{workdir} holds checkpoints but no {CONFIG_FILE}; use another --workdir")
+        differing = _differences(stored, _plain(config))
         if differing:
             raise UserError(
                 f"{workdir} holds a run with another config ({'; '.join(differing)}); use another --workdir"
             )
         return
-    if (workdir / "checkpoints").exists():
-        raise UserError(f"{workdir} holds checkpoints but no {CONFIG_FILE}; use another --workdir")
+    for checkpoints in _checkpoint_folders(workdir):
+        shutil.rmtree(checkpoints)
     write_config_file(workdir, config, {"overrides": {name: str(value) for name, value in given.items()}})
+
+
+def is_trained(workdir: Path) -> bool:
+    """Tell whether a step has been trained in `workdir`: there is more than the checkpoint before the first step."""
+    return any(step > 0 for folder in _checkpoint_folders(workdir) for step in checkpoint_steps(folder))
+
+
+def _checkpoint_folders(workdir: Path) -> list[Path]:
+    return [path for name in ("checkpoints", "seed_*/checkpoints") for path in workdir.glob(name) if path.is_dir()]
 
 
 def write_config_file(workdir: Path, config: ConfigDict, more: Mapping[str, Any]) -> None:
@@ -50,13 +78,28 @@ def read_config_file(workdir: Path) -> dict[str, Any]:
     """Return the content of config.json; raises UserError where there is none or it is broken."""
     path = workdir / CONFIG_FILE
     try:
-        content = json.loads(path.read_text())
-        content["config"]["train"]["seeds"] = tuple(content["config"]["train"]["seeds"])
-        return content
+        content = read_object(path)
+        _check_sections(content.get("config"))
+        for name in ("data", "model_options"):
+            if not isinstance(content.get(name), dict | None):
+                raise ValueError(f"its {name} is no object")
     except FileNotFoundError as error:
         raise UserError(f"{workdir} holds no {CONFIG_FILE}, so there is no run in it; check --workdir") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not the configuration of a run ({error}); check --workdir") from error
+    content["config"]["train"]["seeds"] = tuple(content["config"]["train"]["seeds"])
+    return content
+
+
+def _check_sections(config: Any) -> None:
+    if not isinstance(config, dict):
+        raise ValueError("it has no object 'config'")
+    missing = [name for name in _SECTIONS if not isinstance(config.get(name), dict)]
+    if missing:
+        raise ValueError(f"its config has no section {missing[0]!r}")
+    seeds = config["train"].get("seeds")
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise ValueError(f"its train.seeds are {seeds!r}, not a list of integers")
 
 
 def load_run_config(workdir: Path) -> ConfigDict:
@@ -80,7 +123,7 @@ def recorded_model_options(workdir: Path) -> dict[str, Any] | None:
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
     """Return the configuration as JSON would give it back, so that it can be compared with a file."""
-    return json.loads(json.dumps(config.to_dict()))
+    return decode_object(encode(config.to_dict()))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -95,11 +138,11 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _check_writable(workdir: Path) -> None:
-    probe = workdir / f".write_probe_{os.getpid()}"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"0" * 4096)
-        probe.unlink()
+        # Without a name, so that nothing of it can stay.
+        with tempfile.TemporaryFile(dir=workdir) as probe:
+            probe.write(b"0" * 4096)
         free = shutil.disk_usage(workdir).free
     except OSError as error:
         raise UserError(f"cannot write to --workdir={workdir} ({error.strerror}); choose another folder") from error

@@ -3,22 +3,15 @@
 import gc
 import os
 from collections.abc import Iterator
-from importlib.metadata import version
 from importlib.util import find_spec
 
-# The suite spends its time in compilation, of which these flags save up to three quarters on the CPU; on a GPU the
-# programs are those of the users.
-# Not a compilation cache: XLA reads large CPU programs back on a thread whose stack they may overflow, which ended a
-# test process now and then. jaxlib 0.11 knows no flag that turns its fusion emitters off, and stops at unknown ones.
-if not os.path.exists("/dev/nvidiactl"):
-    _FLAGS = ["--xla_backend_optimization_level=0"]
-    if version("jaxlib").startswith("0.10."):
-        _FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
-    os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")])
+from tests.compilation import compile_fast
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
+compile_fast()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 # Shape checks are part of the suite: without beartype it stops here, unless it is told to do without them.
 if not os.environ.get("FLARE_JAX_WITHOUT_SHAPE_CHECKS"):

@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.training.records import curve
+
 _TRAIN, _EMA, _RAW, _BASELINE = "#8a8f98", "#0b6fa4", "#d1662a", "#444444"
 # Above this many classes the counts in the cells could not be read.
 _MOST_WRITTEN = 12
@@ -15,17 +17,14 @@ _MOST_WRITTEN = 12
 def learning_curves(log: Sequence[Mapping[str, Any]], split: str, metric: str, majority: float) -> Figure:
     """Draw the losses and the accuracy on `split` against the epoch, with that of the commonest class."""
     figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(11.0, 4.0), constrained_layout=True)
-    train = [line for line in log if line["event"] == "train"]
     # The mark shows a run of a single chunk too.
-    curve = ([line["epoch"] for line in train], [line["loss"] for line in train])
-    losses.plot(*curve, ".-", color=_TRAIN, label="training")
+    losses.plot(*curve(log, "train", "loss"), ".-", color=_TRAIN, label="training")
     for weights, color, style in (("ema", _EMA, "o-"), ("raw", _RAW, "s--")):
         for axes, name in ((losses, "loss"), (accuracies, metric)):
-            key = f"{split}/{name}_{weights}"
-            points = [(line["epoch"], line[key]) for line in log if line["event"] == "eval" and key in line]
-            if points:
+            epochs, values = curve(log, "eval", f"{split}/{name}_{weights}")
+            if epochs:
                 label = f"{split}, {weights} weights"
-                axes.plot(*zip(*points, strict=True), style, color=color, markersize=4, label=label)
+                axes.plot(epochs, values, style, color=color, markersize=4, label=label)
     accuracies.axhline(majority, color=_BASELINE, linestyle=":", label="always the commonest class")
     accuracies.set_ylim(0, 1)
     for axes, name in ((losses, "cross-entropy"), (accuracies, metric.replace("_", " "))):

@@ -32,11 +32,18 @@ def main() -> None:
 
 def run(request: program.Request) -> None:
     """Check everything that can be checked, load the data, and train or evaluate every seed."""
-    config, folder = request.config, request.folder
+    config = request.config
     check_lra_options(config, request.given)
     models.check_mesh(config)
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     models.check_model(config)
+    with program.held(request):
+        _run(request, mesh)
+
+
+def _run(request: program.Request, mesh: Mesh) -> None:
+    """Load the data, and train or evaluate every seed."""
+    config, folder = request.config, request.folder
     if request.mode == "train":
         with hosts.main_first("workdir"):
             workdir.prepare(folder, config, request.given)
@@ -51,7 +58,7 @@ def run(request: program.Request) -> None:
         summaries = {seed: _run_seed(request, seed, dataset, data_record, mesh) for seed in config.train.seeds}
     if len(summaries) > 1:
         headline = next(iter(summaries.values()))["headline"]
-        program.report_seeds(folder, summaries, headline, report.spread)
+        program.report_seeds(request, summaries, headline, report.spread)
 
 
 def _load(config: ConfigDict, asked: Collection[str]) -> SequenceDataset:
@@ -99,19 +106,20 @@ def _run_seed(
         "parameters": model_params.count_parameters(params),
         "data": dict(data_record),
     }
-    if hosts.is_main():
-        shared_report.write_eval(folder, file, summary)
-        shared_report.write_per_case(folder / "per_case.csv", results)
-        if config.figures:
-            _draw(setup, state, dataset, summary, folder)
     hosts.say("\n".join(report.result_lines(summary, task.headline)))
+    with program.writing(request):
+        if hosts.is_main():
+            shared_report.write_eval(folder, file, summary)
+            shared_report.write_per_case(folder / "per_case.csv", results)
+            if config.figures:
+                _draw(setup, state, dataset, summary, folder)
     return summary
 
 
 def _draw(setup: Setup, state: TrainState, dataset: SequenceDataset, summary: Mapping[str, Any], folder: Path) -> None:
     """Draw the learning curves, the confusion matrices and the accuracy by length into figures/."""
     metric, split = setup.task.headline, setup.task.selection
-    log = read_log(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
+    log = read_log(folder / "metrics.jsonl", hosts.say)
     if any(line["event"] == "train" for line in log):
         curves = figures.learning_curves(log, split, metric, summary[f"{split}/{metric}_majority"])
         save(curves, folder / "figures" / "learning_curves.png")

@@ -1,10 +1,15 @@
 """Train, evaluate and analyse PDE surrogates: `python -m experiments.pdebench --config=configs/flare_elas.py`."""
 
-from absl import flags
-
-from experiments import cli
-
 if __name__ == "__main__":
+    from runtime import signals
+
+    # Before the imports, which take seconds.
+    signals.install("interrupted; nothing is lost: run the same command again to go on")
+
+    from absl import flags
+
+    from experiments import cli
+
     cli.define_flags(modes=("train", "eval", "analyze"))
     flags.DEFINE_integer("eigenvectors", None, "With --mode=analyze: test case whose eigenvectors are saved too.")
     from experiments.pdebench.main import main

@@ -5,7 +5,6 @@ eigenvalues of every case), and the figures eigenvals.png, spectra.pdf and score
 run of the same weights and data only draws.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from data_pipeline.dataset import PDEDataset
+from data_pipeline.files import NPZ_ERRORS
 from experiments import figures
 from experiments.errors import UserError
 from experiments.pdebench.models import call_inputs
 from experiments.training import hosts
 from experiments.training.loop import Setup
-from experiments.training.records import write_json
 from experiments.training.state import TrainState
 from flare_jax.analysis import BlockAnalysis, ScoreStatistics, dataset_analysis, effective_rank, mixing_spectrum
 from flare_jax.analysis.figures import eigenvalue_figure, score_figure, spectra_figure
 from flare_jax.models.registry import MODELS
 from flare_jax.params import apply_fn, digest
+from runtime.files import replacing
+from runtime.json_files import read_object, write_json
 
 Batch = tuple[np.ndarray, np.ndarray | None]
 
@@ -139,30 +139,23 @@ def _write(output: Path, name: str, content: Mapping[str, Any], blocks: tuple[Bl
     for number, block in enumerate(blocks):
         arrays[f"eigenvalues_{number}"] = block.eigenvalues
         arrays |= {f"{field}_{number}": values for field, values in block.statistics._asdict().items()}
-    temporary = output / f"{name}.npz.tmp"
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)
-    temporary.replace(output / f"{name}.npz")
+    with replacing(output / f"{name}.npz") as temporary:
+        np.savez(temporary, **arrays)
     write_json(output / f"{name}.json", content)  # last: its key says that the arrays are there
     prefix = "" if name == "test" else f"{name}_"
     spectra = [block.eigenvalues for block in blocks]
     figures.save(eigenvalue_figure(spectra), output / f"{prefix}eigenvals.png")
-    _save_pdf(spectra_figure(spectra), output / f"{prefix}spectra.pdf")
+    figures.save(spectra_figure(spectra), output / f"{prefix}spectra.pdf")
     figures.save(score_figure(blocks), output / f"{prefix}scores.png")
-
-
-def _save_pdf(figure: Figure, path: Path) -> None:
-    temporary = path.with_suffix(".tmp.pdf")
-    figure.savefig(temporary, bbox_inches="tight")
-    temporary.replace(path)
 
 
 def _load(output: Path, name: str, key: str) -> tuple[dict[str, Any], tuple[BlockAnalysis, ...]] | None:
     """Return the results of an earlier run of the same weights and data, None where there are none."""
     try:
-        content = json.loads((output / f"{name}.json").read_text())
+        content = read_object(output / f"{name}.json")
         if content["key"] != key:
             return None
+        _describe(content)  # fails for numbers that are not there
         with np.load(output / f"{name}.npz", allow_pickle=False) as arrays:
             blocks = tuple(
                 BlockAnalysis(
@@ -171,7 +164,7 @@ def _load(output: Path, name: str, key: str) -> tuple[dict[str, Any], tuple[Bloc
                 )
                 for number in range(len(content["blocks"]))
             )
-    except (OSError, ValueError, KeyError, EOFError):
+    except (*NPZ_ERRORS, KeyError, TypeError):
         return None
     return content, blocks
 
@@ -185,4 +178,5 @@ def _write_eigenvectors(
     _, scores = jax.jit(lambda p, x: apply_fn(graphdef)(p, x, mask, return_scores=True))(params, x)
     vectors = [mixing_spectrum(block, mask, eigenvectors=True).eigenvectors[0] for block in scores]
     if hosts.is_main():
-        np.savez(output / f"eigenvectors_{case}.npz", eigenvectors=np.stack(jax.device_get(vectors)))
+        with replacing(output / f"eigenvectors_{case}.npz") as temporary:
+            np.savez(temporary, eigenvectors=np.stack(jax.device_get(vectors)))

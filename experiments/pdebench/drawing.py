@@ -21,7 +21,7 @@ def draw_learning_curve(
     dataset: PDEDataset, metric: str, summary: Mapping[str, Any], folder: Path, figures_folder: Path
 ) -> None:
     """Draw the learning curve of the run in `folder`, if it has a log of its training."""
-    log = read_log(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
+    log = read_log(folder / "metrics.jsonl", hosts.say)
     if hosts.is_main() and any(line["event"] == "train" for line in log):
         name = baseline_of(dataset)
         curve = figures.learning_curve(log, metric, summary[f"test/{metric}_{name}"], BASELINES[name])

@@ -16,9 +16,9 @@ from experiments.pdebench import drawing, models
 from experiments.pdebench.analyze import analyze, check_analyzable
 from experiments.predict.signature import signature_of
 from experiments.training import hosts
-from experiments.training.loop import Setup, build_setup
+from experiments.training.evaluate import PerCase
+from experiments.training.loop import build_setup
 from experiments.training.mesh import Mesh, make_mesh
-from experiments.training.packing import Params
 from experiments.training.task import mean_of_defined
 from experiments.training.tasks import build_task
 from experiments.training.tasks.baselines import baseline_error, baseline_of
@@ -32,7 +32,7 @@ def main() -> None:
     """Run the mode that the flags ask for."""
     program.join_other_hosts()
     request = program.read_request("pdebench", "configs/flare_elas.py")
-    config, folder = request.config, request.folder
+    config = request.config
     check_options(config, request.given)
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     models.check_model(config)
@@ -40,7 +40,14 @@ def main() -> None:
         check_analyzable(config.model)
     elif FLAGS.eigenvectors is not None:
         raise UserError(f"--eigenvectors={FLAGS.eigenvectors} chooses a case to analyse; it goes with --mode=analyze")
-    if FLAGS.mode == "train":
+    with program.held(request):
+        _run(request, mesh)
+
+
+def _run(request: program.Request, mesh: Mesh) -> None:
+    """Load the data, then train, evaluate or analyse every seed."""
+    config, folder = request.config, request.folder
+    if request.mode == "train":
         with hosts.main_first("workdir"):
             workdir.prepare(folder, config, request.given)
     with hosts.main_first("data"):
@@ -63,13 +70,14 @@ def main() -> None:
         workdir.record(folder, "model_options", options)
     if hosts.is_main() and "prediction" not in workdir.read_config_file(folder):
         signature = signature_of(dataset)
-        workdir.record(folder, "prediction", signature and signature.to_json())
+        with program.writing(request):
+            workdir.record(folder, "prediction", signature and signature.to_json())
     dataset = models.fitting_tests(dataset, options, hosts.say)
     models.check_grid_split(options, mesh.points)
     with program.matmul_precision(config):
         summaries = {seed: _run_seed(request, options, seed, dataset, data_record, mesh) for seed in config.train.seeds}
     if len(summaries) > 1 and FLAGS.mode != "analyze":
-        program.report_seeds(folder, summaries, "rel_l2", lambda mean, std: f"{mean:.4e} ± {std:.1e}")
+        program.report_seeds(request, summaries, "rel_l2", lambda mean, std: f"{mean:.4e} ± {std:.1e}")
 
 
 def _data_options(config: ConfigDict) -> dict[str, Any]:
@@ -103,40 +111,39 @@ def _run_seed(
         f"{name}/{task.headline}_{baseline_of(dataset)}": baseline_error(dataset, split)
         for name, split in {**dataset.tests, "train": dataset.train}.items()
     }
+    frames = {name: report.evaluate_frames(setup, chosen, name) for name in dataset.tests if task.frame_metrics}
     summary = {
         **report.summarize(results, config.eval.weights, baselines),
-        **(_report_frames(setup, chosen, dataset, folder, config.figures) if task.frame_metrics else {}),
+        **{
+            f"{name}/{metric}_by_frame": mean_of_defined(values, 0).tolist()
+            for name, per_frame in frames.items()
+            for metric, values in per_frame.items()
+        },
         **({"fields": list(dataset.channels.targets)} if dataset.channels else {}),
         "step": int(state.step),
         "seed": seed,
         "parameters": model_params.count_parameters(params),
         "data": dict(data_record),
     }
-    if hosts.is_main():
-        report.write_eval(folder, file, summary)
-        report.write_per_case(folder / "per_case.csv", results, dataset.sample_names)
-    if config.figures:
-        drawing.draw_learning_curve(dataset, task.headline, summary, folder, folder / "figures")
-        for name in dataset.tests:
-            per_case = results[name][config.eval.weights]
-            drawing.draw_cases(setup, chosen, dataset, name, per_case, folder / "figures")
     hosts.say("\n".join(report.result_lines(summary, task.headline)))
+    with program.writing(request):
+        if hosts.is_main():
+            report.write_eval(folder, file, summary)
+            report.write_per_case(folder / "per_case.csv", results, dataset.sample_names)
+            _write_frames(frames, dataset, folder, config.figures)
+        if config.figures:
+            drawing.draw_learning_curve(dataset, task.headline, summary, folder, folder / "figures")
+            for name in dataset.tests:
+                per_case = results[name][config.eval.weights]
+                drawing.draw_cases(setup, chosen, dataset, name, per_case, folder / "figures")
     return summary
 
 
-def _report_frames(setup: Setup, params: Params, dataset: PDEDataset, folder: Path, draw: bool) -> dict[str, Any]:
-    """Write the errors of every frame of the tests, and draw them; return their means for eval.json."""
-    means = {}
-    for name in dataset.tests:
-        per_frame = report.evaluate_frames(setup, params, name)
-        means |= {
-            f"{name}/{metric}_by_frame": mean_of_defined(values, 0).tolist() for metric, values in per_frame.items()
-        }
-        if not hosts.is_main():
-            continue
+def _write_frames(frames: Mapping[str, PerCase], dataset: PDEDataset, folder: Path, draw: bool) -> None:
+    """Write the errors of every frame of the tests, and draw them."""
+    for name, per_frame in frames.items():
         times = dataset.times[-next(iter(per_frame.values())).shape[1] :]
         report.write_frames(folder / f"frames_{name}.csv", per_frame, times)
         if draw:
             figure = frame_figures.error_figure(per_frame, times, f"{dataset.name}, {name}: mean ± standard deviation")
             figures.save(figure, folder / "figures" / f"{name}_by_frame.png")
-    return means

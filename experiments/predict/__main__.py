@@ -3,11 +3,16 @@
 python -m experiments.predict --workdir=out/custom --input=mesh.vtu --output=pred.vtu [--figure=pred.png]
 """
 
-from absl import flags
-
-from experiments import cli
-
 if __name__ == "__main__":
+    from runtime import signals
+
+    # Before the imports, which take seconds.
+    signals.install("interrupted; run the same command again")
+
+    from absl import flags
+
+    from experiments import cli
+
     flags.DEFINE_string("workdir", None, "Folder of the run whose model predicts.")
     flags.DEFINE_string("input", None, "File with points and inputs; a folder or HDF5 file for several samples.")
     flags.DEFINE_string("output", None, "File to write; for several samples a folder or HDF5 file.")

@@ -1,6 +1,5 @@
 """The program: find the run, read the samples, predict, write fields and errors."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from experiments.predict.picture import draw_prediction, triangles_of
 from experiments.predict.signature import Signature, fitting
 from flare_jax import params as model_params
 from flare_jax.convert.runs import read_run
+from runtime.json_files import write_json
 
 FLAGS = flags.FLAGS
 
@@ -227,6 +227,6 @@ def _report(output: Output, count: int, errors: Mapping[str, Any]) -> None:
     if not errors:
         return
     path = target.with_suffix(".errors.json") if target.suffix else target / "errors.json"
-    path.write_text(json.dumps(errors, indent=2, allow_nan=False) + "\n")
+    write_json(path, errors)
     print("\n".join(describe_errors(mean_errors(errors))))
     print(f"errors of {len(errors)} sample{'s' if len(errors) > 1 else ''} in {path}")

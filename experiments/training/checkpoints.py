@@ -6,91 +6,47 @@ previous one is used; nothing is ever half loaded.
 """
 
 import contextlib
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from experiments.errors import UserError
 from experiments.training.packing import Packing
 from experiments.training.state import TrainState
-from flare_jax.params import digest
+from flare_jax.convert.checkpoints import RECORD, STATE, checkpoint_steps, make_record, read_record, read_state
+from runtime.json_files import finite
 
-FORMAT = 1
+# Of a checkpoint that was made because the program was asked to end, in its record.
+_INTERIM = "interim"
 
 
-class Checkpoints:
-    """The checkpoints of one run, in `directory`; `metric` names the recorded number by which the best are kept.
+class SavedCheckpoints:
+    """The checkpoints of one run in `directory`, for reading."""
 
-    `config` is stored beside every state; the rest of the run's record is in its workdir.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        packing: Packing,
-        *,
-        keep_last: int,
-        keep_best: int,
-        metric: str,
-        higher_is_better: bool = False,
-        config: dict[str, Any],
-        read_only: bool = False,
-    ) -> None:
+    def __init__(self, directory: Path, packing: Packing) -> None:
         self.directory = directory.absolute()
-        self._config = config
         self._packing = packing
-        # Ranked upwards and the last n kept, so the smallest error comes last with a minus sign.
-        sign = 1.0 if higher_is_better else -1.0
-        self._manager = _open_manager(
-            self.directory, keep_last, keep_best, lambda metrics: sign * metrics[metric], read_only
-        )
 
     def steps(self) -> list[int]:
         """Return the steps of the complete checkpoints, oldest first."""
-        return sorted(self._manager.all_steps())
-
-    def save(self, state: TrainState, step: int, metrics: dict[str, float] | None) -> None:
-        """Begin to write `state`; `metrics` ranks it among the best. Raises UserError if an earlier write failed."""
-        tree = _to_saved(state, self._packing)
-        self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-        record = {
-            "format": FORMAT,
-            "digest": digest(tree),
-            # By which the weights alone can be checked without knowing the optimizer's structure.
-            "weights_digest": digest({name: tree[name] for name in ("params", "ema")}),
-            "metrics": metrics,
-            "config": self._config,
-        }
-        items = ocp.args.Composite(state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
-        self._guard(lambda: self._manager.save(step, args=items, metrics=metrics))
-
-    def wait(self) -> None:
-        """Wait until everything is on disk; raises UserError if a write failed."""
-        self._guard(self._manager.wait_until_finished)
-
-    def close(self) -> None:
-        """End the writing threads; a failed write is what `wait` reports, so it is not raised once more here."""
-        with contextlib.suppress(Exception):
-            self._manager.close()
+        return checkpoint_steps(self.directory)
 
     def restore(self, template: TrainState, step: int) -> TrainState:
         """Return the state saved at `step` with the placement of `template`; raises UserError if it is unreadable."""
-        abstract = jax.tree.map(_abstract, _to_saved(template, self._packing))
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore())
         try:
-            restored = self._manager.restore(step, args=items)
-        except Exception as error:  # Orbax and TensorStore raise many types for damaged files
-            raise UserError(f"checkpoint {self.directory / str(step)} cannot be read ({_reason(error)})") from error
-        if digest(restored["state"]) != restored["record"].get("digest"):
-            raise UserError(
-                f"checkpoint {self.directory / str(step)} does not match its own hash, so its files changed"
-            )
-        return _from_saved(restored["state"], self._packing)
+            saved = read_state(self.directory / str(step), to_saved(template, self._packing))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if int(saved["step"]) != step:
+            raise UserError(f"checkpoint {self.directory / str(step)} holds step {int(saved['step'])}; it was renamed")
+        return _from_saved(saved, self._packing)
 
     def restore_latest(self, template: TrainState, say: Callable[[str], None]) -> TrainState | None:
         """Return the newest readable state, reporting unreadable ones; None without checkpoints.
@@ -109,6 +65,56 @@ class Checkpoints:
             )
         return None
 
+
+class Checkpoints(SavedCheckpoints):
+    """The checkpoints of one run, in `directory`; `metric` names the recorded number by which the best are kept.
+
+    The last `keep_last` are kept and the `keep_best` best, as their records say, whichever process wrote them; a number
+    that is not finite is never among the best. `config` is stored beside every state; the rest of the run's record is
+    in its workdir.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        packing: Packing,
+        *,
+        keep_last: int,
+        keep_best: int,
+        metric: str,
+        higher_is_better: bool = False,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__(directory, packing)
+        self._config, self._metric = config, metric
+        self._keep_last, self._keep_best = keep_last, keep_best
+        self._sign = 1.0 if higher_is_better else -1.0
+        self._records = {step: self._stored_record(step) for step in self.steps()}
+        self._manager = _open_manager(self.directory, self)
+
+    def save(self, state: TrainState, step: int, metrics: dict[str, float] | None, interim: bool = False) -> None:
+        """Begin to write `state`; `metrics` ranks it among the best.
+
+        An `interim` checkpoint is one that the plan has not: it is kept until the next one, and takes no other's place.
+        Raises UserError if the state is not finite, or if an earlier write failed.
+        """
+        tree = to_saved(state, self._packing)
+        self._check_finite(tree, step)
+        self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
+        record = finite(make_record(tree, metrics, self._config)) | ({_INTERIM: True} if interim else {})
+        self._records[step] = record
+        items = ocp.args.Composite(**{STATE: ocp.args.StandardSave(tree), RECORD: ocp.args.JsonSave(record)})
+        self._guard(lambda: self._manager.save(step, args=items))
+
+    def wait(self) -> None:
+        """Wait until everything is on disk; raises UserError if a write failed."""
+        self._guard(self._manager.wait_until_finished)
+
+    def close(self) -> None:
+        """End the writing threads; a failed write is what `wait` reports, so it is not raised once more here."""
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
     def drop_after(self, step: int) -> None:
         """Set aside checkpoints newer than `step` (unreadable ones), so that their steps can be written again."""
         newer = [other for other in self.steps() if other > step]
@@ -117,8 +123,51 @@ class Checkpoints:
             aside.mkdir(exist_ok=True)
             shutil.rmtree(aside / str(other), ignore_errors=True)
             shutil.move(self.directory / str(other), aside / str(other))
+            del self._records[other]
         if newer:
             self._manager.reload()
+
+    def prune(self) -> None:
+        """Remove what a run that was killed would have removed after its last save."""
+        steps = self.steps()
+        for step in set(steps) - self._kept(steps):
+            self._manager.delete(step)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Say for each checkpoint whether it is kept: Orbax asks this whenever it has written one."""
+        del context
+        kept = self._kept([checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step in kept for checkpoint in checkpoints]
+
+    def _kept(self, steps: Sequence[int]) -> set[int]:
+        planned = [step for step in steps if not self._records[step].get(_INTERIM)]
+        ranks = {step: self._rank(self._records[step]) for step in planned}
+        ranked = sorted((rank, step) for step, rank in ranks.items() if rank is not None)
+        best = [step for _, step in ranked[len(ranked) - self._keep_best :]] if self._keep_best else []
+        return {*steps[-1:], *planned[-self._keep_last :], *best}
+
+    def _rank(self, record: dict[str, Any]) -> float | None:
+        """Return a number that is larger for better checkpoints, None where there is nothing to compare."""
+        value = (record.get("metrics") or {}).get(self._metric)
+        return self._sign * value if isinstance(value, int | float) and math.isfinite(value) else None
+
+    def _stored_record(self, step: int) -> dict[str, Any]:
+        try:
+            return read_record(self.directory / str(step))
+        except ValueError:
+            return {}  # reported when its state is wanted
+
+    def _check_finite(self, tree: dict[str, Any], step: int) -> None:
+        for path, value in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            if jax.numpy.issubdtype(value.dtype, np.inexact) and not np.isfinite(jax.device_get(value)).all():
+                self.wait()
+                kept = self.steps()
+                rest = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written"
+                raise UserError(
+                    f"the state after step {step} is not finite ({jax.tree_util.keystr(path)} holds NaN or infinity), "
+                    f"so it is not saved; {rest}; lower the learning rate, or check optimizer.* and schedule.*, and "
+                    "start in another workdir"
+                )
 
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.directory).free
@@ -138,36 +187,32 @@ class Checkpoints:
             ) from error
 
 
-def _open_manager(
-    directory: Path, keep_last: int, keep_best: int, rank: Callable[[dict[str, float]], float], read_only: bool
-) -> ocp.CheckpointManager:
-    policies = [checkpoint_managers.LatestN(keep_last)]
-    if keep_best:
-        best = checkpoint_managers.BestN(
-            get_metric_fn=rank,
-            n=keep_best,
-            keep_checkpoints_without_metrics=False,
-        )
-        policies.append(best)
+def _open_manager(directory: Path, preservation: Any) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-        cleanup_tmp_directories=not read_only,
-        read_only=read_only,
-        create=not read_only,
+        preservation_policy=preservation,
+        cleanup_tmp_directories=True,
         # Every requested save happens: the default policy would skip one while another is in flight.
         save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
-        enable_async_checkpointing=not read_only,
     )
     handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    handlers.add("state", ocp.args.StandardSave, ocp.StandardCheckpointHandler())
-    handlers.add("state", ocp.args.StandardRestore, ocp.StandardCheckpointHandler())
-    handlers.add("record", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
-    handlers.add("record", ocp.args.JsonRestore, ocp.JsonCheckpointHandler())
-    return ocp.CheckpointManager(directory, options=options, handler_registry=handlers)
+    handlers.add(STATE, ocp.args.StandardSave, ocp.StandardCheckpointHandler())
+    handlers.add(RECORD, ocp.args.JsonSave, ocp.JsonCheckpointHandler())
+
+    def open_once() -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(directory, options=options, handler_registry=handlers)
+
+    try:
+        return open_once()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        # Orbax's own notes of a checkpoint are damaged. They say when it was written and by which classes; ours are in
+        # its record, and its arrays are verified by their hash, so it is as good without them.
+        for notes in directory.glob("*/_CHECKPOINT_METADATA"):
+            notes.unlink()
+        return open_once()
 
 
-def _to_saved(state: TrainState, packing: Packing) -> dict[str, Any]:
-    """Parameters are saved under their own names, so that a checkpoint can be read without this code's packing."""
+def to_saved(state: TrainState, packing: Packing) -> dict[str, Any]:
+    """Return the tree that is saved: parameters have their own names, so that they can be read without the packing."""
     return {
         "step": state.step,
         "params": packing.unpack(state.params),
@@ -185,10 +230,6 @@ def _from_saved(saved: dict[str, Any], packing: Packing) -> TrainState:
         opt_state=saved["opt_state"],
         key=jax.random.wrap_key_data(saved["key"]),
     )
-
-
-def _abstract(value: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=value.sharding)
 
 
 _CAUSES = ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system")

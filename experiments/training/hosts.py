@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 
@@ -16,6 +17,13 @@ def say(text: str) -> None:
     """Print a line, once for all processes."""
     if is_main():
         print(text, flush=True)
+
+
+def largest(number: int) -> int:
+    """Return the largest of the numbers that the processes give; all of them must call this together."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 @contextmanager

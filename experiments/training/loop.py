@@ -16,7 +16,7 @@ from jax import Array
 from data_pipeline.streaming.rows import is_stored
 from experiments.errors import UserError
 from experiments.training import hosts
-from experiments.training.checkpoints import Checkpoints
+from experiments.training.checkpoints import Checkpoints, SavedCheckpoints
 from experiments.training.evaluate import PerCase, make_evaluator
 from experiments.training.mesh import Mesh
 from experiments.training.optimizers import build_optimizer, build_packing
@@ -30,6 +30,7 @@ from experiments.training.step import make_chunk, make_step
 from experiments.training.streaming import StreamRunner
 from experiments.training.task import Task, summarize_per_case
 from experiments.training.timing import describe_timing, timing
+from runtime import signals
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,13 @@ def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule 
     return tuple(schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules)
 
 
-def open_checkpoints(setup: Setup, config: Any, workdir: Path, read_only: bool = False) -> Checkpoints:
-    """Open the checkpoints of the run in `workdir`."""
+def saved_checkpoints(setup: Setup, workdir: Path) -> SavedCheckpoints:
+    """Return the checkpoints of the run in `workdir` for reading."""
+    return SavedCheckpoints(workdir / "checkpoints", setup.packing)
+
+
+def open_checkpoints(setup: Setup, config: Any, workdir: Path) -> Checkpoints:
+    """Open the checkpoints of the run in `workdir` for writing."""
     return Checkpoints(
         workdir / "checkpoints",
         setup.packing,
@@ -114,35 +120,37 @@ def open_checkpoints(setup: Setup, config: Any, workdir: Path, read_only: bool =
         metric=setup.task.headline,
         higher_is_better=setup.task.higher_is_better,
         config=config.to_dict(),
-        read_only=read_only,
     )
 
 
 def train(setup: Setup, config: Any, workdir: Path, quiet: bool = False) -> TrainState:
     """Train to the end of the plan, resuming from the newest readable checkpoint; return the final state.
 
-    Raises UserError when the loss stops being finite or a checkpoint cannot be written; what was saved before stays.
+    Raises UserError when the loss or the state stops being finite or a checkpoint cannot be written, and Interrupted,
+    after a checkpoint of the steps that are done, when a signal asks the program to end; what was saved before stays.
     """
-    checkpoints = open_checkpoints(setup, config, workdir)
-    restored = checkpoints.restore_latest(setup.template, hosts.say)
-    state = setup.template if restored is None else setup.mesh.replicate(restored)
-    start = int(state.step)
-    with hosts.main_first("unreadable checkpoints"):
-        checkpoints.drop_after(start)
-    log = MetricsLog(workdir / "metrics.jsonl" if hosts.is_main() else None, start)
-    console = Console(setup.plan.steps, start, quiet or not hosts.is_main())
-    if start == setup.plan.steps:
-        console.say(f"all {start} steps are done already")
-    elif restored is not None:
-        console.say(f"resuming from step {start} of {setup.plan.steps}")
-    runner = StreamRunner(setup, config) if is_stored(setup.task.train) else ChunkRunner(setup, config)
-    try:
-        state = _run(setup, config, state, runner, checkpoints, log, console)
-        checkpoints.wait()
-    finally:
-        runner.close()
-        console.stop()
-        checkpoints.close()
+    with signals.protected():
+        checkpoints = open_checkpoints(setup, config, workdir)
+        restored = checkpoints.restore_latest(setup.template, hosts.say)
+        state = setup.template if restored is None else setup.mesh.replicate(restored)
+        start = int(state.step)
+        with hosts.main_first("unreadable checkpoints"):
+            checkpoints.drop_after(start)
+        checkpoints.prune()
+        log = MetricsLog(workdir / "metrics.jsonl" if hosts.is_main() else None, start, hosts.say)
+        console = Console(setup.plan.steps, start, quiet or not hosts.is_main())
+        if start == setup.plan.steps:
+            console.say(f"all {start} steps are done already")
+        elif restored is not None:
+            console.say(f"resuming from step {start} of {setup.plan.steps}")
+        runner = StreamRunner(setup, config) if is_stored(setup.task.train) else ChunkRunner(setup, config)
+        try:
+            state = _run(setup, config, state, runner, checkpoints, log, console)
+            checkpoints.wait()
+        finally:
+            runner.close()
+            console.stop()
+            checkpoints.close()
     return state
 
 
@@ -160,8 +168,12 @@ def _run(
     step, headline = int(state.step), math.nan
     if step == 0:
         checkpoints.save(state, 0, None)
+    saved = True
     while step < plan.steps:
         stop = plan.next_stop(step)
+        _end_if_asked(state, step, saved, checkpoints)
+        if chunk.prepare(state, step, stop):
+            _end_if_asked(state, step, saved, checkpoints)
         state, values, seconds = chunk(state, step, stop)
         _stop_if_not_finite(values, step, checkpoints, config)
         step = stop
@@ -176,13 +188,26 @@ def _run(
             }
             headline = metrics[f"{task.selection}/{task.headline}_{config.eval.weights}"]
             log.write("eval", step, {"epoch": record["epoch"], **metrics})
-        if plan.saves(step):
+        saved = plan.saves(step)
+        if saved:
             checkpoints.save(state, step, None if metrics is None else {task.headline: headline})
         console.advance(step, _progress_text(record, f"{task.selection} {task.headline}", headline))
     if chunk.timings:
         log.write("timing", step, chunk.timing())
         console.say(chunk.describe())
     return state
+
+
+def _end_if_asked(state: TrainState, step: int, saved: bool, checkpoints: Checkpoints) -> None:
+    """Raise Interrupted, with everything on disk, where a signal asked any process of the run to end."""
+    number = hosts.largest(signals.requested())
+    if not number:
+        return
+    if not saved:
+        checkpoints.save(state, step, None, interim=True)
+    checkpoints.wait()
+    hosts.say(f"stopped after step {step}")
+    raise signals.Interrupted(number)
 
 
 class ChunkRunner:
@@ -202,21 +227,30 @@ class ChunkRunner:
         self.compile_seconds = 0.0
         self.timings: list[tuple[int, float]] = []
 
+    def prepare(self, state: TrainState, step: int, stop: int) -> bool:
+        """Compile what steps `step` … `stop` − 1 need; return whether there was anything to compile."""
+        length = stop - step
+        if length in self._compiled:
+            return False
+        begin = time.perf_counter()
+        self._compiled[length] = self._chunk.lower(*self._arguments(state, step), length=length).compile()
+        self.compile_seconds += time.perf_counter() - begin
+        return True
+
     def __call__(self, state: TrainState, step: int, stop: int) -> tuple[TrainState, dict[str, np.ndarray], float]:
         """Run steps `step` … `stop` − 1; return the state, the metrics of each step and the seconds taken."""
-        epoch, first = divmod(step, self._setup.plan.steps_per_epoch)
-        arguments = (state, self._data, jnp.int32(epoch), jnp.int32(first))
         length = stop - step
-        if length not in self._compiled:
-            begin = time.perf_counter()
-            self._compiled[length] = self._chunk.lower(*arguments, length=length).compile()
-            self.compile_seconds += time.perf_counter() - begin
+        self.prepare(state, step, stop)
         begin = time.perf_counter()
-        state, metrics = self._compiled[length](*arguments)
+        state, metrics = self._compiled[length](*self._arguments(state, step))
         values = jax.device_get(metrics)
         seconds = time.perf_counter() - begin
         self.timings.append((length, seconds))
         return state, values, seconds
+
+    def _arguments(self, state: TrainState, step: int) -> tuple[Any, ...]:
+        epoch, first = divmod(step, self._setup.plan.steps_per_epoch)
+        return state, self._data, jnp.int32(epoch), jnp.int32(first)
 
     def timing(self) -> dict[str, float]:
         """Return the median step time, the throughput, and the time spent in steps and in compilation."""

@@ -1,54 +1,81 @@
 """The run's log: one JSON object a line in metrics.jsonl, and progress on the console."""
 
-import json
 import math
-import os
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON through a temporary file, so that a reader never sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=False) + "\n")
-    os.replace(temporary, path)
+from runtime.files import write_text
+from runtime.json_files import decode_object, encode
 
 
 class MetricsLog:
     """Appends to `metrics.jsonl`; lines of steps after `resume_step` are dropped, for they will be made again.
 
-    Without a path nothing is written: of several processes one keeps the log.
+    Without a path nothing is written: of several processes one keeps the log. `say` is told of damaged lines.
     """
 
-    def __init__(self, path: Path | None, resume_step: int) -> None:
+    def __init__(self, path: Path | None, resume_step: int, say: Callable[[str], None] = print) -> None:
         self._path = path
         if path is not None and path.exists():
-            kept = [line for line in read_log(path) if line["step"] <= resume_step]
-            temporary = path.with_name(path.name + ".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            os.replace(temporary, path)
+            kept = [line for line in read_log(path, say) if line["step"] <= resume_step]
+            write_text(path, "".join(encode(line) + "\n" for line in kept))
 
     def write(self, event: str, step: int, values: dict[str, Any]) -> None:
-        """Append one line."""
+        """Append one line; null stands for numbers that are not finite."""
         if self._path is None:
             return
-        with self._path.open("a") as file:
-            file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(encode({"event": event, "step": step, **values}) + "\n")
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a metrics.jsonl; a last line cut off by a killed run is left out."""
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
+def read_log(path: Path, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """Return the lines of a metrics.jsonl, none where there is no file.
+
+    Damaged lines are left out, and `say` is told of them. A last line without an end was cut off by the end of its
+    program, which is no damage.
+    """
+    if not path.exists():
+        return []
+    lines, damaged = [], []
+    texts = path.read_bytes().split(b"\n")
+    for number, text in enumerate(texts, start=1):
+        line = _log_line(text)
+        if line is not None:
+            lines.append(line)
+        elif number < len(texts):
+            damaged.append(number)
+    if damaged:
+        say(f"warning: lines {_listed(damaged)} of {path} are damaged and left out; the other {len(lines)} are used")
     return lines
+
+
+def curve(log: Sequence[Mapping[str, Any]], event: str, name: str) -> tuple[list[float], list[float]]:
+    """Return epochs and values of `name` over the lines of an event, of those that have finite numbers for both."""
+    lines = [line for line in log if line["event"] == event]
+    points = [(line["epoch"], line[name]) for line in lines if _is_number(line.get("epoch"), line.get(name))]
+    return [epoch for epoch, _ in points], [value for _, value in points]
+
+
+def _is_number(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+
+
+def _log_line(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = decode_object(text.decode())
+    except ValueError:
+        return None
+    sound = isinstance(line.get("event"), str) and type(line.get("step")) is int
+    return line if sound else None
+
+
+def _listed(numbers: list[int], most: int = 5) -> str:
+    return ", ".join(map(str, numbers[:most])) + (f" and {len(numbers) - most} more" if len(numbers) > most else "")
 
 
 class Console:

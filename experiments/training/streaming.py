@@ -63,6 +63,11 @@ class StreamRunner:
         self.compile_seconds = self.waited = 0.0
         self.timings: list[tuple[int, float]] = []
 
+    def prepare(self, state: TrainState, step: int, stop: int) -> bool:
+        """Return False: a step is compiled when the first batch of its size is there."""
+        del state, step, stop
+        return False
+
     def __call__(self, state: TrainState, step: int, stop: int) -> tuple[TrainState, dict[str, np.ndarray], float]:
         """Run steps `step` … `stop` − 1; return the state, the metrics of each step and the seconds taken.
 

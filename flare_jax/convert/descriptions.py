@@ -1,7 +1,7 @@
 """What a converted folder says of its model: enough to build it without the original's configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from flax import nnx
@@ -65,10 +65,14 @@ Description = ModelDescription | SequenceDescription
 
 def read_description(stored: Mapping[str, Any]) -> Description:
     """Undo `dataclasses.asdict` on what JSON keeps of a description; raises KeyError or TypeError for anything else."""
+    kind = SequenceDescription if "backend" in stored else ModelDescription
+    for field in fields(kind):
+        wanted = field.type if field.type in (int, str) else Mapping
+        if not isinstance(stored[field.name], wanted) or isinstance(stored[field.name], bool):
+            raise TypeError(f"{field.name} of its model is {stored[field.name]!r}")
     options = {name: tuple(v) if isinstance(v, list) else v for name, v in stored["options"].items()}
-    if "backend" in stored:
-        return SequenceDescription(**{**stored, "task": TaskKind(**stored["task"]), "options": options})
-    return ModelDescription(**{**stored, "options": options})
+    task = {"task": TaskKind(**stored["task"])} if kind is SequenceDescription else {}
+    return kind(**{**stored, **task, "options": options})
 
 
 def abstract_parameters(model: Description) -> model_params.Params:

@@ -6,8 +6,6 @@ models of token sequences `experiments.lra --mode=eval`, opens such a folder lik
 """
 
 import hashlib
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +20,8 @@ from flare_jax import params as model_params
 from flare_jax.checks import check_choice
 from flare_jax.convert.descriptions import Description, read_description
 from flare_jax.convert.safetensors import read_safetensors, write_safetensors
+from runtime.files import replacing
+from runtime.json_files import read_object, write_json
 
 DESCRIPTION_FILE = "converted.json"
 PARAMETERS_FILE = "parameters.safetensors"
@@ -47,28 +47,29 @@ def write_converted(folder: Path | str, converted: ConvertedModel) -> None:
     """Write a new folder, whole or not at all; raises ValueError if something else is there."""
     folder = Path(folder)
     check_vacant(folder)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        _write(temporary, converted)
+
+
+def _write(folder: Path, converted: ConvertedModel) -> None:
     arrays = {
         f"{kind}/{name}": np.asarray(value)
         for kind, params in converted.weights.items()
         for name, value in jax.device_get(dict(params)).items()
     }
-    write_safetensors(temporary / PARAMETERS_FILE, arrays)
+    write_safetensors(folder / PARAMETERS_FILE, arrays)
     description = {
         "format": FORMAT,
         "model": asdict(converted.model),
         "weights": list(converted.weights),
         "step": converted.step,
-        "digest": file_digest(temporary / PARAMETERS_FILE),
+        "digest": file_digest(folder / PARAMETERS_FILE),
         "source": dict(converted.source),
         "original": dict(converted.original),
     }
-    (temporary / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2, default=str) + "\n")
-    if folder.exists():
-        folder.rmdir()
-    temporary.replace(folder)
+    write_json(folder / DESCRIPTION_FILE, description, default=str)
 
 
 def check_vacant(folder: Path) -> None:
@@ -86,25 +87,33 @@ def read_converted(folder: Path | str) -> ConvertedModel:
     """Read a converted folder; raises ValueError if its files are damaged, changed or of another version."""
     folder = Path(folder)
     try:
-        content = json.loads((folder / DESCRIPTION_FILE).read_text())
+        content = read_object(folder / DESCRIPTION_FILE)
+        if content.get("format") != FORMAT:
+            raise ValueError(f"it has format {content.get('format')} but this version reads {FORMAT}")
+        _check_types(content)
         model = read_description(content["model"])
-        version, digest, kinds = content["format"], content["digest"], content["weights"]
-        rest = {name: content[name] for name in ("original", "source", "step")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder / DESCRIPTION_FILE} does not describe a converted model ({error}); convert the checkpoint again"
         ) from error
-    if version != FORMAT:
-        raise ValueError(f"{folder} has format {version} but this version reads {FORMAT}; convert the checkpoint again")
     path = folder / PARAMETERS_FILE
-    if not path.is_file() or file_digest(path) != digest:
+    if not path.is_file() or file_digest(path) != content["digest"]:
         raise ValueError(f"{path} is missing or does not match its hash; convert the checkpoint again")
     arrays = read_safetensors(path)
     weights = {
         kind: {name.split("/", 1)[1]: value for name, value in arrays.items() if name.startswith(f"{kind}/")}
-        for kind in kinds
+        for kind in content["weights"]
     }
-    return ConvertedModel(model, weights, **rest)
+    return ConvertedModel(model, weights, content["original"], content["source"], content["step"])
+
+
+def _check_types(content: Mapping[str, Any]) -> None:
+    types = {"model": dict, "weights": list, "step": int | None, "digest": str, "source": dict, "original": dict}
+    for name, kind in types.items():
+        if not isinstance(content[name], kind) or isinstance(content[name], bool):
+            raise ValueError(f"its {name} is {content[name]!r}")
+    if sorted(content["weights"], key=str) not in (["raw"], ["ema", "raw"]):
+        raise ValueError(f"its weights are {content['weights']!r}")
 
 
 def load_converted(folder: Path | str, weights: str = "raw") -> nnx.Module:

@@ -1,16 +1,13 @@
 """Parameters of a finished or converted run, read from its folder."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from flare_jax import params as model_params
+from flare_jax.convert.checkpoints import checkpoint_steps, read_record, read_weights
 from flare_jax.convert.folder import is_converted, read_converted
 
 
@@ -47,39 +44,28 @@ def read_run(folder: Path | str, step: int | None = None) -> RunWeights:
         converted = read_converted(folder)
         return RunWeights(converted.model.model_type, converted.model.options, converted.weights)
     directory = folder / "checkpoints"
-    steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+    steps = checkpoint_steps(directory)
     if not steps:
         seeds = sorted(path.name for path in folder.glob("seed_*"))
         hint = f"name one of its folders {', '.join(seeds)}" if seeds else "name the workdir of a run"
         raise ValueError(f"{folder} holds no checkpoints; {hint}")
     if step is not None and step not in steps:
         raise ValueError(f"--step={step} is not among the checkpoints {steps} in {directory}; choose one of them")
-    return _read_checkpoint(directory.absolute() / str(steps[-1] if step is None else step))
+    return _read_checkpoint(directory / str(steps[-1] if step is None else step))
 
 
 def _read_checkpoint(checkpoint: Path) -> RunWeights:
     try:
-        record = json.loads((checkpoint / "record" / "metadata").read_text())
-        options = dict(record["config"]["model"])
-        model_type = options.pop("type")
-        reported = record["config"]["eval"]["weights"]
-        saved = _restore(checkpoint / "state")
-    except Exception as error:  # Orbax and TensorStore raise many types for damaged files
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(f"checkpoint {checkpoint} cannot be read ({reason}); choose another with --step") from error
-    if model_params.digest(saved) != record.get("weights_digest", model_params.digest(saved)):
-        raise ValueError(f"checkpoint {checkpoint} does not match its own hash; choose another with --step")
+        saved = read_weights(checkpoint)
+        config = read_record(checkpoint)["config"]
+    except ValueError as error:
+        raise ValueError(f"{error}; choose another with --step") from error
+    try:
+        options = dict(config["model"])
+        model_type, reported = options.pop("type"), config["eval"]["weights"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint {checkpoint} does not say what model it holds ({error}); choose another with --step"
+        ) from error
     weights = {"raw": saved["params"]} | ({"ema": saved["ema"]} if saved["ema"] else {})
     return RunWeights(model_type, options, weights, reported)
-
-
-def _restore(state: Path) -> dict[str, Any]:
-    """Return parameters and average as NumPy arrays, whatever the devices they were saved from."""
-    checkpointer = ocp.PyTreeCheckpointer()
-    stored = checkpointer.metadata(state).item_metadata.tree
-    wanted = {name: stored[name] or {} for name in ("params", "ema")}
-    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    restored = checkpointer.restore(
-        state, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments, partial_restore=True)
-    )
-    return {name: dict(restored[name] or {}) for name in ("params", "ema")}

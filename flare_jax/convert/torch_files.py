@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flare_jax.convert.safetensors import read_safetensors, write_safetensors
+from runtime.files import replacing
 
 StateDict = dict[str, np.ndarray]
 
@@ -50,9 +51,8 @@ def write_state_dict(path: Path, raw: StateDict, ema: StateDict | None) -> None:
 
     A .pt holds a snapshot with both sets of weights; .npz and .safetensors hold `raw` under the state_dict's own names.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    find_writer(path)(temporary, raw, ema)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        find_writer(path)(temporary, raw, ema)
 
 
 def find_writer(path: Path) -> Callable[[Path, StateDict, StateDict | None], None]:

@@ -2,17 +2,11 @@
 
 import csv
 import json
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
-from experiments.training.records import read_log
-from tests.experiments.programs import ROOT, TINY, environment, pdebench, write_darcy_small, write_elasticity
+from tests.experiments.programs import TINY, pdebench, write_darcy_small, write_elasticity
 
 
 @pytest.fixture(scope="module")
@@ -130,42 +124,6 @@ def test_truncated_checkpoint_is_reported_and_the_previous_one_used(data_dir, tm
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming from step" in resumed.stdout
     assert json.loads((run / "eval.json").read_text()) == want
-
-
-def _last_step(run):
-    path = run / "metrics.jsonl"
-    return max((line["step"] for line in read_log(path)), default=-1) if path.exists() else -1
-
-
-def _kill_at(command, run, step, delay):
-    """Start the program, and kill it `delay` seconds after it has logged `step`."""
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        while _last_step(run) < step:
-            assert process.poll() is None, "the program ended by itself"
-            time.sleep(0.002)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-
-
-@pytest.mark.slow
-def test_run_killed_at_any_moment_resumes_to_the_same_result(data_dir, tmp_path):
-    def arguments(run):
-        changes = ("--config.train.epochs=80", "--config.checkpoint.every=1", "--config.figures=False")
-        return [*TINY, *changes, f"--data_dir={data_dir}", f"--workdir={run}"]
-
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert pdebench(*arguments(straight)).returncode == 0
-    moments = random.Random(0)
-    for step in (4, 60, 120, 180):
-        command = [sys.executable, "-m", "experiments.pdebench", *arguments(killed)]
-        _kill_at(command, killed, step, delay=moments.uniform(0, 0.1))
-    result = pdebench(*arguments(killed))
-    assert result.returncode == 0, result.stderr
-    assert "resuming from step" in result.stdout
-    assert (killed / "eval.json").read_text() == (straight / "eval.json").read_text()
 
 
 def test_several_seeds_are_summarised(data_dir, tmp_path):

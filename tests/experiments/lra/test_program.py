@@ -1,8 +1,10 @@
 """The sequence program: outputs, evaluation, resuming, seeds, and one sentence for each bad input."""
 
 import csv
+import errno
 import itertools
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -17,6 +19,7 @@ from experiments import workdir
 from experiments.errors import UserError
 from experiments.lra import figures, report
 from experiments.training.records import read_log
+from runtime.locks import locked
 from tests.experiments.lra.programs import lra_command, run_here, tiny
 
 MATCH3 = "task=match3,model=flare"
@@ -70,6 +73,30 @@ def test_the_log_holds_the_headline_of_both_weights(finished):
     np.testing.assert_allclose(
         last["validation/token_accuracy_ema"], summary["validation/token_accuracy_ema"], rtol=1e-6
     )
+
+
+def test_a_folder_that_may_only_be_read_costs_the_files_alone(finished, tmp_path, monkeypatch, capsys):
+    run, config, summary = finished
+    shutil.copytree(run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def refuse(source, target):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert run_here(config, tmp_path / "run", mode="eval") == summary
+    output = capsys.readouterr().out
+    assert f"validation token accuracy {100 * summary['validation/token_accuracy']:.2f}" in output
+    assert "cannot be written (Read-only file system); the results are not kept there" in output
+    with pytest.raises(OSError, match="Read-only"):
+        run_here(config, tmp_path / "run", mode="train")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_two_processes_do_not_train_in_one_folder(finished):
+    run, config, _ = finished
+    with locked(run, "busy"), pytest.raises(ValueError, match="another process is training in --workdir="):
+        run_here(config, run)
 
 
 def test_a_damaged_checkpoint_costs_nothing_but_time(finished, tmp_path):

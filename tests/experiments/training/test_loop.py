@@ -1,4 +1,5 @@
 import itertools
+import signal
 from dataclasses import replace
 
 import jax
@@ -9,14 +10,15 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.training.evaluate import make_evaluator
-from experiments.training.loop import build_setup, open_checkpoints, train
+from experiments.training.loop import build_setup, saved_checkpoints, train
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
 from experiments.training.plan import make_plan
-from experiments.training.records import read_log
+from experiments.training.records import MetricsLog, read_log
 from experiments.training.sampling import Epochs
 from experiments.training.state import create_state
 from experiments.training.step import average_decay, make_step
+from runtime import signals
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 
 
@@ -167,7 +169,7 @@ def test_final_state_is_saved_whatever_the_cadence(tmp_path):
     config.checkpoint.every = 3
     config.eval.every = 4
     setup, _ = _train(config, tmp_path)
-    assert open_checkpoints(setup, config, tmp_path, read_only=True).steps()[-1] == setup.plan.steps == 30
+    assert saved_checkpoints(setup, tmp_path).steps()[-1] == setup.plan.steps == 30
 
 
 @pytest.mark.parametrize(("batch", "seed"), [(1, 0), (3, 0), (7, 0), (50, 0)])
@@ -194,8 +196,66 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     with pytest.raises(UserError, match=r"became NaN or infinite at step \d+.*learning_rate=1e\+30"):
         _train(config, tmp_path)
     setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
-    kept = open_checkpoints(setup, config, tmp_path, read_only=True)
+    kept = saved_checkpoints(setup, tmp_path)
     assert np.isfinite(kept.restore(setup.template, kept.steps()[-1]).params["decay"]).all()
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 0), (3, 1)])
+def test_a_state_that_is_not_finite_stops_before_it_is_saved(tmp_path, steps, every):
+    config = toy_config(epochs=0, steps=steps)
+    # The first update overflows, after a loss and a gradient that are good.
+    config.optimizer.learning_rate, config.optimizer.weight_decay = 3e38, 1.0
+    config.schedule.name = "constant"
+    config.train.clip_norm = 0.0
+    config.checkpoint.every = every
+    with pytest.raises(UserError, match=r"the state after step 1 is not finite .* the checkpoint of step 0 is kept"):
+        _train(config, tmp_path)
+    setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
+    kept = saved_checkpoints(setup, tmp_path)
+    assert kept.steps() == [0]
+    assert all(np.isfinite(leaf).all() for leaf in _arrays(kept.restore(setup.template, 0)))
+
+
+def test_a_metric_that_overflows_is_null_in_the_log_and_never_best(tmp_path):
+    task = toy_task()
+    metrics = {"error": lambda prediction, batch: task.loss(prediction, batch) * jnp.inf}
+    config = toy_config(epochs=3)
+    _train(config, tmp_path, replace(task, metrics=metrics))
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert '"test/error_raw": null' in text
+    assert "NaN" not in text
+    assert "Infinity" not in text
+
+
+@pytest.mark.parametrize("signal_at", [0, 7, 24])
+def test_a_run_that_is_asked_to_end_keeps_its_steps_and_ends_as_if_it_had_not_been(tmp_path, monkeypatch, signal_at):
+    config = toy_config(epochs=6)
+    config.checkpoint.every, config.eval.every = 5, 5
+    _, straight = _train(config, tmp_path / "straight")
+    write = MetricsLog.write
+
+    def ask(self, event, step, values):
+        write(self, event, step, values)
+        if step >= signal_at:
+            monkeypatch.setattr(signals._state, "requested", signal.SIGTERM)
+
+    if signal_at == 0:
+        monkeypatch.setattr(signals._state, "requested", signal.SIGTERM)
+    monkeypatch.setattr(MetricsLog, "write", ask)
+    with pytest.raises(signals.Interrupted) as stopped:
+        _train(config, tmp_path / "ended")
+    monkeypatch.undo()
+    assert stopped.value.status == 143
+    setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
+    log = read_log(tmp_path / "ended" / "metrics.jsonl")
+    reached = saved_checkpoints(setup, tmp_path / "ended").steps()[-1]
+    assert reached == max([line["step"] for line in log], default=0)
+    assert reached < setup.plan.steps
+    _, resumed = _train(config, tmp_path / "ended")
+    for a, b in zip(_arrays(straight), _arrays(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    kept = [saved_checkpoints(setup, tmp_path / name).steps() for name in ("straight", "ended")]
+    assert kept[0] == kept[1]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from experiments.training import records
-from experiments.training.records import Console, MetricsLog, read_log, write_json
+from experiments.training.records import Console, MetricsLog, curve, read_log
 
 
 def test_log_drops_what_a_resumed_run_will_write_again(tmp_path):
@@ -16,12 +16,33 @@ def test_log_drops_what_a_resumed_run_will_write_again(tmp_path):
     assert read_log(path) == [{"event": "train", "step": 1}, {"event": "train", "step": 2, "loss": 0.5}]
 
 
-def test_json_is_replaced_whole(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
+def test_damaged_lines_are_left_out_and_the_rest_is_kept(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    bad = ["", "{", "[1]", '{"event": "train"}', '{"event": "train", "step": "2"}', '{"event": 1, "step": 2}']
+    good = [{"event": "train", "step": step} for step in range(len(bad) + 1)]
+    lines = [
+        json.dumps(good[0]),
+        *(text for one, two in zip(bad, good[1:], strict=True) for text in (one, json.dumps(two))),
+    ]
+    path.write_text("\n".join(lines) + '\n{"event": "train", "st')
+    path.write_bytes(path.read_bytes().replace(b"[1]", b"\xff"))
+    said = []
+    assert read_log(path, said.append) == good
+    assert said == [
+        f"warning: lines 2, 4, 6, 8, 10 and 1 more of {path} are damaged and left out; the other 7 are used"
+    ]
+    MetricsLog(path, 3, said.append)
+    assert read_log(path) == good[:4]
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_log(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, 0)
+    for step, loss in enumerate((2.0, float("nan"), float("inf"), 1.0)):
+        log.write("train", step, {"epoch": step, "loss": loss})
+    assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [2.0, None, None, 1.0]
+    assert "NaN" not in path.read_text()
+    assert curve(read_log(path), "train", "loss") == ([0, 3], [2.0, 1.0])
 
 
 def test_plain_console_prints_one_line_per_interval_with_the_time_left(capsys, monkeypatch):

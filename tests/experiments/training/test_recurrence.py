@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from experiments.errors import UserError
-from experiments.training.loop import build_setup, open_checkpoints, train
+from experiments.training.loop import build_setup, saved_checkpoints, train
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing, parameter_group
 from experiments.training.plan import make_plan
@@ -73,7 +73,7 @@ def test_resumed_run_is_bit_exact(tmp_path):
         return setup, train(setup, config, folder, quiet=True)
 
     setup, straight = run(tmp_path / "straight")
-    kept = open_checkpoints(setup, config, tmp_path / "straight", read_only=True).steps()
+    kept = saved_checkpoints(setup, tmp_path / "straight").steps()
     assert kept[-1] == setup.plan.steps == 4 * 6 * 3
     run(tmp_path / "parts")
     for folder in (tmp_path / "parts" / "checkpoints").iterdir():
@@ -120,7 +120,7 @@ def test_best_checkpoint_has_the_highest_accuracy(tmp_path):
         task = replace(toy_task(), higher_is_better=higher)
         setup = build_setup(task, toy_params(), config, 0, make_mesh(1, 1))
         train(setup, config, folder, quiet=True)
-        kept[higher] = open_checkpoints(setup, config, folder, read_only=True).steps()
+        kept[higher] = saved_checkpoints(setup, folder).steps()
         log = read_log(folder / "metrics.jsonl")
         errors = {line["step"]: line["test/error_ema"] for line in log if line["event"] == "eval"}
         best = (max if higher else min)(errors, key=errors.get)

@@ -250,6 +250,41 @@ def _change_version(folder):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"model": []},
+        {"model": {"model_type": "flare"}},
+        {"model": {"model_type": 3, "in_dim": 2, "out_dim": 1, "options": {}}},
+        {"model": {"model_type": "flare", "in_dim": True, "out_dim": 1, "options": {}}},
+        {"model": {"model_type": "flare", "in_dim": 2, "out_dim": 1, "options": []}},
+        {"weights": "raw"},
+        {"weights": []},
+        {"weights": [1, "raw"]},
+        {"original": None},
+        {"source": []},
+        {"step": "5"},
+        {"step": True},
+        {"digest": 3},
+        {"format": "1"},
+    ],
+)
+def test_descriptions_with_wrong_json_types(tmp_path, change):
+    write_converted(tmp_path / "run", CONVERTED)
+    path = tmp_path / "run" / "converted.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=r"does not describe a converted model .*; convert the checkpoint again"):
+        read_converted(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"text"', "[" * 99999])
+def test_descriptions_that_are_no_object(tmp_path, content):
+    write_converted(tmp_path / "run", CONVERTED)
+    (tmp_path / "run" / "converted.json").write_text(content)
+    with pytest.raises(ValueError, match="does not describe a converted model"):
+        read_converted(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
     ("damage", "message"),
     [
         (_change_parameters, "does not match its hash; convert the checkpoint again"),

@@ -1,0 +1,94 @@
+"""Checkpoints of our runs as folders: `STEP/state`, the arrays, and `STEP/record/metadata`, what belongs to them.
+
+The record holds the run's configuration, the metrics by which checkpoints are ranked, and SHA-256 sums of all arrays
+and of the weights alone. A sum is compared whenever arrays are read; one that is missing counts as wrong.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from flare_jax.params import digest
+from runtime.json_files import read_object
+
+STATE, RECORD = "state", "record"
+FORMAT = 1
+_WEIGHTS = ("params", "ema")
+
+
+def checkpoint_steps(directory: Path) -> list[int]:
+    """Return the steps of the checkpoints in `directory`, oldest first; one gets its name once it is complete."""
+    names = [path.name for path in directory.glob("*") if path.name.isdecimal() and path.is_dir()]
+    return sorted(int(name) for name in names if str(int(name)) == name)
+
+
+def make_record(tree: dict[str, Any], metrics: dict[str, float] | None, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a checkpoint with the arrays `tree`, which has `params` and `ema` among its entries."""
+    return {
+        "format": FORMAT,
+        "digest": digest(tree),
+        # By which the weights alone can be checked without knowing the optimizer's structure.
+        "weights_digest": digest({name: tree[name] for name in _WEIGHTS}),
+        "metrics": metrics,
+        "config": config,
+    }
+
+
+def read_record(checkpoint: Path) -> dict[str, Any]:
+    """Return the record of a checkpoint; raises ValueError if it is missing, damaged or of another version."""
+    try:
+        record = read_object(checkpoint / RECORD / "metadata")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"checkpoint {checkpoint} cannot be read (record: {_reason(error)})") from error
+    expected = {"format": int, "digest": str, "weights_digest": str, "metrics": dict | None, "config": dict}
+    for name, kind in expected.items():
+        if not isinstance(record.get(name), kind):
+            raise ValueError(f"checkpoint {checkpoint} cannot be read (its record has no valid {name!r})")
+    if record["format"] != FORMAT:
+        raise ValueError(f"checkpoint {checkpoint} has format {record['format']}, but this version reads {FORMAT}")
+    return record
+
+
+def read_state(checkpoint: Path, template: Any) -> Any:
+    """Return all arrays of a checkpoint, placed like those of `template`; raises ValueError if they are damaged."""
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), template)
+    return _read(checkpoint, "digest", lambda state: ocp.StandardCheckpointer().restore(state, abstract))
+
+
+def read_weights(checkpoint: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Return `params` and `ema` of a checkpoint as NumPy arrays, whatever the devices they were saved from.
+
+    `ema` is empty where the run keeps no average. Raises ValueError if they are damaged.
+    """
+    return _read(checkpoint, "weights_digest", _restore_weights)
+
+
+def _read(checkpoint: Path, digest_name: str, restore: Callable[[Path], Any]) -> Any:
+    record = read_record(checkpoint)
+    try:
+        restored = restore(checkpoint.absolute() / STATE)
+    except Exception as error:  # Orbax and TensorStore raise many types for damaged files
+        raise ValueError(f"checkpoint {checkpoint} cannot be read ({_reason(error)})") from error
+    if digest(restored) != record[digest_name]:
+        raise ValueError(f"checkpoint {checkpoint} does not match its own hash, so its files changed")
+    return restored
+
+
+def _restore_weights(state: Path) -> dict[str, dict[str, np.ndarray]]:
+    checkpointer = ocp.PyTreeCheckpointer()
+    stored = checkpointer.metadata(state).item_metadata.tree
+    wanted = {name: stored[name] or {} for name in _WEIGHTS}
+    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    restored = checkpointer.restore(
+        state, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments, partial_restore=True)
+    )
+    return {name: dict(restored[name] or {}) for name in _WEIGHTS}
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error's message, cut at 200 characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,170 @@
+"""Checkpoints: which are kept, whoever wrote them; none that is not finite; damage falls back to the one before."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.errors import UserError
+from experiments.training.checkpoints import Checkpoints, SavedCheckpoints, to_saved
+from experiments.training.optimizers import build_packing
+from experiments.training.state import create_state
+from flare_jax.convert.checkpoints import make_record, read_record
+from flare_jax.convert.runs import read_run
+from tests.experiments.training.toy import toy_params
+
+PACKING = build_packing("adamw", toy_params())
+CONFIG = {"model": {"type": "flare"}, "eval": {"weights": "raw"}}
+NAN = float("nan")
+
+
+def _state(step=0, value=1.0):
+    state = create_state(toy_params(), PACKING, optax.adam(0.1), 0, ema=True)
+    return state._replace(step=jnp.int32(step), params=jax.tree.map(lambda x: x * value, state.params))
+
+
+def _open(folder, **options):
+    keep = {"keep_last": 2, "keep_best": 1, "metric": "error", "config": CONFIG, **options}
+    return Checkpoints(folder / "checkpoints", PACKING, **keep)
+
+
+def _write(folder, metrics, sessions, **options):
+    """Save steps 1, 2, … with `metrics`, `sessions` giving how many of them each process saves."""
+    step = 0
+    for count in sessions:
+        checkpoints = _open(folder, **options)
+        checkpoints.prune()
+        for _ in range(count):
+            metric = metrics[step]
+            step += 1
+            checkpoints.save(_state(step), step, None if metric is None else {"error": metric})
+        checkpoints.wait()
+        checkpoints.close()
+    return SavedCheckpoints(folder / "checkpoints", PACKING).steps()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sessions", "kept"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (6,), [1, 5, 6]),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (3, 3), [1, 5, 6]),
+        ([1.0, 2.0, NAN, 4.0, 5.0, 6.0], (6,), [1, 5, 6]),
+        ([1.0, 2.0, NAN, 4.0, 5.0, 6.0], (1, 4, 1, 0), [1, 5, 6]),
+        ([NAN, -float("inf"), 3.0, None, 5.0, 6.0], (3, 3), [3, 5, 6]),
+        ([NAN, None, NAN, NAN], (2, 2), [3, 4]),
+        ([2.0, 2.0, 3.0, 3.0], (4,), [2, 3, 4]),
+        ([2.0, 2.0, 3.0, 3.0], (3, 1), [2, 3, 4]),
+    ],
+)
+def test_the_best_is_kept_whoever_saved_it(tmp_path, metrics, sessions, kept):
+    assert _write(tmp_path, metrics, sessions) == kept
+
+
+def test_higher_can_be_better_and_several_can_be_best(tmp_path):
+    metrics = [1.0, 9.0, NAN, 8.0, 5.0, 6.0]
+    assert _write(tmp_path, metrics, (2, 4), keep_best=2, higher_is_better=True) == [2, 4, 5, 6]
+
+
+def test_a_checkpoint_beside_the_plan_takes_no_others_place(tmp_path):
+    _write(tmp_path, [1.0, 2.0, 3.0], (3,))
+    first = _open(tmp_path)
+    first.save(_state(4), 4, None, interim=True)
+    first.wait()
+    first.close()
+    again = _open(tmp_path)
+    again.prune()
+    assert again.steps() == [1, 2, 3, 4]
+    again.save(_state(5), 5, {"error": 5.0})
+    again.wait()
+    again.close()
+    assert again.steps() == [1, 3, 5]
+
+
+def test_what_a_killed_run_did_not_remove_goes_when_it_is_opened(tmp_path):
+    _write(tmp_path, [4.0, 3.0, 2.0, 1.0], (4,), keep_last=4)
+    checkpoints = _open(tmp_path)
+    checkpoints.prune()
+    checkpoints.close()
+    assert checkpoints.steps() == [3, 4]
+
+
+@pytest.mark.parametrize("where", ["params", "ema", "opt_state"])
+@pytest.mark.parametrize("value", [NAN, float("inf")])
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path, where, value):
+    checkpoints = _open(tmp_path)
+    checkpoints.save(_state(3), 3, None)
+    state = _state(4)
+    spoil = lambda x: x.at[0].set(value) if x.ndim and jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
+    with pytest.raises(UserError, match=rf"after step 4 is not finite .*{where}.* the checkpoint of step 3 is kept"):
+        checkpoints.save(state._replace(**{where: jax.tree.map(spoil, getattr(state, where))}), 4, None)
+    checkpoints.close()
+    assert checkpoints.steps() == [3]
+
+
+def test_the_record_is_json_whatever_the_numbers(tmp_path):
+    _write(tmp_path, [NAN], (1,), config={"train": {"clip_norm": float("inf")}})
+    text = (tmp_path / "checkpoints" / "1" / "record" / "metadata").read_text()
+    content = json.loads(text, parse_constant=pytest.fail)
+    assert content["metrics"] == {"error": None}
+    assert content["config"] == {"train": {"clip_norm": None}}
+
+
+NOTES, RECORD = "_CHECKPOINT_METADATA", "record/metadata"
+WRONG = ["[]", '"text"', "{", '{"commit_timestamp_nsecs": "x"}', "[" * 99999]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    _write(folder, [1.0, 2.0], (2,))
+    return folder
+
+
+@pytest.mark.parametrize("content", WRONG)
+@pytest.mark.parametrize("file", [NOTES, RECORD])
+def test_damaged_json_beside_the_arrays(two, tmp_path, file, content):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "checkpoints" / "2" / file).write_text(content)
+    said = []
+    read_only = SavedCheckpoints(tmp_path / "checkpoints", PACKING).restore_latest(_state(), said.append)
+    checkpoints = _open(tmp_path)
+    state = checkpoints.restore_latest(_state(), said.append)
+    checkpoints.drop_after(int(state.step))
+    checkpoints.prune()
+    checkpoints.save(_state(3), 3, {"error": 3.0})
+    checkpoints.wait()
+    checkpoints.close()
+    # The notes are Orbax's, and the arrays are proven by their hash without them; a record holds that hash.
+    assert int(read_only.step) == int(state.step) == (2 if file == NOTES else 1)
+    assert len(said) == (0 if file == NOTES else 2)
+    assert checkpoints.steps() == ([1, 2, 3] if file == NOTES else [1, 3])
+
+
+@pytest.mark.parametrize("name", ["digest", "weights_digest", "config", "format"])
+def test_no_sum_is_skipped(two, tmp_path, name):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    checkpoint = tmp_path / "checkpoints" / "2"
+    record = read_record(checkpoint)
+    del record[name]
+    (checkpoint / RECORD).write_text(json.dumps(record))
+    with pytest.raises(UserError, match=name):
+        SavedCheckpoints(tmp_path / "checkpoints", PACKING).restore(_state(), 2)
+    with pytest.raises(ValueError, match=rf"{name}.*choose another with --step"):
+        read_run(tmp_path)
+    record = make_record(to_saved(_state(2, value=2.0), PACKING), None, CONFIG)
+    (checkpoint / RECORD).write_text(json.dumps(record))
+    with pytest.raises(UserError, match="does not match its own hash"):
+        SavedCheckpoints(tmp_path / "checkpoints", PACKING).restore(_state(), 2)
+    with pytest.raises(ValueError, match="does not match its own hash"):
+        read_run(tmp_path)
+    np.testing.assert_array_equal(read_run(tmp_path, 1).weights["ema"]["a.bias"], [0.0])
+
+
+def test_a_renamed_checkpoint_is_noticed(two, tmp_path):
+    shutil.copytree(two / "checkpoints" / "1", tmp_path / "checkpoints" / "7")
+    with pytest.raises(UserError, match=r"checkpoints/7 holds step 1; it was renamed"):
+        SavedCheckpoints(tmp_path / "checkpoints", PACKING).restore(_state(), 7)
