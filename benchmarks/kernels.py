@@ -14,7 +14,6 @@ every op, on any device.
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from benchmarks.roofline import floor
 from benchmarks.timing import markdown_table, print_table
 from benchmarks.worker import Worker
 from data_pipeline.command import Parser, seconds
+from runtime.json_files import write_json
 
 DIRECTIONS = ("forward", "both")
 HEADER = (
@@ -96,7 +96,7 @@ class Results:
     def write(self) -> None:
         """Write kernels.json and kernels.md."""
         document = {"device": self.device, "rows": self.rows}
-        (self.folder / "kernels.json").write_text(json.dumps(document, indent=2) + "\n")
+        write_json(self.folder / "kernels.json", document)
         parts = [f"# Kernels\n\n{self.device}\n"]
         parts += [f"## {op}\n\n{markdown_table(HEADER, rows)}" for op, rows in self.tables()]
         (self.folder / "kernels.md").write_text("\n".join(parts))

@@ -17,7 +17,6 @@ the op's shape, in order.
 import argparse
 import dataclasses
 import itertools
-import json
 import os
 import sys
 import time
@@ -32,6 +31,7 @@ from benchmarks.search_kernel import TOLERANCE, Ask, Search, SearchCase, is_corr
 from benchmarks.timing import print_table
 from benchmarks.worker import Worker
 from data_pipeline.command import Parser, integer, seconds
+from runtime.json_files import write_json
 
 # What one run tunes by default: the shapes that the project is measured on.
 DEFAULTS = (
@@ -71,7 +71,7 @@ class Report:
 
     def write(self) -> None:
         """Write search.json."""
-        self.path.write_text(json.dumps({"device": self.device, "cases": self.cases}, indent=2) + "\n")
+        write_json(self.path, {"device": self.device, "cases": self.cases})
 
 
 def run(cases: list[SearchCase], kernels: tuple[str, ...], report: Report, seconds: float, group: int) -> None:

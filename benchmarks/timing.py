@@ -1,6 +1,5 @@
 """What every benchmark shares: medians, the device line, results as JSON."""
 
-import json
 import math
 import platform
 import statistics
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from runtime.json_files import write_json
 
 
 def device_line() -> str:
@@ -84,4 +85,4 @@ def write_results(path: str | None, results: dict[str, Any]) -> None:
     """Write the results as JSON where a path is given."""
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps({"device": device_line(), **results}, indent=2) + "\n")
+        write_json(Path(path), {"device": device_line(), **results})

@@ -11,7 +11,6 @@ missing. --seconds limits a call.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -34,6 +33,7 @@ from data_pipeline.files import read_json
 from data_pipeline.registry import load_dataset
 from experiments.pdebench import models
 from experiments.training.loop import train
+from experiments.training.records import read_log
 from experiments.training.tasks.baselines import baseline_error
 from flare_jax.models.registry import MODELS
 from flare_jax.params import count_parameters, split
@@ -69,7 +69,7 @@ def train_briefly(config: ConfigDict, dataset: PDEDataset, epochs: int) -> Row:
     setup = setup_of(config, dataset)
     with tempfile.TemporaryDirectory() as folder:
         state = train(setup, config, Path(folder), quiet=True)
-        events = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+        events = read_log(Path(folder) / "metrics.jsonl")
     timing = next(event for event in reversed(events) if event["event"] == "timing")
     row: Row = {"batch": config.train.batch_size, **{name: timing[name] for name in ("step_ms", "compile_s")}}
     errors = setup.evaluate(setup.weights(state)[WEIGHTS], setup.mesh.place_dataset(setup.task.tests["test"]))

@@ -1,6 +1,5 @@
 """Writing samples in the formats that are read: npz, HDF5 and meshes."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from data_pipeline import vtk
 from data_pipeline.custom.readers import HDF5_SUFFIXES, SUFFIXES
 from data_pipeline.custom.sample import MESH_POINTS, Cells, Contents
 from data_pipeline.errors import DataError
+from runtime.files import replacing
 
 if TYPE_CHECKING:
     from pyvista import DataSet
@@ -45,9 +45,8 @@ def write_contents(path: Path, contents: Contents, points: str, cells: Cells, fi
     """
     check_known(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     suffix = path.suffix.lower()
-    try:
+    with replacing(path) as temporary:
         if suffix in HDF5_SUFFIXES:
             with h5py.File(temporary, "w") as file:
                 write_group(file, all_arrays(contents) | fields)
@@ -57,9 +56,6 @@ def write_contents(path: Path, contents: Contents, points: str, cells: Cells, fi
             mesh = as_mesh(contents, points, cells, str(path))
             _add_fields(mesh, fields, contents.at_centres)
             vtk.write_mesh(temporary, mesh)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _add_fields(mesh: "DataSet", fields: Mapping[str, np.ndarray], at_centres: bool) -> None:

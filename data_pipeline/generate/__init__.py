@@ -17,6 +17,7 @@ from data_pipeline.generate.generator import Generator, Settings, load_generator
 from data_pipeline.generate.progress import show_progress
 from data_pipeline.pde.drivaerml import SIZES
 from data_pipeline.seeds import check_seed
+from runtime.files import remove_leftovers
 
 COMPOSITION_TASKS = (
     "function_composition",
@@ -107,7 +108,7 @@ def generate(
     folder = Path(out) / generator.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with files.locked(folder):
+        with files.held(folder):
             files.check_replaceable(folder, generator.files, overwrite)
             _generate(module, settings, generator, folder, num, seed, workers, progress)
     except OSError as error:
@@ -131,6 +132,7 @@ def _generate(
     tag = "".join(f"-{name}{value}" for name, value in generator.settings.items())
     partial = folder / f".partial-{generator.name}-v{generator.version}{tag}-seed{seed}"
     partial.mkdir(exist_ok=True)
+    remove_leftovers(partial)
     ranges = chunks.split(num, generator.chunk)
     todo = chunks.unfinished(partial, ranges)
     with show_progress(generator.name, num, num - sum(map(len, todo)), progress) as advance:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from data_pipeline.generate import GENERATORS, generate
+from runtime import signals
 
 
 class _Parser(argparse.ArgumentParser):
@@ -16,19 +17,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, 2 for refusals, 1 for failures, 130 after Ctrl-C."""
+    """Run the command and return its exit status: 0, 2 for refusals, 1 for failures."""
     options = _parser().parse_args(arguments)
     try:
         folder = generate(**vars(options))
     except ValueError as error:
+        signals.settle()
         print(error, file=sys.stderr)
         return 2
     except RuntimeError as error:
+        signals.settle()
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on from the finished samples", file=sys.stderr)
-        return 130
     print(f"generated {options.name} data written to {folder}")
     return 0
 
@@ -52,4 +52,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    signals.install("stopped; run the same command again to go on from the finished samples")
     sys.exit(main())

@@ -19,7 +19,10 @@ import numpy as np
 
 from data_pipeline.generate.files import chunk_path
 from data_pipeline.generate.progress import Advance
+from data_pipeline.numpy_files import open_npz
+from runtime import signals
 
+_Layout = tuple[tuple[int, ...], str]
 _ROOT = Path(__file__).resolve().parents[2]
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 # A worker that uses JAX shares the GPU with the program that started it, which may hold most of the memory.
@@ -32,8 +35,27 @@ def split(num: int, size: int) -> list[range]:
 
 
 def unfinished(folder: Path, chunks: Sequence[range]) -> list[range]:
-    """Return the chunks not yet kept in `folder`."""
-    return [chunk for chunk in chunks if not chunk_path(folder, chunk).exists()]
+    """Return the chunks not yet kept in `folder`; damaged ones are removed, so that they are solved again."""
+    existing = [chunk for chunk in chunks if chunk_path(folder, chunk).exists()]
+    layouts = {chunk: _layout(chunk_path(folder, chunk), len(chunk)) for chunk in existing}
+    sound = [layout for layout in layouts.values() if layout is not None]
+    alike = all(layout == sound[0] for layout in sound)
+    kept = [chunk for chunk in existing if layouts[chunk] is not None and alike]
+    for chunk in set(existing) - set(kept):
+        chunk_path(folder, chunk).unlink()
+    return [chunk for chunk in chunks if chunk not in kept]
+
+
+def _layout(path: Path, samples: int) -> dict[str, _Layout] | None:
+    """Return shape of a sample and dtype of each array of a chunk; None if the file is damaged or another."""
+    try:
+        with open_npz(path) as archive:
+            # Reading compares the sums in the file.
+            arrays = {name: archive.read(name) for name in archive.files}
+        layout = {name: (array.shape[1:], array.dtype.str) for name, array in arrays.items() if len(array) == samples}
+        return layout if len(layout) == len(arrays) > 0 else None
+    except (ValueError, TypeError):  # TypeError: an array without rows
+        return None
 
 
 class Samples(Mapping[str, np.ndarray]):
@@ -122,7 +144,8 @@ def _started(
     arguments = [module, str(seed), str(folder.resolve()), json.dumps(settings)]
     command = [sys.executable, "-m", "data_pipeline.generate.worker", *arguments]
     with ExitStack() as stack:
-        processes = []
+        processes: list[subprocess.Popen[bytes]] = []
+        stack.enter_context(signals.undone_at_end(lambda: _kill(processes)))
         for _ in range(count):
             # Their own session keeps Ctrl-C away from the workers: only this process answers it.
             process = subprocess.Popen(
@@ -137,6 +160,13 @@ def _started(
             stack.callback(process.kill)
             processes.append(process)
         yield processes
+
+
+def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
 
 
 def _feed(

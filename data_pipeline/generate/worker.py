@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.generate.files import chunk_path, write_atomic
+from data_pipeline.generate.files import chunk_path
 from data_pipeline.generate.generator import Settings, load_generator
+from runtime.files import replacing
 
 
 def main(module: str, seed: int, folder: Path, settings: Settings) -> None:
@@ -24,7 +25,8 @@ def main(module: str, seed: int, folder: Path, settings: Settings) -> None:
         indices = range(*map(int, line.split()))
         arrays = generator.solve(seed, indices)
         try:
-            write_atomic(chunk_path(folder, indices), lambda file: np.savez(file, **arrays))
+            with replacing(chunk_path(folder, indices)) as temporary:
+                np.savez(temporary, **arrays)
         except OSError as error:
             print(f"failed {error}", file=answers, flush=True)
         else:

@@ -1,7 +1,6 @@
 """Tokenised data kept as HDF5 beside the files it was made of, so that a second run reads them in seconds."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from data_pipeline import hdf5
 from data_pipeline.errors import DataError
+from runtime.files import replacing
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,14 +25,14 @@ def stamp(files: Iterable[Path], *settings: object) -> str:
 
 
 def cached(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays that `path` keeps under `key`; where it keeps others or none, build and keep them.
+    """Return the arrays that `path` keeps under `key`; where it keeps others, none or damaged ones, build and keep new.
 
     A folder that cannot be written costs the caching, not the arrays.
     """
     if path.exists():
         with suppress(DataError), hdf5.open_hdf5(path) as file:
             if file.attrs["key"] == key:
-                return {name: hdf5.read_array(item) for name, item in hdf5.arrays(file).items()}
+                return {name: hdf5.read_array(item) for name, item in hdf5.members(file).items()}
     arrays = build()
     with suppress(OSError):
         write_arrays(path, arrays, key=key)
@@ -40,16 +40,12 @@ def cached(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
 
 
 def write_arrays(path: Path, arrays: Arrays, key: str = "") -> None:
-    """Write arrays as HDF5 through a temporary file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["key"] = key
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array, compression="lzf" if array.ndim > 1 else None)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write arrays as HDF5, whole or not at all, with sums by which damage is noticed when they are read."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["key"] = key
+        for name, array in arrays.items():
+            compression = "lzf" if array.ndim > 1 else None
+            file.create_dataset(name, data=array, compression=compression, fletcher32=array.size > 0 and array.ndim > 0)
 
 
 def read_arrays(path: Path, names: Iterable[str]) -> Arrays:

@@ -6,12 +6,9 @@ stored without compression in one piece, whose place is noted: they are read by 
 their place in a batch, by several threads at once. CRC-32 sums are compared when an array is first read.
 """
 
-import fcntl
-import json
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +21,15 @@ from data_pipeline import hdf5
 from data_pipeline.errors import DataError
 from data_pipeline.streaming.moments import Moments
 from data_pipeline.streaming.prefetch import Prefetcher
+from runtime.files import remove_leftovers, replacing, write_text
+from runtime.json_files import decode_object, encode, read_object
+from runtime.locks import locked
 
-FORMAT = 2
+FORMAT = 3
 INDEX_FILE = "index.json"
 SHARD_BYTES = 2**28
+# What damaged JSON and HDF5 files raise, by the place of the damage.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError)
 _WORKERS = 4  # threads that read the original files
 
 Arrays = Mapping[str, Float[np.ndarray, "N C"]]
@@ -52,14 +54,10 @@ class Place:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Place":
-        return cls(
-            content["shard"],
-            content["offset"],
-            tuple(content["shape"]),
-            content["dtype"],
-            content["crc32"],
-            Moments.from_json(content["moments"]),
-        )
+        points, channels = map(int, content["shape"])
+        shard, offset, crc32 = (int(content[name]) for name in ("shard", "offset", "crc32"))
+        dtype = np.dtype(content["dtype"]).name
+        return cls(shard, offset, (points, channels), dtype, crc32, Moments.from_json(content["moments"]))
 
 
 Entry = dict[str, Place]
@@ -108,15 +106,18 @@ def open_cache(folder: Path) -> Cache | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = read_object(path)
         if content["format"] != FORMAT:
             raise _damaged(folder, f"it has format {content['format']} and this version reads {FORMAT}")
+        if content["sum"] != _sum(content):
+            raise _damaged(folder, f"{INDEX_FILE} does not match its checksum")
         entries = [{name: Place.from_json(place) for name, place in entry.items()} for entry in content["samples"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
+        sizes = list(content["shard_bytes"])
+    except DataError:
+        raise
+    except _DAMAGE as error:
         raise _damaged(folder, f"{INDEX_FILE} cannot be read ({error})") from error
-    for number, size in enumerate(content["shard_bytes"]):
+    for number, size in enumerate(sizes):
         shard = shard_path(folder, number)
         if not shard.exists() or shard.stat().st_size != size:
             raise _damaged(folder, f"{shard.name} is missing or has another size")
@@ -137,7 +138,7 @@ def build_cache(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder, busy=None):
             if not (folder / INDEX_FILE).exists():  # else it is complete, perhaps just made by another process
                 _write(folder, total, read, advance, shard_bytes)
     except OSError as error:
@@ -164,7 +165,12 @@ def _write(
         "shard_bytes": [shard_path(folder, shard).stat().st_size for shard in range(number)],
         "samples": [_plain(entry) for entry in entries],
     }
-    _replace(folder / INDEX_FILE, lambda path: path.write_text(json.dumps(content) + "\n"))
+    write_text(folder / INDEX_FILE, encode(content | {"sum": _sum(content)}) + "\n")
+
+
+def _sum(index: Mapping[str, Any]) -> int:
+    """Return a checksum over the places, shapes and statistics of all arrays."""
+    return zlib.crc32(encode([index["shard_bytes"], index["samples"]]).encode())
 
 
 def _finished(folder: Path) -> tuple[list[Entry], int]:
@@ -174,15 +180,15 @@ def _finished(folder: Path) -> tuple[list[Entry], int]:
     while (path := shard_path(folder, number)).exists():
         try:
             with hdf5.open_hdf5(path) as file:
-                content = json.loads(hdf5.read_text(hdf5.arrays(file)["entries"]))
-        except ValueError:
+                content = decode_object(hdf5.read_text(hdf5.arrays(file)["entries"]))
+            if content["format"] != FORMAT or content["first"] != len(entries):
+                break
+            new = [{name: Place.from_json(place) for name, place in entry.items()} for entry in content["samples"]]
+        except _DAMAGE:
             break
-        if content["format"] != FORMAT or content["first"] != len(entries):
-            break
-        entries += [{name: Place.from_json(place) for name, place in entry.items()} for entry in content["samples"]]
+        entries += new
         number += 1
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink()
+    remove_leftovers(folder)
     for path in sorted(folder.glob("shard_*.h5"))[number:]:
         path.unlink()
     return entries, number
@@ -191,19 +197,14 @@ def _finished(folder: Path) -> tuple[list[Entry], int]:
 def _write_shard(folder: Path, number: int, first: int, samples: Iterator[Arrays], shard_bytes: int) -> list[Entry]:
     """Write the next samples into one file until it is large enough; return their entries."""
     entries: list[Entry] = []
-
-    def write(path: Path) -> None:
-        size = 0
-        with h5py.File(path, "w") as file:
-            for sample in samples:
-                entries.append(_write_sample(file, f"{first + len(entries):08d}", number, sample))
-                size += sum(array.nbytes for array in sample.values())
-                if size >= shard_bytes:
-                    break
-            content = {"format": FORMAT, "first": first, "samples": [_plain(entry) for entry in entries]}
-            file["entries"] = json.dumps(content)
-
-    _replace(shard_path(folder, number), write)
+    size = 0
+    with replacing(shard_path(folder, number)) as temporary, h5py.File(temporary, "w") as file:
+        for sample in samples:
+            entries.append(_write_sample(file, f"{first + len(entries):08d}", number, sample))
+            size += sum(array.nbytes for array in sample.values())
+            if size >= shard_bytes:
+                break
+        file["entries"] = encode({"format": FORMAT, "first": first, "samples": [_plain(entry) for entry in entries]})
     return entries
 
 
@@ -222,18 +223,6 @@ def _plain(entry: Entry) -> dict[str, Any]:
     return {name: place.to_json() for name, place in entry.items()}
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a temporary file, and give it its name once it is on disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-
-
 def _read_bytes(path: Path, offset: int, view: memoryview) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -243,17 +232,6 @@ def _read_bytes(path: Path, offset: int, view: memoryview) -> None:
             if count == 0:
                 raise OSError(f"it ends after {offset + done} bytes")
             done += count
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time write; the lock ends with the process, however that ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
     finally:
         os.close(descriptor)
 

@@ -69,5 +69,6 @@ class Moments:
 
     @classmethod
     def from_json(cls, content: dict[str, list[float] | list[bool] | int]) -> "Moments":
-        """Undo `to_json`."""
-        return cls(int(content["count"]), *(np.array(content[name]) for name in _ARRAYS))
+        """Undo `to_json`; raises ValueError, TypeError or KeyError for anything else."""
+        *numbers, single = (np.array(content[name], bool if name == "single" else np.float64) for name in _ARRAYS)
+        return cls(int(content["count"]), *numbers, single)

@@ -16,7 +16,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from data_pipeline.dataset import PDEDataset
-from data_pipeline.files import NPZ_ERRORS
+from data_pipeline.numpy_files import open_npz
 from experiments import figures
 from experiments.errors import UserError
 from experiments.pdebench.models import call_inputs
@@ -156,7 +156,8 @@ def _load(output: Path, name: str, key: str) -> tuple[dict[str, Any], tuple[Bloc
         if content["key"] != key:
             return None
         _describe(content)  # fails for numbers that are not there
-        with np.load(output / f"{name}.npz", allow_pickle=False) as arrays:
+        with open_npz(output / f"{name}.npz") as archive:
+            arrays = {stored: archive.read(stored) for stored in archive.files}
             blocks = tuple(
                 BlockAnalysis(
                     arrays[f"eigenvalues_{number}"],
@@ -164,7 +165,7 @@ def _load(output: Path, name: str, key: str) -> tuple[dict[str, Any], tuple[Bloc
                 )
                 for number in range(len(content["blocks"]))
             )
-    except (*NPZ_ERRORS, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return content, blocks
 

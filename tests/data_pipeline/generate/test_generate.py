@@ -177,7 +177,7 @@ def test_files_not_marked_as_generated_are_never_replaced(tmp_path, name, source
 def test_second_run_into_the_same_folder_is_refused(tmp_path):
     folder = tmp_path / "Toy" / "Meshes"
     folder.mkdir(parents=True)
-    with files.locked(folder), pytest.raises(ValueError, match="another process is generating"):
+    with files.held(folder), pytest.raises(ValueError, match="another process is generating"):
         _run_toy(tmp_path)
     _run_toy(tmp_path)
 
@@ -186,6 +186,45 @@ def test_dying_worker_is_reported_and_finished_chunks_are_kept(tmp_path):
     with pytest.raises(RuntimeError, match=r"exit code 3 at samples 4 to 5; .* finished samples are kept"):
         _run_toy(tmp_path, seed=toy.DYING_SEED)
     assert sorted(path.name for path in tmp_path.glob("**/*.npz")) == ["00000000-00000002.npz", "00000002-00000004.npz"]
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def _values(indices, seed=5):
+    return {"values": np.array([np.random.default_rng([seed, index]).standard_normal(3) for index in indices])}
+
+
+@pytest.mark.parametrize(
+    ("damage", "again"),
+    [
+        (_truncate, [range(2, 4)]),
+        (_flip, [range(2, 4)]),
+        (lambda path: path.write_bytes(b""), [range(2, 4)]),
+        (lambda path: np.savez(path, **_values(range(1))), [range(2, 4)]),
+        # Nobody knows which of two kinds is right.
+        (lambda path: np.savez(path, values=np.zeros((2, 4))), [range(2), range(2, 4)]),
+    ],
+)
+def test_damaged_chunks_are_solved_again(tmp_path, damage, again):
+    partial = tmp_path / "damaged" / "Toy" / "Meshes" / ".partial-toy-v4-seed5"
+    partial.mkdir(parents=True)
+    for indices in (range(2), range(2, 4)):
+        np.savez(files.chunk_path(partial, indices), **_values(indices))
+    assert chunks.unfinished(partial, [range(2), range(2, 4)]) == []
+    damage(files.chunk_path(partial, range(2, 4)))
+    assert chunks.unfinished(partial, [range(2), range(2, 4)]) == again
+    (partial / ".left.1.tmp.npz").write_text("by a killed worker")
+    assert _contents(_run_toy(tmp_path / "damaged", seed=5, num=5)) == _contents(
+        _run_toy(tmp_path / "new", seed=5, num=5)
+    )
 
 
 def test_worker_that_cannot_write_is_reported(tmp_path):

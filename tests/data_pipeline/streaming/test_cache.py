@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.errors import DataError
+from data_pipeline.streaming import cache as cache_module
 from data_pipeline.streaming.cache import INDEX_FILE, build_cache, open_cache, shard_path
 
 COUNTS = (5, 9, 7, 3, 8)
@@ -59,7 +60,29 @@ def test_a_complete_cache_is_not_written_again(tmp_path):
     assert len(build(tmp_path, refuse)) == 5
 
 
-@pytest.mark.parametrize("leftover", [False, True])
+def _no_hdf5(path):
+    path.write_bytes(b"no HDF5")
+
+
+def _wrong_notes(entries):
+    def write(path):
+        with h5py.File(path, "w") as file:
+            file["entries"] = entries
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "leftover",
+    [
+        None,
+        _no_hdf5,
+        _wrong_notes("[]"),
+        _wrong_notes(3),
+        _wrong_notes('{"format": 3, "first": 0}'),
+        _wrong_notes('{"format": 3, "first": 2, "samples": [3]}'),
+    ],
+)
 def test_an_interrupted_build_goes_on(tmp_path, leftover):
     class Stop(Exception):
         pass
@@ -82,7 +105,7 @@ def test_an_interrupted_build_goes_on(tmp_path, leftover):
     assert finished >= 1
     if leftover:  # as after kill -9: half a file, and a file from elsewhere
         (tmp_path / f".{shard_path(tmp_path, finished).name}.tmp").write_bytes(b"half")
-        shard_path(tmp_path, finished).write_bytes(b"no HDF5")
+        leftover(shard_path(tmp_path, finished))
     cache = build(tmp_path, recorded)
     assert asked
     assert min(asked) > 0
@@ -112,9 +135,36 @@ def _shorten(folder):
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def _rewrite(change):
+    """Return a function that changes the index and gives it the sum of its new content."""
+
+    def rewrite(folder):
+        content = json.loads((folder / INDEX_FILE).read_text())
+        change(content)
+        content["sum"] = cache_module._sum(content)
+        (folder / INDEX_FILE).write_text(json.dumps(content))
+
+    return rewrite
+
+
+def _tamper(folder):
+    text = (folder / INDEX_FILE).read_text()
+    mean = json.loads(text)["samples"][0]["x"]["moments"]["mean"][0]
+    (folder / INDEX_FILE).write_text(text.replace(str(mean), str(mean + 1)))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (_tamper, "index.json does not match its checksum"),
+        (lambda folder: (folder / INDEX_FILE).write_text("[]"), "index.json cannot be read .it holds a JSON list"),
+        (lambda folder: (folder / INDEX_FILE).write_text("[" * 99999), "index.json cannot be read .*deeply"),
+        (lambda folder: (folder / INDEX_FILE).write_text('{"format": 3}'), "index.json cannot be read"),
+        (_rewrite(lambda content: content.update(samples=[[1]])), "index.json cannot be read"),
+        (_rewrite(lambda content: content["samples"].append({"x": 3})), "index.json cannot be read"),
+        (_rewrite(lambda content: content.update(shard_bytes=3)), "index.json cannot be read"),
+        (_rewrite(lambda content: content["samples"][0]["x"].update(shape=[3])), "index.json cannot be read"),
+        (_rewrite(lambda content: content["samples"][0]["x"].update(moments=None)), "index.json cannot be read"),
         (lambda folder: shard_path(folder, 0).unlink(), "shard_00000.h5 is missing or has another size"),
         (_shorten, "shard_00001.h5 is missing or has another size"),
         (lambda folder: (folder / INDEX_FILE).write_text("{"), "index.json cannot be read"),
