@@ -62,8 +62,9 @@ def install(sentence: str) -> None:
         os.set_blocking(writer, False)
         # Written at once, by whichever thread gets the signal; Python's own handlers wait for the main thread.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        threading.Thread(target=_answer_all, args=(reader,), daemon=True, name="signals").start()
     renew()
+    if not started:
+        threading.Thread(target=_answer_all, args=(reader,), daemon=True, name="signals").start()
 
 
 def renew() -> None:

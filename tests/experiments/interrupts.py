@@ -99,10 +99,12 @@ def results(folder: Path) -> dict[str, object]:
     return {"report": report, "checkpoints": sums}
 
 
-def end_at(command: Sequence[str], folder: Path, number: int, phase: str, moment: float) -> End | None:
-    """Start a run and end it by signal `number`, `moment` seconds after `phase` has begun; None if it ended before."""
+def end_at(command: Sequence[str], sign: Path, folder: Path, number: int, moment: float) -> End | None:
+    """Start the run in `folder` and send it `number`, `moment` seconds after `sign`; None if it ended before that.
+
+    `sign` is a file that appears or changes; the folder itself stands for the first lines of the program.
+    """
     before = max(checkpoint_steps(folder / "checkpoints"), default=-1)
-    sign = folder / PHASES[phase][0]
     old = _stamp(sign)
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
@@ -132,7 +134,7 @@ def end_at(command: Sequence[str], folder: Path, number: int, phase: str, moment
         text = output.read()
     after = max(checkpoint_steps(folder / "checkpoints"), default=-1)
     lost = f"checkpoint {before} is gone, the newest is {after}" if after < before else ""
-    return End(number, phase, seconds, _unclean(number, process.returncode, text, folder, after), lost)
+    return End(number, sign.name, seconds, _unclean(number, process.returncode, text, folder, after), lost)
 
 
 def _stamp(path: Path) -> int | None:
@@ -140,9 +142,12 @@ def _stamp(path: Path) -> int | None:
 
 
 def _answers(pid: int) -> bool:
-    """Tell whether the first lines of the program have run, before which Python itself answers the signals."""
-    caught = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt")]
-    return bool(caught) and bool(int(caught[0].split()[1], 16) & 1 << (signal.SIGTERM - 1))
+    """Tell whether the first lines of the program have run, before which Python itself answers the signals.
+
+    These lines start a thread, the first one beside the main thread.
+    """
+    threads = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Threads")]
+    return bool(threads) and int(threads[0].split()[1]) > 1
 
 
 def _unclean(number: int, status: int, text: str, folder: Path, newest: int) -> str:
@@ -175,11 +180,12 @@ def end_often(
         end = None
         while end is None and not (folder / "eval.json").exists():
             phase = chance.choice(_AGAIN if (folder / "metrics.jsonl").exists() else list(PHASES))
-            end = end_at(command, folder, number, phase, chance.uniform(0.0, PHASES[phase][1] * straight.seconds))
+            sign, share = PHASES[phase]
+            end = end_at(command, folder / sign, folder, number, chance.uniform(0.0, share * straight.seconds))
         if end is None:
             numbers.put(number)
         else:
-            done.append(end)
+            done.append(replace(end, phase=phase))
     lost = ""
     try:
         finish(command)
@@ -188,6 +194,12 @@ def end_often(
     except AssertionError as error:
         lost = f"did not finish: {str(error)[-2000:]}"
     return [replace(end, lost=end.lost or lost) for end in done]
+
+
+def describe(end: End) -> str:
+    """Return an end as a line."""
+    came = " ".join(f"{end.lost and 'LOST: '}{end.lost} {end.unclean and 'UNCLEAN: '}{end.unclean}".split())
+    return f"{signal.Signals(end.number).name} in {end.phase}: {came or 'in order'}, {end.seconds:.1f} s"
 
 
 def table(ends: Sequence[End]) -> str:
@@ -231,8 +243,9 @@ def experiment(options: argparse.Namespace) -> list[End]:
                 # Every third run makes its own data, and may be ended while it does.
                 data = root / ("data" if run % 3 else f"data_{run}")
                 chance = random.Random(f"{options.seed} {run}")
-                ends.extend(end_often(root / f"run_{run}", data, left, options.length, chance, straight))
-                print(f"{len(ends)} of {len(numbers)} ends", file=sys.stderr, flush=True)
+                done = end_often(root / f"run_{run}", data, left, options.length, chance, straight)
+                ends.extend(done)
+                print("\n".join(map(describe, done)), f"{len(ends)} of {len(numbers)} ends", sep="\n", flush=True)
 
         with ThreadPoolExecutor(options.parallel) as pool:
             for job in [pool.submit(work) for _ in range(options.parallel)]:
@@ -250,9 +263,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     ends = experiment(options)
-    for end in ends:
-        if end.lost or end.unclean:
-            print(json.dumps({**vars(end), "number": signal.Signals(end.number).name}))
     print(table(ends))
     sys.exit(any(end.lost or end.unclean for end in ends))
 

@@ -8,12 +8,12 @@ import pytest
 from tests.experiments.interrupts import end_at, results
 from tests.experiments.programs import TINY, pdebench, write_elasticity
 
+# While importing, compiling, saving and training; the steps are those of checkpoints.
 ENDS = (
-    (signal.SIGINT, "start, imports, data", 0.3),
-    (signal.SIGKILL, "first save", 0.02),
-    (signal.SIGTERM, "compilation", 0.3),
-    (signal.SIGKILL, "training", 1.0),
-    (signal.SIGINT, "training", 0.5),
+    (signal.SIGINT, "", 0.3),
+    (signal.SIGTERM, "checkpoints/0", 0.3),
+    (signal.SIGKILL, "checkpoints/24", 0.01),
+    (signal.SIGINT, "checkpoints/120", 0.02),
 )
 
 
@@ -28,8 +28,9 @@ def test_a_run_that_is_ended_at_any_moment_ends_in_order_and_loses_nothing(tmp_p
 
     straight, ended = tmp_path / "straight", tmp_path / "ended"
     assert pdebench(*arguments(straight)).returncode == 0
-    for number, phase, moment in ENDS:
-        end = end_at([sys.executable, "-m", "experiments.pdebench", *arguments(ended)], ended, number, phase, moment)
+    command = [sys.executable, "-m", "experiments.pdebench", *arguments(ended)]
+    for number, sign, moment in ENDS:
+        end = end_at(command, ended / sign, ended, number, moment)
         assert end is not None, "the run ended by itself"
         assert (end.unclean, end.lost) == ("", "")
     result = pdebench(*arguments(ended))
