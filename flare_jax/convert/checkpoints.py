@@ -74,7 +74,7 @@ def _read(checkpoint: Path, digest_name: str, restore: Callable[[Path], Any]) ->
     except Exception as error:  # Orbax and TensorStore raise many types for damaged files
         raise ValueError(f"checkpoint {checkpoint} cannot be read ({_reason(error)})") from error
     if digest(restored) != record[digest_name]:
-        raise ValueError(f"checkpoint {checkpoint} does not match its own hash, so its files changed")
+        raise ValueError(f"checkpoint {checkpoint} does not match its own hash")
     return restored
 
 
