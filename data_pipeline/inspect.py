@@ -1,12 +1,15 @@
 """Looking at a data set: `python -m data_pipeline.inspect NAME --data_dir=data [--out=FIGURE.png]`.
 
 Prints split sizes, shapes and ranges of the arrays as the training gets them, says where the files came from, and draws
-one sample.
+one sample. In place of NAME a file or folder of a user's own: then it prints what is in it, proposes points, inputs and
+targets as options of the training, and draws them.
 """
 
 import argparse
+import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_pipeline.command import Parser, integer
+from data_pipeline.custom.proposal import describe_contents, propose, samples_at, shown_fields
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.registry import DATASETS, find_record, load_dataset
 from data_pipeline.streaming.rows import is_stored
@@ -85,17 +89,22 @@ def draw_sample(dataset: PDEDataset, split: str, case: int) -> Figure:
         real = np.sort(np.random.default_rng(0).choice(real, _MOST_POINTS, replace=False))
     places = dataset.positions(chosen, case)[real]
     panels = _panels(dataset, chosen, case, real)
-    figure = plt.figure(figsize=(5.0 * len(panels), 4.2), constrained_layout=True)
-    for number, (title, values) in enumerate(panels.items()):
-        spatial = {"projection": "3d"} if dataset.space_dim == 3 else {}
+    return _draw(f"{dataset.name}, {split} {dataset.case_name(split, case)}", places, panels)
+
+
+def _draw(title: str, places: np.ndarray, panels: Mapping[str, np.ndarray]) -> Figure:
+    """Draw fields [N] at places [N, D] side by side; those on a line as graphs."""
+    figure = plt.figure(figsize=(5.0 * max(1, len(panels)), 4.2), constrained_layout=True)
+    for number, (name, values) in enumerate(panels.items()):
+        spatial = {"projection": "3d"} if places.shape[1] == 3 else {}
         axes = figure.add_subplot(1, len(panels), number + 1, **spatial)
-        drawn = places.T if places.shape[1] > 1 else (places[:, 0], values)  # points on a line as a graph
-        marks = axes.scatter(*drawn, c=values, s=float(np.clip(6e4 / len(real), 0.5, 60)), linewidths=0)
-        axes.set_title(title)
+        drawn = places.T if places.shape[1] > 1 else (places[:, 0], values)
+        marks = axes.scatter(*drawn, c=values, s=float(np.clip(6e4 / len(places), 0.5, 60)), linewidths=0)
+        axes.set_title(name)
         if places.shape[1] > 1:
             axes.set_aspect("equal")
         figure.colorbar(marks, ax=axes, shrink=0.8)
-    figure.suptitle(f"{dataset.name}, {split} {dataset.case_name(split, case)}")
+    figure.suptitle(title)
     return figure
 
 
@@ -116,7 +125,9 @@ def _panels(dataset: PDEDataset, split: Split, case: int, points: np.ndarray) ->
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 2 for what it refuses."""
-    options = _parser().parse_args(arguments)
+    # Options of own data may be spelled as for training.
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args([re.sub(r"^--config\.data\.(\w+)=", r"--set=\1=", text) for text in given])
     try:
         _inspect(options, print)
     except (ValueError, OSError) as error:
@@ -126,6 +137,45 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _inspect(options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    if options.name not in DATASETS and Path(options.name).exists():
+        _inspect_files(Path(options.name), options, say)
+    else:
+        _inspect_dataset(options, say)
+
+
+def _inspect_files(path: Path, options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """Say what a user's file or folder holds and how to train on it, and draw a sample of it."""
+    given = dict(_loader_option("custom", text) for text in options.set)
+    if set(given) - {"files"}:
+        raise ValueError(
+            f"--set={options.set[0]} goes with a data set; to see {path} with it, name custom and add --set=path={path}"
+        )
+    splits = samples_at(path, given.get("files", ""))
+    counts = ", ".join(f"{len(references)} {name}".strip() for name, references in splits.items())
+    drawn = ", of which a tenth will be drawn as tests" if set(splits) == {""} and path.is_dir() else ""
+    say(f"{path} holds {counts} sample{'' if counts == '1' else 's'}{drawn}")
+    references = splits.get(options.split) or next(iter(splits.values()))
+    if options.case >= len(references):
+        raise ValueError(f"--case={options.case} is no sample; there are {len(references)}")
+    reference = references[options.case]
+    # A single file is one sample of the folder that a training takes.
+    whole = path.is_dir() or bool(reference.group)
+    proposal, contents = propose(path if whole else path.parent, reference)
+    say(f"{reference}:")
+    say("\n".join(f"  {line}" for line in describe_contents(contents)))
+    if proposal.remark:
+        say(proposal.remark)
+    chosen = [*proposal.arguments(), *(f"--config.data.files={shlex.quote(given['files'])}" for _ in given)]
+    say("proposed by names and shapes alone, to be corrected where they mislead:")
+    say(" \\\n    ".join(["  python -m experiments.pdebench --config=configs/custom.py", *chosen]))
+    figure_path = options.out or Path(f"{path.stem}.png")
+    figure = _draw(f"{path.name}, {reference.name}", *shown_fields(proposal, contents, _MOST_POINTS))
+    figure.savefig(figure_path, dpi=120)
+    plt.close(figure)
+    say(f"{reference.name} drawn in {figure_path}")
+
+
+def _inspect_dataset(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     record = find_record(options.name)
     dataset = load_dataset(
         options.name,
@@ -166,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m data_pipeline.inspect",
         description="Print shapes, ranges and splits of a data set and draw one of its samples.",
     )
-    parser.add_argument("name", metavar="NAME", help=f"data set: {', '.join(DATASETS)}")
+    parser.add_argument("name", metavar="NAME", help=f"data set ({', '.join(DATASETS)}), or a file or folder of yours")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="data root (default: %(default)s)")
     parser.add_argument("--n_train", type=integer(0), help="training samples to load (default: the published number)")
     parser.add_argument("--n_test", type=integer(0), help="test samples to load (default: the published number)")

@@ -1,5 +1,6 @@
 """Which samples a user's folder or HDF5 file holds, and which of them train and test."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,25 +10,29 @@ from data_pipeline.custom.readers import HDF5_SUFFIXES, SUFFIXES, Reference, lis
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, matching
 
+# Files that name their parts are read so far to find them.
+_INDEX_BYTES = 1 << 20
 EXAMPLE = "python -m data_pipeline.custom.example --out=FOLDER"
 
 
-def find_samples(path: Path) -> dict[str, list[Reference]]:
+def find_samples(path: Path, pattern: str = "") -> dict[str, list[Reference]]:
     """Return the samples of a folder or file by split, in natural order of their names; '' is no split.
 
-    Raises DataError where there are none.
+    `pattern` (`*.vtu`) chooses among the files of a folder. Raises DataError where there are none.
     """
     if path.is_file():
         splits = _in_file(path)
     elif path.is_dir():
-        splits = {name: _in_folder(path / name) for name in ("", *_split_names(p.name for p in path.iterdir()))}
+        names = _split_names(p.name for p in path.iterdir() if p.is_dir())
+        splits = {name: _in_folder(path / name, pattern, cases=bool(name) or not names) for name in ("", *names)}
     else:
         raise DataError(f"data.path={str(path)!r} does not exist; put samples there, or write example ones: {EXAMPLE}")
     splits = {name: references for name, references in splits.items() if references}
     if not splits:
+        chosen = f" whose names fit data.files={pattern!r}" if pattern else ""
         raise DataError(
-            f"data.path={str(path)!r} holds no samples; they are files ending in {', '.join(SUFFIXES)}, there or in "
-            "its subfolders train and test"
+            f"data.path={str(path)!r} holds no samples{chosen}; they are files ending in {', '.join(SUFFIXES)}, there, "
+            "in its subfolders train and test, or in a folder for each"
         )
     return splits
 
@@ -36,14 +41,47 @@ def _split_names(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name == "train" or name.startswith("test"))
 
 
-def _in_folder(folder: Path) -> list[Reference]:
-    if not folder.is_dir():
-        return []
-    files = [p for p in matching(folder, "*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-    references = []
-    for path in sorted(files, key=lambda path: natural_key(path.name)):
-        references += [Reference(path, group) for groups in _groups(path).values() for group in _sorted(groups)]
-    return references
+def _in_folder(folder: Path, pattern: str, cases: bool) -> list[Reference]:
+    """Return the samples in a folder; with `cases`, where it holds no files, those of its subfolders, one in each."""
+    files = _sample_files(folder, pattern)
+    if files or not cases:
+        return [
+            Reference(path, group) for path in files for groups in _groups(path).values() for group in _sorted(groups)
+        ]
+    folders = sorted((p for p in matching(folder, "*") if p.is_dir()), key=lambda path: natural_key(path.name))
+    return [reference for case in folders for reference in _in_case(case, pattern)]
+
+
+def _in_case(folder: Path, pattern: str) -> list[Reference]:
+    files = _sample_files(folder, pattern)
+    if len(files) > 1:
+        raise DataError(
+            f"{folder} holds {len(files)} files of which each may be the sample, "
+            f"{', '.join(p.name for p in files[:4])}; choose by data.files, such as data.files=*.vtu"
+        )
+    return [Reference(path, case=folder.name) for path in files]
+
+
+def _sample_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder that may be samples, without those that others are made of."""
+    files = [p for p in matching(folder, pattern or "*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+    parts = {name for path in files for name in _parts(path)}
+    return sorted((path for path in files if path.name not in parts), key=lambda path: natural_key(path.name))
+
+
+def _parts(path: Path) -> list[str]:
+    """Return the names of files beside it that a file is made of: arrays of XDMF, pieces of VTK's parallel files."""
+    suffix = path.suffix.lower()
+    if suffix in (".xdmf", ".xmf"):
+        return re.findall(r"([^\s/<>\"]+\.(?:h5|hdf5)):", _beginning(path))
+    if suffix in (".vtm", ".vtmb") or suffix.startswith(".pv"):
+        return re.findall(r"(?:file|Source)=[\"']([^\"'/]+)[\"']", _beginning(path))
+    return []
+
+
+def _beginning(path: Path) -> str:
+    with path.open(errors="replace") as file:
+        return file.read(_INDEX_BYTES)
 
 
 def _groups(path: Path) -> dict[str, list[str]]:

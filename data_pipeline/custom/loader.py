@@ -29,6 +29,7 @@ from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerpr
 
 OPTIONS = {
     "path": "",  # folder of samples, or one HDF5 file
+    "files": "",  # pattern of the names of sample files, such as *.vtu, where others are beside them
     "points": "points",  # arrays and columns, see data_pipeline/custom
     "inputs": "",
     "targets": "",
@@ -65,6 +66,7 @@ def load(
     n_train: int,
     n_test: int,
     path: str,
+    files: str = "",
     points: str = "points",
     inputs: str = "",
     targets: str = "",
@@ -87,13 +89,13 @@ def load(
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every cloud to the largest")
     check_cell_data(cell_data)
-    splits = split_samples(find_samples(Path(path)), n_train, n_test, split_seed, Path(path))
+    splits = split_samples(find_samples(Path(path), files), n_train, n_test, split_seed, Path(path))
     references = [reference for name in sorted(splits) for reference in splits[name]]
     fields = parse_fields(points, inputs, targets, list_arrays(references[0], cell_data), cell_data)
-    files = sorted({reference.path for reference in references})
+    sizes = [path.stat().st_size for path in {reference.path for reference in references}]
     layout = read_sample(references[0], fields).layout()
     read = _reader(references, fields, layout)
-    streams = stream == "always" or (stream == "auto" and sum(p.stat().st_size for p in files) > memory_gib * 2**30)
+    streams = stream == "always" or (stream == "auto" and sum(sizes) > memory_gib * 2**30)
     if streams:
         folder = Path(cache) if cache else data_dir / "cache"
         arrays = _open_cache(folder / f"{Path(path).name}-{_key(references, fields)}", len(references), read)

@@ -19,15 +19,16 @@ SUFFIXES = (".npz", *HDF5_SUFFIXES, *MESH_SUFFIXES)
 
 @dataclass(frozen=True)
 class Reference:
-    """Where a sample is: a file, and the group in it if it holds several."""
+    """Where a sample is: a file, and the group in it if it holds several; `case` is the name of a folder of its own."""
 
     path: Path
     group: str = ""
+    case: str = ""
 
     @property
     def name(self) -> str:
         """A name of the sample among those of its folder or file."""
-        return self.group.replace("/", "_") if self.group else self.path.stem
+        return self.group.replace("/", "_") if self.group else self.case or self.path.stem
 
     def __str__(self) -> str:
         return f"{self.path}:{self.group}" if self.group else str(self.path)

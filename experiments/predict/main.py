@@ -48,7 +48,7 @@ def main() -> None:
     folder, source, target = (_path(name) for name in ("workdir", "input", "output"))
     config = workdir.load_run_config(folder)
     signature = _signature(folder, config)
-    references = _references(source)
+    references = _references(source, config.data.get("files", ""))
     output = Output(references, source, target)
     errors, failures, first = {}, {}, None
     with program.matmul_precision(config), output:
@@ -132,12 +132,12 @@ def _seed(config: ConfigDict) -> int:
     return seeds[0] if FLAGS.seed is None else FLAGS.seed
 
 
-def _references(source: Path) -> list[Reference]:
-    """Return the samples to predict."""
+def _references(source: Path, pattern: str = "") -> list[Reference]:
+    """Return the samples to predict; of a folder those whose names fit the pattern of the training, if it had one."""
     if source.is_file() and source.suffix.lower() not in HDF5_SUFFIXES:
         return [Reference(source)]
     if source.exists():
-        return [reference for split in find_samples(source).values() for reference in split]
+        return [reference for split in find_samples(source, pattern).values() for reference in split]
     raise UserError(f"--input={source} does not exist; check the path")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import inspect
+from data_pipeline.custom.folder import find_samples
 from data_pipeline.custom.loader import StreamedDataset
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.errors import DataError
@@ -119,6 +120,36 @@ def test_drawn_tests(tmp_path):
     assert (len(few["train"]), len(few["test"])) == (3, 4)
     with pytest.raises(DataError, match=r"holds 20 samples, too few for data.n_train=18 and data.n_test=4"):
         load(tmp_path, tmp_path / "flat", 18, 4)
+
+
+def test_a_folder_per_case(tmp_path):
+    for number in range(3):
+        case = tmp_path / "own" / f"case_{number}"
+        case.mkdir(parents=True)
+        np.savez(case / "flow.npz", **sample(number, 5 + number))
+        (case / "log.txt").write_text("converged")
+    dataset = load(tmp_path, tmp_path / "own")
+    names = {name for chosen in dataset.sample_names.values() for name in chosen}
+    assert names == {"case_0", "case_1", "case_2"}
+    np.savez(tmp_path / "own" / "case_1" / "mesh.npz", points=np.ones((3, 2)))
+    with pytest.raises(DataError, match=r"case_1 holds 2 files of which each may be the sample, flow.npz, mesh.npz;"):
+        load(tmp_path, tmp_path / "own")
+    assert load(tmp_path, tmp_path / "own", files="flow*").sample_names == dataset.sample_names
+    with pytest.raises(DataError, match=r"holds no samples whose names fit data.files='\*.vtu'"):
+        load(tmp_path, tmp_path / "own", files="*.vtu")
+
+
+def test_parts_of_other_files_are_no_samples(tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    write_h5(folder / "a.h5", {"a": 5})
+    (folder / "a.xdmf").write_text('<Xdmf><DataItem Format="HDF">a.h5:/data0</DataItem></Xdmf>')
+    (folder / "b.pvtu").write_text(
+        '<VTKFile><PUnstructuredGrid><Piece Source="b_0.vtu"/></PUnstructuredGrid></VTKFile>'
+    )
+    (folder / "b_0.vtu").touch()
+    (folder / "c.npz").touch()
+    assert [one.path.name for one in find_samples(folder)[""]] == ["a.xdmf", "b.pvtu", "c.npz"]
 
 
 def test_one_file_of_groups(tmp_path):
