@@ -1,7 +1,7 @@
 """The residual MLP where the target decides between the kernels and plain XLA, joined by `custom_vjp`."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -36,11 +36,18 @@ class Call:
         """Return the shapes of what plain XLA keeps for its gradient, None where it cannot run."""
         if "reference" not in self.selection.candidates:
             return None
-        return jax.eval_shape(self.keep, operands)[1]
+        arrays, structure = jax.tree.flatten(operands)
+        return _kept(self, structure, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays))
 
     def keep(self, operands: Operands) -> tuple[tuple[Array, ...], Any]:
         """Return the results of plain XLA, and the function of their cotangents that gives its gradient."""
         return jax.vjp(self.reference, operands)
+
+
+@lru_cache(maxsize=256)
+def _kept(call: Call, structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
+    """Trace the gradient once for all layers of one kind."""
+    return jax.eval_shape(call.keep, structure.unflatten(shapes))[1]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
