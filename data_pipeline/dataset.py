@@ -13,6 +13,7 @@ from data_pipeline.custom.sample import Fields
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_source
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.offset import as_float32, large_offset, without_offset
 
 # What a data set asks for: one field per sample; the next frame from the last ones; the frame at a given time; the next
 # velocity on the nodes of a mesh, some of which have prescribed values.
@@ -21,11 +22,11 @@ KINDS = ("steady", "autoregressive", "time_conditioned", "mesh_series")
 
 @dataclass(frozen=True)
 class Split:
-    """Samples of one split: encoded inputs `x` [S, N, C_in], targets `y` [S, N, C_out] in data units, as float32.
+    """Samples of one split: encoded inputs `x` [S, N, C_in], targets `y` [S, N, C_out] in data units.
 
     Targets of problems in time are frames [S, N, T, C_out]. `mask` [S, N] is true at real points, which come first in
     every sample, and None when every point is real. Some problems have function features `fx` [S, N, C_fx] beside the
-    coordinates in `x`, or one `time` [S] per sample; both are encoded float32. `free` [S, N] is true at the nodes of a
+    coordinates in `x`, or one `time` [S] per sample, both encoded. `free` [S, N] is true at the nodes of a
     mesh whose values are not prescribed.
     """
 
@@ -37,11 +38,6 @@ class Split:
     free: Bool[np.ndarray, "S N"] | None = None
 
     def __post_init__(self) -> None:
-        # Loaders compute in the precision of their files; only what is left of that is float32.
-        for name in ("x", "y", "fx", "time"):
-            array = getattr(self, name)
-            if array is not None and array.dtype == np.float64:
-                object.__setattr__(self, name, array.astype(np.float32))
         others = (("targets", self.y), ("masks", self.mask), ("features fx", self.fx), ("free nodes", self.free))
         for name, other in others:
             if other is not None and self.x.shape[:2] != other.shape[:2]:
@@ -121,6 +117,12 @@ class PDEDataset:
     `fx`, oldest first; mesh series have the first frame as known state in `y`, statistics of velocities in
     `y_normalizer` and of their change from frame to frame in `increment_normalizer`.
 
+    Loaders give arrays in the precision of their files; here they become float32, after `offset` [C] was subtracted
+    from the targets (and from frames that are given). It is the mean of channels with a mean far larger than their
+    spread, for which float32 has too few digits, and else 0. A loader that gives an offset has subtracted it.
+    `spread_fields` names the fields, with their numbers of channels, of targets in units of their spread about their
+    mean: errors are then in these units too.
+
     `bucket_sizes` are numbers of points, ascending, to which training clouds of different sizes may be cut. `channels`
     names the fields and `sample_names` the samples of each split, where they have names.
     """
@@ -141,10 +143,35 @@ class PDEDataset:
     bucket_sizes: tuple[int, ...] = ()
     channels: Channels | None = None
     sample_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    offset: Float[np.ndarray, " C"] | None = None
+    spread_fields: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise DataError(f"kind={self.kind!r} is not known; choose one of {', '.join(KINDS)}")
+        if self.offset is None:
+            self._subtract(large_offset(self.train))
+        object.__setattr__(self, "train", as_float32(self.train))
+        object.__setattr__(self, "tests", {name: as_float32(split) for name, split in self.tests.items()})
+
+    def _subtract(self, offset: Float[np.ndarray, " C"]) -> None:
+        object.__setattr__(self, "offset", offset)
+        if not offset.any():
+            return
+        frames_given = self.kind == "autoregressive"
+        mean = np.where(offset == 0, self.y_normalizer.mean, 0.0)
+        changed = {
+            "train": without_offset(self.train, offset, frames_given),
+            "tests": {name: without_offset(split, offset, frames_given) for name, split in self.tests.items()},
+            "y_normalizer": Normalizer(mean, self.y_normalizer.std),
+        }
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def metric_offset(self) -> Float[np.ndarray, " C"] | None:
+        """The offset as float32, None where there is none: what metrics add to the targets to know their size."""
+        return self.offset.astype(np.float32) if self.offset.any() else None
 
     def case_name(self, split: str, case: int) -> str:
         """Return the name of a sample, or its number where it has none."""
@@ -194,6 +221,15 @@ class PDEDataset:
     def positions(self, split: Split, case: int | slice = slice(None)) -> Float[np.ndarray, "*S N C"]:
         """Return the point coordinates of one sample [N, C], or of several, in data units, for figures."""
         return np.asarray(self.x_normalizer.decode(split.x[case]))[..., : self.space_dim]
+
+    @property
+    def y_decoder(self) -> Normalizer:
+        """The normalizer whose `decode` gives targets with their offset."""
+        return Normalizer(self.y_normalizer.mean + self.offset, self.y_normalizer.std)
+
+    def in_units(self, targets: Float[np.ndarray, "*S C"]) -> Float[np.ndarray, "*S C"]:
+        """Return targets or predictions in the units of the files, as float64."""
+        return (targets + self.offset) * np.asarray(self.source.detail.get("target_scales", 1.0))
 
     def input_bounds(self) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
         """Return the least and the greatest value of every channel of the training inputs `x`, over real points."""

@@ -29,7 +29,11 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def learning_curve(
-    log: Sequence[Mapping[str, Any]], metric: str, baseline: float, baseline_label: str = "predicting the training mean"
+    log: Sequence[Mapping[str, Any]],
+    metric: str,
+    baseline: float,
+    baseline_label: str = "predicting the training mean",
+    error_label: str = "relative L2 error",
 ) -> Figure:
     """Draw training loss and test metric against the epoch, with the error of a prediction without a model."""
     figure, axes = plt.subplots(figsize=(6.4, 4.0))
@@ -40,7 +44,7 @@ def learning_curve(
             axes.semilogy(epochs, values, style, color=color, markersize=4, label=f"test, {weights} weights")
     axes.axhline(baseline, color=_BASELINE, linestyle=":", label=baseline_label)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("relative L2 error")
+    axes.set_ylabel(error_label)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     return figure

@@ -1,9 +1,9 @@
 """A user's own files as a data set: in memory where they fit, streamed from a cache on disk where they do not.
 
 Inputs of the model are the coordinates and the further inputs, normalised by their mean and standard deviation over the
-training points; coordinates that are the same at all of these (z of a plane mesh) are left out. Targets are as in the
-files, each field divided by its root mean square over the training points, so that units do not matter and the relative
-error weighs several fields alike. Both ways of loading give the same numbers.
+training points; coordinates that are the same at all of these (z of a plane mesh) are left out. Targets are centred and
+each field is divided by its spread, the standard deviation over the training points, so that neither units nor offsets
+matter and errors weigh several fields alike. Both ways of loading give the same numbers.
 """
 
 import hashlib
@@ -223,7 +223,7 @@ def _assemble(
     x_normalizer = input_normalizer(features, columns)
     targets = arrays.moments(rows["train"], "y")
     scales = target_scales(targets, layout["targets"])
-    scaling = Normalizer(np.zeros_like(scales), scales)
+    scaling = Normalizer(targets.mean, scales)
     counts = {name: np.array([arrays.count(row) for row in chosen]) for name, chosen in rows.items()}
     _check_grid(grid, counts)
     sizes = choose_buckets(counts["train"], buckets)
@@ -248,16 +248,19 @@ def _assemble(
                 "inputs": dict(layout["inputs"]),
                 "targets": dict(layout["targets"]),
                 "target_scales": scales.tolist(),
+                "target_means": targets.mean.tolist(),
                 "streamed": isinstance(arrays, Cache),
                 "notes": list(notes),
             },
         ),
-        target_name=f"{next(iter(layout['targets']))} / {scales[0]:.4g}",
+        target_name=next(iter(layout["targets"])),
         grid_shape=grid,
         space_dim=len(axes),
         bucket_sizes=sizes,
         channels=Channels(tuple(axes), dict(layout["inputs"]), dict(layout["targets"]), scales, (fields,)),
         sample_names=names,
+        offset=targets.mean / scales,
+        spread_fields=dict(layout["targets"]),
     )
 
 

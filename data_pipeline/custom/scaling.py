@@ -35,15 +35,23 @@ def input_normalizer(features: Moments, columns: tuple[int, ...]) -> Normalizer:
 
 
 def target_scales(targets: Moments, widths: Mapping[str, int]) -> Float[np.ndarray, " C"]:
-    """Return by what every target channel is divided: the root mean square of its field."""
-    ends = np.cumsum(list(widths.values()))
-    squares = [part.sum() for part in np.split(targets.mean_square, ends[:-1])]
-    return _without_zeros(np.repeat(np.sqrt(squares), list(widths.values())), np.zeros(ends[-1]))
+    """Return by what every target channel is divided: the spread of its field about the mean of each channel.
+
+    A field that is the same everywhere up to round-off is divided by its size.
+    """
+    ends = np.cumsum(list(widths.values()))[:-1]
+
+    def norms(channels: Float[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:
+        return np.repeat([np.linalg.norm(part) for part in np.split(channels, ends)], list(widths.values()))
+
+    spread, size = norms(targets.std), norms(np.sqrt(targets.mean_square))
+    scales = np.where(spread > norms(targets.round_off), spread, size)
+    return np.where(scales > 0, scales, 1.0)
 
 
 def target_normalizer(targets: Moments, scales: Float[np.ndarray, " C"]) -> Normalizer:
-    """Return the Gaussian normalizer of targets divided by `scales`."""
-    return Normalizer(targets.mean / scales, _without_zeros(targets.std / scales, targets.round_off / scales))
+    """Return the Gaussian normalizer of centred targets divided by `scales`."""
+    return Normalizer(np.zeros_like(scales), _without_zeros(targets.std / scales, targets.round_off / scales))
 
 
 def _without_zeros(scale: np.ndarray, round_off: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from experiments.training.loop import Setup
 from experiments.training.packing import Params
 from experiments.training.records import read_log
 from experiments.training.tasks.baselines import BASELINES, baseline_of
+from experiments.training.tasks.errors import ERROR_WORDS
 
 
 def draw_learning_curve(
@@ -24,7 +25,9 @@ def draw_learning_curve(
     log = read_log(folder / "metrics.jsonl", hosts.say)
     if hosts.is_main() and any(line["event"] == "train" for line in log):
         name = baseline_of(dataset)
-        curve = figures.learning_curve(log, metric, summary[f"test/{metric}_{name}"], BASELINES[name])
+        curve = figures.learning_curve(
+            log, metric, summary[f"test/{metric}_{name}"], BASELINES[name], ERROR_WORDS[metric]
+        )
         figures.save(curve, figures_folder / "learning_curve.png")
 
 
@@ -39,7 +42,7 @@ def draw_cases(
         prediction = predict(params, arrays, case)[: split.x.shape[1]]  # on all processes: they share the work
         if not hosts.is_main():
             continue
-        title = f"{name} {dataset.case_name(name, case)} ({label}): relative L2 {errors[case]:.2e}"
+        title = f"{name} {dataset.case_name(name, case)} ({label}): {ERROR_WORDS[setup.task.headline]} {errors[case]:.2e}"
         file = figures_folder / f"{name}_{label}.png"
         points = figures.visible(np.flatnonzero(split.real(case)))
         places, truth, prediction = dataset.positions(split, case)[points], split.y[case][points], prediction[points]

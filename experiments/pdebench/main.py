@@ -22,6 +22,7 @@ from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.task import mean_of_defined
 from experiments.training.tasks import build_task
 from experiments.training.tasks.baselines import baseline_error, baseline_of
+from experiments.training.tasks.errors import headline_of
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
 
@@ -77,7 +78,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     with program.matmul_precision(config):
         summaries = {seed: _run_seed(request, options, seed, dataset, data_record, mesh) for seed in config.train.seeds}
     if len(summaries) > 1 and FLAGS.mode != "analyze":
-        program.report_seeds(request, summaries, "rel_l2", lambda mean, std: f"{mean:.4e} ± {std:.1e}")
+        program.report_seeds(request, summaries, headline_of(dataset), lambda mean, std: f"{mean:.4e} ± {std:.1e}")
 
 
 def _data_options(config: ConfigDict) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from jaxtyping import Float
 
 from data_pipeline.custom.readers import Reference
 from data_pipeline.custom.sample import Field, Fields, Sample, parse_fields
+from data_pipeline.custom.scaling import varying_axes
 from data_pipeline.dataset import Channels, PDEDataset
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.streaming.moments import Moments
 from experiments.errors import UserError
 
 
@@ -88,8 +90,9 @@ class Signature:
                 f"the points of {reference} have {dimensions} coordinates, but the model takes number "
                 f"{max(self.channels.axes)}, counted from 0; store the points like those of the training"
             )
+        varies = varying_axes(Moments.of(points), dimensions)
         for axis in set(range(dimensions)) - set(self.channels.axes):
-            if np.ptp(points[:, axis]) > 1e-6 * np.ptp(points, axis=0).max():
+            if varies[axis]:
                 raise UserError(
                     f"coordinate {axis} of the points of {reference} varies, but the model takes only the coordinates "
                     f"{self.channels.axes}, which alone varied in training; predict on points of one plane or line"
@@ -119,7 +122,7 @@ def signature_of(dataset: PDEDataset) -> Signature | None:
     """Return the signature of models trained on a data set, None where these need more than points and inputs."""
     if dataset.kind != "steady" or dataset.fun_dim or dataset.has_time:
         return None
-    return Signature(dataset.channels or _unnamed(dataset), dataset.x_normalizer, dataset.y_normalizer)
+    return Signature(dataset.channels or _unnamed(dataset), dataset.x_normalizer, dataset.y_decoder)
 
 
 def _unnamed(dataset: PDEDataset) -> Channels:

@@ -11,19 +11,38 @@ from jaxtyping import Bool, Float
 
 Field = Float[Array, "B N C"] | Float[Array, "B N T C"]
 Mask = Bool[Array, "B N"] | None
+Offset = Float[Array, " C"] | None
 Result = Float[Array, " B"] | Float[Array, "B T"]
 
 
-def relative_l2(prediction: Field, target: Field, mask: Mask = None, *, per_frame: bool = False) -> Result:
+def relative_l2(
+    prediction: Field, target: Field, mask: Mask = None, *, per_frame: bool = False, offset: Offset = None
+) -> Result:
     """Return ‖prediction − target‖₂ / ‖target‖₂ over all points and channels (and frames), without an epsilon.
 
+    Fields of which an `offset` [C] was subtracted are compared as they are: it counts in the size of the target only.
     It is the same in all units, also where squares of the values would not be float32 numbers, and its gradient is 0
     where prediction and target are equal. A target that is 0 everywhere has no relative error: the result is NaN, with
     gradient 0; the error of a prediction that is not finite is infinite.
     """
-    prediction, target = _in_units(prediction, target, mask, per_frame)
-    difference, scale = _squares(prediction - target, per_frame)
-    norm = _total(jnp.square(target), per_frame)
+    return _relative(prediction, target, target if offset is None else target + offset, mask, per_frame)
+
+
+def relative_to_spread(prediction: Field, target: Field, mask: Mask = None, *, fields: int) -> Result:
+    """Return the root mean square over points of the error of fields in units of their spread, and over the `fields`.
+
+    The spread of a field is the standard deviation of its channels together, so that predicting its mean is an error
+    of 1 on the data which that was taken from. Gradients are those of `relative_l2`.
+    """
+    return _relative(prediction, target, jnp.full_like(target, (fields / target.shape[-1]) ** 0.5), mask, False)
+
+
+def _relative(prediction: Field, target: Field, reference: Field, mask: Mask, per_frame: bool) -> Result:
+    """Return ‖prediction − target‖₂ / ‖reference‖₂."""
+    reference = _real(reference, mask)
+    unit = _as_factor(_magnitude(reference, per_frame), target, per_frame)
+    difference, scale = _squares(_real(prediction, mask) / unit - _real(target, mask) / unit, per_frame)
+    norm = _total(jnp.square(reference / unit), per_frame)
     defined = norm != 0
     ratio = difference / jnp.where(defined, norm, 1.0)
     # The root has no derivative at 0, and where() alone would multiply an infinite one by 0.
@@ -33,10 +52,11 @@ def relative_l2(prediction: Field, target: Field, mask: Mask = None, *, per_fram
 
 
 def has_relative_error(
-    target: Field, mask: Mask = None, *, per_frame: bool = False
+    target: Field, mask: Mask = None, *, per_frame: bool = False, offset: Offset = None
 ) -> Bool[Array, " B"] | Bool[Array, "B T"]:
-    """Return which targets are not 0 everywhere, so that errors can be relative to them."""
-    return jnp.any(_real(target, mask) != 0, axis=_summed(target, per_frame))
+    """Return which targets, with their `offset`, are not 0 everywhere, so that errors can be relative to them."""
+    whole = target if offset is None else target + offset
+    return jnp.any(_real(whole, mask) != 0, axis=_summed(target, per_frame))
 
 
 def or_zero(errors: Array) -> Array:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_pipeline.dataset import Split
+from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.files import finite
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.pde import darcy, mesh_series, pipe, plasticity
@@ -97,7 +97,6 @@ def test_meshes_far_from_the_origin():
     extent = shifted.max(0) - shifted.min(0)
     split = mesh_series._split([case], Normalizer(shifted.min(0), extent))
     np.testing.assert_allclose(split.x[0, :, :2], (shifted - shifted.min(0)) / extent, rtol=0, atol=ROUNDING)
-    assert split.x.dtype == split.y.dtype == np.float32
 
 
 def test_what_is_read_keeps_its_precision():
@@ -109,10 +108,13 @@ def test_what_is_read_keeps_its_precision():
         finite(np.array([1.0, 1e39]), "a")
 
 
-def test_splits_are_float32():
-    values = np.ones((2, 3, 1))
+def test_data_sets_are_float32():
+    values = np.random.default_rng(0).random((2, 3, 1))
     split = Split(values, values, fx=values, time=np.ones(2))
-    assert {array.dtype for array in split.arrays().values()} == {np.dtype(np.float32)}
+    same = Normalizer.identity(1)
+    dataset = PDEDataset("toy", split, {"test": split}, same, same, Source("own files", ""), "u")
+    for made in (dataset.train, dataset.tests["test"]):
+        assert {array.dtype for array in made.arrays().values()} == {np.dtype(np.float32)}
 
 
 def test_normalizers_of_long_arrays_and_of_the_same_place():

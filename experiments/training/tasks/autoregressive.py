@@ -1,6 +1,7 @@
 """The next frame from the last ones, as in the published runs on Navier–Stokes."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,7 @@ def autoregressive_task(
         raise UserError(f"task.feed={feed!r} is not known; choose one of {', '.join(FEEDS)}")
     if not noise >= 0:
         raise UserError(f"task.noise={noise} must not be negative; 0 adds none")
+    relative = partial(losses.relative_l2, offset=dataset.metric_offset)
     normalizer, call, channels = dataset.y_normalizer, ModelCall(apply, call_inputs), dataset.c_out
 
     def window_of(batch: Batch) -> Array:
@@ -64,7 +66,7 @@ def autoregressive_task(
             truth, key = inputs
             frame = advance(params, batch, window, key, noise)
             fed = jax.lax.stop_gradient(frame) if feed == "pushforward" else frame
-            return _shifted(window, fed), losses.or_zero(losses.relative_l2(frame, truth, batch.get("mask")))
+            return _shifted(window, fed), losses.or_zero(relative(frame, truth, batch.get("mask")))
 
         truths = jnp.moveaxis(batch["y"], 2, 0)
         _, errors = jax.lax.scan(body, window_of(batch), (truths, jax.random.split(key, len(truths))))
@@ -80,10 +82,10 @@ def autoregressive_task(
         repeated = {name: jnp.repeat(batch[name], frames, axis=0) for name in ("x", "mask") if name in batch}
         frame = advance(params, repeated, windows.reshape(-1, *windows.shape[2:]), key, noise)
         wanted = jnp.moveaxis(truths, 2, 1).reshape(frame.shape)
-        errors = losses.relative_l2(frame, wanted, repeated.get("mask"))
+        errors = relative(frame, wanted, repeated.get("mask"))
         return jnp.sum(losses.or_zero(errors).reshape(len(truths), frames), axis=1)
 
-    found = metrics()
+    found = metrics(dataset)
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
@@ -91,8 +93,10 @@ def autoregressive_task(
         metrics=found,
         headline="rel_l2",
         train_loss=forced_loss if feed == "truth" else rolled_loss,
-        loss_counts=lambda batch: losses.has_relative_error(batch["y"], batch.get("mask")),
-        frame_metrics=frame_metrics(),
+        loss_counts=lambda batch: losses.has_relative_error(
+            batch["y"], batch.get("mask"), offset=dataset.metric_offset
+        ),
+        frame_metrics=frame_metrics(dataset),
     )
 
 

@@ -16,7 +16,8 @@ def baseline_of(dataset: PDEDataset) -> str:
 
 
 def baseline_error(dataset: PDEDataset, split: Split) -> float:
-    """Return the mean relative L2 over the samples of a split whose targets are not 0 everywhere.
+    """Return the mean over samples of the headline error: in units of the spread where the targets are in these, else
+    the relative L2 error, of samples whose targets are not 0 everywhere.
 
     Predicted is the training mean of each channel (and frame), or the last frame that is known at the start.
     """
@@ -32,7 +33,11 @@ def baseline_error(dataset: PDEDataset, split: Split) -> float:
             prediction = mean
         # Squares of values far from 1 are no float32 numbers.
         target = np.asarray(target, np.float64)
-        error, size = target - np.broadcast_to(prediction, target.shape), np.linalg.norm(target[points])
+        error = target - np.broadcast_to(prediction, target.shape)
+        if dataset.spread_fields:
+            size = np.sqrt(np.count_nonzero(points) * len(dataset.spread_fields))
+        else:
+            size = np.linalg.norm(target[points] + dataset.offset)
         errors.append(np.linalg.norm(error[points]) / size if size else np.nan)
     return float(mean_of_defined(np.array(errors)))
 

@@ -5,27 +5,32 @@ from functools import partial
 
 from jax import Array
 
+from data_pipeline.dataset import PDEDataset
 from experiments.training import losses
 from experiments.training.task import Batch
 
 Metric = Callable[[Array, Batch], Array]
-_FUNCTIONS = {"rel_l2": losses.relative_l2, "mse": losses.mean_squared_error, "r2": losses.r_squared}
 
 
-def metrics(points: str = "mask", first: int = 0) -> Mapping[str, Metric]:
+def metrics(dataset: PDEDataset, points: str = "mask", first: int = 0) -> Mapping[str, Metric]:
     """Return the metrics per sample of frames [B, N, T, C] against the targets from frame `first` on.
 
     `points` names the array of the batch that is true at the points that count.
     """
-    return {name: partial(_compare, function, points, first) for name, function in _FUNCTIONS.items()}
+    return {name: partial(_compare, function, points, first) for name, function in _functions(dataset).items()}
 
 
-def frame_metrics(points: str = "mask", first: int = 0) -> Mapping[str, Metric]:
+def frame_metrics(dataset: PDEDataset, points: str = "mask", first: int = 0) -> Mapping[str, Metric]:
     """Return the same metrics per sample and frame, [B, T]."""
     return {
         name: partial(_compare, partial(function, per_frame=True), points, first)
-        for name, function in _FUNCTIONS.items()
+        for name, function in _functions(dataset).items()
     }
+
+
+def _functions(dataset: PDEDataset) -> Mapping[str, Callable[..., Array]]:
+    relative = partial(losses.relative_l2, offset=dataset.metric_offset)
+    return {"rel_l2": relative, "mse": losses.mean_squared_error, "r2": losses.r_squared}
 
 
 def _compare(function: Callable[..., Array], points: str, first: int, prediction: Array, batch: Batch) -> Array:

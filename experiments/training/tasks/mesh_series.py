@@ -63,7 +63,7 @@ def mesh_series_task(
         _, predicted = jax.lax.scan(body, frames[0], frames[1:])
         return jnp.moveaxis(predicted, 0, 2)
 
-    found = metrics("free", first=1)
+    found = metrics(dataset, "free", first=1)
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
@@ -72,7 +72,7 @@ def mesh_series_task(
         headline="rel_l2",
         train_loss=train_loss,
         loss_counts=lambda batch: jnp.sum(batch["free"], axis=1) * batch["y"].shape[-1],
-        frame_metrics=frame_metrics("free", first=1),
+        frame_metrics=frame_metrics(dataset, "free", first=1),
         windows=dataset.train.y.shape[2] - 1,
     )
 

@@ -12,6 +12,7 @@ from experiments.errors import UserError
 from experiments.training import losses
 from experiments.training.packing import Params
 from experiments.training.task import Batch, Task
+from experiments.training.tasks.errors import field_errors, headline_of
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 
 # Statistics of the original's three random numbers with seed 0, by which it decodes LPBF's fields.
@@ -29,7 +30,9 @@ def regression_task(
     points_per_piece: int = 0,
     original_metric: bool = False,
 ) -> Task:
-    """Return the task of predicting `dataset`'s fields with `apply(params, x, mask)`: relative L2 in data units.
+    """Return the task of predicting `dataset`'s fields with `apply(params, x, mask)`.
+
+    The loss is the relative L2 error, or the error in units of the spread where the targets are in these.
 
     `call_inputs` names the further arguments that `apply` takes: of these, `key` is the key of a training step (None in
     evaluation), and `fx` and `time` come from the data. `gradient_weight` adds so much of the error of the field's
@@ -52,8 +55,9 @@ def regression_task(
     def metric(function: Callable[..., Array]) -> Callable[[Array, Batch], Array]:
         return lambda prediction, batch: function(prediction, batch["y"], batch.get("mask"))
 
-    relative = metric(losses.relative_l2)
-    metrics = {"rel_l2": relative, "mse": metric(losses.mean_squared_error), "r2": metric(losses.r_squared)}
+    headline, errors = headline_of(dataset), field_errors(dataset)
+    metrics = {name: metric(function) for name, function in errors.items()}
+    metrics |= {"mse": metric(losses.mean_squared_error), "r2": metric(losses.r_squared)}
 
     for name, columns in _field_columns(dataset).items():
         metrics[f"rel_l2/{name}"] = lambda prediction, batch, columns=columns: losses.relative_l2(
@@ -61,19 +65,22 @@ def regression_task(
         )
 
     def loss(prediction: Array, batch: Batch) -> Array:
-        value = losses.or_zero(relative(prediction, batch))
+        value = losses.or_zero(metrics[headline](prediction, batch))
         if not gradient_weight:
             return value
-        slopes = losses.relative_gradient_l2(prediction, batch["y"], dataset.grid_shape)
-        return value + gradient_weight * losses.or_zero(slopes)
+        whole = (prediction + dataset.offset, batch["y"] + dataset.offset)
+        return value + gradient_weight * losses.or_zero(losses.relative_gradient_l2(*whole, dataset.grid_shape))
 
     if gradient_weight:
         metrics["loss"] = loss
     if original_metric:
         constants = (ORIGINAL_LPBF_MEAN, ORIGINAL_LPBF_STD)
         metrics["original_rel_l2"] = lambda prediction, batch: losses.original_relative_l2(
-            prediction, batch["y"], batch.get("mask"), *constants
+            prediction + dataset.offset, batch["y"] + dataset.offset, batch.get("mask"), *constants
         )
+
+    def counts(batch: Batch) -> Array:
+        return losses.has_relative_error(batch["y"], batch.get("mask"), offset=dataset.metric_offset)
 
     def loss_on_some_points(params: Params, batch: Batch, key: Array) -> Array:
         samples, points = batch["x"].shape[:2]
@@ -89,9 +96,9 @@ def regression_task(
         predict=predict,
         loss=loss,
         metrics=metrics,
-        headline="rel_l2",
+        headline=headline,
         train_loss=loss_on_some_points if points_per_step else None,
-        loss_counts=lambda batch: losses.has_relative_error(batch["y"], batch.get("mask")),
+        loss_counts=None if dataset.spread_fields else counts,
     )
 
 

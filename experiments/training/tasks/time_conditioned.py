@@ -1,6 +1,7 @@
 """The field at a given time, as in the published runs on plasticity."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ def time_conditioned_task(
     compares all frames at once. Raises UserError for bad options.
     """
     times, normalizer = jnp.asarray(dataset.times), dataset.y_normalizer
+    relative = partial(losses.relative_l2, offset=dataset.metric_offset)
     count, call = len(times), ModelCall(apply, call_inputs)
     if not 0 <= times_per_step <= count:
         raise UserError(
@@ -53,10 +55,10 @@ def time_conditioned_task(
     def frame_error(params: Params, batch: Batch, index: Array, key: Array) -> Array:
         """Return the relative error [B] at one time per sample."""
         truth = jnp.take_along_axis(batch["y"], index[:, None, None, None], axis=2)[:, :, 0]
-        return losses.or_zero(losses.relative_l2(frame(params, batch, times[index], key), truth, batch.get("mask")))
+        return losses.or_zero(relative(frame(params, batch, times[index], key), truth, batch.get("mask")))
 
     def counts(batch: Batch) -> Array:
-        return losses.has_relative_error(batch["y"], batch.get("mask"))
+        return losses.has_relative_error(batch["y"], batch.get("mask"), offset=dataset.metric_offset)
 
     def some_times(params: Params, batch: Batch, key: Array) -> Array:
         orders = _orders(key, batch["x"].shape[0], count)[:, :times_per_step]
@@ -73,7 +75,7 @@ def time_conditioned_task(
         error = frame_error(params, batch, order[:, done], jax.random.fold_in(key, 1))
         return jnp.sum(error) / jnp.maximum(jnp.sum(counts(batch)), 1), (order, done + 1)
 
-    found = metrics()
+    found = metrics(dataset)
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
@@ -83,7 +85,7 @@ def time_conditioned_task(
         train_loss=some_times if times_per_step else None,
         loss_counts=counts,
         recurrence=None if times_per_step else Recurrence(count, empty, next_time, schedule_by_batch=True),
-        frame_metrics=frame_metrics(),
+        frame_metrics=frame_metrics(dataset),
     )
 
 

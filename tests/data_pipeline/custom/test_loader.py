@@ -46,11 +46,13 @@ def test_splits_and_scaling(tmp_path, folder):
     np.testing.assert_allclose(dataset.x_normalizer.decode(real)[:, :2], points, rtol=1e-5)
     speeds = np.repeat([0, 1, 2], (5, 9, 7))
     np.testing.assert_allclose(real[:, 2], (speeds - speeds.mean()) / speeds.std(ddof=1), rtol=1e-5, atol=1e-6)
-    scales = [np.sqrt(np.mean(pressures**2)), *[np.sqrt(2 * np.mean(velocities**2))] * 2]
-    np.testing.assert_allclose(dataset.source.detail["target_scales"], scales, rtol=1e-6)
-    np.testing.assert_allclose(dataset.train.y[1] * scales, np.column_stack([pressures, velocities])[5:14], rtol=1e-5)
-    np.testing.assert_allclose(dataset.y_normalizer.mean[0] * scales[0], pressures.mean(), rtol=1e-6)
-    np.testing.assert_allclose(dataset.y_normalizer.std[0] * scales[0], pressures.std(ddof=1), rtol=1e-6)
+    scales = [pressures.std(ddof=1), *[np.sqrt(velocities.var(0, ddof=1).sum())] * 2]
+    np.testing.assert_allclose(dataset.source.detail["target_scales"], scales, rtol=1e-12)
+    fields = np.column_stack([pressures, velocities])
+    np.testing.assert_allclose(dataset.in_units(dataset.train.y[1]), fields[5:14], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dataset.offset * scales, fields.mean(0), rtol=1e-9)
+    np.testing.assert_array_equal(dataset.y_normalizer.mean, 0)
+    np.testing.assert_allclose(dataset.y_normalizer.std[0], 1, rtol=1e-12)
     assert dataset.source.detail["samples"]["test"] == ["run_3", "run_4"]
 
 
@@ -58,14 +60,15 @@ def test_splits_and_scaling(tmp_path, folder):
 def test_one_field_is_scaled_like_several(tmp_path, folder, unit):
     plain = load(tmp_path, folder, targets="pressure")
     (scale,) = plain.source.detail["target_scales"]
-    np.testing.assert_allclose(plain.train.y[0, :5, 0] * scale, sample(0, 5)["pressure"], rtol=1e-6)
-    assert plain.target_name == f"pressure / {scale:.4g}"
+    pressure = sample(0, 5)["pressure"]
+    np.testing.assert_allclose(plain.in_units(plain.train.y[0, :5])[:, 0], pressure, rtol=0, atol=1e-6)
+    assert plain.target_name == "pressure"
     for path in folder.rglob("*.npz"):
         content = dict(np.load(path))
         np.savez(path, **{**content, "pressure": unit * content["pressure"]})
     scaled = load(tmp_path, folder, targets="pressure")
     np.testing.assert_allclose(scaled.source.detail["target_scales"], [unit * scale], rtol=1e-6)
-    np.testing.assert_allclose(scaled.train.y, plain.train.y, rtol=1e-5)
+    np.testing.assert_allclose(scaled.train.y, plain.train.y, rtol=1e-5, atol=1e-6)
     for part in ("mean", "std"):
         np.testing.assert_allclose(*(getattr(one.y_normalizer, part) for one in (scaled, plain)), rtol=1e-5)
 
