@@ -229,7 +229,7 @@ class PDEDataset:
 
     def in_units(self, targets: Float[np.ndarray, "*S C"]) -> Float[np.ndarray, "*S C"]:
         """Return targets or predictions in the units of the files, as float64."""
-        return (targets + self.offset) * np.asarray(self.source.detail.get("target_scales", 1.0))
+        return (targets + self.offset) * (1.0 if self.channels is None else self.channels.scales)
 
     def input_bounds(self) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
         """Return the least and the greatest value of every channel of the training inputs `x`, over real points."""

@@ -1,17 +1,20 @@
 """How far predictions are from the truth, in the units of the fields, at the points where it is known."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
 
 Fields = Mapping[str, Float[np.ndarray, "N C"]]
 Errors = dict[str, float | int | None]
+_NONE: Mapping[str, float] = MappingProxyType({})
 
 
-def field_errors(prediction: Fields, truth: Fields) -> dict[str, Errors]:
+def field_errors(prediction: Fields, truth: Fields, spreads: Mapping[str, float] = _NONE) -> dict[str, Errors]:
     """Return by field the relative L2 error, the root mean square error and the largest error of any channel.
 
+    Where `spreads` has the spread of the field, `rel_spread` is the root mean square over points in units of it.
     Points whose truth is not finite do not count; `unknown` says how many they are, where there are any. A field that
     is known nowhere is left out, and the relative error of one that is zero everywhere is None.
     """
@@ -28,6 +31,8 @@ def field_errors(prediction: Fields, truth: Fields) -> dict[str, Errors]:
         bound = float(np.abs(difference).max())
         rmse = bound * float(np.sqrt(np.mean(np.square(difference / bound)))) if bound else 0.0
         errors[name] = {"rel_l2": None if relative is None else float(relative), "rmse": rmse, "max": bound}
+        if name in spreads:
+            errors[name]["rel_spread"] = rmse * true.shape[1] ** 0.5 / spreads[name]
         if not known.all():
             errors[name]["unknown"] = int(np.count_nonzero(~known))
     return errors
@@ -35,7 +40,7 @@ def field_errors(prediction: Fields, truth: Fields) -> dict[str, Errors]:
 
 def mean_errors(samples: Mapping[str, Mapping[str, Errors]]) -> dict[str, Errors]:
     """Return the means over samples of the errors by field, the largest error of all, and the sum of unknown points."""
-    merge = {"rel_l2": np.mean, "rmse": np.mean, "max": np.max, "unknown": np.sum}
+    merge = {"rel_l2": np.mean, "rel_spread": np.mean, "rmse": np.mean, "max": np.max, "unknown": np.sum}
     merged: dict[str, Errors] = {}
     for field in dict.fromkeys(name for errors in samples.values() for name in errors):
         found = [errors[field] for errors in samples.values() if field in errors]
@@ -49,7 +54,11 @@ def describe_errors(errors: Mapping[str, Errors]) -> list[str]:
     lines = []
     for name, kinds in errors.items():
         relative = "undefined, the truth is zero" if kinds["rel_l2"] is None else f"{kinds['rel_l2']:.4e}"
-        line = f"{name}: relative L2 error {relative}, RMS error {kinds['rmse']:.4e}, largest {kinds['max']:.4e}"
+        by_spread = kinds.get("rel_spread")
+        spread = "" if by_spread is None else f"error in units of the spread {by_spread:.4e}, "
+        line = (
+            f"{name}: {spread}relative L2 error {relative}, RMS error {kinds['rmse']:.4e}, largest {kinds['max']:.4e}"
+        )
         unknown = kinds.get("unknown")
         lines.append(f"{line}; the truth is no number at {unknown:.0f} points, which do not count" if unknown else line)
     return lines

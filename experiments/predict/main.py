@@ -53,7 +53,7 @@ def main() -> None:
     errors, failures, first = {}, {}, None
     with program.matmul_precision(config), output:
         for case in _predicted(references, signature, output, config, folder, failures):
-            found = field_errors(case.prediction, case.sample.targets)
+            found = field_errors(case.prediction, case.sample.targets, signature.spreads)
             if found:
                 errors[case.reference.name] = found
             first = first or case

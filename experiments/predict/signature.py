@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,15 @@ from experiments.errors import UserError
 
 @dataclass(frozen=True)
 class Signature:
-    """The fields of `channels`, of which the inputs are encoded by `x` and the outputs decoded by `y`."""
+    """The fields of `channels`, of which the inputs are encoded by `x` and the outputs decoded by `y`.
+
+    `spreads` are the standard deviations of fields over the training points, where training measured errors by them.
+    """
 
     channels: Channels
     x: Normalizer
     y: Normalizer
+    spreads: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def c_in(self) -> int:
@@ -45,6 +49,7 @@ class Signature:
             "reads": [_fields_to_json(fields) for fields in channels.reads],
             **arrays,
             "scales": np.asarray(channels.scales, np.float64).tolist(),
+            "spreads": dict(self.spreads),
         }
 
     @classmethod
@@ -56,7 +61,8 @@ class Signature:
         else:  # runs of before fields could have any name
             reads = (parse_fields(*content["sources"]),)
         scales = np.float64(content["scales"])
-        return cls(Channels(tuple(content["axes"]), content["inputs"], content["targets"], scales, reads), *pairs)
+        channels = Channels(tuple(content["axes"]), content["inputs"], content["targets"], scales, reads)
+        return cls(channels, *pairs, content.get("spreads", {}))
 
     def fields(self, present: Collection[str]) -> Fields:
         """Return which of the arrays `present` in a file are read: exactly the model's inputs, all of which are needed.
@@ -122,7 +128,11 @@ def signature_of(dataset: PDEDataset) -> Signature | None:
     """Return the signature of models trained on a data set, None where these need more than points and inputs."""
     if dataset.kind != "steady" or dataset.fun_dim or dataset.has_time:
         return None
-    return Signature(dataset.channels or _unnamed(dataset), dataset.x_normalizer, dataset.y_decoder)
+    firsts = np.cumsum([0, *dataset.spread_fields.values()])
+    spreads = {
+        name: float(dataset.channels.scales[at]) for name, at in zip(dataset.spread_fields, firsts, strict=False)
+    }
+    return Signature(dataset.channels or _unnamed(dataset), dataset.x_normalizer, dataset.y_decoder, spreads)
 
 
 def _unnamed(dataset: PDEDataset) -> Channels:

@@ -13,6 +13,7 @@ from experiments.errors import UserError
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
 from experiments.predict.picture import draw_prediction, triangles_of
 from experiments.predict.signature import Signature, fitting, signature_of
+from tests.data_pipeline.custom.test_loader import load as load_own
 
 FILE = Reference("case.npz")
 POINTS = np.random.default_rng(0).random((6, 3)).astype(np.float32)
@@ -113,6 +114,40 @@ def test_errors_by_field():
     assert mean["p"]["max"] == 2.0
     assert describe_errors(mean)[0].startswith("p: relative L2 error 2.0000e-01, RMS error ")
     assert describe_errors(mean)[1].startswith("zero: relative L2 error undefined, the truth is zero, RMS error 1.0")
+
+
+def test_errors_by_spread():
+    """An error of 24.5 of a pressure of 101325 ± 50 is 0.49 of its fluctuation and 2.4e-4 of itself."""
+    rng = np.random.default_rng(0)
+    truth = {"p": 101325 + 50 * rng.normal(size=(2000, 1)), "u": rng.normal(size=(2000, 2))}
+    wrong = {"p": truth["p"] + 24.5, "u": truth["u"] + [3.0, 4.0]}
+    errors = field_errors(wrong, truth, {"p": 50.0, "u": 10.0})
+    assert errors["p"]["rel_spread"] == pytest.approx(0.49)
+    assert errors["p"]["rel_l2"] == pytest.approx(24.5 / 101325, rel=1e-4)
+    assert errors["u"]["rel_spread"] == pytest.approx(0.5)
+    mean = mean_errors({"a": errors, "b": errors})
+    assert describe_errors(mean)[0].startswith(
+        "p: error in units of the spread 4.9000e-01, relative L2 error 2.4179e-04"
+    )
+
+
+def test_outputs_on_an_offset_keep_their_digits(tmp_path):
+    """A network in float32 gives the deviation from the mean; the sum of both is taken in float64."""
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        (tmp_path / ("test" if number == 2 else "train")).mkdir(exist_ok=True)
+        arrays = {"points": rng.random((60, 2)), "p": 101325 + 50 * rng.normal(size=60), "u": rng.normal(size=(60, 2))}
+        np.savez(tmp_path / ("test" if number == 2 else "train") / f"{number}.npz", **arrays)
+    dataset = load_own(tmp_path, tmp_path, inputs="", targets="p,u")
+    signature = Signature.from_json(json.loads(json.dumps(signature_of(dataset).to_json())))
+    encoded = dataset.y_normalizer.encode(dataset.train.y[1])
+    truth = np.load(tmp_path / "train" / "1.npz")
+    fields = signature.split(encoded)
+    np.testing.assert_allclose(fields["p"][:, 0], truth["p"], rtol=0, atol=50 * 3e-7)
+    np.testing.assert_allclose(fields["u"], truth["u"], rtol=0, atol=1e-6)
+    pressures = np.concatenate([np.load(tmp_path / "train" / f"{number}.npz")["p"] for number in (0, 1)])
+    assert signature.spreads["p"] == pytest.approx(pressures.std(ddof=1), rel=1e-9)
+    assert list(signature.spreads) == ["p", "u"]
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
