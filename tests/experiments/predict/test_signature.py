@@ -127,7 +127,7 @@ def test_errors_by_spread():
     assert errors["u"]["rel_spread"] == pytest.approx(0.5)
     mean = mean_errors({"a": errors, "b": errors})
     assert describe_errors(mean)[0].startswith(
-        "p: error in units of the spread 4.9000e-01, relative L2 error 2.4179e-04"
+        "p: error in units of the spread 4.9000e-01, relative L2 error 2.4180e-04"
     )
 
 
