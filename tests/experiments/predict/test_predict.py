@@ -58,7 +58,7 @@ def test_a_file_with_the_truth(data, run, tmp_path):
     errors = json.loads((tmp_path / "out" / "pred.errors.json").read_text())["ellipse_0011"]
     relative = np.linalg.norm(difference) / np.linalg.norm(given["pressure"])
     np.testing.assert_allclose(errors["pressure"]["rel_l2"], relative, rtol=1e-5)
-    assert "velocity: relative L2 error" in result.stdout
+    assert "velocity: error in units of the spread " in result.stdout
     assert (tmp_path / "pred.png").read_bytes().startswith(b"\x89PNG")
     # The run's own evaluation of this sample, which weighs both fields alike, says the same.
     scales = json.loads((run / "config.json").read_text())["prediction"]["scales"]
