@@ -179,6 +179,7 @@ class PDEDataset:
 
     def shown_fields(self, field: Float[np.ndarray, "*S C_out"]) -> dict[str, Float[np.ndarray, "*S"]]:
         """Return what figures show of a predicted or true field, by title: every field by name, vectors as lengths."""
+        field = field + self.offset
         if self.channels is None:
             return {self.target_name: field[..., self.shown_channel]}
         parts = self.channels.split(field)

@@ -119,7 +119,7 @@ def _panels(dataset: PDEDataset, split: Split, case: int, points: np.ndarray) ->
     if target.ndim == 2:
         return panels | dataset.shown_fields(target)
     ends = {0: "first frame", -1: "last frame"}
-    frames = target[..., dataset.shown_channel]
+    frames = dataset.in_units(target)[..., dataset.shown_channel]
     return {**panels, **{f"{dataset.target_name}, {name}": frames[:, index] for index, name in ends.items()}}
 
 

@@ -42,7 +42,9 @@ def draw_cases(
         prediction = predict(params, arrays, case)[: split.x.shape[1]]  # on all processes: they share the work
         if not hosts.is_main():
             continue
-        title = f"{name} {dataset.case_name(name, case)} ({label}): {ERROR_WORDS[setup.task.headline]} {errors[case]:.2e}"
+        title = (
+            f"{name} {dataset.case_name(name, case)} ({label}): {ERROR_WORDS[setup.task.headline]} {errors[case]:.2e}"
+        )
         file = figures_folder / f"{name}_{label}.png"
         points = figures.visible(np.flatnonzero(split.real(case)))
         places, truth, prediction = dataset.positions(split, case)[points], split.y[case][points], prediction[points]
@@ -50,7 +52,8 @@ def draw_cases(
             _draw_fields(dataset, title, places, truth, prediction, file)
             continue
         truth, prediction = (
-            field[..., dataset.shown_channel] for field in (truth[:, -prediction.shape[1] :], prediction)
+            dataset.in_units(field)[..., dataset.shown_channel]
+            for field in (truth[:, -prediction.shape[1] :], prediction)
         )
         times = dataset.times[-truth.shape[1] :]
         last = f"{title}, t = {times[-1]:g}"

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection
 
 import jax
-import numpy as np
 from jax import Array
 from jaxtyping import Int
 
@@ -33,14 +32,13 @@ def regression_task(
     """Return the task of predicting `dataset`'s fields with `apply(params, x, mask)`.
 
     The loss is the relative L2 error, or the error in units of the spread where the targets are in these.
-
     `call_inputs` names the further arguments that `apply` takes: of these, `key` is the key of a training step (None in
     evaluation), and `fx` and `time` come from the data. `gradient_weight` adds so much of the error of the field's
     gradient on the data's grid (Darcy: 0.1); `points_per_step` trains on so many random points of each sample;
     `points_per_piece` lets models that can do so predict outside of training in pieces of so many points, which bounds
     the memory and not the cloud: the result is that of all points. `original_metric` adds the original's expression on
     LPBF to the metrics. Raises UserError if the data have an input that is not taken, no grid for the gradient, or too
-    few points, and if the model has no pieces. Of several fields each has a relative error among the metrics.
+    few points, and if the model has no pieces. Of several fields each has errors among the metrics.
     """
     _check_inputs(dataset, call_inputs)
     _check_options(dataset, gradient_weight, points_per_step)
@@ -58,11 +56,6 @@ def regression_task(
     headline, errors = headline_of(dataset), field_errors(dataset)
     metrics = {name: metric(function) for name, function in errors.items()}
     metrics |= {"mse": metric(losses.mean_squared_error), "r2": metric(losses.r_squared)}
-
-    for name, columns in _field_columns(dataset).items():
-        metrics[f"rel_l2/{name}"] = lambda prediction, batch, columns=columns: losses.relative_l2(
-            prediction[..., columns], batch["y"][..., columns], batch.get("mask")
-        )
 
     def loss(prediction: Array, batch: Batch) -> Array:
         value = losses.or_zero(metrics[headline](prediction, batch))
@@ -116,14 +109,6 @@ def _check_pieces(points_per_piece: int, call_inputs: Collection[str]) -> None:
             f"task.points_per_piece={points_per_piece}, but this model type predicts all points at once; set it to 0 "
             "or take a model of FLARE or FLARE++"
         )
-
-
-def _field_columns(dataset: PDEDataset) -> dict[str, slice]:
-    """Return the channels of every field by name, where there are several."""
-    widths = {} if dataset.channels is None else dataset.channels.targets
-    ends = np.cumsum(list(widths.values()), dtype=int)
-    columns = {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
-    return columns if len(columns) > 1 else {}
 
 
 def _check_inputs(dataset: PDEDataset, call_inputs: Collection[str]) -> None:
