@@ -62,14 +62,17 @@ def test_a_file_with_the_truth(data, run, tmp_path):
     assert (tmp_path / "pred.png").read_bytes().startswith(b"\x89PNG")
     # The run's own evaluation of this sample, which weighs both fields alike, says the same.
     scales = json.loads((run / "config.json").read_text())["prediction"]["scales"]
-    fields = [np.column_stack([made[f"pressure{end}"], made[f"velocity{end}"]]) / scales for end in ("_error", "")]
+    error = np.column_stack([made["pressure_error"], made["velocity_error"]]) / scales
     rows = (run / "per_case.csv").read_text().splitlines()
     columns = dict(zip(rows[0].split(","), rows[2].split(","), strict=True))
     assert (columns["split"], columns["case"], columns["name"]) == ("test", "1", "ellipse_0011")
     np.testing.assert_allclose(errors["pressure"]["rel_l2"], float(columns["rel_l2/pressure_ema"]), rtol=1e-4)
     np.testing.assert_allclose(
-        np.linalg.norm(fields[0]) / np.linalg.norm(fields[1]), float(columns["rel_l2_ema"]), rtol=1e-4
+        np.linalg.norm(error) / np.sqrt(2 * len(error)), float(columns["rel_spread_ema"]), rtol=1e-4
     )
+    by_field = [errors[name]["rel_spread"] for name in ("pressure", "velocity")]
+    np.testing.assert_allclose(by_field[0], float(columns["rel_spread/pressure_ema"]), rtol=1e-4)
+    np.testing.assert_allclose(np.sqrt(np.mean(np.square(by_field))), float(columns["rel_spread_ema"]), rtol=1e-4)
 
 
 @pytest.mark.slow
