@@ -31,11 +31,6 @@ def test_flare_on_every_task(task, data_dir, tmp_path):
     _check(run_here(tiny(f"task={task},model=flare", data_dir, train__steps=4, eval__every=4), tmp_path))
 
 
-@pytest.mark.parametrize("task", ["text", "retrieval", "sudoku"])
-def test_flarepp_with_positions_two_documents_and_labels_of_tokens(task, data_dir, tmp_path):
-    _check(run_here(tiny(f"task={task},model=flarepp", data_dir, train__steps=2, eval__every=2), tmp_path))
-
-
 @pytest.fixture(scope="module")
 def short_listops(tmp_path_factory):
     """Expressions of up to 24 tokens in the public layout, so that backends of cost N³ take part."""
