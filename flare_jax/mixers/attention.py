@@ -43,11 +43,19 @@ def self_attention(
     obstacle = _obstacle(q, mask, dropped)
     if implementation == "cudnn" and obstacle:
         raise ValueError(f"implementation 'cudnn' {obstacle}; use 'xla'")
-    if implementation == "cudnn" or (implementation is None and not obstacle and k.shape[1] >= FUSED_KEYS):
-        return fused_attention(q, k, v, scale=scale)
-    body = partial(softmax_attention, scale=scale, mask=mask, drop_rate=drop_rate, key=key)
-    count = 1 if dropped else -(-q.shape[0] * q.shape[1] * q.shape[2] * k.shape[1] // STORED_WEIGHTS)
-    return map_over_chunks(lambda rows: body(rows, k, v), [q], count)
+    fused = partial(fused_attention, scale=scale)
+    if implementation == "cudnn":
+        return fused(q, k, v)
+
+    def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        body = partial(softmax_attention, scale=scale, mask=mask, drop_rate=drop_rate, key=key)
+        count = 1 if dropped else -(-q.shape[0] * q.shape[1] * q.shape[2] * k.shape[1] // STORED_WEIGHTS)
+        return map_over_chunks(lambda rows: body(rows, k, v), [q], count)
+
+    if implementation is None and not obstacle and k.shape[1] >= FUSED_KEYS:
+        # What is traced on a GPU machine may be lowered for its CPU.
+        return jax.lax.platform_dependent(q, k, v, cuda=fused, default=plain)
+    return plain(q, k, v)
 
 
 def check_attention(implementation: str | None, dtype: DTypeLike) -> str | None:

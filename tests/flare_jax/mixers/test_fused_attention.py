@@ -92,6 +92,19 @@ def test_gpus_without_the_kernel_take_the_plain_form(capability, monkeypatch):
         attention.self_attention(*half, scale=1.0, implementation="cudnn")
 
 
+def test_on_a_gpu_machine_the_place_of_the_arrays_decides(monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: "cuda")
+    monkeypatch.setattr(attention, "_capability", lambda: "9.0")
+    monkeypatch.setattr(attention, "fused_attention", lambda q, k, v, scale: q * k * 0 + 1234.0 * v)
+    half = [x.astype(jnp.bfloat16) for x in random_qkv(512, heads=1)]
+    run = jax.jit(value_and_gradients, static_argnames="implementation")
+    on_cpu = [jax.device_put(x, jax.devices("cpu")[0]) for x in half]
+    assert_same(run(*on_cpu), run(*on_cpu, implementation="xla"), 1e-6)
+    program = run.trace(*half).lower(lowering_platforms=("cuda",)).as_text()
+    assert "1.232000e+03" in program  # 1234 in bfloat16
+    assert "stablehlo.exponential" not in program
+
+
 def test_points_split_over_a_mesh_take_the_plain_form(monkeypatch):
     monkeypatch.setattr(attention, "platform", lambda: "cuda")
     monkeypatch.setattr(attention, "_capability", lambda: "9.0")
