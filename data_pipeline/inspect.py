@@ -130,8 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args([re.sub(r"^--config\.data\.(\w+)=", r"--set=\1=", text) for text in given])
     try:
         _inspect(options, print)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, MemoryError, OverflowError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

@@ -57,7 +57,7 @@ def run(main: Callable[[], None]) -> None:
     except signals.Interrupted as stop:
         print(stop, file=sys.stderr, flush=True)
         sys.exit(stop.status)
-    except (UserError, ValueError, OSError, flags.Error) as error:
+    except (UserError, ValueError, OSError, MemoryError, OverflowError, flags.Error) as error:
         # ValueError is what the library and the loaders raise for bad input, OSError what files do.
         signals.settle()
         if debug:
@@ -193,6 +193,9 @@ def overrides() -> dict[str, object]:
 
 
 def _sentence(error: BaseException) -> str:
+    if isinstance(error, MemoryError | OverflowError):
+        reason = " ".join(str(error).split()) or "out of memory"
+        return f"this is too large for the machine ({reason}); ask for less data, or for a smaller model or batch"
     if isinstance(error, OSError) and error.strerror:
         where = f" {error.filename}" if error.filename else ""
         return f"the file system refuses{where}: {error.strerror}; check that it exists, is writable and has space"

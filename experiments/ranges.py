@@ -30,6 +30,7 @@ def _choice(*choices: str) -> dict[str, Any]:
 
 
 _SWITCH = {"kinds": (bool,)}
+_SEED = _integer(0, 2**32 - 1)
 _FRACTION = _number(minimum=0, below=1)
 _RANGES = {
     "train.epochs": _integer(0),
@@ -71,6 +72,25 @@ _RANGES = {
     "data.n_train": _integer(0),
     "data.n_test": _integer(0),
     "data.resolution": _integer(0, 2**14),
+    "data.generate_seed": _SEED,
+    "data.split_seed": _SEED,
+    "data.augment_seed": _SEED,
+    "data.side": _integer(2, 421),
+    "data.history": _integer(1),
+    "data.steps": _integer(1),
+    "data.skip_steps": _integer(0),
+    "data.max_steps": _integer(2),
+    "data.buckets": _integer(1, 2**10),
+    "data.memory_gib": _number(minimum=0),
+    "data.max_length": _integer(1, 2**20),
+    "data.subsample": _integer(0),
+    "data.num_augment": _integer(0, 10**6),
+    "data.min_rating": _integer(0),
+    "data.validation": _FRACTION,
+    "task.gradient_weight": _number(minimum=0),
+    "task.noise": _number(minimum=0),
+    "task.times_per_step": _integer(0),
+    "task.points_per_step": _integer(0),
     "figures": _SWITCH,
 }
 _OPTIONS = {name: Option(name, default=dataclasses.MISSING, help="", **limits) for name, limits in _RANGES.items()}

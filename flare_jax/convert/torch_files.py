@@ -5,6 +5,7 @@ A snapshot holds the model under `model_state` and, where the run kept one, the 
 are those of the state_dict, or start with `model_state/` and `ema_shadow/`. Only .pt needs PyTorch.
 """
 
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
+from numpy.lib import npyio as npy_io
 
 from flare_jax.convert.safetensors import read_safetensors, write_safetensors
 from runtime.files import replacing
 
 StateDict = dict[str, np.ndarray]
 
+_MOST_COMPRESSION = 1100  # of deflate, which makes its input smaller by a factor of 1032 at most
 _MODEL, _AVERAGE = "model_state", "ema_shadow"
 _NO_TORCH = "needs PyTorch: run `python -m pip install torch`, or use .npz or .safetensors"
 
@@ -67,10 +71,29 @@ def find_writer(path: Path) -> Callable[[Path, StateDict, StateDict | None], Non
 
 def _read_npz(path: Path) -> Snapshot:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, npy_io.NpzFile):
+            raise ValueError("it holds one array without a name; write all with np.savez")
+        with archive:
+            for member in archive.zip.infolist():
+                with archive.zip.open(member) as file:
+                    _check_member(file, member, path.stat().st_size)
             return _from_named_arrays(dict(archive))
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as an npz archive ({error}); get the file again") from error
+    except Exception as error:  # zip, decompression, headers: each raises its own for damaged files
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path} cannot be read as an npz archive ({reason}); get the file again") from error
+
+
+def _check_member(file: zipfile.ZipExtFile, member: zipfile.ZipInfo, size: int) -> None:
+    """Raise ValueError where an array claims more than its file has, before memory is asked for."""
+    version = npy.read_magic(file)
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"{member.filename} has a header of version {version}")
+    shape, _, dtype = readers[version](file)
+    stored = min(member.file_size - file.tell(), _MOST_COMPRESSION * min(member.compress_size, size))
+    if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > stored:
+        raise ValueError(f"{member.filename} claims shape {shape} of {dtype} in {stored} bytes")
 
 
 def _read_safetensors(path: Path) -> Snapshot:

@@ -54,6 +54,13 @@ def test_seeds_that_would_be_others(seed, words):
         ("data.n_train", (-1, 10**23)),
         ("data.num_generate", (0, 10**20)),
         ("data.resolution", (-3, 10**8)),
+        ("data.generate_seed", (-1, 2**32)),
+        ("data.max_length", (0, 10**11)),
+        ("data.buckets", (0, 10**12)),
+        ("data.memory_gib", (-1.0, float("nan"))),
+        ("data.num_augment", (-1, 10**9)),
+        ("task.points_per_step", (-1, 1.5)),
+        ("task.noise", (-1.0, float("nan"))),
         ("figures", ("maybe",)),
     ],
 )

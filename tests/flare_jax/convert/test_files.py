@@ -1,10 +1,12 @@
 """Files of parameters: safetensors, npz, PyTorch checkpoints, and the folder of a converted model."""
 
 import importlib.util
+import io
 import json
 import pickle
 import sys
 import types
+import zipfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -191,6 +193,27 @@ def test_absent_pytorch_has_a_remedy(monkeypatch, tmp_path):
     for action in (lambda: read_snapshot(path), lambda: write_state_dict(path, RAW, None)):
         with pytest.raises(ValueError, match=r"model.pt needs PyTorch: run `python -m pip install torch`"):
             action()
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"shape": (10**12,), "descr": "<f4"}, r"a.npy claims shape \(1000000000000,\) of float32 in 24 bytes"),
+        ({"shape": (-3,), "descr": "<f4"}, "a.npy claims shape"),
+        ({"shape": (3,), "descr": "|O"}, "a.npy claims shape"),
+    ],
+)
+def test_arrays_that_claim_more_than_their_file_has(tmp_path, header, words):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {**header, "fortran_order": False})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", buffer.getvalue() + bytes(24))
+    with pytest.raises(ValueError, match=words):
+        read_snapshot(tmp_path / "a.npz")
+    np.save(tmp_path / "b.npy", np.ones(3))
+    (tmp_path / "b.npy").rename(tmp_path / "b.npz")
+    with pytest.raises(ValueError, match="one array without a name"):
+        read_snapshot(tmp_path / "b.npz")
 
 
 @pytest.mark.parametrize(
