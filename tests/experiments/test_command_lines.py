@@ -107,7 +107,6 @@ _ELASTICITY = "--config=configs/flare_elas.py:smoke"
         ("benchmarks.kernels --seconds=long", "--seconds: long must be a number of seconds"),
         ("benchmarks.search --group=0", "--group: 0 must be an integer from 1"),
         ("benchmarks.scaling --points=many", "points has 'many'"),
-        ("benchmarks.residual_mlp --rows=0", "--rows: 0 must be an integer from 1"),
     ],
 )
 def test_lines_of_the_other_programs(line, words):
