@@ -1,6 +1,8 @@
 """Meshes in the formats of other programs than VTK; the one place that imports meshio."""
 
 import re
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,10 @@ def read(path: Path) -> "DataSet":
     # meshio.read would print why a format does not fit and end the program.
     for kind in meshio.extension_to_filetypes.get(path.suffix.lower(), ()):
         try:
-            return pyvista.from_meshio(_with_markers(getattr(meshio, kind.replace("-", "_")).read(str(path))))
+            # What meshio leaves out it prints.
+            with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+                mesh = getattr(meshio, kind.replace("-", "_")).read(str(path))
+            return pyvista.from_meshio(_with_markers(_complete(mesh)))
         except meshio.ReadError as error:
             reason = error
         # Parsers raise what they meet in damaged files.
@@ -60,6 +65,23 @@ def bracketed(reason: BaseException | None) -> str:
     return f" ({line})" if line else ""
 
 
+def _complete(mesh: "Mesh") -> "Mesh":
+    """Return a mesh in space, without fields of fewer values than points or cells, which some readers of meshio make.
+
+    Values at the corners of cells are one row per cell.
+    """
+    count, sizes = len(mesh.points), [len(block.data) for block in mesh.cells]
+    mesh.points = np.pad(mesh.points, [(0, 0), (0, 3 - np.shape(mesh.points)[1])])
+    mesh.point_data = {name: field for name, field in mesh.point_data.items() if len(field) == count}
+    whole = {name: parts for name, parts in mesh.cell_data.items() if [len(part) for part in parts] == sizes}
+    mesh.cell_data = {name: [_rows(part) for part in parts] for name, parts in whole.items()}
+    return mesh
+
+
+def _rows(field: np.ndarray) -> np.ndarray:
+    return field.reshape(len(field), -1) if np.ndim(field) > 2 else field
+
+
 def _with_markers(mesh: "Mesh") -> "Mesh":
     """Return a mesh with a field per set of nodes or cells, at the points and at the cells, in place of the sets."""
     at_cells = {name: _in_set(mesh, parts) for name, parts in _cell_sets(mesh).items()}
@@ -84,7 +106,8 @@ def _point_sets(mesh: "Mesh") -> dict[str, np.ndarray]:
 def _cell_sets(mesh: "Mesh") -> dict[str, list[np.ndarray]]:
     """Return the numbers of the cells of every named set, block by block; groups of Gmsh are such sets."""
     found = {name: parts for name, parts in mesh.cell_sets.items() if not name.startswith("gmsh:")}
-    groups = {name: [int(np.ravel(entry)[0])] for name, entry in mesh.field_data.items() if np.size(entry) == 2}
+    numbered = {name: entry for name, entry in mesh.field_data.items() if isinstance(entry, np.ndarray)}
+    groups = {name: [int(entry[0])] for name, entry in numbered.items() if entry.shape == (2,)}
     for key, named in (("cell_tags", _families(getattr(mesh, "cell_tags", {}))), ("gmsh:physical", groups)):
         if key in mesh.cell_data:
             for name, ids in named.items():

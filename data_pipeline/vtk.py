@@ -42,6 +42,8 @@ _READ_SUFFIXES = (
 )
 _PARTS_SUFFIXES = _READ_SUFFIXES[:7]
 _PART = re.compile(rb"\b(?:file|Source)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
+# Of VTK's readers for formats that meshio reads, those that no damaged file has made crash.
+_VTK_READS_TOO = (".obj", ".stl")
 MESH_SUFFIXES = (*VTK_SUFFIXES, *_READ_SUFFIXES, *foreign_meshes.SUFFIXES)
 WRITTEN_SUFFIXES = (*VTK_SUFFIXES, *foreign_meshes.WRITTEN_SUFFIXES)
 
@@ -74,9 +76,8 @@ def read_mesh(path: Path) -> "DataSet":
         raise DataError(f"{path} does not exist; check the path")
     with _vtk_errors(path, "read as a mesh", "get the file again"):
         _check_links(path)
-        if path.suffix.lower() in foreign_meshes.SUFFIXES:
-            mesh = foreign_meshes.read(path)
-        else:
+        mesh = _read_foreign(path) if path.suffix.lower() in foreign_meshes.SUFFIXES else None
+        if mesh is None:
             _check_counts(path)
             mesh = _joined(pyvista.read(path))
         _check_corners(mesh, path)
@@ -134,10 +135,13 @@ def mesh_cells(mesh: "DataSet") -> dict[str, Int[np.ndarray, "F K"]]:
 
 def surface_triangles(mesh: "DataSet") -> Int[np.ndarray, "F 3"]:
     """Return the triangles of the surface of a mesh as numbers of its points; quadratic faces are cut at all nodes."""
-    surface = mesh.extract_surface(nonlinear_subdivision=1, algorithm="dataset_surface").triangulate()
+    bare = mesh.copy(deep=False)
+    bare.clear_data()
+    options = {"nonlinear_subdivision": 1, "pass_pointid": False, "pass_cellid": False, "algorithm": "dataset_surface"}
+    surface = bare.extract_surface(**options).triangulate()
     # Found by their places: the numbers that VTK passes on are wrong for the nodes within quadratic faces.
+    triangles = np.asarray(surface.regular_faces, int).reshape(-1, 3)
     distance, numbers = KDTree(mesh.points).query(surface.points)
-    triangles = surface.regular_faces
     return numbers[triangles][(distance[triangles] == 0).all(axis=1)]
 
 
@@ -184,6 +188,16 @@ def read_quad_surface(path: Path) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndar
     if quads is None:
         raise DataError(f"{path} holds no quadrilaterals; check that it is the surface mesh of a car")
     return np.asarray(mesh.points), quads
+
+
+def _read_foreign(path: Path) -> "DataSet | None":
+    """Return the mesh that meshio reads, or None where it cannot and VTK may be able to."""
+    try:
+        return foreign_meshes.read(path)
+    except DataError:
+        if path.suffix.lower() not in _VTK_READS_TOO:
+            raise
+        return None
 
 
 def _joined(content: Any) -> "DataSet":

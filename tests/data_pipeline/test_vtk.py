@@ -162,6 +162,22 @@ def test_physical_groups_of_gmsh_are_fields(tmp_path):
     np.testing.assert_array_equal(read.point_data["fluid"], [1, 1, 1, 0])
 
 
+def test_what_meshio_leaves_inconsistent(tmp_path, capfd):
+    """Fields of fewer values than cells, boundaries with names, files that only VTK reads."""
+    lines = ["NDIME= 2", "NELEM= 1", "5 0 1 2 0", "NPOIN= 3", "0 0 0", "1 0 1", "0 1 2", "NMARK= 1", "MARKER_TAG= wall"]
+    (tmp_path / "a.su2").write_text("\n".join([*lines, "MARKER_ELEMS= 1", "3 0 1"]) + "\n")
+    assert {name: len(cells) for name, cells in vtk.mesh_cells(vtk.read_mesh(tmp_path / "a.su2")).items()} == {
+        "triangle": 1,
+        "line": 1,
+    }
+    text = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nf 1//1 2//1 3//1\n"
+    (tmp_path / "a.obj").write_text(text)
+    assert len(vtk.surface_triangles(vtk.read_mesh(tmp_path / "a.obj"))) == 1
+    mesh = vtk.make_mesh(np.array([[0.0], [1.0], [2.0]]), [("line", np.array([[0, 1], [1, 2]]))], "a")
+    assert vtk.surface_triangles(mesh).shape == (0, 3)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_blocks_are_joined(tmp_path):
     first, second = _fields(_grid()), _fields(_grid((2, 2, 2)))
     del second.point_data["p"]
