@@ -24,8 +24,9 @@ from experiments import cli
 from experiments.errors import UserError
 from experiments.lra import models
 from experiments.lra.task import classification_task
-from experiments.training.loop import ChunkRunner, build_setup
+from experiments.training.device_source import DeviceSource
 from experiments.training.mesh import make_mesh
+from experiments.training.setup import build_setup
 from flare_jax import params as model_params
 from flare_jax.checks import check_choice
 from flare_jax.models.sequence import BACKENDS
@@ -57,7 +58,7 @@ def seconds_per_step(config: Any, dataset: SequenceDataset, steps: int, repeats:
     graphdef, params = model_params.split(models.build(config, models.task_facts(dataset), 0))
     task, matrices = classification_task(dataset, graphdef, config), model_params.matrix_names(graphdef, params)
     setup = build_setup(task, params, config, 0, make_mesh(1, 1), matrices)
-    runner = ChunkRunner(setup, config)
+    runner = DeviceSource(setup, config)
     state, times = setup.template, []
     for _ in range(repeats + 1):
         state, _, seconds = runner(state, 0, steps)

@@ -26,8 +26,8 @@ from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.generate import generate
 from data_pipeline.registry import find_record
 from experiments import cli
-from experiments.training.loop import ChunkRunner
-from experiments.training.streaming import StreamRunner
+from experiments.training.device_source import DeviceSource
+from experiments.training.disk_source import DiskSource
 
 FLAGS = flags.FLAGS
 TARGET_PERCENT = 5.0
@@ -60,7 +60,7 @@ def on_the_device(config: Any, dataset: PDEDataset, samples: int, repeats: int) 
     few = min(samples, len(dataset.train))
     split = Split(np.asarray(dataset.train.x[:few]), np.asarray(dataset.train.y[:few]))
     setup = setup_of(config, PDEDataset(**{**_fields(dataset), "train": split, "tests": {"test": split}}))
-    runner, states = ChunkRunner(setup, config), [setup.template]
+    runner, states = DeviceSource(setup, config), [setup.template]
     steps = setup.plan.steps_per_epoch
 
     def run() -> None:
@@ -76,7 +76,7 @@ def _fields(dataset: PDEDataset) -> dict[str, Any]:
 def streamed(config: Any, dataset: PDEDataset, epochs: int) -> tuple[list[Epoch], float]:
     """Train `epochs` epochs from memory and as many from disk; return them, and the seconds of compilation."""
     setup = setup_of(config, dataset)
-    runner, state, steps = StreamRunner(setup, config), setup.template, setup.plan.steps_per_epoch
+    runner, state, steps = DiskSource(setup, config), setup.template, setup.plan.steps_per_epoch
     results = []
     try:
         for number, cold in enumerate([False] * epochs + [True] * epochs):

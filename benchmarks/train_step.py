@@ -22,8 +22,9 @@ from data_pipeline.registry import find_record
 from experiments import cli
 from experiments.errors import UserError
 from experiments.pdebench import models
-from experiments.training.loop import ChunkRunner, Setup, build_setup
+from experiments.training.device_source import DeviceSource
 from experiments.training.mesh import Mesh, make_mesh
+from experiments.training.setup import Setup, build_setup
 from experiments.training.tasks import build_task
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
@@ -64,7 +65,7 @@ def setup_of(config: Any, dataset: PDEDataset, mesh: Mesh | None = None, seed: i
 
 def time_steps(setup: Setup, config: Any, steps: int, repeats: int) -> tuple[float, float, dict[str, np.ndarray]]:
     """Return the median seconds of a step, those of compilation, and the metrics of the first `steps` steps."""
-    runner = ChunkRunner(setup, config)
+    runner = DeviceSource(setup, config)
     state, metrics, _ = runner(setup.template, 0, steps)
     times = []
     for _ in range(repeats):

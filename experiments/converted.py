@@ -18,7 +18,7 @@ from experiments.defaults import pde_defaults
 from experiments.errors import UserError
 from experiments.lra.original import converted_config
 from experiments.training import hosts
-from experiments.training.loop import Setup
+from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from flare_jax.convert.descriptions import ModelDescription, SequenceDescription
 from flare_jax.convert.folder import DESCRIPTION_FILE, ConvertedModel, is_converted, read_converted

@@ -16,7 +16,8 @@ from experiments import cli, converted, report, workdir
 from experiments.errors import UserError
 from experiments.ranges import check_complete
 from experiments.training import hosts
-from experiments.training.loop import Setup, saved_checkpoints, train
+from experiments.training.loop import saved_checkpoints, train
+from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from runtime import signals
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from experiments.training.evaluate import PerCase, make_evaluator
-from experiments.training.loop import Setup
 from experiments.training.packing import Params
+from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from experiments.training.task import summarize_per_case
 from experiments.training.tasks.baselines import BASELINES

@@ -1,7 +1,9 @@
 """Imports between the packages point downwards only."""
 
 import ast
+import graphlib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,26 @@ def test_upward_imports_are_found(package, source):
 
 def test_downward_imports_are_allowed():
     assert not upward_imports("experiments", "import jax\nfrom flare_jax import models\nimport kernels.flare_mixer\n")
+
+
+def imported_modules(name: str, path: Path, modules: Mapping[str, Path]) -> set[str]:
+    """Return the modules among `modules` that one of them imports, at whatever depth of its code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {full if full in modules else node.module for full in names.values()}
+    return found & (modules.keys() - {name})
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    graph = {name: imported_modules(name, path, modules) for name, path in modules.items()}
+    assert "experiments.training.setup" in graph["experiments.training.loop"]
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 OPERATIONS = sorted(path.parent.name for path in (ROOT / "kernels").glob("*/table.py"))

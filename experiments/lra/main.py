@@ -17,9 +17,9 @@ from experiments.lra.options import check_lra_options
 from experiments.lra.original import token_warning
 from experiments.lra.task import classification_task, recursive_task
 from experiments.training import hosts
-from experiments.training.loop import Setup, build_setup
 from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.records import read_log
+from experiments.training.setup import Setup, build_setup
 from experiments.training.state import TrainState
 from flare_jax import params as model_params
 

@@ -10,8 +10,8 @@ from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from experiments.lra.task import confusion_metric, majority_accuracy
 from experiments.report import weights_warnings
 from experiments.training.evaluate import PerCase, make_evaluator
-from experiments.training.loop import Setup
 from experiments.training.packing import Params
+from experiments.training.setup import Setup
 
 BINS = 8
 

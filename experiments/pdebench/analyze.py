@@ -21,7 +21,7 @@ from experiments import figures
 from experiments.errors import UserError
 from experiments.pdebench.models import call_inputs
 from experiments.training import hosts
-from experiments.training.loop import Setup
+from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from flare_jax.analysis import BlockAnalysis, ScoreStatistics, dataset_analysis, effective_rank, mixing_spectrum
 from flare_jax.analysis.figures import eigenvalue_figure, score_figure, spectra_figure

@@ -11,9 +11,9 @@ from data_pipeline.dataset import PDEDataset
 from experiments import figures, frame_figures
 from experiments.training import hosts
 from experiments.training.evaluate import PerCase, make_predictor
-from experiments.training.loop import Setup
 from experiments.training.packing import Params
 from experiments.training.records import read_log
+from experiments.training.setup import Setup
 from experiments.training.tasks.baselines import BASELINES, baseline_of
 from experiments.training.tasks.errors import ERROR_WORDS
 

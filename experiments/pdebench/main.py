@@ -17,8 +17,8 @@ from experiments.pdebench.analyze import analyze, check_analyzable
 from experiments.predict.signature import signature_of
 from experiments.training import hosts
 from experiments.training.evaluate import PerCase
-from experiments.training.loop import build_setup
 from experiments.training.mesh import Mesh, make_mesh
+from experiments.training.setup import build_setup
 from experiments.training.task import mean_of_defined
 from experiments.training.tasks import build_task
 from experiments.training.tasks.baselines import baseline_error, baseline_of

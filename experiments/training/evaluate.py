@@ -9,9 +9,9 @@ import numpy as np
 from jax import Array
 
 from data_pipeline.streaming.rows import is_stored
+from experiments.training.disk_evaluation import make_disk_evaluator
 from experiments.training.mesh import Mesh
 from experiments.training.packing import Params
-from experiments.training.streaming import make_stream_evaluator
 from experiments.training.task import Task
 
 PerCase = dict[str, np.ndarray]
@@ -24,7 +24,7 @@ def make_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params,
     depend on the batch size; of fewer samples than `batch_size` only these are computed. Arrays that are streamed from
     disk are evaluated while the next batches are read.
     """
-    evaluate_stream = make_stream_evaluator(task, batch_size, mesh)
+    evaluate_stream = make_disk_evaluator(task, batch_size, mesh)
 
     @partial(jax.jit, static_argnames="count")
     @mesh.traced

@@ -1,108 +1,20 @@
 """The training loop: restore, run chunks of an epoch on the device, log, evaluate, checkpoint."""
 
 import math
-import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import Array
 
-from data_pipeline.streaming.rows import is_stored
 from experiments.errors import UserError
 from experiments.training import hosts
 from experiments.training.checkpoints import Checkpoints, SavedCheckpoints
-from experiments.training.evaluate import PerCase, make_evaluator
-from experiments.training.mesh import Mesh
-from experiments.training.optimizers import build_optimizer, build_packing
-from experiments.training.packing import Packing, Params
-from experiments.training.plan import Plan, make_plan
 from experiments.training.records import Console, MetricsLog
-from experiments.training.sampling import Epochs, bucket_lengths, buckets_of
-from experiments.training.schedules import Schedule, build_schedules
-from experiments.training.state import TrainState, create_state
-from experiments.training.step import make_chunk, make_step
-from experiments.training.streaming import StreamRunner
-from experiments.training.task import Task, summarize_per_case
-from experiments.training.timing import describe_timing, timing
+from experiments.training.setup import Setup
+from experiments.training.source import Source, open_source
+from experiments.training.state import TrainState
+from experiments.training.task import summarize_per_case
 from runtime import signals
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Everything that training, resuming and evaluating one run share.
-
-    `template` is the state before the first step; training donates its arrays, after which only shapes are left.
-    """
-
-    task: Task
-    plan: Plan
-    packing: Packing
-    optimizer: optax.GradientTransformation
-    learning_rate: Schedule
-    beta1: Schedule | None
-    mesh: Mesh
-    template: TrainState
-    evaluate: Callable[[Params, Mapping[str, Array]], PerCase]
-    eval_batch_size: int
-
-    def weights(self, state: TrainState) -> dict[str, Params]:
-        """Return the parameter sets that are evaluated: raw, and ema where an average is kept."""
-        sets = {"raw": self.packing.unpack(state.params)}
-        return {**sets, "ema": self.packing.unpack(state.ema)} if state.ema else sets
-
-
-def build_setup(
-    task: Task, params: Params, config: Any, seed: int, mesh: Mesh, matrices: Collection[str] = ()
-) -> Setup:
-    """Assemble a run of `config` from initial `params`; raises UserError for options that do not fit.
-
-    `matrices` names the parameters that are the matrix of a linear map (`flare_jax.params.matrix_names`), for Muon.
-    """
-    train = config.train
-    if train.batch_size % mesh.data:
-        raise UserError(
-            f"train.batch_size={train.batch_size} does not split over mesh.data={mesh.data} devices; "
-            "make it a multiple or lower mesh.data"
-        )
-    if task.recurrence is not None and train.accumulation > 1:
-        raise UserError(
-            f"train.accumulation={train.accumulation} does not go with a task that makes {task.repeats} steps on every "
-            "batch; set train.accumulation=1"
-        )
-    plan = make_plan(config, bucket_lengths(task, train.batch_size * train.accumulation), task.repeats)
-    packing = build_packing(config.optimizer.name, params, matrices)
-    learning_rate, beta1 = _schedules(config, plan, task)
-    optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
-    state = create_state(params, packing, optimizer, seed, ema=train.ema_decay > 0)
-    eval_batch = mesh.whole_batch(config.eval.batch_size)
-    return Setup(
-        task=task,
-        plan=plan,
-        packing=packing,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        beta1=beta1,
-        mesh=mesh,
-        template=mesh.replicate(state),
-        evaluate=make_evaluator(task, eval_batch, mesh),
-        eval_batch_size=eval_batch,
-    )
-
-
-def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule | None]:
-    """Return learning rate and beta1 as functions of the optimizer step."""
-    slower = task.repeats if task.recurrence is not None and task.recurrence.schedule_by_batch else 1
-    period = plan.steps_per_epoch // slower if config.train.epochs else 1
-    schedules = build_schedules(config.schedule, config.optimizer.learning_rate, plan.steps // slower, period)
-    if slower == 1:
-        return schedules
-    return tuple(schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules)
 
 
 def saved_checkpoints(setup: Setup, workdir: Path) -> SavedCheckpoints:
@@ -143,12 +55,12 @@ def train(setup: Setup, config: Any, workdir: Path, quiet: bool = False) -> Trai
             console.say(f"all {start} steps are done already")
         elif restored is not None:
             console.say(f"resuming from step {start} of {setup.plan.steps}")
-        runner = StreamRunner(setup, config) if is_stored(setup.task.train) else ChunkRunner(setup, config)
+        source = open_source(setup, config)
         try:
-            state = _run(setup, config, state, runner, checkpoints, log, console)
+            state = _run(setup, config, state, source, checkpoints, log, console)
             checkpoints.wait()
         finally:
-            runner.close()
+            source.close()
             console.stop()
             checkpoints.close()
     return state
@@ -158,7 +70,7 @@ def _run(
     setup: Setup,
     config: Any,
     state: TrainState,
-    chunk: "ChunkRunner | StreamRunner",
+    source: Source,
     checkpoints: Checkpoints,
     log: MetricsLog,
     console: Console,
@@ -172,9 +84,9 @@ def _run(
     while step < plan.steps:
         stop = plan.next_stop(step)
         _end_if_asked(state, step, saved, checkpoints)
-        if chunk.prepare(state, step, stop):
+        if source.prepare(state, step, stop):
             _end_if_asked(state, step, saved, checkpoints)
-        state, values, seconds = chunk(state, step, stop)
+        state, values, seconds = source(state, step, stop)
         _stop_if_not_finite(values, step, checkpoints, config)
         step = stop
         record = _train_record(setup, values, step, seconds)
@@ -192,9 +104,9 @@ def _run(
         if saved:
             checkpoints.save(state, step, None if metrics is None else {task.headline: headline})
         console.advance(step, _progress_text(record, f"{task.selection} {task.headline}", headline))
-    if chunk.timings:
-        log.write("timing", step, chunk.timing())
-        console.say(chunk.describe())
+    if source.timings:
+        log.write("timing", step, source.timing())
+        console.say(source.describe())
     return state
 
 
@@ -208,65 +120,6 @@ def _end_if_asked(state: TrainState, step: int, saved: bool, checkpoints: Checkp
     checkpoints.wait()
     hosts.say(f"stopped after step {step}")
     raise signals.Interrupted(number)
-
-
-class ChunkRunner:
-    """Compiles each chunk length once, runs chunks and keeps their times apart from compilation."""
-
-    def __init__(self, setup: Setup, config: Any) -> None:
-        self._setup = setup
-        task = setup.task
-        train = config.train
-        self._batch = train.batch_size * train.accumulation
-        buckets = buckets_of(task, self._batch)
-        self._data = tuple(setup.mesh.place_dataset(bucket.cut(task.train)) for bucket in buckets)
-        step = make_step(setup.task, setup.optimizer, setup.packing, train.ema_decay)
-        epochs = Epochs(bucket_lengths(task, self._batch), train.batch_size, train.accumulation, task.windows)
-        self._chunk = make_chunk(step, epochs=epochs, repeats=task.repeats, mesh=setup.mesh)
-        self._compiled: dict[int, Callable[..., Any]] = {}
-        self.compile_seconds = 0.0
-        self.timings: list[tuple[int, float]] = []
-
-    def prepare(self, state: TrainState, step: int, stop: int) -> bool:
-        """Compile what steps `step` … `stop` − 1 need; return whether there was anything to compile."""
-        length = stop - step
-        if length in self._compiled:
-            return False
-        begin = time.perf_counter()
-        self._compiled[length] = self._chunk.lower(*self._arguments(state, step), length=length).compile()
-        self.compile_seconds += time.perf_counter() - begin
-        return True
-
-    def __call__(self, state: TrainState, step: int, stop: int) -> tuple[TrainState, dict[str, np.ndarray], float]:
-        """Run steps `step` … `stop` − 1; return the state, the metrics of each step and the seconds taken."""
-        length = stop - step
-        self.prepare(state, step, stop)
-        begin = time.perf_counter()
-        state, metrics = self._compiled[length](*self._arguments(state, step))
-        values = jax.device_get(metrics)
-        seconds = time.perf_counter() - begin
-        self.timings.append((length, seconds))
-        return state, values, seconds
-
-    def _arguments(self, state: TrainState, step: int) -> tuple[Any, ...]:
-        epoch, first = divmod(step, self._setup.plan.steps_per_epoch)
-        return state, self._data, jnp.int32(epoch), jnp.int32(first)
-
-    def timing(self) -> dict[str, float]:
-        """Return the median step time, the throughput, and the time spent in steps and in compilation."""
-        return timing(self.timings, self._batch * self._setup.task.points_per_sample, self.compile_seconds)
-
-    def close(self) -> None:
-        """Release nothing: the data stay on the device as long as the runner."""
-
-    def temporary_bytes(self) -> int | None:
-        """Return the temporary memory of the largest chunk as its compiler plans it, None where it does not say."""
-        plans = [compiled.memory_analysis() for compiled in self._compiled.values()]
-        return max((plan.temp_size_in_bytes for plan in plans if plan is not None), default=None)
-
-    def describe(self) -> str:
-        """Return `timing` as one line."""
-        return describe_timing(self.timing())
 
 
 def _train_record(setup: Setup, values: dict[str, np.ndarray], step: int, seconds: float) -> dict[str, float]:

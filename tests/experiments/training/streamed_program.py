@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.training.loop import build_setup
+from experiments.training.disk_source import DiskSource
 from experiments.training.mesh import make_mesh
-from experiments.training.streaming import StreamRunner
+from experiments.training.setup import build_setup
 from tests.experiments.training.test_streaming import tasks
 from tests.experiments.training.toy import toy_config, toy_params
 
@@ -18,7 +18,7 @@ def results(folder: Path, data: int, points: int) -> list[np.ndarray]:
     config = toy_config(batch_size=4)
     task, _ = tasks(folder, masked=True)
     setup = build_setup(task, toy_params(), config, 0, make_mesh(data, points))
-    runner = StreamRunner(setup, config)
+    runner = DiskSource(setup, config)
     state, values, _ = runner(setup.template, 0, setup.plan.steps_per_epoch)
     runner.close()
     params = setup.weights(state)["raw"]

@@ -10,12 +10,13 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.training.evaluate import make_evaluator
-from experiments.training.loop import build_setup, saved_checkpoints, train
+from experiments.training.loop import saved_checkpoints, train
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
 from experiments.training.plan import make_plan
 from experiments.training.records import MetricsLog, read_log
 from experiments.training.sampling import Epochs
+from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from experiments.training.step import average_decay, make_step
 from runtime import signals

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from experiments.errors import UserError
-from experiments.training.loop import build_setup, train
+from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
 from experiments.training.plan import make_plan
 from experiments.training.sampling import Epochs, bucket_lengths, buckets_of
+from experiments.training.setup import build_setup
 from experiments.training.step import make_chunk
 from experiments.training.task import Recurrence
 from experiments.training.tasks import build_task

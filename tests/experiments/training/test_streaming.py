@@ -11,12 +11,14 @@ import pytest
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.streaming.cache import build_cache
 from data_pipeline.streaming.rows import StoredMask, StoredRows
-from experiments.training import loop, streaming
+from experiments.training import disk_source, loop
+from experiments.training.device_source import DeviceSource
+from experiments.training.disk_source import DiskSource
 from experiments.training.evaluate import make_evaluator, make_predictor
-from experiments.training.loop import ChunkRunner, build_setup, train
+from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
 from experiments.training.records import read_log
-from experiments.training.streaming import StreamRunner
+from experiments.training.setup import build_setup
 from tests.experiments.programs import environment
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 from tests.program_server import run_program
@@ -72,7 +74,7 @@ def _setup(task, config):
 def test_streamed_steps_are_those_of_data_on_the_device(tmp_path, masked, accumulation):
     config = toy_config(batch_size=2, accumulation=accumulation)
     results = []
-    for task, kind in zip(tasks(tmp_path, masked), (StreamRunner, ChunkRunner), strict=True):
+    for task, kind in zip(tasks(tmp_path, masked), (DiskSource, DeviceSource), strict=True):
         setup = _setup(task, config)
         runner, state, losses = kind(setup, config), setup.template, []
         per_epoch = setup.plan.steps_per_epoch
@@ -121,7 +123,7 @@ def test_a_runner_can_begin_anywhere(tmp_path):
     config = toy_config(batch_size=3)
     setup = _setup(tasks(tmp_path)[0], config)
     key = np.asarray(jax.random.key_data(setup.template.key))
-    runner = StreamRunner(setup, config)
+    runner = DiskSource(setup, config)
     everything = list(runner._order(key, 0))
     assert len(everything) == setup.plan.steps
     for (bucket, rows), (other_bucket, other) in zip(everything[5:], runner._order(key, 5), strict=True):
@@ -169,7 +171,7 @@ def test_waiting_for_input_is_measured_and_logged(tmp_path, monkeypatch, capsys)
 
 def test_batches_are_read_while_steps_run(tmp_path, monkeypatch):
     """With steps that take longer than reading, nothing is waited for after the first batch."""
-    original = streaming.make_step
+    original = disk_source.make_step
 
     def make_slow_step(*arguments):
         step = original(*arguments)
@@ -182,10 +184,10 @@ def test_batches_are_read_while_steps_run(tmp_path, monkeypatch):
 
         return slow_step
 
-    monkeypatch.setattr(streaming, "make_step", make_slow_step)
+    monkeypatch.setattr(disk_source, "make_step", make_slow_step)
     config = toy_config(batch_size=4, epochs=4)
     setup = _setup(tasks(tmp_path)[0], config)
-    runner = StreamRunner(setup, config)
+    runner = DiskSource(setup, config)
     state, _, _ = runner(setup.template, 0, 6)
     _, values, seconds = runner(state, 6, 24)
     runner.close()

@@ -10,8 +10,9 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.training.evaluate import make_evaluator
-from experiments.training.loop import build_setup, train
+from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
+from experiments.training.setup import build_setup
 from experiments.training.tasks import regression_task
 from experiments.training.tasks.inputs import pad_points
 from tests.experiments.test_models import dataset

@@ -1,47 +1,36 @@
-"""Training and evaluation on data that are read from disk while the device computes.
+"""Training on data that are read from disk while the device computes.
 
 Threads read the next batches and send them to the device; the steps are dispatched without waiting for their results.
 Batches come in the same order as from data on the device, so that a run can be resumed at any step.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
-from data_pipeline.clouds import choose_buckets
 from data_pipeline.streaming.prefetch import Prefetcher
-from data_pipeline.streaming.rows import Stored
+from experiments.training.disk_evaluation import AHEAD, IN_FLIGHT, WORKERS
 from experiments.training.idle import IdleClock
-from experiments.training.mesh import Mesh
-from experiments.training.packing import Params
 from experiments.training.sampling import Epochs, bucket_lengths, buckets_of
+from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from experiments.training.step import make_step
-from experiments.training.task import Batch, Task
+from experiments.training.task import Batch
 from experiments.training.timing import describe_timing, timing
 
-if TYPE_CHECKING:
-    from experiments.training.loop import Setup
 
-# Batches on the device beside the one in use, and threads that read them.
-AHEAD, WORKERS = 3, 3
-# Steps that the device may have before it: one more than it works on, so that it never waits for the host.
-_IN_FLIGHT = 2
-_EVALUATION_BUCKETS = 4
-
-
-class StreamRunner:
+class DiskSource:
     """Runs steps on streamed batches; compiles one step for each size of a bucket.
 
     `timings` are those of chunks of steps without compilation; `waited` counts the seconds for which the device had
     nothing to do because the next batch was not ready.
     """
 
-    def __init__(self, setup: "Setup", config: Any, ahead: int = AHEAD, workers: int = WORKERS) -> None:
+    def __init__(self, setup: Setup, config: Any, ahead: int = AHEAD, workers: int = WORKERS) -> None:
         self._setup, self._ahead, self._workers = setup, ahead, workers
         task, train, mesh = setup.task, config.train, setup.mesh
         batch = train.batch_size * train.accumulation
@@ -82,8 +71,8 @@ class StreamRunner:
             state, metrics = self._compiled_step(length, state, batch)(state, batch)
             self._idle.started(metrics)
             results.append(metrics)
-            if len(results) > _IN_FLIGHT:
-                jax.block_until_ready(results[-1 - _IN_FLIGHT])
+            if len(results) > IN_FLIGHT:
+                jax.block_until_ready(results[-1 - IN_FLIGHT])
         values = {name: np.concatenate([np.atleast_1d(one[name]) for one in results]) for name in results[0]}
         seconds = time.perf_counter() - begin - (self.compile_seconds - compiled_before)
         waited = self._idle.seconds()
@@ -160,47 +149,3 @@ def _host_device() -> jax.Device | None:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX was told to use accelerators only
         return None
-
-
-def make_stream_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Params, Stored], dict[str, np.ndarray]]:
-    """Return `evaluate(params, arrays)` -> the metrics of each sample, {name: [S]}, of arrays read from disk.
-
-    Samples are taken in the order of their sizes and cut to a few of these; the last batch is filled up with copies,
-    whose results are dropped.
-    """
-
-    @jax.jit
-    @mesh.traced
-    def run(params: Params, batches: Mapping[str, Array]) -> dict[str, Array]:
-        batch = {name: value[0] for name, value in batches.items()}
-        prediction = task.predict(params, batch, None)
-        return mesh.constrain_replicated({name: metric(prediction, batch) for name, metric in task.metrics.items()})
-
-    def evaluate(params: Params, arrays: Stored) -> dict[str, np.ndarray]:
-        counts, longest = arrays["x"].counts, arrays["x"].shape[1]
-        order = np.argsort(counts, kind="stable")
-        sizes = [longest]
-        if "mask" in arrays:
-            chosen = choose_buckets(counts, _EVALUATION_BUCKETS)
-            sizes = [min(longest, -(-size // mesh.points) * mesh.points) for size in chosen]
-        together = min(batch_size, mesh.whole_batch(len(order)))
-        groups = [order[first : first + together] for first in range(0, len(order), together)]
-
-        def load(cases: np.ndarray) -> Batch:
-            filled = np.concatenate([cases, np.repeat(cases[:1], together - len(cases))])
-            length = next(size for size in sizes if size >= counts[cases].max())
-            return mesh.place_batch({name: value.load(filled, length)[None] for name, value in arrays.items()})
-
-        results: list[dict[str, Array]] = []
-        with Prefetcher(load, groups, ahead=AHEAD, workers=WORKERS) as batches:
-            for batch in batches:
-                results.append(run(params, batch))
-                if len(results) > _IN_FLIGHT:
-                    jax.block_until_ready(results[-1 - _IN_FLIGHT])
-        back = np.argsort(order)
-        return {
-            name: np.concatenate([np.asarray(one[name]) for one in results])[: len(order)][back]
-            for name in task.metrics
-        }
-
-    return evaluate

@@ -1,0 +1,91 @@
+"""What training, resuming and evaluating a run share, assembled from its configuration."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+from jax import Array
+
+from experiments.errors import UserError
+from experiments.training.evaluate import PerCase, make_evaluator
+from experiments.training.mesh import Mesh
+from experiments.training.optimizers import build_optimizer, build_packing
+from experiments.training.packing import Packing, Params
+from experiments.training.plan import Plan, make_plan
+from experiments.training.sampling import bucket_lengths
+from experiments.training.schedules import Schedule, build_schedules
+from experiments.training.state import TrainState, create_state
+from experiments.training.task import Task
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that training, resuming and evaluating one run share.
+
+    `template` is the state before the first step; training donates its arrays, after which only shapes are left.
+    """
+
+    task: Task
+    plan: Plan
+    packing: Packing
+    optimizer: optax.GradientTransformation
+    learning_rate: Schedule
+    beta1: Schedule | None
+    mesh: Mesh
+    template: TrainState
+    evaluate: Callable[[Params, Mapping[str, Array]], PerCase]
+    eval_batch_size: int
+
+    def weights(self, state: TrainState) -> dict[str, Params]:
+        """Return the parameter sets that are evaluated: raw, and ema where an average is kept."""
+        sets = {"raw": self.packing.unpack(state.params)}
+        return {**sets, "ema": self.packing.unpack(state.ema)} if state.ema else sets
+
+
+def build_setup(
+    task: Task, params: Params, config: Any, seed: int, mesh: Mesh, matrices: Collection[str] = ()
+) -> Setup:
+    """Assemble a run of `config` from initial `params`; raises UserError for options that do not fit.
+
+    `matrices` names the parameters that are the matrix of a linear map (`flare_jax.params.matrix_names`), for Muon.
+    """
+    train = config.train
+    if train.batch_size % mesh.data:
+        raise UserError(
+            f"train.batch_size={train.batch_size} does not split over mesh.data={mesh.data} devices; "
+            "make it a multiple or lower mesh.data"
+        )
+    if task.recurrence is not None and train.accumulation > 1:
+        raise UserError(
+            f"train.accumulation={train.accumulation} does not go with a task that makes {task.repeats} steps on every "
+            "batch; set train.accumulation=1"
+        )
+    plan = make_plan(config, bucket_lengths(task, train.batch_size * train.accumulation), task.repeats)
+    packing = build_packing(config.optimizer.name, params, matrices)
+    learning_rate, beta1 = _schedules(config, plan, task)
+    optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
+    state = create_state(params, packing, optimizer, seed, ema=train.ema_decay > 0)
+    eval_batch = mesh.whole_batch(config.eval.batch_size)
+    return Setup(
+        task=task,
+        plan=plan,
+        packing=packing,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        beta1=beta1,
+        mesh=mesh,
+        template=mesh.replicate(state),
+        evaluate=make_evaluator(task, eval_batch, mesh),
+        eval_batch_size=eval_batch,
+    )
+
+
+def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule | None]:
+    """Return learning rate and beta1 as functions of the optimizer step."""
+    slower = task.repeats if task.recurrence is not None and task.recurrence.schedule_by_batch else 1
+    period = plan.steps_per_epoch // slower if config.train.epochs else 1
+    schedules = build_schedules(config.schedule, config.optimizer.learning_rate, plan.steps // slower, period)
+    if slower == 1:
+        return schedules
+    return tuple(schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules)
