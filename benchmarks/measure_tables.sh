@@ -9,12 +9,12 @@ set -u
 out=${1:-out/tables}
 python=${2:-python}
 mkdir -p "$out"
-timeout 170 "$python" -m pytest -q -m gpu tests/kernels > "$out/tests.log" 2>&1
+timeout 150 "$python" -m pytest -q -m gpu tests/kernels > "$out/tests.log" 2>&1
 tail -n 3 "$out/tests.log"
 "$python" -m benchmarks.kernels --op=causal_flare,causal_linear_attention --shape=text_1k,long_d64 --seconds=80 \
     --implementations=xla,pallas,triton --out="$out/causal"
 "$python" -m benchmarks.kernels --op=gather,flarepp_mixer --seconds=130 --implementations=xla,pallas,torch,torch-graph \
     --out="$out/flarepp"
-"$python" -m benchmarks.search --op=gather --shape=million_m128 --dtype=bfloat16,float32 --seconds=80 --out="$out/search"
-"$python" -m benchmarks.search --op=flare_mixer --shape=million_m128 --dtype=bfloat16 --kernel=gather,scatter --seconds=60 \
+"$python" -m benchmarks.search --op=gather --shape=million_m128 --dtype=bfloat16,float32 --seconds=70 --out="$out/search"
+"$python" -m benchmarks.search --op=flare_mixer --shape=million_m128 --dtype=bfloat16 --kernel=gather,scatter --seconds=50 \
     --out="$out/search_mixer"

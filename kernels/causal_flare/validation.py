@@ -3,14 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from kernels._checks import check_dtypes, describe
 from kernels.causal_flare.operands import Operands, State
 
-DTYPES = ("float32", "bfloat16", "float16")
 MOST_LATENTS = 2048
-
-
-def _describe(shape: tuple[int, ...]) -> str:
-    return str(tuple(shape)).replace(" ", "")
 
 
 def check_operands(operands: Operands, token: bool = False) -> None:
@@ -21,7 +17,7 @@ def check_operands(operands: Operands, token: bool = False) -> None:
     names = {"axes": "[B,H,D]" if token else "[B,N,H,D]", "common": "[B,H,.]" if token else "[B,N,H,.]"}
 
     def shape(x: jax.Array) -> str:
-        return _describe((x.shape[0], *x.shape[2:]) if token else x.shape)
+        return describe((x.shape[0], *x.shape[2:]) if token else x.shape)
 
     for name in ("k", "v", "k_decode"):
         x = getattr(operands, name)
@@ -41,14 +37,15 @@ def check_operands(operands: Operands, token: bool = False) -> None:
                 "give both the same number of latents."
             )
     _check_mask(operands, token)
-    _check_dtypes(operands)
+    names = ("q", "v", "q_decode", "k_decode")
+    check_dtypes("k", operands.k, **{name: getattr(operands, name) for name in names})
 
 
 def _check_latents(name: str, q: jax.Array, tokens_name: str, tokens: jax.Array) -> None:
     heads, width = tokens.shape[2:]
     if q.ndim != 3 or 0 in q.shape or (q.shape[0], q.shape[2]) != (heads, width):
         raise ValueError(
-            f"{name} has shape {_describe(q.shape)}, which does not fit {tokens_name}; "
+            f"{name} has shape {describe(q.shape)}, which does not fit {tokens_name}; "
             f"give a non-empty array [H,M,D] with H={heads} and D={width}."
         )
     if q.shape[1] > MOST_LATENTS:
@@ -63,19 +60,9 @@ def _check_mask(operands: Operands, token: bool) -> None:
     if mask.shape != expected or mask.dtype != jnp.bool_:
         given = mask.shape[:1] + mask.shape[2:] if token else mask.shape
         raise ValueError(
-            f"mask has shape {_describe(given)} and dtype {mask.dtype}; "
-            f"give a bool array of shape {_describe(expected[:1] if token else expected)}."
+            f"mask has shape {describe(given)} and dtype {mask.dtype}; "
+            f"give a bool array of shape {describe(expected[:1] if token else expected)}."
         )
-
-
-def _check_dtypes(operands: Operands) -> None:
-    dtype = operands.k.dtype
-    if dtype.name not in DTYPES:
-        raise ValueError(f"k has dtype {dtype}; cast it to one of {', '.join(DTYPES)}.")
-    for name in ("q", "v", "q_decode", "k_decode"):
-        x = getattr(operands, name)
-        if x is not None and x.dtype != dtype:
-            raise ValueError(f"{name} has dtype {x.dtype} and k has {dtype}; cast them to one dtype.")
 
 
 def check_state(state: State, operands: Operands) -> None:
@@ -86,8 +73,8 @@ def check_state(state: State, operands: Operands) -> None:
         x = getattr(state, name)
         if x.shape != expected or x.dtype != jnp.float32:
             raise ValueError(
-                f"the state's {name} has shape {_describe(x.shape)} and dtype {x.dtype}; "
-                f"give a float32 array of shape {_describe(expected)}, as init_state makes it."
+                f"the state's {name} has shape {describe(x.shape)} and dtype {x.dtype}; "
+                f"give a float32 array of shape {describe(expected)}, as init_state makes it."
             )
 
 
