@@ -13,6 +13,7 @@ those of the tests, in half the time.
 import argparse
 import itertools
 import json
+import os
 import queue
 import random
 import signal
@@ -268,5 +269,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # several programs at once would each take most of a GPU's memory
     compile_fast()
     main()
