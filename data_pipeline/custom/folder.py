@@ -2,16 +2,20 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.custom.readers import HDF5_SUFFIXES, SUFFIXES, Reference, list_groups, natural_key
+from data_pipeline.custom.series import SERIES_SUFFIX, steps_of
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, matching
 
 # Files that name their parts are read so far to find them.
 _INDEX_BYTES = 1 << 20
+# Files that hold several samples.
+FILES_OF_MANY = (*HDF5_SUFFIXES, SERIES_SUFFIX)
 EXAMPLE = "python -m data_pipeline.custom.example --out=FOLDER"
 
 
@@ -45,15 +49,15 @@ def _in_folder(folder: Path, pattern: str, cases: bool) -> list[Reference]:
     """Return the samples in a folder; with `cases`, where it holds no files, those of its subfolders, one in each."""
     files = _sample_files(folder, pattern)
     if files or not cases:
-        return [
-            Reference(path, group) for path in files for groups in _groups(path).values() for group in _sorted(groups)
-        ]
+        return [reference for path in files for reference in _samples_of(path)]
     folders = sorted((p for p in matching(folder, "*") if p.is_dir()), key=lambda path: natural_key(path.name))
     return [reference for case in folders for reference in _in_case(case, pattern)]
 
 
 def _in_case(folder: Path, pattern: str) -> list[Reference]:
     files = _sample_files(folder, pattern)
+    if len(files) == 1 and files[0].suffix.lower() == SERIES_SUFFIX:
+        return [replace(step, case=f"{folder.name}_{step.case}") for step in steps_of(files[0])]
     if len(files) > 1:
         raise DataError(
             f"{folder} holds {len(files)} files of which each may be the sample, "
@@ -64,7 +68,8 @@ def _in_case(folder: Path, pattern: str) -> list[Reference]:
 
 def _sample_files(folder: Path, pattern: str) -> list[Path]:
     """Return the files of a folder that may be samples, without those that others are made of."""
-    files = [p for p in matching(folder, pattern or "*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+    known = (*SUFFIXES, SERIES_SUFFIX)
+    files = [p for p in matching(folder, pattern or "*") if p.suffix.lower() in known and p.is_file()]
     parts = {name for path in files for name in _parts(path)}
     return sorted((path for path in files if path.name not in parts), key=lambda path: natural_key(path.name))
 
@@ -84,19 +89,25 @@ def _beginning(path: Path) -> str:
         return file.read(_INDEX_BYTES)
 
 
-def _groups(path: Path) -> dict[str, list[str]]:
-    """Return the samples of a file by split; a damaged file is one, so that its reading says what is wrong with it."""
+def _samples_of(path: Path) -> list[Reference]:
+    """Return the samples in a file; a damaged one is one sample, whose reading says what is wrong with it."""
+    suffix = path.suffix.lower()
     try:
-        return list_groups(path) if path.suffix.lower() in HDF5_SUFFIXES else {"": [""]}
-    except DataError:
-        return {"": [""]}
+        if suffix == SERIES_SUFFIX:
+            return steps_of(path)
+        splits = list_groups(path) if suffix in HDF5_SUFFIXES else {"": [""]}
+    except DataError as error:
+        return [Reference(path, problem=str(error))]
+    return [Reference(path, group) for groups in splits.values() for group in _sorted(groups)]
 
 
 def _in_file(path: Path) -> dict[str, list[Reference]]:
+    if path.suffix.lower() == SERIES_SUFFIX:
+        return {"": steps_of(path)}
     if path.suffix.lower() not in HDF5_SUFFIXES:
         raise DataError(
-            f"data.path={str(path)!r} is one file, which has to be HDF5 ({' or '.join(HDF5_SUFFIXES)}); name the "
-            "folder of the samples"
+            f"data.path={str(path)!r} is one file, which has to be HDF5 ({' or '.join(HDF5_SUFFIXES)}) or a series "
+            f"({SERIES_SUFFIX}); name the folder of the samples"
         )
     splits = list_groups(path)
     wanted = {name: splits[name] for name in ("", *_split_names(splits)) if name in splits}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,17 @@ SUFFIXES = (".npz", *HDF5_SUFFIXES, *MESH_SUFFIXES)
 
 @dataclass(frozen=True)
 class Reference:
-    """Where a sample is: a file, and the group in it if it holds several; `case` is the name of a folder of its own."""
+    """Where a sample is: a file, and the group in it if it holds several.
+
+    `case` is its name where that is not the file's, and `time` that of a step of a series. `problem` says why a file of
+    several samples could not be looked into, which is raised when it is read: it does not stop the others.
+    """
 
     path: Path
     group: str = ""
     case: str = ""
+    time: float | None = None
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -49,9 +55,12 @@ def read_contents(reference: Reference, fields: Fields | None = None, cell_data:
 
     Of a mesh always all are read; its points are called `points`. `cell_data` is that of `fields`, given without them.
     """
+    if reference.problem:
+        raise DataError(reference.problem)
     suffix = reference.path.suffix.lower()
     if suffix in MESH_SUFFIXES:
-        return _read_mesh(reference.path, cell_data if fields is None else fields.cell_data)
+        contents = _read_mesh(reference.path, cell_data if fields is None else fields.cell_data)
+        return contents if reference.time is None else _with_time(contents, reference.time)
     if suffix == ".npz":
         return _read_npz(reference.path, fields)
     if suffix in HDF5_SUFFIXES:
@@ -135,6 +144,12 @@ def _read_mesh(path: Path, cell_data: str) -> Contents:
     of_sample = {name: _flat(np.asarray(mesh.field_data[name])) for name in mesh.field_data}
     arrays = {**of_sample, **fields, MESH_POINTS: np.asarray(points)}
     return Contents(arrays, tuple(arrays), mesh, at_centres=cell_data == "centres")
+
+
+def _with_time(contents: Contents, time: float) -> Contents:
+    """Return the contents of a step of a series, whose time is a value of the sample."""
+    arrays = {"time": np.array(time), **contents.arrays}
+    return replace(contents, arrays=arrays, present=tuple(arrays))
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from data_pipeline.custom.folder import find_samples
-from data_pipeline.custom.readers import HDF5_SUFFIXES, Reference, read_contents
+from data_pipeline.custom.folder import FILES_OF_MANY, find_samples
+from data_pipeline.custom.readers import Reference, read_contents
 from data_pipeline.custom.sample import Contents, Sample, make_sample
 from experiments import figures, program, workdir
 from experiments.errors import UserError
@@ -134,7 +134,7 @@ def _seed(config: ConfigDict) -> int:
 
 def _references(source: Path, pattern: str = "") -> list[Reference]:
     """Return the samples to predict; of a folder those whose names fit the pattern of the training, if it had one."""
-    if source.is_file() and source.suffix.lower() not in HDF5_SUFFIXES:
+    if source.is_file() and source.suffix.lower() not in FILES_OF_MANY:
         return [Reference(source)]
     if source.exists():
         return [reference for split in find_samples(source, pattern).values() for reference in split]

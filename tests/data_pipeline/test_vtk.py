@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import vtk
+from data_pipeline.custom.folder import find_samples
 from data_pipeline.custom.readers import Reference, read_contents, read_sample
 from data_pipeline.custom.sample import parse_fields
 from data_pipeline.custom.writers import write_contents, write_fields
@@ -176,6 +177,39 @@ def test_what_meshio_leaves_inconsistent(tmp_path, capfd):
     mesh = vtk.make_mesh(np.array([[0.0], [1.0], [2.0]]), [("line", np.array([[0, 1], [1, 2]]))], "a")
     assert vtk.surface_triangles(mesh).shape == (0, 3)
     assert capfd.readouterr() == ("", "")
+
+
+def _write_series(folder, entries):
+    lines = [f'<DataSet timestep="{time}" part="0" file="{file}"/>' for time, file in entries]
+    (folder / "flow.pvd").write_text(f'<VTKFile type="Collection"><Collection>{"".join(lines)}</Collection></VTKFile>')
+
+
+def test_steps_of_a_series_are_samples_with_their_time(tmp_path):
+    for number in range(3):
+        _fields(_grid((3, 2, 2 + number))).save(tmp_path / f"step_{number}.vti")
+    _write_series(tmp_path, [(0.5 * number, f"step_{number}.vti") for number in range(3)])
+    for path in (tmp_path, tmp_path / "flow.pvd"):
+        references = find_samples(path)[""]
+        assert [one.name for one in references] == ["flow_0000", "flow_0001", "flow_0002"]
+    read = read_sample(references[2], parse_fields("points", "time,angle", "p"))
+    assert len(read) == 24
+    np.testing.assert_array_equal(read.inputs["time"], np.full((24, 1), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([(0, "../secret.vtu")], r"names the file '../secret.vtu'; put the files of a series beside or below it"),
+        ([(0, "a.vtu"), (0, "b.vtu")], r"has several parts at one time; save each step as one file"),
+        ([("soon", "a.vtu")], r"flow.pvd cannot be read as a series \(could not convert"),
+    ],
+)
+def test_strange_series_are_refused(tmp_path, entries, message):
+    """When they are read, so that other files are not stopped by them."""
+    _write_series(tmp_path, entries)
+    (reference,) = find_samples(tmp_path)[""]
+    with pytest.raises(DataError, match=message):
+        read_contents(reference)
 
 
 def test_blocks_are_joined(tmp_path):
