@@ -143,15 +143,11 @@ def record_data(request: Request, data_record: Mapping[str, Any]) -> None:
 
 
 def asked_of_generator(request: Request) -> tuple[str, ...]:
-    """Return which options of generation the data of a training run must have been generated with.
+    """Return the options of generation on the command line, with which the data at hand must have been generated.
 
-    Those given on the command line, and the resolution of a config that chooses one.
+    Those of a config are what it generates where data are missing; small variants also run on public files.
     """
-    if request.mode != "train":
-        return ()
-    data = request.config.data
-    names = ("num_generate", "generate_seed", "resolution")
-    return tuple(name for name in names if f"data.{name}" in request.given or (name == names[-1] and data.get(name)))
+    return tuple(name for name in ("num_generate", "generate_seed", "resolution") if f"data.{name}" in request.given)
 
 
 def held(request: Request) -> AbstractContextManager:
