@@ -19,7 +19,7 @@ from benchmarks.programs import Program, compile_all, is_fatal, needed_mebibytes
 from benchmarks.timing import device_line
 from benchmarks.worker import reason
 from flare_jax import params as model_params
-from flare_jax.mixers.flare_attention import FlareAttention
+from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
 from kernels import (
     causal_flare,
     causal_linear_attention,
@@ -133,11 +133,13 @@ def make_layer(shape: LayerShape, dtype: str, implementation: str | None) -> Fla
     """Return a FLARE layer whose mixer is `implementation`; with "xla" its MLPs are plain XLA as well."""
     return FlareAttention(
         shape.channels,
-        num_heads=shape.heads,
-        num_latents=shape.latents,
+        FlareAttentionConfig(
+            num_heads=shape.heads,
+            num_latents=shape.latents,
+            implementation=implementation,
+            mlp_implementation="reference" if implementation == "xla" else None,
+        ),
         dtype=dtype,
-        implementation=implementation,
-        mlp_implementation="reference" if implementation == "xla" else None,
         rngs=nnx.Rngs(0),
     )
 

@@ -18,8 +18,8 @@ from benchmarks.timing import device_line, growth
 from benchmarks.worker import reason
 from flare_jax import params as model_params
 from flare_jax.layers.linear import Linear
-from flare_jax.mixers.flare_attention import FlareAttention
-from flare_jax.mixers.slice_attention import SliceAttention
+from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
+from flare_jax.mixers.slice_attention import GridSliceConfig, SliceAttention
 from flare_jax.mixers.slice_tokens import SliceTokenAttention
 
 CHANNELS, HEADS = 128, 8
@@ -51,9 +51,9 @@ def make_layer(mixer: str, size: int, dtype: str) -> nnx.Module:
     if mixer == "physics":
         token_mixer = SliceTokenAttention(CHANNELS, num_heads=HEADS, dtype=dtype, rngs=rngs)
         return SliceAttention(
-            CHANNELS, num_heads=HEADS, num_slices=size, token_mixer=token_mixer, dtype=dtype, rngs=rngs
+            CHANNELS, GridSliceConfig(num_heads=HEADS, num_slices=size), token_mixer=token_mixer, dtype=dtype, rngs=rngs
         )
-    return FlareAttention(CHANNELS, num_heads=HEADS, num_latents=size, dtype=dtype, rngs=rngs)
+    return FlareAttention(CHANNELS, FlareAttentionConfig(num_heads=HEADS, num_latents=size), dtype=dtype, rngs=rngs)
 
 
 def handle(request: dict[str, Any]) -> Iterator[dict[str, Any]]:

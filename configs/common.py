@@ -1,8 +1,5 @@
 """What config programs share: a configuration with a model, model sections with every option, arguments, updates."""
 
-import inspect
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +8,7 @@ from ml_collections import ConfigDict, config_dict
 from experiments.defaults import pde_defaults
 from flare_jax.checks import did_you_mean
 from flare_jax.models.registry import MODELS
+from flare_jax.options import Option
 
 _PLACEHOLDER_KINDS = (int, float, bool, str)
 
@@ -28,7 +26,7 @@ def flare_model() -> ConfigDict:
 
 
 def model_section(model_type: str, options: Mapping[str, Any] | None = None) -> ConfigDict:
-    """Return config section `model` with `options` set and every other constructor option at its default.
+    """Return config section `model` with `options` set and every other option at its default.
 
     An option whose default is None, or that has none, is an empty place of its type; a tuple is given as text, such as
     "(85, 85)", and "data" takes grid_shape, seq_len, coord_min or coord_scale from the data set.
@@ -46,16 +44,14 @@ def model_section(model_type: str, options: Mapping[str, Any] | None = None) -> 
     return ConfigDict(section)
 
 
-def option_values(options: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+def option_values(options: Mapping[str, Option]) -> dict[str, Any]:
     """Return the default of every option, an empty place of its type where that is None or missing."""
-    none = (None, inspect.Parameter.empty)
-    return {name: _placeholder(p.annotation) if p.default in none else p.default for name, p in options.items()}
+    return {name: _placeholder(o) if o.required or o.default is None else o.default for name, o in options.items()}
 
 
-def _placeholder(hint: Any) -> Any:
+def _placeholder(known: Option) -> Any:
     """Return the empty place of an option; what is no plain kind of value is given as text."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return config_dict.placeholder(next((kind for kind in _PLACEHOLDER_KINDS if kind in kinds), str))
+    return config_dict.placeholder(next((kind for kind in _PLACEHOLDER_KINDS if kind in known.kinds), str))
 
 
 def parse_argument(argument: str | None, allowed: tuple[str, ...] = ("smoke",)) -> str:

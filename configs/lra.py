@@ -20,10 +20,9 @@ from data_pipeline.sequence.registry import TASKS, find_task
 from experiments.lra.defaults import add_recursion, lra_defaults
 from flare_jax.checks import check_choice
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
-from flare_jax.signatures import keyword_options
 
 # Arguments of the models that the task or other sections decide.
-_NOT_OPTIONS = ("backend", "backend_options", "max_length", "pad_id", "dtype", "rngs")
+_NOT_OPTIONS = ("max_length", "seq_len", "pad_id")
 _COMMAND_LINE = {"num_blocks": 4, "channel_dim": 128, "num_heads": 8, "pos_embed": "abs"}
 
 
@@ -39,6 +38,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.name = "_".join(parts)
     if recursive:
         add_recursion(config)
+    _apply(config, lra_recipes.ORIGINAL)
     _apply(config, lra_recipes.BACKENDS.get(backend, {}))
     for settings in (record.recipe["all"], record.recipe.get(backend, {})):
         _apply(config, settings)
@@ -46,9 +46,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         _apply(config, lra_recipes.RECURSIVE)
         if config.model.pool == "cls":
             config.model.pool = "mean"  # the recursive model has no such token
-    if record.masked and "masked" in config.model:
-        config.model.masked = True
-    if config.model.pos_embed == "rope" and "rope" not in keyword_options(BACKENDS[backend].constructor):
+    if config.model.pos_embed == "rope" and not BACKENDS[backend].rotary:
         config.model.pos_embed = "abs"
     if chosen["smoke"]:
         _shrink(config)
@@ -57,9 +55,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
 
 def sequence_section(model_type: str, backend: str) -> ConfigDict:
     """Return config section `model` with every option of the model and of its backend's blocks."""
-    own = keyword_options(SEQUENCE_MODELS[model_type], excluded=_NOT_OPTIONS)
-    of_backend = {name: p for name, p in BACKENDS[backend].options().items() if name != "seq_len"}
-    options = option_values({**own, **of_backend})
+    known = SEQUENCE_MODELS[model_type].options(backend)
+    options = option_values({name: o for name, o in known.items() if name not in _NOT_OPTIONS})
     return ConfigDict({"type": model_type, "backend": backend, **options, **_COMMAND_LINE})
 
 

@@ -5,9 +5,19 @@ Keys are options of the configuration. Those of a task are in its record (`data_
 
 from data_pipeline.sequence.recipe import Settings
 
+# What the original computes, so that results are comparable with its own: padding is pooled and has a random embedding,
+# and rotary embeddings are no rotation. Options without effect on a task are dropped.
+ORIGINAL: Settings = {
+    "model.masked_pool": False,
+    "model.zero_pad_embedding": False,
+    "model.rope_mode": "reference",
+}
+
 # Defaults of the original's command line where those of the constructors differ.
 BACKENDS: dict[str, Settings] = {
     "flare": {"model.num_latents": 128},
+    "performer": {"model.estimator": "reference"},
+    "ema": {"model.masked_ema": False},
     "linear": {"model.kernel": "identity", "model.norm_q": True, "model.norm_k": True},
     "multilinear": {
         "model.num_states": 1,

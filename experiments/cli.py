@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
+from experiments import help
 from experiments.errors import UserError
 from runtime import signals
 
@@ -47,11 +48,15 @@ def define_flags(modes: tuple[str, ...] = ("train", "eval")) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; print expected errors as one sentence and exit with status 2."""
-    app.define_help_flags()
     debug = "--debug" in sys.argv or "--debug=true" in sys.argv
     if not debug:
         _silence_writer_threads()
     try:
+        if help.wanted(sys.argv[1:]):
+            path = _config_path(sys.argv[1:])
+            program = f"experiments.{Path(sys.argv[0]).parent.name}"
+            print(help.text(program, FLAGS, None if path is None else load_config(path)))
+            return
         _parse(sys.argv)
         main()
     except signals.Interrupted as stop:
@@ -99,8 +104,7 @@ def _parse(argv: list[str]) -> None:
 
 def _check_overrides(arguments: list[str]) -> None:
     """Load the config file and check that every --config.… option exists in it."""
-    paths = [match[1] for text in arguments if (match := re.match(r"--?config=(.*)$", text))]
-    path = paths[-1] if paths else None  # the last of several equal flags counts
+    path = _config_path(arguments)
     given = [(match[1], match[2]) for text in arguments if (match := re.match(r"--?config\.([^=]+)(?:=(.*))?$", text))]
     if path == "":
         raise UserError("--config= is empty; name a config file, such as configs/flare_elas.py")
@@ -127,6 +131,11 @@ def _check_overrides(arguments: list[str]) -> None:
             raise UserError(f"option config.{name} does not exist; {hint}")
         if text is not None:
             _check_value(name, text, known[name])
+
+
+def _config_path(arguments: list[str]) -> str | None:
+    """Return what follows --config=, or None."""
+    return next((match[1] for text in arguments if (match := re.match(r"--?config=(.+)$", text))), None)
 
 
 def load_config(path: str) -> ConfigDict:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.model_options import why_unused
 from experiments.ranges import check_ranges
 from flare_jax.checks import check_seed
 
@@ -24,24 +25,6 @@ def check_options(config: Any, given: Mapping[str, object]) -> None:
             raise UserError(f"option config.{name} has no effect {reason}; leave it out")
 
 
-# A single linear layer (depth -1) has no hidden width: each ratio needs the depth named beside it, where the model type
-# has that option.
-_DEPTHS = {
-    "k_proj_mlp_ratio": "num_layers_k_proj",
-    "v_proj_mlp_ratio": "num_layers_v_proj",
-    "kv_proj_mlp_ratio": "num_layers_kv_proj",
-    "kv_proj_ratio": "num_layers_kv_proj",
-    "in_out_proj_ratio": "num_layers_in_out_proj",
-    "ffn_mlp_ratio": "num_layers_ffn",
-    "mlp_ratio": "num_layers_mlp",
-    "gating_proj_mlp_ratio": "num_layers_gating_proj",
-}
-_SWITCHES = {
-    "num_layers_gating_proj": "gating",
-    "gating_proj_mlp_ratio": "gating",
-    "ref": "unified_pos",
-    "unified_pos_drop_input": "unified_pos",
-}
 _ONE_CYCLE = (
     "pct_start",
     "div_factor",
@@ -63,7 +46,7 @@ def _unused_because(name: str, config: Any) -> str | None:
     stream = config.data.get("stream")
     section, _, option = name.partition(".")
     if section == "model":
-        return _unused_in_model(option, config.model)
+        return why_unused(option, config.model)
     rules = (
         (section == "schedule" and option in _ONE_CYCLE, one_cycle, f"with schedule.name={schedule.name}"),
         (
@@ -92,13 +75,3 @@ def _unused_because(name: str, config: Any) -> str | None:
         (name == "data.cache", stream != "never", f"with data.stream={stream}"),
     )
     return next((reason for applies, used, reason in rules if applies and not used), None)
-
-
-def _unused_in_model(option: str, model: Any) -> str | None:
-    """Return why an option of the model has no effect beside its other options, or None where it has one."""
-    depth, switch = _DEPTHS.get(option), _SWITCHES.get(option)
-    if switch in model and not model[switch]:
-        return f"with model.{switch}=False"
-    if depth in model and model[depth] == -1:
-        return f"with model.{depth}=-1"
-    return None

@@ -34,6 +34,7 @@ MAX_POINTS = 2**31
 MAX_RATIO = 2**8
 
 _METADATA = "option"
+_ABSENT = object()
 _C = TypeVar("_C", bound="Config")
 
 
@@ -43,8 +44,8 @@ class Option:
 
     `default` is `dataclasses.MISSING` where the option has to be given. `minimum` and `maximum` belong to the range,
     `above` and `below` do not; they hold for numbers and for the entries of tuples, `choices` for text. The option has
-    an effect only where the option `needs` is switched on, or, as a pair (name, value), has that value, and where
-    `unless`, such a pair, does not hold.
+    an effect only where the option `needs` is switched on, or, as a pair (name, value), has that value or one of a
+    tuple of values, and where `unless`, a pair (name, value), does not hold.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Option:
         parts = [self._in_words(kind) for kind in self.kinds if kind is not types.NoneType]
         return " or ".join(parts + ["None"] * (types.NoneType in self.kinds))
 
-    def check(self, value: Any, owner: str | None = None) -> Any:
+    def check(self, value: Any) -> Any:
         """Return the value, an integer as float, a list as tuple and a NumPy scalar as Python's where these are wanted.
 
         Raises ValueError, in one sentence with the value and the remedy, for a value of another type or out of range.
@@ -79,9 +80,8 @@ class Option:
             accepted, result = self._accept(kind, _plain(value))
             if accepted:
                 return result
-        subject = self.name if owner is None else f"option {self.name!r} of {owner}"
         near = did_you_mean(value, [c for c in self.choices or () if c is not None]) if isinstance(value, str) else ""
-        raise ValueError(f"{subject} is {value!r}{near} but must be {self.expected}; set {self.name} accordingly")
+        raise ValueError(f"{self.name} is {value!r}{near} but must be {self.expected}; set {self.name} accordingly")
 
     def _accept(self, kind: Any, value: Any) -> tuple[bool, Any]:
         """Return whether the value is of this kind and in range, and the value as that kind."""
@@ -131,7 +131,7 @@ class Option:
     def _range_in_words(self) -> str:
         low, high = self.minimum, self.maximum
         if self.below is not None:
-            return f" in [{low:g}, {self.below:g})"
+            return f" of at least {low:g} and below {self.below:g}"
         if low is not None and high is not None:
             return f" of at least {_number(low)} and at most {_number(high)}"
         if low is not None or self.above is not None:
@@ -195,7 +195,7 @@ class Config:
         """
         check_names(owner, options_of(cls), values)
         known = options_of(cls)
-        return cls(**{name: known[name].check(value, owner) for name, value in values.items()})
+        return cls(**{name: known[name].check(value) for name, value in values.items()})
 
     def replace(self: _C, **values: Any) -> _C:
         """Return the configuration with some values changed, checked like a new one."""
@@ -237,8 +237,9 @@ def unused_because(known: Option, values: Any, prefix: str = "") -> str | None:
     """
     if known.needs is not None:
         name, wanted = known.needs if isinstance(known.needs, tuple) else (known.needs, None)
-        value = getattr(values, name, wanted if wanted is not None else True)
-        if value != wanted if wanted is not None else not value:
+        value = getattr(values, name, _ABSENT)
+        fits = bool(value) if wanted is None else value in (wanted if isinstance(wanted, tuple) else (wanted,))
+        if value is not _ABSENT and not fits:
             return f"{prefix}{name}={value}"
     if known.unless is not None:
         name, excluded = known.unless

@@ -1,6 +1,5 @@
 """The model of a run: what the task decides of it, and its options from the configuration."""
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from data_pipeline.sequence.dataset import SequenceDataset
 from data_pipeline.sequence.layout import SequenceTask
 from data_pipeline.sequence.registry import find_task
 from experiments.errors import UserError
+from experiments.model_options import option_values
 from flare_jax import params as model_params
 from flare_jax.models.sequence import TaskKind, build_sequence_model
 
@@ -46,11 +46,7 @@ def _kind(task: SequenceTask) -> TaskKind:
 def build(config: Any, facts: TaskFacts, seed: int) -> nnx.Module:
     """Return the model of a configuration for a task."""
     section = config.model
-    options = {name: value for name, value in section.items() if name not in ("type", "backend")}
-    if "attn_scale" in options:
-        # The command line gives 'one', 'sqrt' or a number as text.
-        with contextlib.suppress(ValueError):
-            options["attn_scale"] = float(options["attn_scale"])
+    options = option_values(section)
     return build_sequence_model(
         section.backend,
         facts.kind,

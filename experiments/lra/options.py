@@ -7,7 +7,6 @@ from data_pipeline.sequence.registry import find_task
 from experiments.errors import UserError
 from experiments.lra.models import has_padding
 from experiments.options import check_options
-from flare_jax.layers.feature_maps import LEARNABLE_MAPS
 
 # They decide which other options there are.
 _BY_ARGUMENT = ("data.name", "model.type", "model.backend")
@@ -39,14 +38,11 @@ def _unused_because(name: str, config: Any) -> str | None:
 
 def _unused_in_model(option: str, config: Any) -> str | None:
     model, task = config.model, find_task(config.data.name)
-    kernel = model.get("kernel")
     rules = (
         (("pool",), not task.token_level, f"on {task.name}, which has a label for every token"),
         (("masked_pool",), not task.token_level and model.pool != "cls", "without a mean or a maximum over the tokens"),
         (_FOR_PADDING, has_padding(config), f"on {task.name}, where no padding is masked"),
-        (("rope_mode",), model.pos_embed == "rope", f"with model.pos_embed={model.pos_embed}"),
         (("num_heads",), model.backend != "ema", "with model.backend=ema, which has one head"),
-        (("qk_dim_ratio",), kernel in LEARNABLE_MAPS, f"with model.kernel={kernel}, which has no width of its own"),
     )
     return next((reason for names, used, reason in rules if option in names and not used), None)
 

@@ -1,12 +1,8 @@
 """The model of a run: options given as text or taken from the data set, and the inputs that its call takes."""
 
-import ast
-import contextlib
 import dataclasses
 import inspect
 import math
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +14,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
+from experiments.model_options import option_values
 from flare_jax import params as model_params
 from flare_jax.models.registry import MODELS, build_model
 
@@ -83,19 +80,16 @@ def data_facts(dataset: PDEDataset, points_multiple: int = 1) -> DataFacts:
 def model_options(section: ConfigDict, facts: DataFacts) -> dict[str, Any]:
     """Return the constructor options of config section `model`.
 
-    Text becomes what the option's annotation wants, the value 'data' what the data set says. Function features and
+    Text becomes what the option wants, the value 'data' what the data set says. Function features and
     times that the data have switch on the options that embed them. Raises UserError for text that does not fit and for
     facts that the data set does not have.
     """
-    known = MODELS[section.type].options() if section.type in MODELS else {}
-    options = {}
-    for name, value in section.items():
-        if name == "type":
-            continue
-        if value == FROM_DATA:
-            options[name] = _from_data(name, facts, section.get("space_dim") or len(facts.low))
-        else:
-            options[name] = _typed(name, value, known[name].annotation) if name in known else value
+    from_data = {
+        name: _from_data(name, facts, section.get("space_dim") or len(facts.low))
+        for name, value in section.items()
+        if value == FROM_DATA
+    }
+    options = option_values(ConfigDict(section.to_dict() | from_data, type_safe=False))
     if facts.fun_dim and "fun_dim" in options:
         options["fun_dim"] = facts.fun_dim
     if facts.has_time and "time_input" in options:
@@ -169,20 +163,3 @@ def _from_data(name: str, facts: DataFacts, space_dim: int) -> Any:
     if name not in values:
         raise UserError(f"model.{name}={FROM_DATA}, but data sets decide only {', '.join(values)}; give its value")
     return values[name]
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Return a value as the annotation of its option wants it: command lines give text, JSON gives lists."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if isinstance(value, list):
-        return tuple(value)
-    if not isinstance(value, str):
-        return value
-    if str in kinds:
-        with contextlib.suppress(ValueError):
-            return float(value) if float in kinds else value  # 'one', 'sqrt' or a number as text
-        return value
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError) as error:
-        raise UserError(f"model.{name}={value!r} is not understood; write a value such as (16, 16) or None") from error

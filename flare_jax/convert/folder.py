@@ -25,7 +25,7 @@ from runtime.json_files import read_object, write_json
 
 DESCRIPTION_FILE = "converted.json"
 PARAMETERS_FILE = "parameters.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from flare_jax.checks import check_choice, did_you_mean
 from flare_jax.mixers.backbone_mixers import MIXERS
+from flare_jax.models.registry import MODELS
 from flare_jax.options import without_unused
 
 
@@ -48,7 +49,9 @@ class OriginalModel:
             for name, value in adapted.items()
             if name not in (self.in_dim, self.out_dim, *self.ignored)
         }
-        return adapted[self.in_dim], adapted[self.out_dim], {**options, **self.fixed}
+        # The original takes options that have no effect beside others; ours says so.
+        options = without_unused(MODELS[self.model_type].config, {**options, **self.fixed})
+        return adapted[self.in_dim], adapted[self.out_dim], options
 
 
 def _wrapper_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +127,12 @@ def _upt_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return adapted | {"in_dim": adapted["space_dim"] + adapted.pop("fun_dim")}
 
 
+_ABLATION_NAMES = {
+    "num_layers_mlp": "num_layers_ffn",
+    "mlp_ratio": "ffn_mlp_ratio",
+    "kv_proj_ratio": "kv_proj_mlp_ratio",
+    "out_proj_ln": "out_proj_norm",
+}
 _LNO_NAMES = {
     "n_block": "num_blocks",
     "n_mode": "num_modes",
@@ -178,7 +187,7 @@ ORIGINALS: Mapping[str, OriginalModel] = types.MappingProxyType(
     {
         "flare": OriginalModel("flare"),
         "flare_experimental": OriginalModel("flare_experimental"),
-        "flare_ablations": OriginalModel("flare_ablations"),
+        "flare_ablations": OriginalModel("flare_ablations", renamed=_ABLATION_NAMES),
         "loopy": OriginalModel("loopy"),
         "unloopy": OriginalModel("unloopy"),
         "lno": OriginalModel("lno", "x_dim", "y2_dim", renamed=_LNO_NAMES, adapt=_lno_arguments),

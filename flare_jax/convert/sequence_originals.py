@@ -11,12 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flare_jax.checks import check_choice
+from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
 from flare_jax.models.sequence.tasks import TaskKind, find_task
+from flare_jax.options import without_unused
 
 # Our name of each wrapper class of the original.
 WRAPPERS: Mapping[str, str] = types.MappingProxyType({"ModelWrapper": "sequence", "TRMWrapper": "trm"})
 
 _POSITIONAL = ("task", "vocab_size", "num_labels")
+# What the original computes whatever its arguments: padding is pooled and has a random embedding, and rotary embeddings
+# are no rotation.
+_HISTORICAL = {"masked_pool": False, "zero_pad_embedding": False, "rope_mode": "reference"}
+_DEFAULTS = {"num_heads": 4}
 _RENAMED = {"trm_N_steps": "num_steps", "trm_n": "num_latent_updates", "trm_T": "num_recursions"}
 
 
@@ -74,7 +80,7 @@ _STATE = SequenceOriginal(ignored=("kv_proj_mlp_ratio", "use_triton", "attn_drop
 SEQUENCE_ORIGINALS: Mapping[str, SequenceOriginal] = types.MappingProxyType(
     {
         "transformer": SequenceOriginal(),
-        "linformer": SequenceOriginal(),
+        "linformer": SequenceOriginal(fixed={"masked": False}),
         "flare": SequenceOriginal(adapt=_flare_arguments, activations=None),
         "flarepp": SequenceOriginal(adapt=_flarepp_arguments, activations=None),
         "linear": SequenceOriginal(ignored=("attn_drop",)),
@@ -92,10 +98,11 @@ SEQUENCE_ORIGINALS: Mapping[str, SequenceOriginal] = types.MappingProxyType(
                 "mlp_ratio",
                 "attn_drop",
             ),
+            fixed={"masked": False},
             activations=None,
         ),
-        "performer": SequenceOriginal(),
-        "ema": SequenceOriginal(fixed={"ema_impl": "reference_cumsum"}),
+        "performer": SequenceOriginal(fixed={"estimator": "reference"}),
+        "ema": SequenceOriginal(fixed={"ema_impl": "reference_cumsum", "masked_ema": False}),
         "multilinear": _STATE,
         "strassen": _STATE,
         "triple": _STATE,
@@ -132,7 +139,12 @@ def translate_sequence_arguments(
     options = {_RENAMED.get(name, name): value for name, value in adapted.items() if name not in dropped}
     if original.activations is not None and options.get("act") not in original.activations:
         options["act"] = "silu"
-    return WRAPPERS[wrapper], kind, vocab_size, num_labels, {**options, **original.fixed}
+    model_type = WRAPPERS[wrapper]
+    options = {**_DEFAULTS, **options, **_HISTORICAL, **original.fixed}
+    # The original takes options that have no effect beside others; ours says so.
+    for config in (SEQUENCE_MODELS[model_type].config, BACKENDS[backend].config):
+        options = without_unused(config, options)
+    return model_type, kind, vocab_size, num_labels, options
 
 
 def _find_kind(wrapper: str, task: str) -> TaskKind:

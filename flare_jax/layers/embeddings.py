@@ -13,8 +13,8 @@ from flare_jax.layers.initializers import linear_kernel
 class TokenEmbedding(nnx.Module):
     """Table [vocab_size, C], or [vocab_size + 1, C] with a padding token `pad_id`, ~ Normal(0, 0.02²).
 
-    The row of the padding token never gets a gradient. As in the original it is random and looked up like all others;
-    `zero_padding` makes it zero instead. Token numbers must be below the number of rows; they are not checked.
+    The row of the padding token never gets a gradient and counts as zero; without `zero_padding` it is random and
+    looked up like all others, as in the original. Token numbers must be below the number of rows; they are not checked.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class TokenEmbedding(nnx.Module):
         channel_dim: int,
         *,
         pad_id: int | None = None,
-        zero_padding: bool = False,
+        zero_padding: bool = True,
         rngs: nnx.Rngs,
     ):
         rows = check_integer("vocab_size", vocab_size) + (pad_id is not None)

@@ -22,7 +22,7 @@ class RotaryEmbedding:
     """
 
     max_length: int
-    mode: str = "reference"
+    mode: str = "interleaved"
 
     def __post_init__(self):
         check_integer("max_length", self.max_length)

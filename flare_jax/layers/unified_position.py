@@ -33,9 +33,7 @@ def unified_positions(grid_shape: tuple[int, ...], reference: int) -> Float[Arra
     return jnp.sqrt(squares).reshape(math.prod(grid_shape), reference**axes)
 
 
-def check_unified_position(unified_pos: bool, drop_input: bool, grid_shape: tuple[int, ...] | None) -> None:
-    """Raise if a model is to use these features without a grid, or to drop its input for them without using them."""
+def check_unified_position(unified_pos: bool, grid_shape: tuple[int, ...] | None) -> None:
+    """Raise if a model is to use these features without a grid."""
     if unified_pos and grid_shape is None:
         raise ValueError("unified_pos is True but grid_shape is None; give the shape of the grid, such as (85, 85)")
-    if drop_input and not unified_pos:
-        raise ValueError("unified_pos_drop_input is True but unified_pos is False; switch unified_pos on as well")

@@ -8,10 +8,10 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_head_dim
 from flare_jax.layers.activations import gelu_erf
-from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
+from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
-from flare_jax.mixers.slice_attention import INITIAL_TEMPERATURE, mix_slices, slice_projection
+from flare_jax.mixers.slice_attention import INITIAL_TEMPERATURE, SliceConfig, mix_slices, slice_projection
 from flare_jax.mixers.slice_tokens import SliceTokenAttention, slice_logits, slice_weights
 
 SMALLEST_TEMPERATURE = 0.01
@@ -25,22 +25,13 @@ class AdaptiveSliceAttention(nnx.Module):
     head. The noise is Gumbel(0, 1), which makes the weights a sample of a relaxed choice of slice.
     """
 
-    def __init__(
-        self,
-        channel_dim: int,
-        *,
-        num_heads: int,
-        num_slices: int,
-        orthogonal_slice_init: bool = False,
-        drop_rate: float = 0.0,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, channel_dim: int, config: SliceConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        num_heads, num_slices = config.num_heads, config.num_slices
         self.head_dim = check_head_dim(channel_dim, num_heads)
-        self.drop_rate = check_rate("dropout", drop_rate)
+        self.drop_rate = config.dropout
         self.point_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
         self.slice_proj = slice_projection(
-            self.head_dim, num_slices, orthogonal=orthogonal_slice_init, dtype=dtype, rngs=rngs
+            self.head_dim, num_slices, orthogonal=config.orthogonal_slice_init, dtype=dtype, rngs=rngs
         )
         self.temperature_mlp = PointwiseMLP(self.head_dim, num_slices, 1, dtype=dtype, rngs=rngs)
         self.temperature_bias = nnx.Param(jnp.full((1, num_heads, 1, 1), INITIAL_TEMPERATURE, jnp.float32))

@@ -12,17 +12,17 @@ from flare_jax.layers.initializers import LINEAR_STD, normal
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, make_norm
 from flare_jax.mixers import flarepp
 from flare_jax.mixers.adaptive_slice_attention import AdaptiveSliceAttention
-from flare_jax.mixers.flare_attention import FlareAttention
+from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
 from flare_jax.mixers.mixer_options import LatentConfig, MixerConfig, RoutingConfig
-from flare_jax.mixers.self_attention import SelfAttention
-from flare_jax.mixers.slice_attention import SliceAttention
+from flare_jax.mixers.self_attention import SelfAttention, SelfAttentionConfig
+from flare_jax.mixers.slice_attention import GridSliceConfig, SliceAttention, SliceConfig
 from flare_jax.mixers.slice_space_attention import SliceSpaceAttention
 from flare_jax.mixers.slice_tokens import SliceTokenAttention
 from flare_jax.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfAttentionConfig(MixerConfig):
+class MhaConfig(MixerConfig):
     """Options of `mha`, softmax attention among all points."""
 
     qk_norm: bool = option(False, help="normalise queries and keys per head")
@@ -40,26 +40,30 @@ def make_mixer(kind: str, config: MixerConfig, *, dtype: DTypeLike = jnp.float32
     return MIXERS[kind][1](config, dtype=dtype, rngs=rngs)
 
 
-def _self_attention(config: SelfAttentionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> SelfAttention:
+def _self_attention(config: MhaConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> SelfAttention:
     norms = {name: _head_norm(config, dtype) for name in ("q_norm", "k_norm")} if config.qk_norm else {}
-    return SelfAttention(config.channel_dim, num_heads=config.heads, **norms, dtype=dtype, rngs=rngs)
+    return SelfAttention(
+        config.channel_dim, SelfAttentionConfig(num_heads=config.heads), **norms, dtype=dtype, rngs=rngs
+    )
 
 
 def _fixed_routing(config: FixedRoutingConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> FlareAttention:
     shape = (config.heads, config.num_latents, config.head_dim)
     return FlareAttention(
         config.channel_dim,
-        num_heads=config.heads,
-        num_latents=config.num_latents,
+        FlareAttentionConfig(
+            num_heads=config.heads,
+            num_latents=config.num_latents,
+            attn_scale="sqrt",
+            num_layers_k_proj=-1,
+            num_layers_v_proj=-1,
+            qk_norm=config.qk_norm,
+            rmsnorm=config.rmsnorm,
+            implementation=config.implementation,
+            mlp_implementation=config.mlp_implementation,
+        ),
         initial_latents=normal(LINEAR_STD)(rngs.params(), shape),
-        attn_scale="sqrt",
-        num_layers_k_proj=-1,
-        num_layers_v_proj=-1,
-        qk_norm=config.qk_norm,
-        rmsnorm=config.rmsnorm,
         rms_epsilon=FLAREPP_RMS_NORM_EPSILON,
-        implementation=config.implementation,
-        mlp_implementation=config.mlp_implementation,
         dtype=dtype,
         rngs=rngs,
     )
@@ -68,8 +72,7 @@ def _fixed_routing(config: FixedRoutingConfig, *, dtype: DTypeLike, rngs: nnx.Rn
 def _slice_attention(config: LatentConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> SliceAttention:
     return SliceAttention(
         config.channel_dim,
-        num_heads=config.heads,
-        num_slices=config.num_latents,
+        GridSliceConfig(num_heads=config.heads, num_slices=config.num_latents),
         token_mixer=SliceTokenAttention(config.channel_dim, num_heads=config.heads, dtype=dtype, rngs=rngs),
         clamp_temperature=True,
         dtype=dtype,
@@ -78,8 +81,8 @@ def _slice_attention(config: LatentConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) 
 
 
 def _adaptive_slices(config: LatentConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> AdaptiveSliceAttention:
-    sizes = {"num_heads": config.heads, "num_slices": config.num_latents}
-    return AdaptiveSliceAttention(config.channel_dim, **sizes, dtype=dtype, rngs=rngs)
+    sizes = SliceConfig(num_heads=config.heads, num_slices=config.num_latents)
+    return AdaptiveSliceAttention(config.channel_dim, sizes, dtype=dtype, rngs=rngs)
 
 
 def _slice_space(config: LatentConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> SliceSpaceAttention:
@@ -94,7 +97,7 @@ def _head_norm(config: MixerConfig, dtype: DTypeLike) -> nnx.Module:
 # Options and constructor of each mixer.
 MIXERS: Mapping[str, tuple[type[MixerConfig], Callable[..., nnx.Module]]] = types.MappingProxyType(
     {
-        "mha": (SelfAttentionConfig, _self_attention),
+        "mha": (MhaConfig, _self_attention),
         "flare": (FixedRoutingConfig, _fixed_routing),
         "simplifiedflarepp": (flarepp.SimplifiedFlareppConfig, flarepp.simplified_flarepp),
         "flarepp": (flarepp.FlareppConfig, flarepp.flarepp),

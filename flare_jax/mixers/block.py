@@ -1,14 +1,18 @@
 """The pre-norm block around any token mixer."""
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from flare_jax.layers.activations import FEED_FORWARD_ACTIVATIONS, Activation
 from flare_jax.layers.dropout import Key, split_key
 from flare_jax.layers.feed_forward import FeedForward
 from flare_jax.layers.norms import make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP
+from flare_jax.option_groups import TransformerBlockConfig
 
 
 class PreNormBlock(nnx.Module):
@@ -42,3 +46,23 @@ class PreNormBlock(nnx.Module):
             # One kernel does norm, MLP and outer residual.
             return self.mlp(x, norm=self.norm2, outer_residual=True)
         return x + self.mlp(self.norm2(x), mlp_key)
+
+
+def feed_forward(
+    channel_dim: int,
+    config: TransformerBlockConfig,
+    *,
+    activations: Mapping[str | None, Activation] = FEED_FORWARD_ACTIVATIONS,
+    dtype: DTypeLike = jnp.float32,
+    rngs: nnx.Rngs,
+) -> FeedForward:
+    """Return the feed-forward part that the options of a block describe."""
+    return FeedForward(
+        channel_dim,
+        mlp_ratio=config.mlp_ratio,
+        act=config.act,
+        proj_drop=config.proj_drop,
+        activations=activations,
+        dtype=dtype,
+        rngs=rngs,
+    )

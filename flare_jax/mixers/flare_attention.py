@@ -1,5 +1,6 @@
 """FLARE attention: learned latents gather from all points and scatter back (FLARE, arXiv 2508.12594)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -8,16 +9,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import (
-    check_choice,
-    check_depths,
-    check_dtype,
-    check_head_dim,
-    check_integer,
-    check_positive,
-    scaled_width,
-)
-from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
+from flare_jax.checks import check_choice, check_dtype, check_head_dim, check_integer, check_positive, scaled_width
+from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS
+from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.initializers import latents
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import RMS_NORM_EPSILON, LayerNorm, RMSNorm, make_norm
@@ -26,104 +20,148 @@ from flare_jax.layers.rotary import RotaryEmbedding, check_even_heads
 from flare_jax.layers.sharding import on_each_device
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.heads import split_heads
-from flare_jax.mixers.self_attention import SelfAttentionBlock
+from flare_jax.mixers.self_attention import SelfAttentionBlock, SelfAttentionConfig
+from flare_jax.option_groups import blocks, depth, rate, ratio
+from flare_jax.options import MAX_HEADS, MAX_LATENTS, Config, option
 from kernels.flare_mixer import flare_mixer
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlareMixingConfig(Config):
+    """Options of FLARE attention but for the depths of its key and value MLPs."""
+
+    num_heads: int | None = option(
+        None, help="attention heads, a divisor of channel_dim; None: channel_dim // 8", minimum=1, maximum=MAX_HEADS
+    )
+    num_latents: int = option(help="latents of each head", minimum=1, maximum=MAX_LATENTS)
+    attn_scale: str | float = option(
+        "one", help="factor of the logits: 'one', 'sqrt' (1/√D) or a number", choices=("one", "sqrt"), above=0
+    )
+    qk_norm: bool = option(False, help="normalise latents and keys of each head")
+    act: str | None = option(None, help="activation of the residual MLPs", choices=RESIDUAL_MLP_ACTIVATIONS)
+    rmsnorm: bool = option(False, help="RMS norms instead of layer norms")
+    shared_latents: bool = option(False, help="the same latents for all heads of a block")
+    num_latent_blocks: int = blocks(0, "transformer blocks among the latents of each block", minimum=0)
+    gating: bool = option(False, help="multiply the merged heads by the sigmoid of an MLP of the points")
+    num_layers_gating_proj: int = depth(3, "gate", needs="gating")
+    gating_proj_mlp_ratio: float = ratio(1.0, "gate", needs="gating", unless=("num_layers_gating_proj", -1))
+    attn_drop: float = rate("the weights of both softmaxes, which are then stored")
+    proj_drop: float = rate("the output of the mixer")
+    implementation: str | None = option(None, help="kernel of the mixing (kernels.flare_mixer); None chooses")
+    mlp_implementation: str | None = option(
+        None, help="kernel of the residual MLPs (kernels.residual_mlp); None chooses"
+    )
+
+    def check_together(self) -> None:
+        """Raise for options of the latents that exclude each other."""
+        super().check_together()
+        if self.num_latent_blocks and self.shared_latents:
+            raise ValueError(
+                f"num_latent_blocks is {self.num_latent_blocks} but shared_latents needs 0; switch one of the two off"
+            )
+        if self.num_latent_blocks and self.implementation is not None:
+            raise ValueError(
+                f"implementation {self.implementation!r} has no latent blocks, of which num_latent_blocks asks for "
+                f"{self.num_latent_blocks}; use implementation=None"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlareAttentionConfig(FlareMixingConfig):
+    """Options of FLARE attention."""
+
+    num_layers_k_proj: int = depth(3, "key MLPs")
+    num_layers_v_proj: int = depth(3, "value MLPs")
+    k_proj_mlp_ratio: float = ratio(1.0, "key MLPs", unless=("num_layers_k_proj", -1))
+    v_proj_mlp_ratio: float = ratio(1.0, "value MLPs", unless=("num_layers_v_proj", -1))
+
+    @property
+    def key_value_mlps(self) -> tuple[tuple[int, int | float, str], ...]:
+        """Depth and width ratio of the key and of the value MLP, and the name of the ratio."""
+        return (
+            (self.num_layers_k_proj, self.k_proj_mlp_ratio, "k_proj_mlp_ratio"),
+            (self.num_layers_v_proj, self.v_proj_mlp_ratio, "v_proj_mlp_ratio"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiedKeyValueConfig(FlareMixingConfig):
+    """Options of FLARE attention whose key and value MLPs have one depth and one width."""
+
+    num_layers_kv_proj: int = depth(3, "key and value MLPs")
+    kv_proj_mlp_ratio: float = ratio(1.0, "key and value MLPs", unless=("num_layers_kv_proj", -1))
+
+    @property
+    def key_value_mlps(self) -> tuple[tuple[int, int | float, str], ...]:
+        """Depth and width ratio of the key and of the value MLP, and the name of the ratio."""
+        return ((self.num_layers_kv_proj, self.kv_proj_mlp_ratio, "kv_proj_mlp_ratio"),) * 2
 
 
 class FlareAttention(nnx.Module):
     """Token mixer of cost O(N·M): `z = softmax_N(s q kᵀ) v`, `y = softmax_M(s k qᵀ) z` per head, with M latents q.
 
-    Keys and values are residual MLPs of the points. `attn_scale` is s: 'one', 'sqrt' (1/√D) or a number.
-    `shared_latents` gives all heads the same latents; `num_latent_blocks` inserts self-attention among the latents
-    between the two steps, without `implementation` and storing the softmax weights. The mixing matrix of a head has
-    rank M at most. `implementation` and `mlp_implementation` name the kernels of the mixing and of the projections
-    (`kernels.flare_mixer`, `kernels.residual_mlp`); None chooses. `gating` multiplies the merged heads by the sigmoid
-    of a residual MLP of the points (arXiv 2505.06708). `initial_latents` stores the latents as [H, M, D] and with these
-    values; `rms_epsilon` is that of the RMS norms of heads. `rope` gives the keys their positions in a sequence. With a
-    random key, `attn_drop` of the weights of both softmaxes, which are then stored, and `proj_drop` of the output are
-    dropped.
+    Keys and values are residual MLPs of the points; `attn_scale` is s. The mixing matrix of a head has rank M at most.
+    `num_latent_blocks` inserts self-attention among the latents between the two steps, without `implementation` and
+    storing the softmax weights. `gating` is that of arXiv 2505.06708. `rope` gives the keys their positions in a
+    sequence. `initial_latents` stores the latents as [H, M, D] and with these values; `rms_epsilon` is that of the RMS
+    norms of heads. Raises ValueError if `num_heads` does not divide `channel_dim`.
     """
 
     def __init__(
         self,
         channel_dim: int,
+        config: FlareAttentionConfig | TiedKeyValueConfig,
         *,
-        num_heads: int,
-        num_latents: int,
-        attn_scale: str | float = "one",
-        num_layers_k_proj: int = 3,
-        num_layers_v_proj: int = 3,
-        k_proj_mlp_ratio: float = 1.0,
-        v_proj_mlp_ratio: float = 1.0,
-        qk_norm: bool = False,
-        rmsnorm: bool = False,
-        act: str | None = None,
-        shared_latents: bool = False,
-        num_latent_blocks: int = 0,
-        gating: bool = False,
-        num_layers_gating_proj: int = 3,
-        gating_proj_mlp_ratio: float = 1.0,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
-        dtype: DTypeLike = jnp.float32,
-        implementation: str | None = None,
-        mlp_implementation: str | None = None,
         initial_latents: Float[Array, "H M D"] | None = None,
         rms_epsilon: float = RMS_NORM_EPSILON,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.num_heads = num_heads
-        self.num_latents = check_integer("num_latents", num_latents)
-        self.head_dim = check_head_dim(channel_dim, num_heads)
-        self.scale = resolve_scale(attn_scale, self.head_dim)
+        check_integer("channel_dim", channel_dim)
+        self.num_heads = channel_dim // 8 if config.num_heads is None else config.num_heads
+        self.num_latents = config.num_latents
+        self.head_dim = check_head_dim(channel_dim, self.num_heads)
+        self.scale = resolve_scale(config.attn_scale, self.head_dim)
         self.dtype = check_dtype(dtype)
-        self.implementation = implementation
-        self.attn_drop = check_rate("attn_drop", attn_drop)
-        self.proj_drop = check_rate("proj_drop", proj_drop)
+        self.implementation = config.implementation
+        self.attn_drop, self.proj_drop = config.attn_drop, config.proj_drop
         self.rope = rope
         if rope is not None:
             check_even_heads(self.head_dim)
-        check_depths(
-            num_layers_k_proj=num_layers_k_proj,
-            num_layers_v_proj=num_layers_v_proj,
-            num_layers_gating_proj=num_layers_gating_proj,
-        )
-        _check_latent_blocks(num_latent_blocks, shared_latents, implementation)
-
-        k_hidden = scaled_width("k_proj_mlp_ratio", channel_dim, k_proj_mlp_ratio)
-        v_hidden = scaled_width("v_proj_mlp_ratio", channel_dim, v_proj_mlp_ratio)
-        g_hidden = scaled_width("gating_proj_mlp_ratio", channel_dim, gating_proj_mlp_ratio)
         # Stored [C, M] and read by reshape, not transposed: this keeps checkpoints of the original valid.
-        width = self.head_dim if shared_latents else channel_dim
+        width = self.head_dim if config.shared_latents else channel_dim
         if initial_latents is None:
-            initial_latents = latents(rngs.params(), (width, num_latents))
+            initial_latents = latents(rngs.params(), (width, config.num_latents))
         self.latent_q = nnx.Param(initial_latents)
 
-        def projection(hidden_dim: int, num_layers: int) -> ResidualMLP:
+        def projection(num_layers: int, mlp_ratio: float, name: str) -> ResidualMLP:
             return ResidualMLP(
                 channel_dim,
-                hidden_dim,
+                scaled_width(name, channel_dim, mlp_ratio),
                 channel_dim,
                 num_layers=num_layers,
-                act=act,
+                act=config.act,
                 dtype=dtype,
-                implementation=mlp_implementation,
+                implementation=config.mlp_implementation,
                 rngs=rngs,
             )
 
-        self.k_proj = projection(k_hidden, num_layers_k_proj)
-        self.v_proj = projection(v_hidden, num_layers_v_proj)
-        norm = {"rmsnorm": rmsnorm, "rms_epsilon": rms_epsilon, "dtype": dtype}
-        self.q_norm = make_norm(self.head_dim, **norm) if qk_norm else None
-        self.k_norm = make_norm(self.head_dim, **norm) if qk_norm else None
+        def norm() -> LayerNorm | RMSNorm | None:
+            kind = {"rmsnorm": config.rmsnorm, "rms_epsilon": rms_epsilon, "dtype": dtype}
+            return make_norm(self.head_dim, **kind) if config.qk_norm else None
+
+        self.k_proj, self.v_proj = (projection(*mlp) for mlp in config.key_value_mlps)
+        self.q_norm, self.k_norm = norm(), norm()
+        among_latents = SelfAttentionConfig(num_heads=self.num_heads, act=config.act)
         self.latent_blocks = nnx.List(
             [
-                SelfAttentionBlock(channel_dim, num_heads=num_heads, act=act, dtype=dtype, rngs=rngs)
-                for _ in range(num_latent_blocks)
+                SelfAttentionBlock(channel_dim, among_latents, dtype=dtype, rngs=rngs)
+                for _ in range(config.num_latent_blocks)
             ]
         )
-        self.g_proj = projection(g_hidden, num_layers_gating_proj) if gating else None
+        gate = (config.num_layers_gating_proj, config.gating_proj_mlp_ratio, "gating_proj_mlp_ratio")
+        self.g_proj = projection(*gate) if config.gating else None
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -223,16 +261,3 @@ def resolve_scale(attn_scale: str | float, head_dim: int) -> float:
         check_choice("attn_scale", attn_scale, ("one", "sqrt"))
         return 1.0 if attn_scale == "one" else head_dim**-0.5
     return check_positive("attn_scale", attn_scale)
-
-
-def _check_latent_blocks(num_latent_blocks: int, shared_latents: bool, implementation: str | None) -> None:
-    check_integer("num_latent_blocks", num_latent_blocks, minimum=0)
-    if num_latent_blocks and shared_latents:
-        raise ValueError(
-            f"num_latent_blocks is {num_latent_blocks} but shared_latents needs 0; switch one of the two options off"
-        )
-    if num_latent_blocks and implementation is not None:
-        raise ValueError(
-            f"implementation {implementation!r} has no latent blocks, of which num_latent_blocks asks for "
-            f"{num_latent_blocks}; use implementation=None"
-        )

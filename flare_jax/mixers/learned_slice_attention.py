@@ -1,5 +1,6 @@
 """Slice attention with learned slice queries, the two precursors of FLARE: TS1 and TS3."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -8,16 +9,18 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_dtype, check_head_dim, check_integer
-from flare_jax.layers.dropout import Key, check_rate, dropout
+from flare_jax.checks import check_dtype, check_head_dim
+from flare_jax.layers.dropout import Key, dropout
 from flare_jax.layers.initializers import LINEAR_STD, latents, normal, uniform
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.structured_grid import check_no_mask
 from flare_jax.mixers.attention import softmax_attention
-from flare_jax.mixers.self_attention import SelfAttention
-from flare_jax.mixers.slice_attention import point_projection
+from flare_jax.mixers.self_attention import SelfAttention, SelfAttentionConfig
+from flare_jax.mixers.slice_attention import GridConfig, point_projection
 from flare_jax.mixers.slice_tokens import gather_slices, scatter_slices, slice_weights
+from flare_jax.option_groups import heads, rate
+from flare_jax.options import MAX_LATENTS, Config, option
 from flare_jax.params import Matrix
 
 NORM_EPSILON = 1e-12
@@ -32,30 +35,48 @@ class SliceStatistics(NamedTuple):
     attention_weights: Float[Array, "B H M M"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LearnedSliceConfig(Config):
+    """Options of slice attention with learned slice queries."""
+
+    num_heads: int = heads(8)
+    num_slices: int = option(32, help="slices of each head", minimum=1, maximum=MAX_LATENTS)
+    qk_norm: bool = option(False, help="make slice queries and point keys unit vectors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DroppedSliceConfig(LearnedSliceConfig):
+    """Options of the slice attention of TS1."""
+
+    dropout: float = rate("the output of each mixer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedSliceConfig(LearnedSliceConfig, GridConfig):
+    """Options of the slice attention of TS3, on any points or a structured grid."""
+
+
 class LearnedSliceAttention(nnx.Module):
     """TS1: slice weights `softmax_M(q k)` of learned slice queries q [H, M, D], then attention among the slices.
 
     Keys and values of the points come from `kv_proj`, and queries, keys and values of the slice tokens from
-    `qkv_proj` [H, D, 3D]. `qk_norm` makes slice queries and point keys unit vectors, `drop_rate` is the dropout of the
-    output.
+    `qkv_proj` [H, D, 3D]. `qk_norm` makes slice queries and point keys unit vectors.
     """
 
     def __init__(
         self,
         channel_dim: int,
+        config: DroppedSliceConfig,
         *,
-        num_heads: int,
-        num_slices: int,
-        qk_norm: bool = False,
-        drop_rate: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        num_heads = config.num_heads
         self.head_dim = check_head_dim(channel_dim, num_heads)
-        self.qk_norm = qk_norm
-        self.drop_rate = check_rate("dropout", drop_rate)
+        self.qk_norm = config.qk_norm
+        self.drop_rate = config.dropout
         self.dtype = check_dtype(dtype)
-        slices = (num_heads, check_integer("num_slices", num_slices), self.head_dim)
+        slices = (num_heads, config.num_slices, self.head_dim)
         initialize = normal(LINEAR_STD)
         self.slice_q = nnx.Param(initialize(rngs.params(), slices))
         self.qkv_proj = nnx.Param(initialize(rngs.params(), (num_heads, self.head_dim, 3 * self.head_dim)))
@@ -112,17 +133,15 @@ class MixedSliceAttention(nnx.Module):
     def __init__(
         self,
         channel_dim: int,
+        config: MixedSliceConfig,
         *,
-        num_heads: int,
-        num_slices: int,
-        qk_norm: bool = False,
-        grid_shape: tuple[int, ...] | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        num_heads, num_slices, grid_shape = config.num_heads, config.num_slices, config.grid_shape
         self.head_dim = check_head_dim(channel_dim, num_heads)
-        self.num_slices = check_integer("num_slices", num_slices)
-        self.qk_norm = qk_norm
+        self.num_slices = num_slices
+        self.qk_norm = config.qk_norm
         self.on_grid = grid_shape is not None
         rows = num_heads * num_slices
         self.slice_q = nnx.Param(latents(rngs.params(), (num_heads, num_slices, self.head_dim)))
@@ -130,7 +149,7 @@ class MixedSliceAttention(nnx.Module):
         self.kv_proj = point_projection(channel_dim, 2 * channel_dim, grid_shape=grid_shape, dtype=dtype, rngs=rngs)
         self.norm1 = LayerNorm(channel_dim, dtype=dtype)
         self.token_gain = nnx.Param(jnp.ones(channel_dim, jnp.float32))
-        self.token_att = SelfAttention(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs)
+        self.token_att = SelfAttention(channel_dim, SelfAttentionConfig(num_heads=num_heads), dtype=dtype, rngs=rngs)
         self.norm2 = LayerNorm(channel_dim, dtype=dtype)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 

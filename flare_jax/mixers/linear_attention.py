@@ -1,17 +1,20 @@
 """Kernelised linear attention (Katharopoulos et al., arXiv 2006.16236)."""
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.layers.dropout import Key, check_rate, dropout, refuse_attention_dropout
-from flare_jax.layers.feature_maps import make_feature_map, unit
-from flare_jax.layers.feed_forward import FeedForward
+from flare_jax.layers.dropout import Key, dropout, refuse_attention_dropout
+from flare_jax.layers.feature_maps import FEATURE_MAPS, make_feature_map, unit
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.rotary import RotaryEmbedding
-from flare_jax.mixers.block import PreNormBlock
+from flare_jax.mixers.block import PreNormBlock, feed_forward
 from flare_jax.mixers.heads import check_attention_heads, heads_then_parts, merge_heads
+from flare_jax.option_groups import TransformerBlockConfig
+from flare_jax.options import option
 
 DENOMINATOR_EPSILON = 1e-6
 
@@ -35,35 +38,42 @@ def linear_attention(
     return jnp.einsum("bnhm,bhmd->bnhd", q, state) / (total + DENOMINATOR_EPSILON)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LinearAttentionConfig(TransformerBlockConfig):
+    """Options of linear attention and the block around it."""
+
+    kernel: str = option("silu", help="feature map of queries and keys", choices=FEATURE_MAPS)
+    norm_q: bool = option(False, help="scale the features of queries to unit length")
+    norm_k: bool = option(False, help="scale the features of keys to unit length")
+
+    def check_together(self) -> None:
+        """Refuse dropout of attention weights."""
+        super().check_together()
+        refuse_attention_dropout("linear attention", self.attn_drop)
+
+
 class LinearAttention(nnx.Module):
     """Token mixer of cost O(N·D²): linear attention with the feature map `kernel` on queries and keys.
 
-    `norm_q` and `norm_k` scale the features of each head to unit length. The output columns of `qkv_proj` are heads,
-    each with its q, k and v. `num_heads` defaults to `channel_dim // 16`. `rope` acts before the feature map. There
-    are no attention probabilities, so that `attn_drop` must be 0. Feature maps: `flare_jax.layers.feature_maps`.
+    The output columns of `qkv_proj` are heads, each with its q, k and v. `rope` acts before the feature map. There are
+    no attention probabilities, so that `attn_drop` must be 0. Feature maps: `flare_jax.layers.feature_maps`.
     """
 
     def __init__(
         self,
         channel_dim: int,
+        config: LinearAttentionConfig,
         *,
-        num_heads: int | None = None,
-        kernel: str = "silu",
-        norm_q: bool = False,
-        norm_k: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        refuse_attention_dropout("linear attention", attn_drop)
-        self.num_heads, head_dim = check_attention_heads(channel_dim, num_heads, rope)
-        self.norm_q, self.norm_k = norm_q, norm_k
+        self.num_heads, head_dim = check_attention_heads(channel_dim, config.num_heads, rope)
+        self.norm_q, self.norm_k = config.norm_q, config.norm_k
         self.rope = rope
-        self.proj_drop = check_rate("proj_drop", proj_drop)
+        self.proj_drop = config.proj_drop
         self.qkv_proj = Linear(channel_dim, 3 * channel_dim, dtype=dtype, rngs=rngs)
-        self.kernel = make_feature_map(kernel, head_dim, dtype=dtype, rngs=rngs)
+        self.kernel = make_feature_map(config.kernel, head_dim, dtype=dtype, rngs=rngs)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -85,31 +95,12 @@ class LinearAttentionBlock(PreNormBlock):
     def __init__(
         self,
         channel_dim: int,
+        config: LinearAttentionConfig,
         *,
-        num_heads: int | None = None,
-        kernel: str = "silu",
-        norm_q: bool = False,
-        norm_k: bool = False,
-        mlp_ratio: float = 4.0,
-        act: str | None = None,
-        rmsnorm: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        att = LinearAttention(
-            channel_dim,
-            num_heads=num_heads,
-            kernel=kernel,
-            norm_q=norm_q,
-            norm_k=norm_k,
-            attn_drop=attn_drop,
-            proj_drop=proj_drop,
-            rope=rope,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        mlp = FeedForward(channel_dim, mlp_ratio=mlp_ratio, act=act, proj_drop=proj_drop, dtype=dtype, rngs=rngs)
-        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=rmsnorm, dtype=dtype)
+        att = LinearAttention(channel_dim, config, rope=rope, dtype=dtype, rngs=rngs)
+        mlp = feed_forward(channel_dim, config, dtype=dtype, rngs=rngs)
+        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=config.rmsnorm, dtype=dtype)

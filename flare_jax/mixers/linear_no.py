@@ -1,47 +1,61 @@
 """LinearNO: linear attention whose features are softmaxes of queries over channels and of keys over tokens."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_depths, scaled_width
-from flare_jax.layers.dropout import Key, check_rate, dropout, refuse_attention_dropout
+from flare_jax.checks import scaled_width
+from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS
+from flare_jax.layers.dropout import Key, dropout, refuse_attention_dropout
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.heads import check_attention_heads, merge_heads, split_heads
+from flare_jax.option_groups import BlockConfig, depth, ratio
+from flare_jax.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearNOConfig(BlockConfig):
+    """Options of LinearNO attention and the block around it."""
+
+    act: str | None = option(None, help="activation of the residual MLP", choices=RESIDUAL_MLP_ACTIVATIONS)
+    masked: bool = option(True, help="leave padding out of the softmax; False refuses masks, as the original does")
+    num_layers_ffn: int = depth(0, "feed-forward part")
+    ffn_mlp_ratio: float = ratio(4.0, "feed-forward part", unless=("num_layers_ffn", -1))
+
+    def check_together(self) -> None:
+        """Refuse dropout of attention weights."""
+        super().check_together()
+        refuse_attention_dropout("linear_no", self.attn_drop)
 
 
 class LinearNOAttention(nnx.Module):
     """Token mixer of cost O(N·D²): `softmax_D(q) (softmax_N(k)ᵀ v)` per head, a norm over C, and `out_proj`.
 
-    `masked` decides what a mask does: padded tokens are left out of the softmax over tokens, or, if it is false, the
-    call raises ValueError as the original does. `attn_drop` must be 0. `num_heads` defaults to `channel_dim // 16`.
+    `attn_drop` must be 0.
     """
 
     def __init__(
         self,
         channel_dim: int,
+        config: LinearNOConfig,
         *,
-        num_heads: int | None = None,
-        masked: bool = False,
-        rmsnorm: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        refuse_attention_dropout("linear_no", attn_drop)
-        self.num_heads, _ = check_attention_heads(channel_dim, num_heads)
-        self.masked = masked
-        self.proj_drop = check_rate("proj_drop", proj_drop)
+        self.num_heads, _ = check_attention_heads(channel_dim, config.num_heads)
+        self.masked = config.masked
+        self.proj_drop = config.proj_drop
         self.q_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
         self.k_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
         self.v_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
-        self.norm = make_norm(channel_dim, rmsnorm=rmsnorm, dtype=dtype)
+        self.norm = make_norm(channel_dim, rmsnorm=config.rmsnorm, dtype=dtype)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -67,34 +81,15 @@ class LinearNOAttention(nnx.Module):
 class LinearNOBlock(PreNormBlock):
     """Pre-norm block of LinearNO attention and a residual MLP with `num_layers_ffn` inner layers."""
 
-    def __init__(
-        self,
-        channel_dim: int,
-        *,
-        num_heads: int | None = None,
-        masked: bool = False,
-        num_layers_ffn: int = 0,
-        ffn_mlp_ratio: float = 4.0,
-        act: str | None = None,
-        rmsnorm: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        check_depths(num_layers_ffn=num_layers_ffn)
-        att = LinearNOAttention(
+    def __init__(self, channel_dim: int, config: LinearNOConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        att = LinearNOAttention(channel_dim, config, dtype=dtype, rngs=rngs)
+        mlp = ResidualMLP(
             channel_dim,
-            num_heads=num_heads,
-            masked=masked,
-            rmsnorm=rmsnorm,
-            attn_drop=attn_drop,
-            proj_drop=proj_drop,
+            scaled_width("ffn_mlp_ratio", channel_dim, config.ffn_mlp_ratio),
+            channel_dim,
+            num_layers=config.num_layers_ffn,
+            act=config.act,
             dtype=dtype,
             rngs=rngs,
         )
-        hidden_dim = scaled_width("ffn_mlp_ratio", channel_dim, ffn_mlp_ratio)
-        mlp = ResidualMLP(
-            channel_dim, hidden_dim, channel_dim, num_layers=num_layers_ffn, act=act, dtype=dtype, rngs=rngs
-        )
-        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=rmsnorm, dtype=dtype)
+        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=config.rmsnorm, dtype=dtype)

@@ -1,20 +1,31 @@
 """Linformer: attention to keys and values compressed along the sequence (arXiv 2006.04768)."""
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_sizes
-from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
-from flare_jax.layers.feed_forward import FeedForward
+from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.initializers import normal
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers.attention import softmax_attention
-from flare_jax.mixers.block import PreNormBlock
+from flare_jax.mixers.block import PreNormBlock, feed_forward
 from flare_jax.mixers.heads import check_attention_heads, heads_then_parts, merge_heads
+from flare_jax.option_groups import TransformerBlockConfig
+from flare_jax.options import MAX_LATENTS, MAX_POINTS, option
 from flare_jax.params import Matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinformerConfig(TransformerBlockConfig):
+    """Options of Linformer attention and the block around it."""
+
+    seq_len: int = option(help="largest number of points or tokens", minimum=1, maximum=MAX_POINTS)
+    k: int = option(256, help="keys and values after the compression", minimum=1, maximum=MAX_LATENTS)
+    masked: bool = option(True, help="leave padding out of the sums; False refuses masks, as the original does")
 
 
 class LinformerAttention(nnx.Module):
@@ -22,34 +33,26 @@ class LinformerAttention(nnx.Module):
 
     The weights `E_k` and `E_v` [seq_len, k], shared by the heads and ~ Normal(0, 1/D), belong to positions: only their
     first N rows are used, and the order of the points matters. The output columns of `qkv_proj` are heads, each with
-    its q, k and v. `num_heads` defaults to `channel_dim // 16`. `masked` decides what a mask does: padded points are
-    left out of the sums, or, if it is false, the call raises ValueError as the original does.
+    its q, k and v.
     """
 
     def __init__(
         self,
         channel_dim: int,
+        config: LinformerConfig,
         *,
-        seq_len: int,
-        k: int = 256,
-        num_heads: int | None = None,
-        masked: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_sizes(seq_len=seq_len, k=k)
-        self.num_heads, self.head_dim = check_attention_heads(channel_dim, num_heads, rope)
-        self.masked = masked
+        self.num_heads, self.head_dim = check_attention_heads(channel_dim, config.num_heads, rope)
+        self.masked = config.masked
         self.rope = rope
-        self.attn_drop = check_rate("attn_drop", attn_drop)
-        self.proj_drop = check_rate("proj_drop", proj_drop)
+        self.attn_drop, self.proj_drop = config.attn_drop, config.proj_drop
         initialize = normal(self.head_dim**-0.5)
         self.qkv_proj = Linear(channel_dim, 3 * channel_dim, dtype=dtype, rngs=rngs)
-        self.E_k = Matrix(initialize(rngs.params(), (seq_len, k)))
-        self.E_v = Matrix(initialize(rngs.params(), (seq_len, k)))
+        self.E_k = Matrix(initialize(rngs.params(), (config.seq_len, config.k)))
+        self.E_v = Matrix(initialize(rngs.params(), (config.seq_len, config.k)))
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -97,31 +100,12 @@ class LinformerBlock(PreNormBlock):
     def __init__(
         self,
         channel_dim: int,
+        config: LinformerConfig,
         *,
-        seq_len: int,
-        k: int = 256,
-        num_heads: int | None = None,
-        masked: bool = False,
-        mlp_ratio: float = 4.0,
-        act: str | None = None,
-        rmsnorm: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        att = LinformerAttention(
-            channel_dim,
-            seq_len=seq_len,
-            k=k,
-            num_heads=num_heads,
-            masked=masked,
-            attn_drop=attn_drop,
-            proj_drop=proj_drop,
-            rope=rope,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        mlp = FeedForward(channel_dim, mlp_ratio=mlp_ratio, act=act, proj_drop=proj_drop, dtype=dtype, rngs=rngs)
-        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=rmsnorm, dtype=dtype)
+        att = LinformerAttention(channel_dim, config, rope=rope, dtype=dtype, rngs=rngs)
+        mlp = feed_forward(channel_dim, config, dtype=dtype, rngs=rngs)
+        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=config.rmsnorm, dtype=dtype)

@@ -1,24 +1,38 @@
 """Performer: linear attention with random positive features (FAVOR+, arXiv 2009.14794)."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from flare_jax.checks import check_choice, check_integer
-from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
-from flare_jax.layers.feed_forward import FeedForward
+from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.maximum import maximum
 from flare_jax.layers.rotary import RotaryEmbedding
-from flare_jax.mixers.block import PreNormBlock
+from flare_jax.mixers.block import PreNormBlock, feed_forward
 from flare_jax.mixers.heads import check_attention_heads, merge_heads, parts_then_heads
 from flare_jax.mixers.linear_attention import linear_attention
+from flare_jax.option_groups import TransformerBlockConfig
+from flare_jax.options import MAX_LATENTS, option
 from flare_jax.params import Params, merge
 
 FEATURE_EPSILON = 1e-6
 ESTIMATORS = ("reference", "favor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerformerConfig(TransformerBlockConfig):
+    """Options of performer attention and the block around it."""
+
+    nb_features: int = option(256, help="random features of each head", minimum=1, maximum=MAX_LATENTS)
+    redraw_interval: int = option(0, help="training steps between new random features; 0: never", minimum=0)
+    normalize_inputs: bool = option(True, help="divide queries and keys by the fourth root of the head width")
+    estimator: str = option(
+        "favor", help="'favor' approximates softmax attention, 'reference' is the original's", choices=ESTIMATORS
+    )
 
 
 class PerformerAttention(nnx.Module):
@@ -33,33 +47,24 @@ class PerformerAttention(nnx.Module):
     The rows are the parameter `proj_matrix` [H, M, D]: saved with the model, without a gradient, and to be excluded
     from weight decay. With `redraw_interval` > 0, training replaces them by `redraw_features`. Dropout (`attn_drop`)
     acts on the mixed values. The output columns of `qkv_proj` are q, k and v, each of width C with heads inside.
-    `num_heads` defaults to `channel_dim // 16`.
     """
 
     def __init__(
         self,
         channel_dim: int,
+        config: PerformerConfig,
         *,
-        num_heads: int | None = None,
-        nb_features: int = 256,
-        redraw_interval: int = 0,
-        normalize_inputs: bool = True,
-        estimator: str = "reference",
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_choice("estimator", estimator, ESTIMATORS)
-        self.num_heads, self.head_dim = check_attention_heads(channel_dim, num_heads, rope)
-        self.nb_features = check_integer("nb_features", nb_features)
-        self.redraw_interval = check_integer("redraw_interval", redraw_interval, minimum=0)
-        self.normalize_inputs = normalize_inputs
-        self.estimator = estimator
+        self.num_heads, self.head_dim = check_attention_heads(channel_dim, config.num_heads, rope)
+        self.nb_features = config.nb_features
+        self.redraw_interval = config.redraw_interval
+        self.normalize_inputs = config.normalize_inputs
+        self.estimator = config.estimator
         self.rope = rope
-        self.attn_drop = check_rate("attn_drop", attn_drop)
-        self.proj_drop = check_rate("proj_drop", proj_drop)
+        self.attn_drop, self.proj_drop = config.attn_drop, config.proj_drop
         self.qkv_proj = Linear(channel_dim, 3 * channel_dim, dtype=dtype, rngs=rngs)
         self.proj_matrix = nnx.Param(self.draw(rngs.params()))
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
@@ -141,33 +146,12 @@ class PerformerBlock(PreNormBlock):
     def __init__(
         self,
         channel_dim: int,
+        config: PerformerConfig,
         *,
-        num_heads: int | None = None,
-        nb_features: int = 256,
-        redraw_interval: int = 0,
-        normalize_inputs: bool = True,
-        estimator: str = "reference",
-        mlp_ratio: float = 4.0,
-        act: str | None = None,
-        rmsnorm: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        att = PerformerAttention(
-            channel_dim,
-            num_heads=num_heads,
-            nb_features=nb_features,
-            redraw_interval=redraw_interval,
-            normalize_inputs=normalize_inputs,
-            estimator=estimator,
-            attn_drop=attn_drop,
-            proj_drop=proj_drop,
-            rope=rope,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        mlp = FeedForward(channel_dim, mlp_ratio=mlp_ratio, act=act, proj_drop=proj_drop, dtype=dtype, rngs=rngs)
-        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=rmsnorm, dtype=dtype)
+        att = PerformerAttention(channel_dim, config, rope=rope, dtype=dtype, rngs=rngs)
+        mlp = feed_forward(channel_dim, config, dtype=dtype, rngs=rngs)
+        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=config.rmsnorm, dtype=dtype)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.layers.dropout import Key
 from flare_jax.mixers.chunks import map_over_chunks, sum_over_chunks
-from flare_jax.mixers.state_attention import StateAttention, StateOptions
+from flare_jax.mixers.state_attention import StateAttention, StateBlock, StateBlockConfig
 
 # Elements of [B, N, H, D, D] that are held at once.
 CHUNK_ELEMENTS = 2**22
@@ -19,16 +19,8 @@ class QuadAttention(StateAttention):
     N counts the padding; the norm after it removes this factor up to its epsilon.
     """
 
-    def __init__(
-        self,
-        channel_dim: int,
-        *,
-        num_heads: int | None = None,
-        options: StateOptions,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(channel_dim, num_heads=num_heads, options=options, dtype=dtype, rngs=rngs)
+    def __init__(self, channel_dim: int, config: StateBlockConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        super().__init__(channel_dim, config, dtype=dtype, rngs=rngs)
         self.q1_proj = self.make_projection(rngs)
         self.q2_proj = self.make_projection(rngs)
         self.q3_proj = self.make_projection(rngs)
@@ -49,6 +41,12 @@ class QuadAttention(StateAttention):
             values=[self.v_proj],
         )
         return self.output(quad_attention(*queries, *keys, v), key)
+
+
+class QuadBlock(StateBlock):
+    """Pre-norm block of quad attention and a residual MLP."""
+
+    mixer = QuadAttention
 
 
 def quad_attention(

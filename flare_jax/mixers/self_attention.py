@@ -1,49 +1,56 @@
 """Softmax self-attention and the transformer block around it (Vaswani et al., arXiv 1706.03762)."""
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
-from flare_jax.layers.feed_forward import FeedForward
+from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm, RMSNorm
 from flare_jax.layers.rotary import RotaryEmbedding
-from flare_jax.mixers.attention import check_attention, self_attention
-from flare_jax.mixers.block import PreNormBlock
+from flare_jax.mixers.attention import IMPLEMENTATIONS, check_attention, self_attention
+from flare_jax.mixers.block import PreNormBlock, feed_forward
 from flare_jax.mixers.heads import check_attention_heads, merge_heads, parts_then_heads
+from flare_jax.option_groups import TransformerBlockConfig
+from flare_jax.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfAttentionConfig(TransformerBlockConfig):
+    """Options of softmax self-attention and the block around it."""
+
+    implementation: str | None = option(
+        None, help="form of the attention (flare_jax.mixers.attention); None chooses", choices=IMPLEMENTATIONS
+    )
 
 
 class SelfAttention(nnx.Module):
-    """Multi-head softmax attention among all points, scale 1/√D; `num_heads` defaults to `channel_dim // 16`.
+    """Multi-head softmax attention among all points, scale 1/√D.
 
     The output columns of `qkv_proj` are q, k and v, each of width C with heads inside. `rope` gives queries and keys
-    their positions, `q_norm` and `k_norm` normalise them per head. With a random key, `attn_drop` of the softmax
-    weights and `proj_drop` of the output are dropped. `implementation` is that of
+    their positions, `q_norm` and `k_norm` normalise them per head. `implementation` is that of
     `flare_jax.mixers.attention.self_attention`, with the same errors.
     """
 
     def __init__(
         self,
         channel_dim: int,
+        config: SelfAttentionConfig,
         *,
-        num_heads: int | None = None,
         qkv_bias: bool = True,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
-        implementation: str | None = None,
         q_norm: LayerNorm | RMSNorm | None = None,
         k_norm: LayerNorm | RMSNorm | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.implementation = check_attention(implementation, dtype)
-        self.num_heads, self.head_dim = check_attention_heads(channel_dim, num_heads, rope)
+        self.implementation = check_attention(config.implementation, dtype)
+        self.num_heads, self.head_dim = check_attention_heads(channel_dim, config.num_heads, rope)
         self.rope = rope
-        self.attn_drop = check_rate("attn_drop", attn_drop)
-        self.proj_drop = check_rate("proj_drop", proj_drop)
+        self.attn_drop, self.proj_drop = config.attn_drop, config.proj_drop
         self.qkv_proj = Linear(channel_dim, 3 * channel_dim, use_bias=qkv_bias, dtype=dtype, rngs=rngs)
         self.q_norm, self.k_norm = q_norm, k_norm
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
@@ -73,27 +80,12 @@ class SelfAttentionBlock(PreNormBlock):
     def __init__(
         self,
         channel_dim: int,
+        config: SelfAttentionConfig,
         *,
-        num_heads: int | None = None,
-        mlp_ratio: float = 4.0,
-        act: str | None = None,
-        rmsnorm: bool = False,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
-        implementation: str | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        att = SelfAttention(
-            channel_dim,
-            num_heads=num_heads,
-            attn_drop=attn_drop,
-            proj_drop=proj_drop,
-            rope=rope,
-            implementation=implementation,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        mlp = FeedForward(channel_dim, mlp_ratio=mlp_ratio, act=act, proj_drop=proj_drop, dtype=dtype, rngs=rngs)
-        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=rmsnorm, dtype=dtype)
+        att = SelfAttention(channel_dim, config, rope=rope, dtype=dtype, rngs=rngs)
+        mlp = feed_forward(channel_dim, config, dtype=dtype, rngs=rngs)
+        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=config.rmsnorm, dtype=dtype)

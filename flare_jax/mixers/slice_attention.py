@@ -1,6 +1,7 @@
 """Physics attention: points gather into learned slices, the slices exchange, points read back (arXiv 2402.02366)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,52 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_head_dim, check_integer
-from flare_jax.layers.dropout import Key, check_rate, dropout
+from flare_jax.layers.dropout import Key, dropout
 from flare_jax.layers.initializers import linear_kernel
 from flare_jax.layers.linear import Linear
-from flare_jax.layers.structured_grid import GridConvolution
+from flare_jax.layers.structured_grid import GridConvolution, check_grid_shape
 from flare_jax.mixers.slice_tokens import gather_slices, scatter_slices, slice_logits, slice_weights
+from flare_jax.option_groups import heads, rate
+from flare_jax.options import MAX_LATENTS, MAX_POINTS, Config, option
 
 INITIAL_TEMPERATURE = 0.5
 # Bounds of the temperature on structured grids (the original clamps there only).
 GRID_TEMPERATURE_RANGE = (0.1, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceConfig(Config):
+    """Options of mixers through slices of the points."""
+
+    num_heads: int = heads(8)
+    num_slices: int = option(32, help="slices of each head", minimum=1, maximum=MAX_LATENTS)
+    orthogonal_slice_init: bool = option(
+        False, help="start the slice projections orthogonal, which the original overwrites"
+    )
+    dropout: float = rate("the output of each mixer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig(Config):
+    """The option of a structured grid."""
+
+    grid_shape: tuple[int, ...] | None = option(
+        None,
+        help="axes of a structured grid, last axis fastest; None: any points",
+        minimum=1,
+        maximum=MAX_POINTS,
+    )
+
+    def check_together(self) -> None:
+        """Raise for a grid of more than three axes."""
+        super().check_together()
+        if self.grid_shape is not None:
+            check_grid_shape(self.grid_shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSliceConfig(SliceConfig, GridConfig):
+    """Options of slice attention, on any points or a structured grid."""
 
 
 class SliceAttention(nnx.Module):
@@ -26,33 +64,29 @@ class SliceAttention(nnx.Module):
     Slice weights are `softmax_M(slice_proj(key_proj x) / temperature)` with one learned temperature per head.
     `token_mixer` maps slice tokens with merged heads [B, M, C] to the same shape. With a `grid_shape` the two
     projections of the points are convolutions of width 3 on that grid, and the temperature is clamped to [0.1, 5];
-    `clamp_temperature` says whether it is elsewhere. `orthogonal_slice_init` starts the slice projection orthogonal,
-    `drop_rate` is the dropout of the output.
+    `clamp_temperature` says whether it is elsewhere.
     """
 
     def __init__(
         self,
         channel_dim: int,
+        config: GridSliceConfig,
         *,
-        num_heads: int,
-        num_slices: int,
         token_mixer: nnx.Module,
-        grid_shape: tuple[int, ...] | None = None,
         clamp_temperature: bool | None = None,
-        orthogonal_slice_init: bool = False,
-        drop_rate: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.head_dim = check_head_dim(channel_dim, num_heads)
-        self.drop_rate = check_rate("dropout", drop_rate)
+        grid_shape = config.grid_shape
+        self.head_dim = check_head_dim(channel_dim, config.num_heads)
+        self.drop_rate = config.dropout
         self.clamped = grid_shape is not None if clamp_temperature is None else clamp_temperature
         self.key_proj = point_projection(channel_dim, channel_dim, grid_shape=grid_shape, dtype=dtype, rngs=rngs)
         self.value_proj = point_projection(channel_dim, channel_dim, grid_shape=grid_shape, dtype=dtype, rngs=rngs)
         self.slice_proj = slice_projection(
-            self.head_dim, num_slices, orthogonal=orthogonal_slice_init, dtype=dtype, rngs=rngs
+            self.head_dim, config.num_slices, orthogonal=config.orthogonal_slice_init, dtype=dtype, rngs=rngs
         )
-        self.temperature = nnx.Param(jnp.full((1, num_heads, 1, 1), INITIAL_TEMPERATURE, jnp.float32))
+        self.temperature = nnx.Param(jnp.full((1, config.num_heads, 1, 1), INITIAL_TEMPERATURE, jnp.float32))
         self.token_mixer = token_mixer
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 

@@ -9,62 +9,81 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_depths, check_dtype
-from flare_jax.layers.dropout import Key, check_rate, dropout
-from flare_jax.layers.feature_maps import make_feature_map, unit
+from flare_jax.checks import check_dtype, scaled_width
+from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS
+from flare_jax.layers.dropout import Key, dropout, refuse_attention_dropout
+from flare_jax.layers.feature_maps import FEATURE_MAPS, LEARNABLE_MAPS, make_feature_map, unit
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
+from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.heads import check_attention_heads, merge_heads, split_heads
+from flare_jax.option_groups import BlockConfig, depth, ratio
+from flare_jax.options import MAX_RATIO, option
 
 
-@dataclass(frozen=True)
-class StateOptions:
-    """Options of every mixer with a polynomial state.
+@dataclass(frozen=True, kw_only=True)
+class StateConfig(BlockConfig):
+    """Options of every mixer with a polynomial state but for the depth of its projections and its features.
 
-    Queries, keys and values are residual MLPs C → C → C with `num_layers_kv_proj` inner layers (-1: one linear layer)
-    and the activation `act`. The feature map `kernel` acts per head on queries and keys; `qk_dim_ratio` sets the width
-    of learnable maps. `norm_q` and `norm_k` then divide queries and keys by their length. `rmsnorm` is the kind of the
-    norm before the output projection, `proj_drop` the dropout rate after it, and `mlp_implementation` names the kernel
-    of the projections (`kernels.residual_mlp`; None chooses).
+    Queries, keys and values are residual MLPs C → C → C. The feature map acts per head on queries and keys.
     """
 
-    kernel: str = "identity"
-    norm_q: bool = False
-    norm_k: bool = False
-    qk_dim_ratio: float = 1.0
-    num_layers_kv_proj: int = -1
-    act: str | None = None
-    rmsnorm: bool = False
-    proj_drop: float = 0.0
-    mlp_implementation: str | None = None
+    act: str | None = option(None, help="activation of the residual MLPs", choices=RESIDUAL_MLP_ACTIVATIONS)
+    mlp_implementation: str | None = option(
+        None, help="kernel of the residual MLPs (kernels.residual_mlp); None chooses"
+    )
+
+    @property
+    def projection_act(self) -> str | None:
+        """Activation of the projections."""
+        return self.act
+
+    def check_together(self) -> None:
+        """Refuse dropout of attention weights."""
+        super().check_together()
+        refuse_attention_dropout("attention through a state", self.attn_drop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateBlockConfig(StateConfig):
+    """Options of a mixer with a polynomial state and of the block around it."""
+
+    kernel: str = option("identity", help="feature map of queries and keys", choices=FEATURE_MAPS)
+    norm_q: bool = option(False, help="scale the features of queries to unit length")
+    norm_k: bool = option(False, help="scale the features of keys to unit length")
+    qk_dim_ratio: float = option(
+        1.0,
+        help="width of a learnable feature map over the head width",
+        above=0,
+        maximum=MAX_RATIO,
+        needs=("kernel", tuple(LEARNABLE_MAPS)),
+    )
+    num_layers_kv_proj: int = depth(-1, "query, key and value MLPs")
+    num_layers_ffn: int = depth(0, "feed-forward part")
+    ffn_mlp_ratio: float = ratio(4.0, "feed-forward part", unless=("num_layers_ffn", -1))
 
 
 class StateAttention(nnx.Module):
-    """Base of the mixers whose cost is linear in N because tokens meet in sums over the sequence only.
-
-    `num_heads` defaults to `channel_dim // 16`.
-    """
+    """Base of the mixers whose cost is linear in N because tokens meet in sums over the sequence only."""
 
     def __init__(
         self,
         channel_dim: int,
+        config: StateConfig,
         *,
-        num_heads: int | None = None,
-        options: StateOptions,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_depths(num_layers_kv_proj=options.num_layers_kv_proj)
-        self.num_heads, self.head_dim = check_attention_heads(channel_dim, num_heads)
-        self.options = options
+        self.num_heads, self.head_dim = check_attention_heads(channel_dim, config.num_heads)
+        self.config = config
         self.dtype = check_dtype(dtype)
         self.kernel = make_feature_map(
-            options.kernel, self.head_dim, qk_dim_ratio=options.qk_dim_ratio, dtype=dtype, rngs=rngs
+            config.kernel, self.head_dim, qk_dim_ratio=config.qk_dim_ratio, dtype=dtype, rngs=rngs
         )
-        self.norm = make_norm(channel_dim, rmsnorm=options.rmsnorm, dtype=dtype)
+        self.norm = make_norm(channel_dim, rmsnorm=config.rmsnorm, dtype=dtype)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
-        self.proj_drop = check_rate("proj_drop", options.proj_drop)
+        self.proj_drop = config.proj_drop
 
     def make_projection(self, rngs: nnx.Rngs) -> ResidualMLP:
         """Return a new projection of the tokens to queries, keys or values."""
@@ -73,10 +92,10 @@ class StateAttention(nnx.Module):
             channel_dim,
             channel_dim,
             channel_dim,
-            num_layers=self.options.num_layers_kv_proj,
-            act=self.options.act,
+            num_layers=self.config.num_layers_kv_proj,
+            act=self.config.projection_act,
             dtype=self.dtype,
-            implementation=self.options.mlp_implementation,
+            implementation=self.config.mlp_implementation,
             rngs=rngs,
         )
 
@@ -92,8 +111,8 @@ class StateAttention(nnx.Module):
         """Return queries, keys and values per head, with features of queries and keys, and zeros for padded tokens."""
         heads = [split_heads(part, self.num_heads) for part in apply_branches([*queries, *keys, *values], x)]
         first_value = len(queries) + len(keys)
-        q = [self._features(part, self.options.norm_q) for part in heads[: len(queries)]]
-        k = [self._features(part, self.options.norm_k) for part in heads[len(queries) : first_value]]
+        q = [self._features(part, self.config.norm_q) for part in heads[: len(queries)]]
+        k = [self._features(part, self.config.norm_k) for part in heads[len(queries) : first_value]]
         v = heads[first_value:]
         if mask is not None:
             real = mask[:, :, None, None]
@@ -107,6 +126,26 @@ class StateAttention(nnx.Module):
     def output(self, y: Float[Array, "B N H D"], key: Key | None) -> Float[Array, "B N C"]:
         """Return the merged heads after the norm, the output projection and dropout."""
         return dropout(self.out_proj(self.norm(merge_heads(y))), self.proj_drop, key)
+
+
+class StateBlock(PreNormBlock):
+    """Pre-norm block of a mixer with a polynomial state and a residual MLP."""
+
+    mixer: type[StateAttention]
+
+    def __init__(self, channel_dim: int, config: StateBlockConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        att = self.mixer(channel_dim, config, dtype=dtype, rngs=rngs)
+        mlp = ResidualMLP(
+            channel_dim,
+            scaled_width("ffn_mlp_ratio", channel_dim, config.ffn_mlp_ratio),
+            channel_dim,
+            num_layers=config.num_layers_ffn,
+            act=config.act,
+            dtype=dtype,
+            implementation=config.mlp_implementation,
+            rngs=rngs,
+        )
+        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=config.rmsnorm, dtype=dtype)
 
 
 def mean_outer_product(k: Float[Array, "B N H D_k"], v: Float[Array, "B N H D_v"]) -> Float[Array, "B H D_k D_v"]:

@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from flare_jax.layers.dropout import Key
-from flare_jax.mixers.state_attention import StateAttention, StateOptions, mean_outer_product
+from flare_jax.mixers.state_attention import StateAttention, StateBlock, StateBlockConfig, mean_outer_product
 
 
 class StrassenAttention(StateAttention):
@@ -16,16 +16,8 @@ class StrassenAttention(StateAttention):
     sums over the key features. The gates start at zero, where the norm multiplies their gradient by 1/√epsilon.
     """
 
-    def __init__(
-        self,
-        channel_dim: int,
-        *,
-        num_heads: int | None = None,
-        options: StateOptions,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(channel_dim, num_heads=num_heads, options=options, dtype=dtype, rngs=rngs)
+    def __init__(self, channel_dim: int, config: StateBlockConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        super().__init__(channel_dim, config, dtype=dtype, rngs=rngs)
         self.q_proj = self.make_projection(rngs)
         self.k1_proj = self.make_projection(rngs)
         self.k2_proj = self.make_projection(rngs)
@@ -56,3 +48,9 @@ class StrassenAttention(StateAttention):
         shared = g2 * product.sum(2, keepdims=True)
         y = jnp.einsum("bnhi,bhij->bnhj", q, state) + shared.swapaxes(1, 2)
         return self.output(y, key)
+
+
+class StrassenBlock(StateBlock):
+    """Pre-norm block of Strassen attention and a residual MLP."""
+
+    mixer = StrassenAttention

@@ -1,6 +1,7 @@
 """Third-order attention: the softmax of a token is joint over all pairs of tokens; two forms of the logits."""
 
 import math
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,14 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_choice
-from flare_jax.layers.dropout import Key, check_rate, dropout, refuse_attention_dropout, split_key
+from flare_jax.layers.dropout import Key, dropout, refuse_attention_dropout, split_key
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.maximum import maximum
+from flare_jax.mixers.block import PreNormBlock, feed_forward
 from flare_jax.mixers.chunks import map_over_chunks
 from flare_jax.mixers.heads import check_attention_heads, heads_then_parts, merge_heads
+from flare_jax.option_groups import TransformerBlockConfig
+from flare_jax.options import option
 
 METHODS = ("third_order", "strassen")
 # Elements of the weights [B, H, N, N, N] that are held at once.
@@ -22,13 +25,34 @@ CHUNK_ELEMENTS = 2**24
 LOG_EPSILON = math.log(1e-6)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ThirdOrderConfig(TransformerBlockConfig):
+    """Options of third-order attention and the block around it."""
+
+    third_order_method: str = option("third_order", help="form of the logits", choices=METHODS)
+    reference_epsilon: bool = option(False, help="the original's epsilon in method 'strassen'")
+    ignore_mask: bool = option(False, help="mix padding like tokens, as the original's method 'third_order' does")
+
+    def check_together(self) -> None:
+        """Refuse what method 'third_order' does not have."""
+        super().check_together()
+        if self.third_order_method == "strassen":
+            return
+        refuse_attention_dropout(f"third_order_method {self.third_order_method!r}", self.attn_drop)
+        if self.reference_epsilon:
+            raise ValueError(
+                f"reference_epsilon is True but third_order_method {self.third_order_method!r} has none; "
+                "set reference_epsilon=False or third_order_method 'strassen'"
+            )
+
+
 class ThirdOrderAttention(nnx.Module):
     """Token mixer of cost O(N³·C), memory O(N²): `y_i = Σ_jl softmax_jl(L_ijl) v1_j∘v2_l` per head.
 
     Method 'third_order' has the logits `L_ijl = D^-½ Σ_d q_id k1_jd k2_ld`, method 'strassen' the factorised
     `L_ijl = D^-½ (a_i·b_j + b_j·c_l + c_l·a_i)`, whose three parts have the dropout rate `attn_drop` each; for the
-    other method it must be 0. `num_heads` defaults to `channel_dim // 16`. The output columns of `att_proj` are heads,
-    each with its q, k1, k2, v1, v2 (or a, b, c, v1, v2).
+    other method it must be 0. The output columns of `att_proj` are heads, each with its q, k1, k2, v1, v2 (or a, b, c,
+    v1, v2).
 
     `reference_epsilon` adds 1e-6 to the denominator of method 'strassen' after shifting each part of the logits by its
     own largest value, as the original does; without it the softmax is exact. `ignore_mask` mixes padded tokens like
@@ -38,23 +62,16 @@ class ThirdOrderAttention(nnx.Module):
     def __init__(
         self,
         channel_dim: int,
+        config: ThirdOrderConfig,
         *,
-        num_heads: int | None = None,
-        third_order_method: str = "third_order",
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        reference_epsilon: bool = False,
-        ignore_mask: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        _check_method(third_order_method, attn_drop, reference_epsilon)
-        self.method = third_order_method
-        self.num_heads, _ = check_attention_heads(channel_dim, num_heads)
-        self.attn_drop = check_rate("attn_drop", attn_drop)
-        self.proj_drop = check_rate("proj_drop", proj_drop)
-        self.reference_epsilon = reference_epsilon
-        self.ignore_mask = ignore_mask
+        self.method = config.third_order_method
+        self.num_heads, _ = check_attention_heads(channel_dim, config.num_heads)
+        self.attn_drop, self.proj_drop = config.attn_drop, config.proj_drop
+        self.reference_epsilon = config.reference_epsilon
+        self.ignore_mask = config.ignore_mask
         self.att_proj = Linear(channel_dim, 5 * channel_dim, dtype=dtype, rngs=rngs)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 
@@ -78,16 +95,13 @@ class ThirdOrderAttention(nnx.Module):
         return dropout(self.out_proj(merge_heads(y)), self.proj_drop, proj_key)
 
 
-def _check_method(method: str, attn_drop: float, reference_epsilon: bool) -> None:
-    check_choice("third_order_method", method, METHODS)
-    if method == "strassen":
-        return
-    refuse_attention_dropout(f"third_order_method {method!r}", attn_drop)
-    if reference_epsilon:
-        raise ValueError(
-            f"reference_epsilon is True but third_order_method {method!r} has none; "
-            "set reference_epsilon=False or third_order_method 'strassen'"
-        )
+class ThirdOrderBlock(PreNormBlock):
+    """Pre-norm block of third-order attention and a feed-forward part."""
+
+    def __init__(self, channel_dim: int, config: ThirdOrderConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        att = ThirdOrderAttention(channel_dim, config, dtype=dtype, rngs=rngs)
+        mlp = feed_forward(channel_dim, config, dtype=dtype, rngs=rngs)
+        super().__init__(channel_dim, att=att, mlp=mlp, rmsnorm=config.rmsnorm, dtype=dtype)
 
 
 def third_order_attention(

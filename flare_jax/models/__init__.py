@@ -1,23 +1,18 @@
-"""Whole models, one per file, and the registry that builds them by name."""
+"""Whole models, one family per file with the options of its members, and the registry that builds them by name."""
 
-from flare_jax.models.flare import FLARE
-from flare_jax.models.flare_ablations import FLAREAblations
-from flare_jax.models.flare_experimental import FLAREExperimental
-from flare_jax.models.gnot import GNOT
-from flare_jax.models.lamo import LaMO
-from flare_jax.models.linear import LinearTransformer
-from flare_jax.models.linformer import Linformer
-from flare_jax.models.lno import LNO
-from flare_jax.models.loopy import Loopy
-from flare_jax.models.perceiverio import PerceiverIO
+from flare_jax.models.flare import FLARE, FLAREConfig, TiedFLAREConfig
+from flare_jax.models.gnot import GNOT, GNOTConfig
+from flare_jax.models.lamo import LaMO, LaMOConfig
+from flare_jax.models.lno import LNO, LNOConfig
+from flare_jax.models.perceiverio import PerceiverIO, PerceiverIOConfig
 from flare_jax.models.registry import MODELS, ModelEntry, build_model
-from flare_jax.models.transformer import Transformer
-from flare_jax.models.transolver import Transolver
-from flare_jax.models.transolver_plus_plus import TransolverPlusPlus
-from flare_jax.models.ts1_uncond import TS1Uncond
-from flare_jax.models.ts3_uncond import TS3Uncond
-from flare_jax.models.unloopy import Unloopy
-from flare_jax.models.upt import UPT
+from flare_jax.models.transformer import LinearModelConfig, LinformerModelConfig, Transformer, TransformerConfig
+from flare_jax.models.transolver import Transolver, TransolverConfig
+from flare_jax.models.transolver_plus_plus import TransolverPlusPlus, TransolverPlusPlusConfig
+from flare_jax.models.ts1_uncond import TS1Config, TS1Uncond
+from flare_jax.models.ts3_uncond import TS3Config, TS3Uncond
+from flare_jax.models.unloopy import Unloopy, UnloopyConfig
+from flare_jax.models.upt import UPT, UPTConfig
 
 __all__ = [
     "FLARE",
@@ -25,19 +20,29 @@ __all__ = [
     "LNO",
     "MODELS",
     "UPT",
-    "FLAREAblations",
-    "FLAREExperimental",
+    "FLAREConfig",
+    "GNOTConfig",
+    "LNOConfig",
     "LaMO",
-    "LinearTransformer",
-    "Linformer",
-    "Loopy",
+    "LaMOConfig",
+    "LinearModelConfig",
+    "LinformerModelConfig",
     "ModelEntry",
     "PerceiverIO",
+    "PerceiverIOConfig",
+    "TS1Config",
     "TS1Uncond",
+    "TS3Config",
     "TS3Uncond",
+    "TiedFLAREConfig",
     "Transformer",
+    "TransformerConfig",
     "Transolver",
+    "TransolverConfig",
     "TransolverPlusPlus",
+    "TransolverPlusPlusConfig",
+    "UPTConfig",
     "Unloopy",
+    "UnloopyConfig",
     "build_model",
 ]

@@ -1,6 +1,7 @@
 """GNOT: normalised linear attention and mixtures of experts gated by position (arXiv 2302.14376)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +12,37 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.checks import (
     check_dtype,
     check_function_features,
-    check_integer,
     check_points,
     check_sizes,
     scaled_width,
 )
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, find_activation
-from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
+from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.linear import InputLinear, Linear
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
-from flare_jax.layers.structured_grid import check_grid_points, check_grid_shape
+from flare_jax.layers.structured_grid import check_grid_points
 from flare_jax.layers.time_embedding import TimeEmbedding, check_time
-from flare_jax.layers.unified_position import check_unified_position, unified_position_dim, unified_positions
-from flare_jax.mixers.normalized_linear_attention import NormalizedLinearAttention
+from flare_jax.layers.unified_position import unified_position_dim, unified_positions
+from flare_jax.mixers.normalized_linear_attention import NORMALIZATIONS, NormalizedLinearAttention
+from flare_jax.models.slice_stack import GridInputConfig
+from flare_jax.option_groups import blocks, heads, rate, ratio, width
+from flare_jax.options import MAX_HEADS, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class GNOTConfig(GridInputConfig):
+    """Options of GNOT; with `unified_pos_drop_input` x reaches the gates only."""
+
+    channel_dim: int = width(128)
+    num_blocks: int = blocks(4)
+    num_heads: int = heads(8)
+    num_experts: int = option(3, help="experts of each mixture", minimum=1, maximum=MAX_HEADS)
+    mlp_ratio: float = ratio(4.0, "experts")
+    act: str = option("gelu", help="activation; 'gelu' is the exact form", choices=POINTWISE_ACTIVATIONS)
+    attn_type: str = option("l1", help="normalisation of the attention", choices=NORMALIZATIONS)
+    dropout: float = rate("the mixed heads and the attention branches")
 
 
 class Gate(nnx.Module):
@@ -61,24 +78,24 @@ class GNOTBlock(nnx.Module):
 
     def __init__(
         self,
-        channel_dim: int,
+        config: GNOTConfig,
         *,
         position_dim: int,
-        num_heads: int,
-        num_experts: int,
-        mlp_ratio: float,
-        act: str,
-        attn_type: str,
-        drop_rate: float,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        hidden_dim = scaled_width("mlp_ratio", channel_dim, mlp_ratio)
-        self.drop_rate = drop_rate
+        channel_dim, num_experts, act = config.channel_dim, config.num_experts, config.act
+        hidden_dim = scaled_width("mlp_ratio", channel_dim, config.mlp_ratio)
+        self.drop_rate = config.dropout
 
         def attention() -> NormalizedLinearAttention:
             return NormalizedLinearAttention(
-                channel_dim, num_heads=num_heads, attn_type=attn_type, drop_rate=drop_rate, dtype=dtype, rngs=rngs
+                channel_dim,
+                num_heads=config.num_heads,
+                attn_type=config.attn_type,
+                drop_rate=config.dropout,
+                dtype=dtype,
+                rngs=rngs,
             )
 
         def experts() -> list[PointwiseMLP]:
@@ -126,72 +143,29 @@ def mix_experts(
 class GNOT(nnx.Module):
     """General neural operator transformer of cost O(N·D²) with `num_experts` experts per mixture.
 
-    `fun_dim` is the width of the function features `fx` of the call. `grid_shape` declares a structured grid of 1 to 3
-    axes, last axis fastest; `unified_pos` then puts the distances to `ref` reference points per axis in the place of
-    the coordinates, and x follows as function features, unless `unified_pos_drop_input`, as in the original, where x
-    reaches the gates only. `time_input` adds an embedding of the call's `time`. `attn_type` is the normalisation of
-    the attention, 'l1', 'galerkin' or 'l2'. `dropout` is the rate for the mixed heads and the attention branches.
-    `act` is 'gelu' (erf form), 'tanh', 'sigmoid', 'relu', 'leaky_relu', 'softplus', 'ELU' or 'silu'. Raises ValueError
-    for values out of range, and if `num_heads` does not divide `channel_dim`.
+    `dtype` is the compute dtype. Raises ValueError if `num_heads` does not divide `channel_dim`.
     """
 
     def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        *,
-        channel_dim: int = 128,
-        num_blocks: int = 4,
-        num_heads: int = 8,
-        num_experts: int = 3,
-        mlp_ratio: float = 4.0,
-        act: str = "gelu",
-        fun_dim: int = 0,
-        grid_shape: tuple[int, ...] | None = None,
-        unified_pos: bool = False,
-        unified_pos_drop_input: bool = False,
-        ref: int = 8,
-        time_input: bool = False,
-        attn_type: str = "l1",
-        dropout: float = 0.0,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        self, in_dim: int, out_dim: int, config: GNOTConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):
-        check_sizes(
-            in_dim=in_dim, out_dim=out_dim, channel_dim=channel_dim, num_blocks=num_blocks, num_experts=num_experts
-        )
+        check_sizes(in_dim=in_dim, out_dim=out_dim)
+        channel_dim, act = config.channel_dim, config.act
         self.in_dim = in_dim
-        self.fun_dim = check_integer("fun_dim", fun_dim, minimum=0)
-        self.grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
-        self.unified_pos, self.drop_input, self.ref = unified_pos, unified_pos_drop_input, ref
+        self.config = config
         self.dtype = check_dtype(dtype)
-        check_unified_position(unified_pos, unified_pos_drop_input, grid_shape)
-        position_dim = unified_position_dim(grid_shape, ref) if unified_pos else in_dim
-        kept_dim = in_dim if unified_pos and not unified_pos_drop_input else 0
+        position_dim = unified_position_dim(config.grid_shape, config.ref) if config.unified_pos else in_dim
+        kept_dim = in_dim if config.unified_pos and not config.unified_pos_drop_input else 0
 
         def embedding(inputs: int) -> PointwiseMLP:
             return PointwiseMLP(inputs, 2 * channel_dim, channel_dim, act=act, embedding=True, dtype=dtype, rngs=rngs)
 
         self.preprocess_x = embedding(position_dim)
-        self.preprocess_z = embedding(position_dim + kept_dim + fun_dim)
+        self.preprocess_z = embedding(position_dim + kept_dim + config.fun_dim)
         self.placeholder = nnx.Param(jax.random.uniform(rngs.params(), (channel_dim,), maxval=1 / channel_dim))
-        self.time_fc = TimeEmbedding(channel_dim, dtype=dtype, rngs=rngs) if time_input else None
+        self.time_fc = TimeEmbedding(channel_dim, dtype=dtype, rngs=rngs) if config.time_input else None
         self.blocks = nnx.List(
-            [
-                GNOTBlock(
-                    channel_dim,
-                    position_dim=in_dim,
-                    num_heads=num_heads,
-                    num_experts=num_experts,
-                    mlp_ratio=mlp_ratio,
-                    act=act,
-                    attn_type=attn_type,
-                    drop_rate=check_rate("dropout", dropout),
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-                for _ in range(num_blocks)
-            ]
+            [GNOTBlock(config, position_dim=in_dim, dtype=dtype, rngs=rngs) for _ in range(config.num_blocks)]
         )
         self.head = PointwiseMLP(channel_dim, 2 * channel_dim, out_dim, act="gelu", dtype=dtype, rngs=rngs)
 
@@ -222,20 +196,20 @@ class GNOT(nnx.Module):
 
     def _check_inputs(self, x: jax.Array, mask: jax.Array | None, fx: jax.Array | None, time: jax.Array | None) -> None:
         check_points(x, mask, self.in_dim)
-        check_function_features(fx, x.shape, self.fun_dim)
+        check_function_features(fx, x.shape, self.config.fun_dim)
         check_time(time, x.shape[0], self.time_fc is not None)
-        if self.grid_shape is not None:
-            check_grid_points(x.shape[1], self.grid_shape)
+        if self.config.grid_shape is not None:
+            check_grid_points(x.shape[1], self.config.grid_shape)
 
     def _embed(
         self, x: Float[Array, "B N C_in"], fx: Float[Array, "B N C_fun"] | None
     ) -> tuple[Float[Array, "B N C"], Float[Array, "B N C"]]:
         """Return the embedded points and the first state."""
         coordinates, features = x, []
-        if self.unified_pos:
-            table = unified_positions(self.grid_shape, self.ref)
+        if self.config.unified_pos:
+            table = unified_positions(self.config.grid_shape, self.config.ref)
             coordinates = jnp.broadcast_to(table, (x.shape[0], *table.shape))
-            features = [] if self.drop_input else [x]
+            features = [] if self.config.unified_pos_drop_input else [x]
         features = features if fx is None else [*features, fx]
         state = self.preprocess_z(jnp.concatenate([coordinates, *features], axis=-1))
         return self.preprocess_x(coordinates), state + self.placeholder[...].astype(self.dtype)

@@ -1,13 +1,48 @@
 """LaMO, latent Mamba operator: slice tokens as in Transolver, mixed by a state-space model (arXiv 2505.19105)."""
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from flare_jax.checks import check_integer
-from flare_jax.mixers.slice_attention import SliceAttention
+from flare_jax.mixers.slice_attention import GridSliceConfig, SliceAttention
 from flare_jax.mixers.state_space import BidirectionalMamba2, Hydra, StateSpaceSizes
-from flare_jax.models.slice_stack import SliceStack
+from flare_jax.models.slice_stack import GridInputConfig, SliceStack, SliceStackConfig
+from flare_jax.options import MAX_HEADS, MAX_WIDTH, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaMOConfig(GridInputConfig, GridSliceConfig, SliceStackConfig):
+    """Options of LaMO."""
+
+    state_dim: int = option(64, help="states per channel", minimum=1, maximum=MAX_WIDTH)
+    conv_width: int = option(3, help="slices that the filter of the state-space layer covers", minimum=1, maximum=64)
+    expand: int | None = option(
+        None, help="inner width over channel_dim; None: 1 on irregular meshes, 2 on grids", minimum=1, maximum=64
+    )
+    state_space_head_dim: int | None = option(
+        None,
+        help="channels of its heads; None: 64 on irregular meshes, 32 on grids",
+        minimum=1,
+        maximum=MAX_WIDTH,
+    )
+    num_groups: int | None = option(
+        None, help="groups of its heads; None: 2 on irregular meshes, 1 on grids", minimum=1, maximum=MAX_HEADS
+    )
+
+    @property
+    def state_space_sizes(self) -> StateSpaceSizes:
+        """Sizes of the state-space layer."""
+        expand, head_dim, groups = (1, 64, 2) if self.grid_shape is None else (2, 32, 1)
+        return StateSpaceSizes(
+            channel_dim=self.channel_dim,
+            state_dim=self.state_dim,
+            conv_width=self.conv_width,
+            expand=expand if self.expand is None else self.expand,
+            head_dim=head_dim if self.state_space_head_dim is None else self.state_space_head_dim,
+            num_groups=groups if self.num_groups is None else self.num_groups,
+        )
 
 
 class LaMO(SliceStack):
@@ -19,76 +54,19 @@ class LaMO(SliceStack):
 
     The state-space layer has `state_dim` states per channel, a filter of `conv_width` slices, and the inner width
     `expand · channel_dim` in heads of `state_space_head_dim` channels, which form `num_groups` groups. For these three
-    None means 1, 64, 2 on irregular meshes and 2, 32, 1 on grids. The other options are those of `SliceStack` and
-    `SliceAttention`. Raises ValueError for values out of range and for widths, heads or groups that do not divide.
+    None means 1, 64, 2 on irregular meshes and 2, 32, 1 on grids. Raises ValueError for widths, heads or groups that
+    do not divide.
     """
 
     def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        *,
-        channel_dim: int = 256,
-        num_blocks: int = 5,
-        num_heads: int = 8,
-        num_slices: int = 32,
-        act: str = "gelu",
-        mlp_ratio: float = 1.0,
-        fun_dim: int = 0,
-        grid_shape: tuple[int, ...] | None = None,
-        unified_pos: bool = False,
-        unified_pos_drop_input: bool = False,
-        ref: int = 8,
-        time_input: bool = False,
-        dropout: float = 0.0,
-        orthogonal_slice_init: bool = False,
-        state_dim: int = 64,
-        conv_width: int = 3,
-        expand: int | None = None,
-        state_space_head_dim: int | None = None,
-        num_groups: int | None = None,
-        remat: bool = False,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        self, in_dim: int, out_dim: int, config: LaMOConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):
-        structured = grid_shape is not None
-        layer = BidirectionalMamba2 if structured else Hydra
-        sizes = StateSpaceSizes(
-            channel_dim=channel_dim,
-            state_dim=state_dim,
-            conv_width=conv_width,
-            expand=(2 if structured else 1) if expand is None else expand,
-            head_dim=(32 if structured else 64) if state_space_head_dim is None else state_space_head_dim,
-            num_groups=(1 if structured else 2) if num_groups is None else num_groups,
-        )
+        sizes = config.state_space_sizes
+        layer = Hydra if config.grid_shape is None else BidirectionalMamba2
 
         def make_mixer() -> SliceAttention:
-            return SliceAttention(
-                channel_dim,
-                num_heads=num_heads,
-                num_slices=num_slices,
-                token_mixer=layer(sizes, dtype=dtype, rngs=rngs),
-                grid_shape=grid_shape,
-                orthogonal_slice_init=orthogonal_slice_init,
-                drop_rate=dropout,
-                dtype=dtype,
-                rngs=rngs,
-            )
+            exchange = layer(sizes, dtype=dtype, rngs=rngs)
+            return SliceAttention(config.channel_dim, config, token_mixer=exchange, dtype=dtype, rngs=rngs)
 
-        super().__init__(
-            in_dim,
-            out_dim,
-            channel_dim=channel_dim,
-            mixers=[make_mixer() for _ in range(check_integer("num_blocks", num_blocks))],
-            mlp_ratio=mlp_ratio,
-            act=act,
-            fun_dim=fun_dim,
-            grid_shape=grid_shape,
-            unified_pos=unified_pos,
-            unified_pos_drop_input=unified_pos_drop_input,
-            ref=ref,
-            time_input=time_input,
-            remat=remat,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        mixers = [make_mixer() for _ in range(config.num_blocks)]
+        super().__init__(in_dim, out_dim, config, mixers=mixers, dtype=dtype, rngs=rngs)

@@ -1,11 +1,13 @@
 """Latent neural operator: tokens to modes and back by the same scores, attention among modes (arXiv 2406.03923)."""
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_dtype, check_function_features, check_integer, check_points, check_sizes
+from flare_jax.checks import check_dtype, check_function_features, check_points, check_sizes
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, find_activation
 from flare_jax.layers.dropout import Key
 from flare_jax.layers.fan_in_initialization import draw_fan_in_uniform
@@ -15,6 +17,8 @@ from flare_jax.layers.padding import zero_padding
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.cross_attention import CrossAttention
 from flare_jax.mixers.mode_projection import modes_to_points, points_to_modes
+from flare_jax.option_groups import blocks, depth, heads, width
+from flare_jax.options import MAX_LATENTS, MAX_WIDTH, Config, option
 
 
 class Projector(nnx.Module):
@@ -65,34 +69,34 @@ class ModeAttention(CrossAttention):
         return super().__call__(x, x, mask)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LNOConfig(Config):
+    """Options of the latent neural operator."""
+
+    channel_dim: int = width(128)
+    num_blocks: int = blocks(4, "transformer blocks on the modes")
+    num_heads: int = heads(8)
+    num_modes: int = option(256, help="modes that the points are projected to", minimum=1, maximum=MAX_LATENTS)
+    num_layers_mlp: int = depth(2, "four projectors", minimum=0)
+    fun_dim: int | None = option(
+        None, help="channels of the observations fx of the call; None: those of x", minimum=1, maximum=MAX_WIDTH
+    )
+    act: str = option("gelu", help="activation; 'gelu' is the exact form", choices=POINTWISE_ACTIVATIONS)
+
+
 class LNO(nnx.Module):
     """Latent neural operator of cost O(N·M) with `num_modes` modes and `num_blocks` transformer blocks on them.
 
     The scores come from the points x, the values from observations `fx` at the same points, whose width is `fun_dim`
-    (None: that of x). Without `fx` the observations are x itself. `num_layers_mlp` counts the inner layers of the four
-    projectors. `act` is 'gelu' (erf form), 'sigmoid', 'tanh', 'relu', 'leaky_relu' (slope 0.1), 'ELU', 'silu' or
-    'softplus'. Raises ValueError for values out of range, and if `num_heads` does not divide `channel_dim`.
+    (None: that of x). Without `fx` the observations are x itself. `dtype` is the compute
+    dtype. Raises ValueError if `num_heads` does not divide `channel_dim`.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        *,
-        channel_dim: int = 128,
-        num_blocks: int = 4,
-        num_heads: int = 8,
-        num_modes: int = 256,
-        num_layers_mlp: int = 2,
-        fun_dim: int | None = None,
-        act: str = "gelu",
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        check_sizes(in_dim=in_dim, out_dim=out_dim, channel_dim=channel_dim, num_blocks=num_blocks, num_modes=num_modes)
-        check_integer("num_layers_mlp", num_layers_mlp, minimum=0)
+    def __init__(self, in_dim: int, out_dim: int, config: LNOConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        check_sizes(in_dim=in_dim, out_dim=out_dim)
+        channel_dim, act = config.channel_dim, config.act
         self.in_dim = in_dim
-        self.fun_dim = in_dim if fun_dim is None else check_integer("fun_dim", fun_dim)
+        self.fun_dim = in_dim if config.fun_dim is None else config.fun_dim
         self.dtype = check_dtype(dtype)
 
         def projector(inputs: int, outputs: int, *, embedding: bool = False) -> Projector:
@@ -100,7 +104,7 @@ class LNO(nnx.Module):
                 inputs,
                 channel_dim,
                 outputs,
-                num_layers=num_layers_mlp,
+                num_layers=config.num_layers_mlp,
                 act=act,
                 embedding=embedding,
                 dtype=dtype,
@@ -111,13 +115,13 @@ class LNO(nnx.Module):
             mlp = FeedForward(
                 channel_dim, mlp_ratio=2.0, act=act, activations=POINTWISE_ACTIVATIONS, dtype=dtype, rngs=rngs
             )
-            att = ModeAttention(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs)
+            att = ModeAttention(channel_dim, num_heads=config.num_heads, dtype=dtype, rngs=rngs)
             return PreNormBlock(channel_dim, att=att, mlp=mlp, dtype=dtype)
 
         self.trunk_projector = projector(in_dim, channel_dim, embedding=True)
         self.branch_projector = projector(self.fun_dim, channel_dim, embedding=True)
-        self.attention_projector = projector(channel_dim, num_modes)
-        self.blocks = nnx.List([make_block() for _ in range(num_blocks)])
+        self.attention_projector = projector(channel_dim, config.num_modes)
+        self.blocks = nnx.List([make_block() for _ in range(config.num_blocks)])
         self.out_mlp = projector(channel_dim, out_dim)
         draw_fan_in_uniform(self, rngs)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.checks import check_uniforms
 from flare_jax.layers.dropout import Key
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON
-from flare_jax.mixers.backbone_mixers import FixedRoutingConfig, SelfAttentionConfig, make_mixer
+from flare_jax.mixers.backbone_mixers import FixedRoutingConfig, MhaConfig, make_mixer
 from flare_jax.mixers.flarepp import FlareppAblationsConfig, FlareppConfig, SimplifiedFlareppConfig
 from flare_jax.mixers.mixer_options import LatentConfig
 from flare_jax.models.mixer_stack import MixerBlock, MixerStack, StackConfig, feed_forward
@@ -26,7 +26,7 @@ class BackboneConfig(StackConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MhaBackboneConfig(BackboneConfig, SelfAttentionConfig):
+class MhaBackboneConfig(BackboneConfig, MhaConfig):
     """Options of the backbone with softmax attention."""
 
     kind: ClassVar[str] = "mha"

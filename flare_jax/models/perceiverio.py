@@ -1,5 +1,7 @@
 """Perceiver IO: cross-attention into a latent array, transformer blocks, cross-attention out (arXiv 2107.14795)."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,7 +17,9 @@ from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.cross_attention import CrossAttention, CrossAttentionBlock
-from flare_jax.mixers.self_attention import SelfAttention
+from flare_jax.mixers.self_attention import SelfAttention, SelfAttentionConfig
+from flare_jax.option_groups import blocks, heads, ratio, width
+from flare_jax.options import MAX_LATENTS, Config, option
 
 _IN_OUT_LAYERS = 2
 
@@ -26,7 +30,6 @@ class LatentEncoder(nnx.Module):
     def __init__(
         self, channel_dim: int, *, num_heads: int, num_latents: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):
-        check_sizes(num_latents=num_latents)
         self.latent_q = nnx.Param(jax.random.normal(rngs.params(), (num_latents, channel_dim), jnp.float32))
         self.norm = LayerNorm(channel_dim, dtype=dtype)
         self.att = CrossAttention(channel_dim, num_heads=num_heads, query_proj=False, dtype=dtype, rngs=rngs)
@@ -50,42 +53,47 @@ class PointDecoder(nnx.Module):
         return self.att(self.norm_points(x), self.norm_latents(latents))
 
 
+@dataclass(frozen=True, kw_only=True)
+class PerceiverIOConfig(Config):
+    """Options of Perceiver IO."""
+
+    channel_dim: int = width(64)
+    num_blocks: int = blocks(8)
+    num_heads: int = heads(8)
+    num_latents: int = option(128, help="latents that gather from all points", minimum=1, maximum=MAX_LATENTS)
+    mlp_ratio: float = ratio(4.0, "feed-forward part")
+    act: str | None = option(
+        None, help="activation; 'gelu' and None: the tanh form everywhere", choices=RESIDUAL_MLP_ACTIVATIONS
+    )
+    cross_attn: bool = option(False, help="the blocks attend to the embedded points instead of the latents")
+    mlp_implementation: str | None = option(
+        None, help="kernel of the residual MLPs at both ends (kernels.residual_mlp); None chooses"
+    )
+
+
 class PerceiverIO(nnx.Module):
     """Perceiver IO of cost O(N·M) with `num_latents` latents and `num_blocks` transformer blocks on them.
 
-    With `cross_attn` the blocks attend to the embedded points instead of the latents. `act` is 'gelu' (tanh form),
-    'silu' or None for the former. `mlp_implementation` names the kernel of the residual MLPs at both ends; None
-    chooses. Raises ValueError for values out of range, and if `num_heads` does not divide `channel_dim`.
+    `dtype` is the compute dtype. Raises ValueError if `num_heads` does not divide `channel_dim`.
     """
 
     def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        *,
-        channel_dim: int = 64,
-        num_blocks: int = 8,
-        num_heads: int = 8,
-        num_latents: int = 128,
-        mlp_ratio: float = 4.0,
-        act: str | None = None,
-        cross_attn: bool = False,
-        dtype: DTypeLike = jnp.float32,
-        mlp_implementation: str | None = None,
-        rngs: nnx.Rngs,
+        self, in_dim: int, out_dim: int, config: PerceiverIOConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):
-        check_sizes(in_dim=in_dim, out_dim=out_dim, channel_dim=channel_dim, num_blocks=num_blocks)
+        check_sizes(in_dim=in_dim, out_dim=out_dim)
+        channel_dim, num_heads, act = config.channel_dim, config.num_heads, config.act
+        among_latents = SelfAttentionConfig(num_heads=num_heads)
         self.in_dim = in_dim
         self.dtype = check_dtype(dtype)
         # In this model gelu means the tanh form everywhere.
         latent_act = find_activation(act, RESIDUAL_MLP_ACTIVATIONS)
 
         def make_block() -> PreNormBlock | CrossAttentionBlock:
-            if cross_attn:
+            if config.cross_attn:
                 return CrossAttentionBlock(
                     channel_dim,
                     num_heads=num_heads,
-                    mlp_ratio=mlp_ratio,
+                    mlp_ratio=config.mlp_ratio,
                     act=latent_act,
                     use_bias=False,
                     dtype=dtype,
@@ -93,8 +101,8 @@ class PerceiverIO(nnx.Module):
                 )
             return PreNormBlock(
                 channel_dim,
-                att=SelfAttention(channel_dim, num_heads=num_heads, qkv_bias=False, dtype=dtype, rngs=rngs),
-                mlp=FeedForward(channel_dim, mlp_ratio=mlp_ratio, act=latent_act, dtype=dtype, rngs=rngs),
+                att=SelfAttention(channel_dim, among_latents, qkv_bias=False, dtype=dtype, rngs=rngs),
+                mlp=FeedForward(channel_dim, mlp_ratio=config.mlp_ratio, act=latent_act, dtype=dtype, rngs=rngs),
                 dtype=dtype,
             )
 
@@ -107,11 +115,13 @@ class PerceiverIO(nnx.Module):
             input_residual=False,
             embedding=True,
             dtype=dtype,
-            implementation=mlp_implementation,
+            implementation=config.mlp_implementation,
             rngs=rngs,
         )
-        self.encoder = LatentEncoder(channel_dim, num_heads=num_heads, num_latents=num_latents, dtype=dtype, rngs=rngs)
-        self.blocks = nnx.List([make_block() for _ in range(num_blocks)])
+        self.encoder = LatentEncoder(
+            channel_dim, num_heads=num_heads, num_latents=config.num_latents, dtype=dtype, rngs=rngs
+        )
+        self.blocks = nnx.List([make_block() for _ in range(config.num_blocks)])
         self.decoder = PointDecoder(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs)
         self.out_proj = OutputProjection(
             channel_dim,
@@ -120,7 +130,7 @@ class PerceiverIO(nnx.Module):
             num_layers=_IN_OUT_LAYERS,
             act=act,
             dtype=dtype,
-            implementation=mlp_implementation,
+            implementation=config.mlp_implementation,
             rngs=rngs,
         )
 

@@ -1,6 +1,7 @@
 """Transolver++: slices chosen with a temperature per point and, in training, Gumbel noise (arXiv 2502.02414)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,21 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_integer, check_uniforms
-from flare_jax.layers.dropout import Key, split_key
+from flare_jax.checks import check_uniforms
+from flare_jax.layers.dropout import Key
 from flare_jax.mixers.adaptive_slice_attention import AdaptiveSliceAttention
-from flare_jax.models.slice_stack import SliceStack
+from flare_jax.mixers.slice_attention import SliceConfig
+from flare_jax.models.slice_stack import InputConfig, SliceStack, SliceStackConfig
+from flare_jax.options import option
 
 EVALUATION_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransolverPlusPlusConfig(InputConfig, SliceConfig, SliceStackConfig):
+    """Options of Transolver++."""
+
+    eval_noise: bool = option(False, help="keep the original's noise in evaluation, drawn from a fixed key")
 
 
 class TransolverPlusPlus(SliceStack):
@@ -27,48 +37,17 @@ class TransolverPlusPlus(SliceStack):
         self,
         in_dim: int,
         out_dim: int,
+        config: TransolverPlusPlusConfig,
         *,
-        channel_dim: int = 256,
-        num_blocks: int = 5,
-        num_heads: int = 8,
-        num_slices: int = 32,
-        act: str = "gelu",
-        mlp_ratio: float = 1.0,
-        fun_dim: int = 0,
-        dropout: float = 0.0,
-        eval_noise: bool = False,
-        orthogonal_slice_init: bool = False,
-        remat: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.eval_noise = eval_noise
-        self.num_heads, self.num_slices = num_heads, num_slices
-
-        def make_mixer() -> AdaptiveSliceAttention:
-            return AdaptiveSliceAttention(
-                channel_dim,
-                num_heads=num_heads,
-                num_slices=num_slices,
-                orthogonal_slice_init=orthogonal_slice_init,
-                drop_rate=dropout,
-                dtype=dtype,
-                rngs=rngs,
-            )
-
-        super().__init__(
-            in_dim,
-            out_dim,
-            channel_dim=channel_dim,
-            mixers=[make_mixer() for _ in range(check_integer("num_blocks", num_blocks))],
-            mlp_ratio=mlp_ratio,
-            act=act,
-            fun_dim=fun_dim,
-            always_placeholder=True,
-            remat=remat,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.eval_noise = config.eval_noise
+        self.num_heads, self.num_slices = config.num_heads, config.num_slices
+        mixers = [
+            AdaptiveSliceAttention(config.channel_dim, config, dtype=dtype, rngs=rngs) for _ in range(config.num_blocks)
+        ]
+        super().__init__(in_dim, out_dim, config, mixers=mixers, always_placeholder=True, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -86,10 +65,9 @@ class TransolverPlusPlus(SliceStack):
         """
         check_uniforms(uniforms, x.shape, num_blocks=len(self.blocks), heads=self.num_heads, slices=self.num_slices)
         embedded = self.embed(x, mask, fx)
-        keys = split_key(key, len(self.blocks))
         if uniforms is None and key is None and self.eval_noise:
             uniforms = self._evaluation_draws(x.shape)
-        return self.apply_blocks(embedded, mask, keys, uniforms)
+        return self.predict(self.apply_blocks(embedded, mask, key, beside=uniforms)[0])
 
     def _evaluation_draws(self, shape: tuple[int, ...]) -> list[Float[Array, "B H N M"]]:
         """Return one fixed draw per block, the same for each sample, whatever the batch and the padding after it."""

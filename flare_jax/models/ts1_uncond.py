@@ -1,24 +1,44 @@
 """TS1, a precursor of FLARE with learned slice queries; no paper describes it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_dtype, check_integer, check_points, check_sizes
+from flare_jax.checks import check_dtype, check_points, check_sizes
 from flare_jax.layers.activations import TS1_ACTIVATIONS, Activation
-from flare_jax.layers.dropout import Key, split_key
+from flare_jax.layers.dropout import Key
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
-from flare_jax.mixers.learned_slice_attention import LearnedSliceAttention, SliceStatistics
+from flare_jax.mixers.learned_slice_attention import DroppedSliceConfig, LearnedSliceAttention, SliceStatistics
 from flare_jax.models.slice_stack import SliceBlock
+from flare_jax.models.stack import ResidualStack
+from flare_jax.option_groups import blocks, ratio, width
+from flare_jax.options import Config, option
 
 
-class LearnedSliceStack(nnx.Module):
+@dataclass(frozen=True, kw_only=True)
+class LearnedSliceStackConfig(Config):
+    """Options of the embedding and the feed-forward parts of TS1 and TS3."""
+
+    channel_dim: int = width(128)
+    num_blocks: int = blocks(5)
+    mlp_ratio: float = ratio(1.0, "feed-forward part")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TS1Config(DroppedSliceConfig, LearnedSliceStackConfig):
+    """Options of TS1."""
+
+    act: str | None = option(None, help="activation; 'gelu' and None: the exact GELU", choices=TS1_ACTIVATIONS)
+
+
+class LearnedSliceStack(ResidualStack):
     """Embedding MLP, one block per mixer in `mixers`, norm and linear head: the forward pass of TS1 and TS3.
 
     `activations` gives the meaning of the names in `act` to the embedding and the feed-forward parts.
@@ -28,16 +48,15 @@ class LearnedSliceStack(nnx.Module):
         self,
         in_dim: int,
         out_dim: int,
+        config: LearnedSliceStackConfig,
         *,
-        channel_dim: int,
         mixers: Sequence[nnx.Module],
         activations: Mapping[str | None, Activation],
-        mlp_ratio: float = 1.0,
-        act: str | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_sizes(in_dim=in_dim, out_dim=out_dim, channel_dim=channel_dim)
+        check_sizes(in_dim=in_dim, out_dim=out_dim)
+        channel_dim, act = config.channel_dim, config.act
         self.in_dim = in_dim
         self.dtype = check_dtype(dtype)
         self.x_embedding = PointwiseMLP(
@@ -55,7 +74,7 @@ class LearnedSliceStack(nnx.Module):
                 SliceBlock(
                     channel_dim,
                     att=mixer,
-                    mlp_ratio=mlp_ratio,
+                    mlp_ratio=config.mlp_ratio,
                     act=act,
                     activations=activations,
                     dtype=dtype,
@@ -80,49 +99,14 @@ class LearnedSliceStack(nnx.Module):
 class TS1Uncond(LearnedSliceStack):
     """TS1: points gather into slices by a softmax over learned queries, slices attend to each other, points read back.
 
-    `act` is 'gelu' (exact), 'silu', 'swiglu' or None for the first; `qk_norm` makes slice queries and point keys unit
-    vectors; `dropout` acts on the output of each mixer. Raises ValueError for values out of range, and if `num_heads`
-    does not divide `channel_dim`.
+    `dtype` is the compute dtype. Raises ValueError if `num_heads` does not divide `channel_dim`.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        *,
-        channel_dim: int = 128,
-        num_blocks: int = 5,
-        num_heads: int = 8,
-        num_slices: int = 32,
-        mlp_ratio: float = 1.0,
-        act: str | None = None,
-        qk_norm: bool = False,
-        dropout: float = 0.0,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        def make_mixer() -> LearnedSliceAttention:
-            return LearnedSliceAttention(
-                channel_dim,
-                num_heads=num_heads,
-                num_slices=num_slices,
-                qk_norm=qk_norm,
-                drop_rate=dropout,
-                dtype=dtype,
-                rngs=rngs,
-            )
-
-        super().__init__(
-            in_dim,
-            out_dim,
-            channel_dim=channel_dim,
-            mixers=[make_mixer() for _ in range(check_integer("num_blocks", num_blocks))],
-            activations=TS1_ACTIVATIONS,
-            mlp_ratio=mlp_ratio,
-            act=act,
-            dtype=dtype,
-            rngs=rngs,
-        )
+    def __init__(self, in_dim: int, out_dim: int, config: TS1Config, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        mixers = [
+            LearnedSliceAttention(config.channel_dim, config, dtype=dtype, rngs=rngs) for _ in range(config.num_blocks)
+        ]
+        super().__init__(in_dim, out_dim, config, mixers=mixers, activations=TS1_ACTIVATIONS, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -138,11 +122,6 @@ class TS1Uncond(LearnedSliceStack):
         `key` is for dropout (None: evaluation). Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool
         array [B, N].
         """
-        x = self.embed(x, mask)
-        statistics = []
-        for block, block_key in zip(self.blocks, split_key(key, len(self.blocks)), strict=True):
-            if return_stats:
-                # Computed beside the prediction, so that asking for them cannot change it.
-                statistics.append(block.att.statistics(block.norm1(x), mask))
-            x = block(x, mask, block_key)
-        return (self.predict(x), tuple(statistics)) if return_stats else self.predict(x)
+        observe = (lambda block, x: block.att.statistics(block.norm1(x), mask)) if return_stats else None
+        x, statistics = self.apply_blocks(self.embed(x, mask), mask, key, observe=observe)
+        return (self.predict(x), statistics) if return_stats else self.predict(x)

@@ -1,12 +1,14 @@
 """Universal physics transformer: supernode pooling, latent transformer, perceiver decoder (arXiv 2402.12364)."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from flare_jax.checks import check_dtype, check_integer, check_points, check_positive, check_sizes
+from flare_jax.checks import check_dtype, check_points, check_sizes
 from flare_jax.layers.coordinate_embedding import embed_coordinates
 from flare_jax.layers.dropout import Key
 from flare_jax.layers.feed_forward import FeedForward
@@ -18,21 +20,47 @@ from flare_jax.layers.supernode_pooling import SupernodePooling
 from flare_jax.layers.supernodes import draw_supernodes, spread_supernodes
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.cross_attention import CrossAttentionBlock
-from flare_jax.mixers.self_attention import SelfAttention
+from flare_jax.mixers.self_attention import SelfAttention, SelfAttentionConfig
+from flare_jax.option_groups import blocks, heads, ratio, width
+from flare_jax.options import MAX_LATENTS, MAX_POINTS, MAX_WIDTH, Config, option
 
 UPT_NORM_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class UPTConfig(Config):
+    """Options of the universal physics transformer.
+
+    Distances and embeddings use `(coordinates − coord_min) · coord_scale`, which should be of the order of 100.
+    """
+
+    channel_dim: int = width(128)
+    num_heads: int = heads(8)
+    num_encoder_blocks: int = blocks(2, "transformer blocks on the supernodes", minimum=0)
+    num_approximator_blocks: int = blocks(4, "transformer blocks on the latents", minimum=0)
+    num_decoder_blocks: int = blocks(2, "further transformer blocks on the latents", minimum=0)
+    num_supernodes: int = option(512, help="points that gather from their neighbours", minimum=1, maximum=MAX_POINTS)
+    num_latents: int = option(128, help="latents that gather from the supernodes", minimum=1, maximum=MAX_LATENTS)
+    radius: float = option(5.0, help="of a neighbourhood, in scaled coordinates", above=0)
+    max_degree: int = option(32, help="nearest neighbours of a supernode", minimum=1, maximum=MAX_LATENTS)
+    mlp_ratio: float = ratio(4.0, "feed-forward part")
+    space_dim: int | None = option(
+        None, help="coordinates among the channels of x, which come first; None: all", minimum=1, maximum=MAX_WIDTH
+    )
+    coord_min: tuple[float, ...] | None = option(None, help="smallest coordinates of the training data; None: 0")
+    coord_scale: float = option(1.0, help="200 over the largest extent of the training data", above=0)
 
 
 class UPTBlock(PreNormBlock):
     """Transformer block with the epsilon of UPT's layer norms."""
 
     def __init__(
-        self, channel_dim: int, *, num_heads: int, mlp_ratio: float, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+        self, channel_dim: int, config: SelfAttentionConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):
         super().__init__(
             channel_dim,
-            att=SelfAttention(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs),
-            mlp=FeedForward(channel_dim, mlp_ratio=mlp_ratio, dtype=dtype, rngs=rngs),
+            att=SelfAttention(channel_dim, config, dtype=dtype, rngs=rngs),
+            mlp=FeedForward(channel_dim, mlp_ratio=config.mlp_ratio, dtype=dtype, rngs=rngs),
             dtype=dtype,
         )
         self.norm1.epsilon = self.norm2.epsilon = UPT_NORM_EPSILON
@@ -42,47 +70,25 @@ class UPT(nnx.Module):
     """Universal physics transformer of cost O(S·N + N·M), with S supernodes and M latents.
 
     The first `space_dim` channels of x are coordinates (None: all of them), the rest are features; without a rest the
-    coordinates are the features too. Distances and embeddings use `(coordinates − coord_min) · coord_scale`, which
-    should be of the order of 100: set `coord_min` to the smallest coordinates of the training data (None: 0) and
-    `coord_scale` to 200 over their largest extent. `radius` is in these units; of the points within it the nearest
-    `max_degree` send messages to a supernode. The prediction depends on the points it is made at by their positions
-    only. Raises ValueError for values out of range, and if `num_heads` does not divide `channel_dim`.
+    coordinates are the features too. Of the points within `radius` the nearest `max_degree` send messages to a
+    supernode. The prediction depends on the points it is made at by their positions only. `dtype` is the compute dtype.
+    Raises ValueError if `num_heads` does not divide `channel_dim`.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        *,
-        channel_dim: int = 128,
-        num_heads: int = 8,
-        num_encoder_blocks: int = 2,
-        num_approximator_blocks: int = 4,
-        num_decoder_blocks: int = 2,
-        num_supernodes: int = 512,
-        num_latents: int = 128,
-        radius: float = 5.0,
-        max_degree: int = 32,
-        mlp_ratio: float = 4.0,
-        space_dim: int | None = None,
-        coord_min: tuple[float, ...] | None = None,
-        coord_scale: float = 1.0,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        check_sizes(in_dim=in_dim, out_dim=out_dim, num_supernodes=num_supernodes, num_latents=num_latents)
+    def __init__(self, in_dim: int, out_dim: int, config: UPTConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        check_sizes(in_dim=in_dim, out_dim=out_dim)
+        channel_dim, num_heads, mlp_ratio = config.channel_dim, config.num_heads, config.mlp_ratio
         self.in_dim = in_dim
-        self.space_dim = _check_space_dim(space_dim, in_dim)
-        self.coord_min = _check_coord_min(coord_min, self.space_dim)
-        self.coord_scale = check_positive("coord_scale", coord_scale)
+        self.space_dim = _check_space_dim(config.space_dim, in_dim)
+        self.coord_min = _check_coord_min(config.coord_min, self.space_dim)
+        self.coord_scale = config.coord_scale
         self.channel_dim = channel_dim
-        self.num_supernodes = num_supernodes
+        self.num_supernodes = config.num_supernodes
         self.dtype = check_dtype(dtype)
+        block = SelfAttentionConfig(num_heads=num_heads, mlp_ratio=mlp_ratio)
 
-        def stack(name: str, depth: int) -> list[UPTBlock]:
-            check_integer(name, depth, minimum=0)
-            options = {"num_heads": num_heads, "mlp_ratio": mlp_ratio}
-            return [UPTBlock(channel_dim, **options, dtype=dtype, rngs=rngs) for _ in range(depth)]
+        def stack(depth: int) -> list[UPTBlock]:
+            return [UPTBlock(channel_dim, block, dtype=dtype, rngs=rngs) for _ in range(depth)]
 
         def cross_block() -> CrossAttentionBlock:
             return CrossAttentionBlock(
@@ -96,13 +102,19 @@ class UPT(nnx.Module):
 
         feature_dim = in_dim - self.space_dim or self.space_dim
         self.supernode_pooling = SupernodePooling(
-            feature_dim, self.space_dim, channel_dim, radius=radius, max_degree=max_degree, dtype=dtype, rngs=rngs
+            feature_dim,
+            self.space_dim,
+            channel_dim,
+            radius=config.radius,
+            max_degree=config.max_degree,
+            dtype=dtype,
+            rngs=rngs,
         )
-        self.encoder_blocks = nnx.List(stack("num_encoder_blocks", num_encoder_blocks))
-        self.query = nnx.Param(jax.random.truncated_normal(rngs.params(), -2, 2, (num_latents, channel_dim)))
+        self.encoder_blocks = nnx.List(stack(config.num_encoder_blocks))
+        self.query = nnx.Param(jax.random.truncated_normal(rngs.params(), -2, 2, (config.num_latents, channel_dim)))
         self.latent_pooling = cross_block()
-        self.approximator_blocks = nnx.List(stack("num_approximator_blocks", num_approximator_blocks))
-        self.decoder_blocks = nnx.List(stack("num_decoder_blocks", num_decoder_blocks))
+        self.approximator_blocks = nnx.List(stack(config.num_approximator_blocks))
+        self.decoder_blocks = nnx.List(stack(config.num_decoder_blocks))
         self.query_proj = PointwiseMLP(
             channel_dim, channel_dim, channel_dim, act="gelu", embedding=True, dtype=dtype, rngs=rngs
         )
@@ -179,7 +191,7 @@ class UPT(nnx.Module):
 
 
 def _check_space_dim(space_dim: int | None, in_dim: int) -> int:
-    space_dim = in_dim if space_dim is None else check_integer("space_dim", space_dim)
+    space_dim = in_dim if space_dim is None else space_dim
     if space_dim > in_dim:
         raise ValueError(f"space_dim is {space_dim} but in_dim is {in_dim}; choose space_dim among 1 to {in_dim}")
     return space_dim
@@ -188,7 +200,7 @@ def _check_space_dim(space_dim: int | None, in_dim: int) -> int:
 def _check_coord_min(coord_min: tuple[float, ...] | None, space_dim: int) -> tuple[float, ...] | None:
     if coord_min is not None and len(coord_min) != space_dim:
         raise ValueError(f"coord_min is {coord_min} but there are {space_dim} coordinates; give one value for each")
-    return None if coord_min is None else tuple(float(value) for value in coord_min)
+    return coord_min
 
 
 def check_supernodes(supernode_idx: jax.Array, shape: tuple[int, int]) -> None:

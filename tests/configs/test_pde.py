@@ -197,7 +197,7 @@ def test_sections_have_only_options_of_the_model():
     [
         ("unloopy", {}, "num_layers_gating_proj", "with model.gating=False"),
         ("transolver", {}, "ref", "with model.unified_pos=False"),
-        ("flare_ablations", {"num_layers_mlp": -1}, "mlp_ratio", "with model.num_layers_mlp=-1"),
+        ("flare_ablations", {"num_layers_ffn": -1}, "ffn_mlp_ratio", "with model.num_layers_ffn=-1"),
         ("loopy", {"num_layers_kv_proj": -1}, "kv_proj_mlp_ratio", "with model.num_layers_kv_proj=-1"),
     ],
 )

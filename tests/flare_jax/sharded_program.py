@@ -13,8 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flare_jax import params as model_params
-from flare_jax.mixers.state_attention import StateOptions
-from flare_jax.mixers.triple_attention import TripleAttention
+from flare_jax.mixers.triple_attention import TripleAttention, TripleConfig
 from flare_jax.models.registry import build_model
 from tests.numerics import assert_close
 
@@ -109,8 +108,8 @@ def check_triple_attention(mesh: jax.sharding.Mesh) -> None:
     x = np.random.default_rng(0).standard_normal((2, 24, 8)).astype(np.float32)
 
     def mix(implementation: str) -> Callable[..., jax.Array]:
-        options = StateOptions(mlp_implementation="reference")
-        mixer = TripleAttention(8, num_heads=2, options=options, implementation=implementation, rngs=nnx.Rngs(0))
+        config = TripleConfig(num_heads=2, implementation=implementation, mlp_implementation="reference")
+        mixer = TripleAttention(8, config, rngs=nnx.Rngs(0))
         return jax.jit(lambda x: mixer(x))
 
     expected = mix("xla")(x)

@@ -77,7 +77,7 @@ def test_a_configuration_has_its_values_and_defaults_and_is_frozen_and_hashable(
         ({"attn_scale": 0}, "attn_scale is 0 but must be one of 'one', 'sqrt' or a positive number"),
         ({"grid_shape": (3, 0)}, "grid_shape is (3, 0) but must be a tuple of integers of at least 1 or None"),
         ({"grid_shape": 3}, "grid_shape is 3 but must be a tuple of integers of at least 1 or None"),
-        ({"drop": 1}, "drop is 1 but must be a number in [0, 1); set drop accordingly"),
+        ({"drop": 1}, "drop is 1 but must be a number of at least 0 and below 1; set drop accordingly"),
         ({"num_layers_gate": 2}, "num_layers_gate is 2 but has no effect with gating=False; leave num_layers_gate out"),
         ({"gating": True, "num_layers_gate": -1, "gate_ratio": 2.0}, "has no effect with num_layers_gate=-1"),
         ({"rope_mode": "old"}, "rope_mode is 'old' but has no effect with pos_embed=sin"),
@@ -97,7 +97,7 @@ def test_values_by_name_are_checked_with_the_name_of_their_owner():
             {"num_latent": 4},
             "model 'm' has no option 'num_latent' (did you mean 'num_latents'?); its options are num_l",
         ),
-        ({"num_latents": None}, "option 'num_latents' of model 'm' is None but must be an integer of at least 1"),
+        ({"num_latents": None}, "num_latents is None but must be an integer of at least 1"),
     ):
         with pytest.raises(ValueError, match=re.escape(sentence)):
             ModelConfig.from_mapping(values, owner="model 'm'")

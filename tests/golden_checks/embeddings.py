@@ -57,7 +57,8 @@ def _check_tokens(arrays: Arrays, config: Mapping[str, Any]) -> list[Comparison]
 
     def embed(table: jax.Array) -> jax.Array:
         module = _load(
-            lambda: TokenEmbedding(vocab_size, table.shape[1], pad_id=pad_id, rngs=nnx.Rngs(0)), {"embedding": table}
+            lambda: TokenEmbedding(vocab_size, table.shape[1], pad_id=pad_id, zero_padding=False, rngs=nnx.Rngs(0)),
+            {"embedding": table},
         )
         return module(jnp.asarray(arrays["input/ids"]))
 

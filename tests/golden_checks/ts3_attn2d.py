@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flare_jax.mixers.learned_slice_attention import MixedSliceAttention
+from flare_jax.mixers.learned_slice_attention import MixedSliceAttention, MixedSliceConfig
 from flare_jax.params import split
 from tests.golden_checks import models
 from tests.golden_checks.core import Comparison
@@ -38,10 +38,12 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     def build() -> nnx.Module:
         att = MixedSliceAttention(
             args["hidden_dim"],
-            num_heads=args["num_heads"],
-            num_slices=args["num_slices"],
-            qk_norm=args.get("qk_norm", False),
-            grid_shape=(args["H"], args["W"]),
+            MixedSliceConfig(
+                num_heads=args["num_heads"],
+                num_slices=args["num_slices"],
+                qk_norm=args.get("qk_norm", False),
+                grid_shape=(args["H"], args["W"]),
+            ),
             rngs=nnx.Rngs(0),
         )
         return _AttentionOfOneBlock(att)

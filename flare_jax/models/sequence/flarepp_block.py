@@ -1,70 +1,60 @@
 """FLARE++ as a block of sequence models (arXiv 2608.11519, section on the Long Range Arena)."""
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from flare_jax.checks import check_depths, scaled_width
-from flare_jax.layers.initializers import LINEAR_STD
+from flare_jax.checks import scaled_width
+from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers.flarepp import FlareppConfig, flarepp
 from flare_jax.models.flare import FLAREBlock
+from flare_jax.option_groups import depth, rate, ratio
+from flare_jax.options import MAX_HEADS, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFlareppConfig(FlareppConfig):
+    """Options of FLARE++ as a block of sequence models."""
+
+    num_heads: int | None = option(
+        None, help="attention heads, a divisor of channel_dim; None: of width 8", minimum=1, maximum=MAX_HEADS
+    )
+    act: str | None = option(None, help="activation of the feed-forward part", choices=RESIDUAL_MLP_ACTIVATIONS)
+    attn_drop: float = rate("the attention weights")
+    proj_drop: float = rate("the output of the mixer")
+    num_layers_ffn: int = depth(0, "feed-forward part")
+    ffn_mlp_ratio: float = ratio(4.0, "feed-forward part", unless=("num_layers_ffn", -1))
 
 
 def flarepp_block(
     channel_dim: int,
+    config: TokenFlareppConfig,
     *,
-    num_latents: int = 64,
-    num_heads: int | None = None,
-    k_norm: bool = True,
-    share_k0_v0: bool = True,
-    q_fixed_norm: bool = True,
-    gate_logit_init: float = 0.25,
-    latent_std: float = LINEAR_STD,
-    identity_init: bool = True,
-    num_layers_ffn: int = 0,
-    ffn_mlp_ratio: float = 4.0,
-    act: str | None = None,
-    rmsnorm: bool = False,
-    attn_drop: float = 0.0,
-    proj_drop: float = 0.0,
     rope: RotaryEmbedding | None = None,
-    implementation: str | None = None,
-    mlp_implementation: str | None = None,
     dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
 ) -> FLAREBlock:
-    """Return a FLARE++ block; the options are those of `FlareppConfig` and of a residual MLP.
+    """Return the FLARE++ block that the options describe.
 
     `rope` turns the keys of the first gather, not its values, and the keys of the routing. `identity_init` False starts
     the projections near 0, as the original's sequence models do.
     """
-    check_depths(num_layers_ffn=num_layers_ffn)
-    config = FlareppConfig(
-        channel_dim=channel_dim,
-        num_heads=num_heads,
-        rmsnorm=rmsnorm,
-        num_latents=num_latents,
-        k_norm=k_norm,
-        share_k0_v0=share_k0_v0,
-        q_fixed_norm=q_fixed_norm,
-        gate_logit_init=gate_logit_init,
-        latent_std=latent_std,
-        identity_init=identity_init,
-        implementation=implementation,
-        mlp_implementation=mlp_implementation,
-    )
     mlp = ResidualMLP(
         channel_dim,
-        scaled_width("ffn_mlp_ratio", channel_dim, ffn_mlp_ratio),
+        scaled_width("ffn_mlp_ratio", channel_dim, config.ffn_mlp_ratio),
         channel_dim,
-        num_layers=num_layers_ffn,
-        act=act,
+        num_layers=config.num_layers_ffn,
+        act=config.act,
         dtype=dtype,
-        implementation=mlp_implementation,
+        implementation=config.mlp_implementation,
         rngs=rngs,
     )
-    att = flarepp(config, attn_drop=attn_drop, proj_drop=proj_drop, rope=rope, dtype=dtype, rngs=rngs)
-    return FLAREBlock(channel_dim, att=att, mlp=mlp, rmsnorm=rmsnorm, rms_epsilon=FLAREPP_RMS_NORM_EPSILON, dtype=dtype)
+    drops = {"attn_drop": config.attn_drop, "proj_drop": config.proj_drop}
+    att = flarepp(config, **drops, rope=rope, dtype=dtype, rngs=rngs)
+    kind = {"rmsnorm": config.rmsnorm, "rms_epsilon": FLAREPP_RMS_NORM_EPSILON}
+    return FLAREBlock(channel_dim, att=att, mlp=mlp, **kind, dtype=dtype)

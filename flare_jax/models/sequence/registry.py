@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,18 +10,35 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from flare_jax.checks import check_choice, check_dtype
-from flare_jax.models.sequence.backends import BACKENDS
+from flare_jax.models.sequence.backends import BACKENDS, block_config
 from flare_jax.models.sequence.tasks import TaskKind
-from flare_jax.models.sequence.trm import TinyRecursiveModel
-from flare_jax.models.sequence.wrapper import SequenceModel
-from flare_jax.signatures import check_options, keyword_options
+from flare_jax.models.sequence.trm import TinyRecursiveModel, TRMConfig
+from flare_jax.models.sequence.wrapper import SequenceConfig, SequenceModel
+from flare_jax.options import Config, Option, check_names, options_of
 
-# The models that put the blocks of a backend to use.
-SEQUENCE_MODELS: Mapping[str, type[nnx.Module]] = types.MappingProxyType(
-    {"sequence": SequenceModel, "trm": TinyRecursiveModel}
+
+@dataclass(frozen=True)
+class SequenceEntry:
+    """A model that puts the blocks of a backend to use, and its own options."""
+
+    constructor: type[nnx.Module]
+    config: type[Config]
+
+    def options(self, backend: str) -> Mapping[str, Option]:
+        """Return the options of the model and of its blocks; a length that the model gives its blocks may be left out.
+
+        Raises ValueError for an unknown backend.
+        """
+        check_choice("backend", backend, BACKENDS)
+        return {**BACKENDS[backend].options(), **options_of(self.config)}
+
+
+SEQUENCE_MODELS: Mapping[str, SequenceEntry] = types.MappingProxyType(
+    {
+        "sequence": SequenceEntry(SequenceModel, SequenceConfig),
+        "trm": SequenceEntry(TinyRecursiveModel, TRMConfig),
+    }
 )
-
-_ARGUMENTS = ("backend", "backend_options", "dtype", "rngs")
 
 
 def build_sequence_model(
@@ -41,21 +59,23 @@ def build_sequence_model(
     range.
     """
     check_choice("model_type", model_type, SEQUENCE_MODELS)
-    check_choice("backend", backend, BACKENDS)
-    constructor, entry = SEQUENCE_MODELS[model_type], BACKENDS[backend]
-    own = keyword_options(constructor, excluded=_ARGUMENTS)
-    # A backend option that the model sets itself, such as `seq_len`, need not be given.
-    of_backend = {name: p for name, p in entry.options().items() if name != "seq_len" or name in options}
-    checked = check_options(
-        f"a {model_type} model of backend {backend!r}", [constructor, entry.constructor], {**of_backend, **own}, options
-    )
-    return constructor(
+    entry = SEQUENCE_MODELS[model_type]
+    owner = f"a {model_type} model of backend {backend!r}"
+    known = entry.options(backend)
+    check_names(owner, {name: o for name, o in known.items() if name != "seq_len" or name in options}, options)
+    checked = {name: known[name].check(value) for name, value in options.items()}
+    own = options_of(entry.config)
+    config = entry.config(**{name: value for name, value in checked.items() if name in own})
+    # What both have, such as channel_dim, goes to both.
+    shared = {name: getattr(config, name) for name in BACKENDS[backend].options() if name in own}
+    rest = shared | {name: value for name, value in checked.items() if name not in own}
+    return entry.constructor(
         task,
         vocab_size,
         num_labels,
-        **{name: value for name, value in checked.items() if name in own},
+        config,
         backend=backend,
-        backend_options={name: value for name, value in checked.items() if name not in own},
+        blocks=block_config(backend, rest, max_length=config.max_length),
         dtype=check_dtype(dtype),
         rngs=rngs,
     )

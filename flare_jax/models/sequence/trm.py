@@ -1,7 +1,6 @@
 """The tiny recursive model: few blocks, applied again and again to a latent and an answer (arXiv 2510.04871)."""
 
-import types
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -10,15 +9,17 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from flare_jax.checks import check_dtype, check_sizes
-from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
+from flare_jax.checks import check_dtype
+from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.embeddings import TokenEmbedding
 from flare_jax.layers.initializers import linear_kernel
 from flare_jax.layers.norms import make_norm
 from flare_jax.models.sequence.backends import make_blocks
 from flare_jax.models.sequence.head import ClassifierHead, pool_tokens
 from flare_jax.models.sequence.tasks import TaskKind, find_task, resolve_pool
-from flare_jax.models.sequence.wrapper import check_tokens, make_positions, resolve_rope_mode
+from flare_jax.models.sequence.wrapper import EmbeddedSequenceConfig, check_tokens, make_positions
+from flare_jax.option_groups import blocks
+from flare_jax.options import MAX_BLOCKS, Config, option
 
 
 class RecursionState(NamedTuple):
@@ -36,6 +37,17 @@ class Recursion(NamedTuple):
     halt_logits: Float[Array, "B 1"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TRMConfig(EmbeddedSequenceConfig):
+    """Options of the tiny recursive model."""
+
+    num_steps: int = option(10, help="deep recursions of a prediction", minimum=1, maximum=MAX_BLOCKS)
+    num_latent_updates: int = option(6, help="updates of the latent in a recursion", minimum=1, maximum=MAX_BLOCKS)
+    num_recursions: int = option(3, help="recursions in a deep recursion", minimum=1, maximum=MAX_BLOCKS)
+    num_blocks: int = blocks(2)
+    ignore_mask: bool = option(False, help="drop the mask, for backends that take none")
+
+
 class TinyRecursiveModel(nnx.Module):
     """Model from token numbers [B, N] to logits [B, num_labels], or [B, N, num_labels] for token-level tasks.
 
@@ -44,9 +56,7 @@ class TinyRecursiveModel(nnx.Module):
     y and the halting head on the largest entries of y. The prediction is that of `num_steps` deep recursions from the
     learned vectors y_init and z_init. Training supervises every one of them: see `flare_jax.models.sequence.recursion`.
 
-    The other arguments are those of `SequenceModel`, with `pool` 'mean' or 'max'; `max_length` counts all tokens, and
-    tasks have one document per sample. The mask goes to the blocks; `ignore_mask` drops it, for backends that take
-    none. Raises ValueError for values out of range.
+    `max_length` counts all tokens, and tasks have one document per sample. Everything else is as in `SequenceModel`.
     """
 
     def __init__(
@@ -54,58 +64,33 @@ class TinyRecursiveModel(nnx.Module):
         task: str | TaskKind,
         vocab_size: int,
         num_labels: int,
+        config: TRMConfig,
         *,
-        num_steps: int = 10,
-        num_latent_updates: int = 6,
-        num_recursions: int = 3,
-        max_length: int = 256,
-        pool: str = "mean",
-        masked_pool: bool = False,
-        ignore_mask: bool = False,
-        pad_id: int | None = None,
-        zero_pad_embedding: bool = False,
-        emb_drop: float = 0.0,
-        cls_drop: float = 0.0,
-        pos_embed: str = "sin",
-        rope_mode: str = "reference",
-        num_blocks: int = 2,
-        backend: str = "transformer",
-        backend_options: Mapping[str, Any] = types.MappingProxyType({}),
-        channel_dim: int = 128,
-        num_heads: int | None = 4,
-        act: str | None = None,
-        rmsnorm: bool = False,
+        backend: str,
+        blocks: Config,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_sizes(
-            num_steps=num_steps,
-            num_latent_updates=num_latent_updates,
-            num_recursions=num_recursions,
-            max_length=max_length,
-            channel_dim=channel_dim,
-        )
-        self.pool = _resolve_pool(find_task(task), pool)
-        self.num_steps, self.num_latent_updates, self.num_recursions = num_steps, num_latent_updates, num_recursions
-        self.masked_pool, self.ignore_mask = masked_pool, ignore_mask
-        self.emb_drop = check_rate("emb_drop", emb_drop)
+        channel_dim, max_length, rmsnorm = config.channel_dim, config.max_length, blocks.rmsnorm
+        self.pool = _resolve_pool(find_task(task), config.pool)
+        self.num_steps, self.num_recursions = config.num_steps, config.num_recursions
+        self.num_latent_updates = config.num_latent_updates
+        self.masked_pool, self.ignore_mask = config.masked_pool, config.ignore_mask
+        self.emb_drop = config.emb_drop
         self.dtype = check_dtype(dtype)
         self.y_init = nnx.Param(linear_kernel(rngs.params(), (channel_dim,)))
         self.z_init = nnx.Param(linear_kernel(rngs.params(), (channel_dim,)))
         self.token_embedding = TokenEmbedding(
-            vocab_size, channel_dim, pad_id=pad_id, zero_padding=zero_pad_embedding, rngs=rngs
+            vocab_size, channel_dim, pad_id=config.pad_id, zero_padding=config.zero_pad_embedding, rngs=rngs
         )
-        self.positions = make_positions(pos_embed, max_length, channel_dim, rngs=rngs)
+        self.positions = make_positions(config.pos_embed, max_length, channel_dim, rngs=rngs)
         self.blocks = make_blocks(
             backend,
-            backend_options,
-            num_blocks=num_blocks,
+            blocks,
+            num_blocks=config.num_blocks,
             channel_dim=channel_dim,
-            num_heads=num_heads,
             max_length=max_length,
-            act=act,
-            rmsnorm=rmsnorm,
-            rope_mode=resolve_rope_mode(pos_embed, rope_mode),
+            rope_mode=config.rope_mode if config.pos_embed == "rope" else None,
             dtype=dtype,
             rngs=rngs,
         )
@@ -113,7 +98,13 @@ class TinyRecursiveModel(nnx.Module):
 
         def head(num_outputs: int) -> ClassifierHead:
             return ClassifierHead(
-                channel_dim, num_outputs, use_norm=True, cls_drop=cls_drop, rmsnorm=rmsnorm, dtype=dtype, rngs=rngs
+                channel_dim,
+                num_outputs,
+                use_norm=True,
+                cls_drop=config.cls_drop,
+                rmsnorm=rmsnorm,
+                dtype=dtype,
+                rngs=rngs,
             )
 
         self.head = head(num_labels)

@@ -1,40 +1,70 @@
 """The sequence model: embeddings, a stack of token-mixing blocks, pooling and a classifier."""
 
-import types
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from flare_jax.checks import check_choice, check_dtype, check_sizes
-from flare_jax.layers.dropout import Key, check_rate, dropout, split_key
+from flare_jax.checks import check_dtype
+from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.embeddings import LearnedPositions, SinusoidalPositions, TokenEmbedding
 from flare_jax.layers.initializers import linear_kernel
 from flare_jax.layers.norms import make_norm
 from flare_jax.layers.rotary import ROPE_MODES
 from flare_jax.models.sequence.backends import make_blocks
 from flare_jax.models.sequence.head import ClassifierHead, pool_tokens
-from flare_jax.models.sequence.tasks import TaskKind, find_task, resolve_pool
+from flare_jax.models.sequence.tasks import POOLS, TaskKind, find_task, resolve_pool
+from flare_jax.option_groups import blocks, rate, width
+from flare_jax.options import MAX_POINTS, Config, option
 
 POSITION_EMBEDDINGS = ("sin", "abs", "rope")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedSequenceConfig(Config):
+    """Options of the models between token embeddings and a classifier; those of their blocks belong to the backend."""
+
+    max_length: int = option(256, help="largest number of tokens of a document", minimum=1, maximum=MAX_POINTS)
+    pool: str = option("mean", help="what becomes of the tokens, unless each has a label", choices=POOLS)
+    masked_pool: bool = option(
+        True,
+        help="leave padding out of mean and max; False: pool it too",
+        needs=("pool", ("mean", "max")),
+    )
+    pad_id: int | None = option(None, help="number of the padding token; None: there is none", minimum=0)
+    zero_pad_embedding: bool = option(
+        True, help="the padding token has a zero embedding; False: a random one, as originally"
+    )
+    emb_drop: float = rate("the embedding")
+    cls_drop: float = rate("what the classifier reads")
+    pos_embed: str = option("sin", help="position embeddings", choices=POSITION_EMBEDDINGS)
+    rope_mode: str = option(
+        "interleaved",
+        help="'interleaved' turns pairs of entries; 'reference' is the original's, which is no rotation",
+        choices=ROPE_MODES,
+        needs=("pos_embed", "rope"),
+    )
+    channel_dim: int = width(128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceConfig(EmbeddedSequenceConfig):
+    """Options of the sequence model."""
+
+    num_blocks: int = blocks(4)
 
 
 class SequenceModel(nnx.Module):
     """Model from token numbers [B, N] to logits [B, num_labels], or [B, N, num_labels] for token-level tasks.
 
-    `task` is a name of `TASKS` or a `TaskKind`. `backend` names the blocks (`BACKENDS`) and `backend_options` are the
-    options of these. Sequences have up to `max_length` tokens; for tasks with two documents per sample they have
-    exactly twice that, one document after the other. `pool` is 'mean', 'max' or 'cls' (a learned first token) and does
-    not matter for token-level tasks. `pos_embed` is 'sin' or 'abs' (learned), both added before every block, or 'rope',
-    inside of the blocks in the mode `rope_mode`.
-
-    As in the original, mean and max run over padding too, and the padding token `pad_id` has a random embedding without
-    gradient; `masked_pool` and `zero_pad_embedding` change that. `emb_drop` and `cls_drop` are dropout rates after the
-    embedding and before the classifier. `act` and `rmsnorm` hold for all blocks; `rmsnorm` for all norms. Two-class
-    tasks have `num_labels` 1.
+    `task` is a name of `TASKS` or a `TaskKind`. `backend` names the blocks (`BACKENDS`), whose options are `blocks`.
+    Sequences have up to `max_length` tokens; for tasks with two documents per sample they have exactly twice that, one
+    document after the other. `pool` is 'mean', 'max' or 'cls' (a learned first token) and does not matter for
+    token-level tasks. `pos_embed` is 'sin' or 'abs' (learned), both added before every block, or 'rope', inside of the
+    blocks in the mode `rope_mode`. The padding token `pad_id` never gets a gradient. Two-class tasks have `num_labels`
+    1.
     """
 
     def __init__(
@@ -42,51 +72,35 @@ class SequenceModel(nnx.Module):
         task: str | TaskKind,
         vocab_size: int,
         num_labels: int,
+        config: SequenceConfig,
         *,
-        max_length: int = 256,
-        pool: str = "mean",
-        masked_pool: bool = False,
-        pad_id: int | None = None,
-        zero_pad_embedding: bool = False,
-        emb_drop: float = 0.0,
-        cls_drop: float = 0.0,
-        pos_embed: str = "sin",
-        rope_mode: str = "reference",
-        num_blocks: int = 4,
-        backend: str = "transformer",
-        backend_options: Mapping[str, Any] = types.MappingProxyType({}),
-        channel_dim: int = 128,
-        num_heads: int | None = 4,
-        act: str | None = None,
-        rmsnorm: bool = False,
+        backend: str,
+        blocks: Config,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         kind = find_task(task)
-        check_sizes(max_length=max_length, channel_dim=channel_dim)
+        channel_dim, max_length, rmsnorm = config.channel_dim, config.max_length, blocks.rmsnorm
         self.documents = kind.documents
         self.max_length = max_length
-        self.pool = resolve_pool(kind, pool)
-        self.masked_pool = masked_pool
-        self.emb_drop = check_rate("emb_drop", emb_drop)
+        self.pool = resolve_pool(kind, config.pool)
+        self.masked_pool = config.masked_pool
+        self.emb_drop = config.emb_drop
         self.dtype = check_dtype(dtype)
         num_extra_tokens = int(self.pool == "cls")
         self.token_embedding = TokenEmbedding(
-            vocab_size, channel_dim, pad_id=pad_id, zero_padding=zero_pad_embedding, rngs=rngs
+            vocab_size, channel_dim, pad_id=config.pad_id, zero_padding=config.zero_pad_embedding, rngs=rngs
         )
         self.cls_token = nnx.Param(linear_kernel(rngs.params(), (channel_dim,))) if num_extra_tokens else None
-        self.positions = make_positions(pos_embed, max_length + num_extra_tokens, channel_dim, rngs=rngs)
+        self.positions = make_positions(config.pos_embed, max_length + num_extra_tokens, channel_dim, rngs=rngs)
         self.blocks = make_blocks(
             backend,
-            backend_options,
-            num_blocks=num_blocks,
+            blocks,
+            num_blocks=config.num_blocks,
             channel_dim=channel_dim,
-            num_heads=num_heads,
             max_length=max_length,
             num_extra_tokens=num_extra_tokens,
-            act=act,
-            rmsnorm=rmsnorm,
-            rope_mode=resolve_rope_mode(pos_embed, rope_mode),
+            rope_mode=config.rope_mode if config.pos_embed == "rope" else None,
             dtype=dtype,
             rngs=rngs,
         )
@@ -97,7 +111,7 @@ class SequenceModel(nnx.Module):
             num_labels,
             use_norm=pooled,
             mlp=kind.mlp_head,
-            cls_drop=cls_drop,
+            cls_drop=config.cls_drop,
             rmsnorm=rmsnorm,
             dtype=dtype,
             rngs=rngs,
@@ -155,16 +169,9 @@ def make_positions(
     pos_embed: str, length: int, channel_dim: int, *, rngs: nnx.Rngs
 ) -> SinusoidalPositions | LearnedPositions | None:
     """Return what is added for the positions of up to `length` tokens: nothing for 'rope'."""
-    check_choice("pos_embed", pos_embed, POSITION_EMBEDDINGS)
     if pos_embed == "rope":
         return None
     return SinusoidalPositions(channel_dim) if pos_embed == "sin" else LearnedPositions(length, channel_dim, rngs=rngs)
-
-
-def resolve_rope_mode(pos_embed: str, rope_mode: str) -> str | None:
-    """Return the mode of rotary embeddings inside of the blocks, None for other position embeddings."""
-    check_choice("rope_mode", rope_mode, ROPE_MODES)
-    return rope_mode if pos_embed == "rope" else None
 
 
 def check_tokens(input_ids: Array, mask: Array | None) -> None:

@@ -8,7 +8,6 @@ from experiments.lra import models
 from experiments.lra.options import check_lra_options
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
 from flare_jax.models.sequence import TASKS as ORIGINALS
-from flare_jax.signatures import keyword_options
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -35,8 +34,7 @@ def test_recipes_make_models(task):
 def test_every_option_can_be_set(backend):
     for switch, model_type in (("", "sequence"), (",trm", "trm")):
         section = lra.get_config(f"task=listops,model={backend}{switch}").model
-        own = keyword_options(SEQUENCE_MODELS[model_type], excluded=lra._NOT_OPTIONS)
-        options = {*own, *BACKENDS[backend].options()} - {"seq_len"}
+        options = {*SEQUENCE_MODELS[model_type].options(backend)} - {*lra._NOT_OPTIONS}
         assert set(section) == options | {"type", "backend"}
     models.check_model(lra.get_config(f"task=sudoku,model={backend},trm,smoke"))
 

@@ -56,9 +56,9 @@ def test_fields_of_flare():
 
 def test_flare_ablations_has_no_fields_of_its_own():
     model = describe("flare_ablations", num_passes=2, kv_proj_mlp_ratio=2.0, num_layers_ffn=1, out_proj_norm=False)
-    expected = {"num_latent_blocks": 2, "shared_latents": False, "kv_proj_ratio": 2.0, "num_layers_mlp": 1}
+    expected = {"num_latent_blocks": 2, "shared_latents": False, "kv_proj_mlp_ratio": 2.0, "num_layers_ffn": 1}
     assert expected.items() <= model.options.items()
-    assert model.options["out_proj_ln"] is False
+    assert model.options["out_proj_norm"] is False
     assert describe("flare_ablations").options["num_latent_blocks"] == 1  # docs/original.md, D3
 
 

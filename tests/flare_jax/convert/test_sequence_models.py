@@ -109,8 +109,10 @@ _STATE = {
 _DROPS = {"attn_drop": 0.1, "proj_drop": 0.2}
 FIELDS = {
     "transformer": ({"mlp_ratio": 2.0, **_DROPS}, {"mlp_ratio": 2.0, **_DROPS}),
-    "linformer": ({"linformer_k": 4, **_DROPS}, {"k": 4, "mlp_ratio": 4.0, "seq_len": LENGTH, **_DROPS}),
-    "ema": (_DROPS, {"mlp_ratio": 4.0, "ema_impl": "reference_cumsum", **_DROPS}),
+    "linformer": (
+        {"linformer_k": 4, **_DROPS}, {"k": 4, "mlp_ratio": 4.0, "seq_len": LENGTH, "masked": False, **_DROPS}
+    ),
+    "ema": (_DROPS, {"mlp_ratio": 4.0, "ema_impl": "reference_cumsum", "masked_ema": False, **_DROPS}),
     "flare": (
         {"num_latents": 5, "attn_scale": "sqrt", "kv_proj_mlp_ratio": 0.5, "ffn_mlp_ratio": 1.5, **_DROPS},
         {
@@ -131,7 +133,9 @@ FIELDS = {
     ),
     "multilinear": ({**_STATE, "num_states": 3}, {**_STATE, "num_states": 3, "proj_drop": 0.0}),
     "strassen": (_STATE, {**_STATE, "proj_drop": 0.0}),
-    "linear_no": ({"num_layers_ffn": 1}, {"num_layers_ffn": 1, "ffn_mlp_ratio": 1.0, "proj_drop": 0.0}),
+    "linear_no": (
+        {"num_layers_ffn": 1}, {"num_layers_ffn": 1, "ffn_mlp_ratio": 1.0, "proj_drop": 0.0, "masked": False}
+    ),
     "triple": ({**_STATE, "use_triton": True}, {**_STATE, "proj_drop": 0.0}),
     "triple1": ({"mlp_ratio": 2.0, "act": "swiglu"}, {"mlp_ratio": 2.0, "proj_drop": 0.0}),
     "quad": (_STATE, {**_STATE, "proj_drop": 0.0}),
@@ -142,7 +146,8 @@ FIELDS = {
     ),
     "performer": (
         {"performer_nb_features": 9, "performer_redraw_interval": 7, "performer_normalize_inputs": False, **_DROPS},
-        {"nb_features": 9, "redraw_interval": 7, "normalize_inputs": False, "mlp_ratio": 4.0, **_DROPS},
+        {"nb_features": 9, "redraw_interval": 7, "normalize_inputs": False, "mlp_ratio": 4.0,
+         "estimator": "reference", **_DROPS},
     ),
 }  # fmt: skip
 SHARED = {"task": "match3", "num_blocks": 2, "channel_dim": 12, "num_heads": 2, "emb_drop": 0.3, "rmsnorm": True}
@@ -165,6 +170,7 @@ def test_fields_of_every_backend(backend):
     shared = {
         "num_blocks": 2, "channel_dim": 12, "num_heads": 2, "rmsnorm": True, "act": fields.get("act"),
         "pos_embed": "abs", "emb_drop": 0.3, "cls_drop": 0.0, "max_length": LENGTH, "pad_id": 7,
+        "masked_pool": False, "zero_pad_embedding": False,  # what the original computes
     }  # fmt: skip
     assert model.options == shared | expected
     params = perturbed(model.build)[1]

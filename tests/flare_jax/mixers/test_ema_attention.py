@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from flare_jax.mixers.damped_ema import DampedEMA
-from flare_jax.mixers.ema_attention import EmaAttention
+from flare_jax.mixers.ema_attention import EmaAttention, EmaConfig
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.mixers import naive_polynomial
 from tests.flare_jax.mixers.naive_polynomial import in_float64
@@ -87,7 +87,7 @@ def test_masked_tokens_at_the_end_are_no_tokens():
 
 @pytest.mark.parametrize("masked_ema", [False, True])
 def test_attention(masked_ema):
-    graphdef, params = perturbed(lambda: EmaAttention(C, masked_ema=masked_ema, rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(lambda: EmaAttention(C, EmaConfig(masked_ema=masked_ema), rngs=nnx.Rngs(0)))
     x, mask = tokens(9), jnp.arange(9) < jnp.array([[9], [6]])
     apply = jax.jit(apply_fn(graphdef))
     float64_params, x64 = in_float64(params, x)
@@ -97,7 +97,7 @@ def test_attention(masked_ema):
 
 
 def test_attention_dropout_needs_a_key():
-    graphdef, params = perturbed(lambda: EmaAttention(C, attn_drop=0.5, rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(lambda: EmaAttention(C, EmaConfig(attn_drop=0.5), rngs=nnx.Rngs(0)))
     apply, x = jax.jit(apply_fn(graphdef)), tokens(9)
     plain = apply(params, x)
     assert_close("evaluation", plain, naive_polynomial.ema_attention(*in_float64(params, x)), 1e-5)

@@ -8,16 +8,28 @@ from flax import nnx
 
 from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers import FlareAttention, LinformerAttention, PerformerAttention, SelfAttention, softmax_attention
+from flare_jax.mixers.flare_attention import FlareAttentionConfig
+from flare_jax.mixers.linformer import LinformerConfig
+from flare_jax.mixers.performer import PerformerConfig
+from flare_jax.mixers.self_attention import SelfAttentionConfig
 from tests.numerics import assert_close, rms_ratio
 
 X = jax.random.normal(jax.random.key(0), (2, 9, 8))
 MASK = jnp.arange(9)[None, :] < jnp.array([[6], [9]])
 KEY = jax.random.key(1)
 MIXERS = {
-    "transformer": lambda **o: SelfAttention(8, num_heads=2, rngs=nnx.Rngs(0), **o),
-    "linformer": lambda **o: LinformerAttention(8, seq_len=9, k=5, num_heads=2, masked=True, rngs=nnx.Rngs(0), **o),
-    "flare": lambda **o: FlareAttention(8, num_heads=2, num_latents=5, rngs=nnx.Rngs(0), **o),
-    "performer": lambda **o: PerformerAttention(8, num_heads=2, nb_features=6, rngs=nnx.Rngs(0), **o),
+    "transformer": lambda rope=None, **o: SelfAttention(
+        8, SelfAttentionConfig(num_heads=2, **o), rope=rope, rngs=nnx.Rngs(0)
+    ),
+    "linformer": lambda rope=None, **o: LinformerAttention(
+        8, LinformerConfig(seq_len=9, k=5, num_heads=2, **o), rope=rope, rngs=nnx.Rngs(0)
+    ),
+    "flare": lambda rope=None, **o: FlareAttention(
+        8, FlareAttentionConfig(num_heads=2, num_latents=5, **o), rope=rope, rngs=nnx.Rngs(0)
+    ),
+    "performer": lambda rope=None, **o: PerformerAttention(
+        8, PerformerConfig(num_heads=2, nb_features=6, **o), rope=rope, rngs=nnx.Rngs(0)
+    ),
 }
 
 every_mixer = pytest.mark.parametrize("name", MIXERS)

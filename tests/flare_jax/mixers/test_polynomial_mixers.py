@@ -1,5 +1,7 @@
 """Mixers with polynomial states and of third order against a plain numpy version, for every option."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,12 @@ import pytest
 from flax import nnx
 
 from flare_jax.mixers import chunks, quad_attention, third_order_attention
-from flare_jax.mixers.multilinear_attention import MultilinearAttention
+from flare_jax.mixers.multilinear_attention import MultilinearAttention, MultilinearConfig
 from flare_jax.mixers.quad_attention import QuadAttention
-from flare_jax.mixers.state_attention import StateOptions
+from flare_jax.mixers.state_attention import StateBlockConfig
 from flare_jax.mixers.strassen_attention import StrassenAttention
-from flare_jax.mixers.third_order_attention import ThirdOrderAttention
-from flare_jax.mixers.triple_attention import TripleAttention
+from flare_jax.mixers.third_order_attention import ThirdOrderAttention, ThirdOrderConfig
+from flare_jax.mixers.triple_attention import TripleAttention, TripleConfig
 from flare_jax.params import apply_fn
 from tests.flare_jax.mixers import naive_polynomial
 from tests.flare_jax.mixers.naive_polynomial import in_float64
@@ -28,17 +30,15 @@ def tokens():
 
 
 MIXERS = {
-    "multilinear": (lambda **o: MultilinearAttention(C, num_heads=H, num_states=2, **o), naive_polynomial.multilinear),
+    "multilinear": (MultilinearAttention, MultilinearConfig, naive_polynomial.multilinear),
     "three states": (
-        lambda **o: MultilinearAttention(C, num_heads=H, num_states=3, **o),
+        MultilinearAttention,
+        partial(MultilinearConfig, num_states=3),
         lambda naive: naive_polynomial.multilinear(naive, 3),
     ),
-    "strassen": (lambda **o: StrassenAttention(C, num_heads=H, **o), naive_polynomial.strassen),
-    "triple": (
-        lambda **o: TripleAttention(C, num_heads=H, **o),
-        lambda naive: naive_polynomial.products(naive, 2),
-    ),
-    "quad": (lambda **o: QuadAttention(C, num_heads=H, **o), lambda naive: naive_polynomial.products(naive, 3)),
+    "strassen": (StrassenAttention, StateBlockConfig, naive_polynomial.strassen),
+    "triple": (TripleAttention, TripleConfig, lambda naive: naive_polynomial.products(naive, 2)),
+    "quad": (QuadAttention, StateBlockConfig, lambda naive: naive_polynomial.products(naive, 3)),
 }
 OPTIONS = {
     "defaults": {},
@@ -48,8 +48,8 @@ OPTIONS = {
 
 
 def compare_state_mixer(name, options, mask):
-    build, naive = MIXERS[name]
-    graphdef, params = perturbed(lambda: build(options=StateOptions(**options), rngs=nnx.Rngs(0)))
+    mixer, configure, naive = MIXERS[name]
+    graphdef, params = perturbed(lambda: mixer(C, configure(num_heads=H, **options), rngs=nnx.Rngs(0)))
     float64_params, x = in_float64(params, tokens())
     inputs = {"kernel": "identity", "norm_q": False, "norm_k": False, "act": None} | {
         key: value for key, value in options.items() if key in ("kernel", "norm_q", "norm_k", "act")
@@ -73,9 +73,7 @@ def test_features_wider_or_narrower_than_heads(kernel):
 def test_triple_implementations_agree():
     def run(implementation):
         graphdef, params = perturbed(
-            lambda: TripleAttention(
-                C, num_heads=H, options=StateOptions(), implementation=implementation, rngs=nnx.Rngs(0)
-            )
+            lambda: TripleAttention(C, TripleConfig(num_heads=H, implementation=implementation), rngs=nnx.Rngs(0))
         )
         return jax.jit(apply_fn(graphdef))(params, tokens())
 
@@ -86,7 +84,7 @@ def test_triple_implementations_agree():
 
 @pytest.mark.parametrize("count", [3, 7, 50])
 def test_quad_in_chunks_is_quad_at_once(count, monkeypatch):
-    graphdef, params = perturbed(lambda: QuadAttention(C, num_heads=H, options=StateOptions(), rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(lambda: QuadAttention(C, StateBlockConfig(num_heads=H), rngs=nnx.Rngs(0)))
 
     def value_and_gradients(params, x):
         return jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(apply_fn(graphdef)(p, x))), argnums=(0, 1))(params, x)
@@ -108,7 +106,9 @@ def test_chunks(count):
 
 
 def third_order(x, mask=None, **options):
-    graphdef, params = perturbed(lambda: ThirdOrderAttention(C, num_heads=H, **options, rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(
+        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=nnx.Rngs(0))
+    )
     return jax.jit(apply_fn(graphdef))(params, x, mask), in_float64(params, x)
 
 
@@ -136,7 +136,9 @@ def test_epsilon_of_the_original():
 def test_gradient_of_the_epsilon_of_the_original():
     """The epsilon is relative to the largest logits, which depend on the tokens."""
     options = {"third_order_method": "strassen", "reference_epsilon": True}
-    graphdef, params = perturbed(lambda: ThirdOrderAttention(C, num_heads=H, **options, rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(
+        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=nnx.Rngs(0))
+    )
     x, direction = 6 * tokens(), jnp.cos(tokens())
     slope = jax.jit(lambda x: jax.jvp(lambda x: apply_fn(graphdef)(params, x), (x,), (direction,))[1])(x)
     float64_params, middle = in_float64(params, x)
@@ -151,7 +153,9 @@ def test_gradient_of_the_epsilon_of_the_original():
 @pytest.mark.parametrize(("method", "epsilon"), [("third_order", False), ("strassen", False), ("strassen", True)])
 def test_large_logits_are_finite(method, epsilon):
     options = {"third_order_method": method, "reference_epsilon": epsilon}
-    graphdef, params = perturbed(lambda: ThirdOrderAttention(C, num_heads=H, **options, rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(
+        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=nnx.Rngs(0))
+    )
     gradients = jax.jit(jax.grad(lambda p, x: jnp.sum(jnp.sin(apply_fn(graphdef)(p, x))), argnums=(0, 1)))
     for leaf in jax.tree.leaves(gradients(params, 300 * tokens())):
         assert np.isfinite(np.asarray(leaf)).all()
@@ -167,7 +171,9 @@ def test_a_sample_without_tokens_receives_the_output_bias(method):
     mask = jnp.array([[False] * 7, [True] * 7])
     graphdef, params = perturbed(
         lambda: ThirdOrderAttention(
-            C, num_heads=H, third_order_method=method, reference_epsilon=method == "strassen", rngs=nnx.Rngs(0)
+            C,
+            ThirdOrderConfig(num_heads=H, third_order_method=method, reference_epsilon=method == "strassen"),
+            rngs=nnx.Rngs(0),
         )
     )
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flare_jax.models import build_model
+from flare_jax.models import MODELS, build_model
+from flare_jax.options import without_unused
 from flare_jax.params import Params, split
 from tests.flare_jax.models.case import IN_DIM, NUM_POINTS, Case
 
@@ -32,7 +33,8 @@ CASES = _collect()
 def build(case: str, *, dtype="float32", **changes) -> nnx.Module:
     """Return a model of the case, with its initial parameters."""
     chosen = CASES[case]
-    options = dict(chosen.options) | changes
+    # Changes may leave other options of the case without effect.
+    options = without_unused(MODELS[chosen.model_type].config, dict(chosen.options) | changes)
     return build_model(chosen.model_type, chosen.in_dim, chosen.out_dim, options, rngs=nnx.Rngs(0), dtype=dtype)
 
 

@@ -15,7 +15,6 @@ _FLARE = {
     "num_layers_k_proj": 0,
     "num_layers_v_proj": -1,
     "k_proj_mlp_ratio": 0.5,
-    "v_proj_mlp_ratio": 2.0,
     "num_layers_ffn": 1,
     "ffn_mlp_ratio": 1.5,
     "qk_norm": True,
@@ -28,13 +27,13 @@ _ABLATIONS = {
     "num_heads": 3,
     "num_latents": 5,
     "act": "silu",
-    "num_layers_kv_proj": -1,
-    "num_layers_mlp": 0,
+    "num_layers_kv_proj": 0,
+    "num_layers_ffn": 0,
     "num_layers_in_out_proj": 1,
-    "mlp_ratio": 0.5,
-    "kv_proj_ratio": 2.0,
+    "ffn_mlp_ratio": 0.5,
+    "kv_proj_mlp_ratio": 2.0,
     "in_out_proj_ratio": 1.5,
-    "out_proj_ln": False,
+    "out_proj_norm": False,
     "mlp_implementation": "reference",
 }
 
@@ -42,11 +41,26 @@ CASES = {
     "flare": Case("flare", _FLARE),
     "flare_experimental": Case(
         "flare_experimental",
-        _FLARE | {"qk_norm": False, "rmsnorm": False, "implementation": "reference"},
+        _FLARE
+        | {
+            "qk_norm": False,
+            "rmsnorm": False,
+            "implementation": "reference",
+            "num_layers_v_proj": 1,
+            "v_proj_mlp_ratio": 2.0,
+        },
         twin="flare",
     ),
     "flare_ablations": Case("flare_ablations", _ABLATIONS | {"shared_latents": True, "implementation": "reference"}),
     "flare_ablations_latent_blocks": Case(
-        "flare_ablations", _ABLATIONS | {"num_latent_blocks": 2, "act": None, "out_proj_ln": True}
+        "flare_ablations",
+        _ABLATIONS
+        | {
+            "num_latent_blocks": 2,
+            "act": None,
+            "out_proj_norm": True,
+            "num_layers_kv_proj": -1,
+            "kv_proj_mlp_ratio": 1.0,
+        },
     ),
 }

@@ -11,6 +11,8 @@ _COMMON = {
     "rmsnorm": True,
     "out_proj_norm": False,
     "num_layers_in_out_proj": 0,
+    "in_out_proj_ratio": 1.5,
+    "mlp_implementation": "reference",
     "mlp_ratio": 1.5,
 }
 _GELU = {"act": None, "in_out_proj_act": None}

@@ -165,7 +165,7 @@ def performer(state, name, x, options, mask, rope):
         return (np.exp(u - peak) + 1e-6) / np.sqrt(rows.shape[1])
 
     q, k = map(exponents, with_rope(rope, q, k))
-    if options.get("estimator", "reference") == "reference":
+    if options.get("estimator", "favor") == "reference":
         peak = k.max(-1, keepdims=True)
     else:
         seen = k if mask is None else np.where(mask[:, None, :, None], k, -np.inf)

@@ -94,12 +94,12 @@ def test_too_many_points_for_linformer():
     [
         ("linear", {"kernel": "elo"}, "kernel is 'elo' .did you mean 'elu'.. but must be one of 'identity'"),
         ("linformer", {"k": 0}, "k is 0 but must be an integer of at least 1"),
-        ("linformer", {"seq_len": 1.5}, "option 'seq_len' of model type 'linformer' is 1.5 of type float"),
+        ("linformer", {"seq_len": 1.5}, "seq_len is 1.5 but must be an integer"),
         ("transformer", {"num_heads": 5}, "num_heads 5 does not divide channel_dim 12"),
         ("transformer", {"mlp_ratio": 0.0}, "mlp_ratio is 0.0 but must be a positive number"),
         ("transformer", {"num_layers_in_out_proj": -2}, "num_layers_in_out_proj is -2"),
         ("transformer", {"act": "relu"}, "act is 'relu'"),
-        ("transformer", {"in_out_proj_act": "relu"}, "act is 'relu'"),
+        ("transformer", {"in_out_proj_act": "relu"}, "in_out_proj_act is 'relu'"),
     ],
 )
 def test_bad_options(case, changes, message):

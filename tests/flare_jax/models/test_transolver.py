@@ -11,7 +11,12 @@ from flax import nnx
 from flare_jax.checks import check_function_features
 from flare_jax.convert import to_torch
 from flare_jax.mixers.adaptive_slice_attention import gumbel_noise
-from flare_jax.mixers.learned_slice_attention import LearnedSliceAttention, MixedSliceAttention
+from flare_jax.mixers.learned_slice_attention import (
+    DroppedSliceConfig,
+    LearnedSliceAttention,
+    MixedSliceAttention,
+    MixedSliceConfig,
+)
 from flare_jax.mixers.slice_attention import slice_projection
 from flare_jax.models import build_model
 from flare_jax.params import apply_fn, merge, split
@@ -196,13 +201,17 @@ def test_initial_values():
 
 def test_initial_values_of_the_learned_slices():
     """The mixing matrix of TS3 ~ Uniform(±1/√(H·M)), its slice queries ~ Normal(0, 0.1²), those of TS1 std 0.02."""
-    mixed = jax.jit(lambda: split(MixedSliceAttention(64, num_heads=4, num_slices=8, rngs=nnx.Rngs(0)))[1])()
+    mixed = jax.jit(
+        lambda: split(MixedSliceAttention(64, MixedSliceConfig(num_heads=4, num_slices=8), rngs=nnx.Rngs(0)))[1]
+    )()
     mix = np.asarray(mixed["mix"])
     assert np.abs(mix).max() < 32**-0.5
     assert abs(mix.std() * np.sqrt(32 * 3) - 1) < 0.1
     assert abs(np.asarray(mixed["slice_q"]).std() / 0.1 - 1) < 0.2
     assert (np.asarray(mixed["token_gain"]) == 1).all()
-    learned = jax.jit(lambda: split(LearnedSliceAttention(64, num_heads=4, num_slices=8, rngs=nnx.Rngs(0)))[1])()
+    learned = jax.jit(
+        lambda: split(LearnedSliceAttention(64, DroppedSliceConfig(num_heads=4, num_slices=8), rngs=nnx.Rngs(0)))[1]
+    )()
     for name in ("slice_q", "qkv_proj"):
         assert abs(np.asarray(learned[name]).std() / 0.02 - 1) < 0.2
 
@@ -216,18 +225,18 @@ def test_initial_values_of_the_learned_slices():
         ("transolver", {"fun_dim": -1}, "fun_dim is -1 but must be an integer of at least 0"),
         ("transolver", {"act": "elu"}, "act is 'elu' .* but must be one of .*'leaky_relu'"),
         ("transolver", {"mlp_ratio": 0.0}, "mlp_ratio is 0.0"),
-        ("transolver", {"dropout": 1.0}, "dropout is 1.0 but must be at least 0 and below 1"),
+        ("transolver", {"dropout": 1.0}, "dropout is 1.0 but must be a number of at least 0 and below 1"),
         (
             "transolver",
             {"grid_shape": (2, 3, 4, 5)},
             r"grid_shape is \(2, 3, 4, 5\) but must be a tuple of 1",
         ),
-        ("transolver", {"grid_shape": (2, 0)}, "a size in grid_shape is 0"),
+        ("transolver", {"grid_shape": (2, 0)}, r"grid_shape is \(., 0\) but must be a tuple of integers of at least 1"),
         ("transolver", {"unified_pos": True}, "unified_pos is True but grid_shape is None; give the shape of the grid"),
-        ("transolver", {"unified_pos_drop_input": True}, "unified_pos_drop_input is True but unified_pos is False"),
+        ("transolver", {"unified_pos_drop_input": True}, "unified_pos_drop_input is True but has no effect with unif"),
         ("transolver", {"unified_pos": True, "grid_shape": (2, 3), "ref": 0}, "ref is 0"),
         ("transolver++", {"grid_shape": (2, 3)}, "'transolver..' has no option 'grid_shape'"),
-        ("ts1_uncond", {"act": "geglu"}, "act is 'geglu' .* but must be one of None, .*'swiglu'"),
+        ("ts1_uncond", {"act": "geglu"}, "act is 'geglu' .* but must be one of .*'swiglu' or None"),
         (
             "ts3_uncond",
             {"act": "swiglu", "channel_dim": 24, "mlp_ratio": 1.05},

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flare_jax.models.sequence import build_sequence_model, make_blocks
+from flare_jax.models.sequence import BACKENDS, block_config, build_sequence_model, make_blocks
 from flare_jax.params import Params, split
 from tests.flare_jax.models.sequence.case import BlockCase
 
@@ -42,6 +42,12 @@ def perturbed(build) -> tuple[nnx.GraphDef, Params]:
     }
 
 
+def sizes_of(backend: str) -> dict[str, int]:
+    """Return the sizes of a small block; some blocks want to know their width beforehand."""
+    sizes = {"num_heads": NUM_HEADS, "channel_dim": CHANNEL_DIM}
+    return {name: value for name, value in sizes.items() if name in BACKENDS[backend].options()}
+
+
 @functools.cache
 def block(case: str, dtype: str = "float32", rope: bool = False) -> tuple[nnx.GraphDef, Params]:
     """Return one block of a case without position embeddings, or with rotary ones."""
@@ -49,10 +55,9 @@ def block(case: str, dtype: str = "float32", rope: bool = False) -> tuple[nnx.Gr
     return perturbed(
         lambda: make_blocks(
             chosen.backend,
-            chosen.options,
+            block_config(chosen.backend, {**sizes_of(chosen.backend), **chosen.options}, max_length=LENGTH),
             num_blocks=1,
             channel_dim=CHANNEL_DIM,
-            num_heads=NUM_HEADS,
             max_length=LENGTH,
             rope_mode="reference" if rope else None,
             dtype=dtype,

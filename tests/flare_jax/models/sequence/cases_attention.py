@@ -26,12 +26,20 @@ _FLAREPP = {
     "mlp_implementation": "reference",
     "implementation": "xla",
 }
-_PERFORMER = {"nb_features": 10, "redraw_interval": 3, "normalize_inputs": False, "mlp_ratio": 1.5}
+_PERFORMER = {
+    "nb_features": 10,
+    "redraw_interval": 3,
+    "normalize_inputs": False,
+    "mlp_ratio": 1.5,
+    "estimator": "reference",
+}
 
 CASES = {
     "transformer": BlockCase("transformer", _DROPS | {"mlp_ratio": 1.5, "implementation": "xla"}, rope=True),
-    "linformer": BlockCase("linformer", _DROPS | {"k": 4, "seq_len": 20, "mlp_ratio": 1.5}, "refused", False, True),
-    "linformer_masked": BlockCase("linformer", {"k": 4, "masked": True}, permutes=False, rope=True),
+    "linformer": BlockCase(
+        "linformer", _DROPS | {"k": 4, "seq_len": 20, "mlp_ratio": 1.5, "masked": False}, "refused", False, True
+    ),
+    "linformer_masked": BlockCase("linformer", {"k": 4}, permutes=False, rope=True),
     "flare": BlockCase("flare", _FLARE | _DROPS, rope=True),
     "flarepp": BlockCase("flarepp", _FLAREPP | _DROPS, rope=True),
     "flarepp_norms": BlockCase("flarepp", {"num_latents": 5, "ffn_mlp_ratio": 1.0}, rope=True),
@@ -41,13 +49,11 @@ CASES = {
     "linear_hedgehog": BlockCase("linear", {"kernel": "hedgehog"}, rope=True),
     "linear_no": BlockCase(
         "linear_no",
-        {"num_layers_ffn": 1, "ffn_mlp_ratio": 1.5, "proj_drop": 0.2},
+        {"num_layers_ffn": 1, "ffn_mlp_ratio": 1.5, "proj_drop": 0.2, "masked": False},
         "refused",
         no_gradient=("att.k_proj.bias",),
     ),
-    "linear_no_masked": BlockCase("linear_no", {"masked": True}, no_gradient=("att.k_proj.bias",)),
+    "linear_no_masked": BlockCase("linear_no", {}, no_gradient=("att.k_proj.bias",)),
     "performer": BlockCase("performer", _PERFORMER | _DROPS, rope=True, no_gradient=("att.proj_matrix",)),
-    "performer_favor": BlockCase(
-        "performer", {"nb_features": 10, "estimator": "favor"}, rope=True, no_gradient=("att.proj_matrix",)
-    ),
+    "performer_favor": BlockCase("performer", {"nb_features": 10}, rope=True, no_gradient=("att.proj_matrix",)),
 }

@@ -17,8 +17,8 @@ _TRIPLE1 = {"mlp_ratio": 1.5, "proj_drop": 0.2, "implementation": "reference", "
 _DROPS = {"attn_drop": 0.1, "proj_drop": 0.2}
 
 CASES = {
-    "ema": BlockCase("ema", _DROPS | {"masked_ema": True, "mlp_ratio": 1.5}, permutes=False),
-    "ema_unmasked": BlockCase("ema", {"ema_impl": "conv"}, padding="ignored", permutes=False),
+    "ema": BlockCase("ema", _DROPS | {"mlp_ratio": 1.5}, permutes=False),
+    "ema_unmasked": BlockCase("ema", {"ema_impl": "conv", "masked_ema": False}, padding="ignored", permutes=False),
     "multilinear": BlockCase("multilinear", _STATE | {"num_states": 3}, "inert"),
     "strassen": BlockCase("strassen", _STATE, "inert"),
     "triple": BlockCase("triple", _STATE | {"implementation": "reference"}, "inert"),

@@ -40,18 +40,18 @@ def forward(state, ids, mask, backend, options, *, documents=1, token_level=Fals
     ids = ids.reshape(samples * documents, -1)
     mask = None if mask is None else np.asarray(mask).reshape(ids.shape)
     table = state["token_emb.token_embed.weight"]
-    if options.get("zero_pad_embedding"):
+    if options.get("zero_pad_embedding", True) and options.get("pad_id") is not None:
         table = np.where(np.arange(len(table))[:, None] == options["pad_id"], 0, table)
     x = table[ids]
     if pool == "cls" and not token_level:
         x = np.concatenate((np.broadcast_to(state["cls_token"], (len(x), 1, x.shape[-1])), x), axis=1)
         mask = None if mask is None else np.pad(mask, ((0, 0), (1, 0)), constant_values=True)
     added = positions(state, *x.shape[1:])
-    rope = options.get("rope_mode", "reference") if options.get("pos_embed", "sin") == "rope" else None
+    rope = options.get("rope_mode", "interleaved") if options.get("pos_embed", "sin") == "rope" else None
     for i in range(options["num_blocks"]):
         x = naive_attention.block(state, f"blocks.{i}", x + added, backend, options, mask, rope)
     x = norm(state, "final_norm", x)
-    x = x if token_level else pool_tokens(x, pool, mask if options.get("masked_pool") else None)
+    x = x if token_level else pool_tokens(x, pool, mask if options.get("masked_pool", True) else None)
     x = x.reshape(samples, -1) if documents > 1 else x
     x = norm(state, "cls_proj.1", x)
     if "cls_proj.2.weight" in state:

@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from flare_jax.convert import from_torch, to_torch
-from flare_jax.models.sequence import TASKS, SequenceModel, TaskKind, build_sequence_model
+from flare_jax.mixers.self_attention import SelfAttentionConfig
+from flare_jax.models.sequence import TASKS, SequenceConfig, SequenceModel, TaskKind, build_sequence_model
 from flare_jax.models.sequence.wrapper import check_tokens
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.models.sequence import naive_model
@@ -69,11 +70,11 @@ def test_logits_of_every_backend(case):
     ("task", "masked", "options"),
     [
         ("listops", False, {"pool": "mean", "pos_embed": "abs", "rmsnorm": True}),
-        ("listops", True, {"pool": "mean", "masked_pool": True}),
-        ("text", True, {"pool": "max", "act": "silu", "pad_id": 7}),
-        ("text", True, {"pool": "max", "masked_pool": True, "pad_id": 2, "zero_pad_embedding": True}),
+        ("listops", True, {"pool": "mean", "masked_pool": False}),
+        ("text", True, {"pool": "max", "act": "silu", "pad_id": 7, "masked_pool": False, "zero_pad_embedding": False}),
+        ("text", True, {"pool": "max", "pad_id": 2}),
         ("image", True, {"pool": "cls", "pos_embed": "abs"}),
-        ("function_composition", True, {"pool": "cls", "pos_embed": "rope", "rope_mode": "interleaved"}),
+        ("function_composition", True, {"pool": "cls", "pos_embed": "rope", "rope_mode": "reference"}),
         ("sudoku", False, {"pos_embed": "abs", "num_heads": 3}),
     ],
 )
@@ -81,7 +82,7 @@ def test_logits_with_other_options(task, masked, options):
     compare_with_numpy("transformer", task, tokens(), trailing_mask() if masked else None, **options)
 
 
-@pytest.mark.parametrize("options", [{"pool": "mean"}, {"pool": "cls", "pos_embed": "abs"}, {"masked_pool": True}])
+@pytest.mark.parametrize("options", [{"pool": "mean"}, {"pool": "cls", "pos_embed": "abs"}, {"masked_pool": False}])
 def test_two_documents_per_sample(options):
     """Both have their own rows, mask and first token, and are joined before the head."""
     mask = trailing_mask((7, 9, 10, 11)).reshape(2, 2 * LENGTH)
@@ -112,7 +113,7 @@ def test_ids_at_padding_do_not_matter_to_real_tokens(case):
 
 def test_the_padding_row_is_used_but_gets_no_gradient():
     for pad_id, rows in ((VOCABULARY, VOCABULARY + 1), (0, VOCABULARY + 1), (None, VOCABULARY)):
-        graphdef, params = model("linear", pad_id=pad_id)
+        graphdef, params = model("linear", pad_id=pad_id, zero_pad_embedding=False)
         ids = tokens().at[0, :3].set(0 if pad_id is None else pad_id)
         apply = jax.jit(apply_fn(graphdef))
         gradient = jax.jit(jax.grad(lambda params, ids: jnp.sum(apply_fn(graphdef)(params, ids) ** 2)))(params, ids)
@@ -207,14 +208,28 @@ def test_initial_distributions():
     assert float(sinusoidal["positions.pos_scale"]) == 0.125
 
 
+def test_the_padding_row_counts_as_zero_unless_asked_otherwise():
+    graphdef, params = model("linear", pad_id=VOCABULARY)
+    ids = tokens().at[0, :3].set(VOCABULARY)
+    zero = params | {"token_embedding.embedding": params["token_embedding.embedding"].at[VOCABULARY].set(0.0)}
+    apply = jax.jit(apply_fn(graphdef))
+    assert_close("zero row", apply(params, ids), apply(zero, ids), 0.0)
+
+
+def construct(*arguments):
+    return SequenceModel(
+        *arguments, SequenceConfig(), backend="transformer", blocks=SelfAttentionConfig(num_heads=4), rngs=nnx.Rngs(0)
+    )
+
+
 def test_defaults_and_direct_construction():
-    built = nnx.eval_shape(lambda: SequenceModel("text", 20, 1, rngs=nnx.Rngs(0)))
+    built = nnx.eval_shape(lambda: construct("text", 20, 1))
     assert (len(built.blocks), built.blocks[0].att.num_heads, built.max_length) == (4, 4, 256)
     graphdef, params = split(built)
     y = jax.eval_shape(apply_fn(graphdef), params, jax.ShapeDtypeStruct((3, 256), "int32"))
     assert (y.shape, y.dtype) == ((3, 1), "float32")
     own_task = TaskKind(token_level=True, mlp_head=True)
-    labels = jax.eval_shape(lambda ids: SequenceModel(own_task, 20, 5, rngs=nnx.Rngs(0))(ids), tokens())
+    labels = jax.eval_shape(lambda ids: construct(own_task, 20, 5)(ids), tokens())
     assert labels.shape == (2, LENGTH, 5)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from flare_jax.models.sequence import BACKENDS, build_sequence_model
+from flare_jax.models.sequence import BACKENDS, block_config, build_sequence_model
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.models.sequence.cases import block, features, trailing_mask
 from tests.numerics import assert_close
@@ -46,10 +46,13 @@ def test_long_sequences_need_no_matrix_of_pairs(backend):
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(compiled(params)))
 
 
+def build(backend, width, **options):
+    return BACKENDS[backend].constructor(width, block_config(backend, options, max_length=9), rngs=nnx.Rngs(0))
+
+
 def test_strassen_gates_start_closed():
     """The norm then receives zeros: it returns its bias and multiplies the gradient of the gates by 1/√epsilon."""
-    constructor = BACKENDS["strassen"].constructor
-    graphdef, params = split(constructor(12, num_heads=2, rngs=nnx.Rngs(0)).att)
+    graphdef, params = split(build("strassen", 12, num_heads=2).att)
     assert all(not np.asarray(params[f"g{i}"]).any() for i in range(1, 5))
     params["norm.bias"] = jnp.arange(12.0)
     y, pull_back = jax.vjp(apply_fn(graphdef), params, features())
@@ -58,14 +61,14 @@ def test_strassen_gates_start_closed():
 
 
 def test_triple1_has_swiglu_in_its_feed_forward_part_only():
-    built = BACKENDS["triple1"].constructor(12, num_heads=2, act="swiglu", mlp_ratio=2.0, rngs=nnx.Rngs(0))
+    built = build("triple1", 12, num_heads=2, act="swiglu", mlp_ratio=2.0)
     assert (built.mlp.fc1.kernel.shape, built.mlp.fc2.kernel.shape) == ((12, 24), (12, 12))
     assert built.att.q1_proj.activation == "gelu_tanh"
     assert len(built.att.q1_proj.fcs) == 3
 
 
 def test_heads_default_to_width_16():
-    assert BACKENDS["triple"].constructor(48, rngs=nnx.Rngs(0)).att.num_heads == 3
+    assert build("triple", 48).att.num_heads == 3
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,11 @@ def test_heads_default_to_width_16():
     [
         ("multilinear", {"num_states": 0}, "num_states is 0 but must be an integer of at least 1"),
         ("multilinear", {"kernel": "eluu"}, "kernel is 'eluu' .did you mean 'elu'"),
-        ("strassen", {"attn_drop": 0.1}, "attn_drop is 0.1 but strassen attention has no attention probabilities"),
+        (
+            "strassen",
+            {"attn_drop": 0.1},
+            "attn_drop is 0.1 but attention through a state has no attention probabilities",
+        ),
         ("triple", {"qk_dim_ratio": 0.01, "kernel": "swiglu"}, "qk_dim_ratio 0.01 leaves no feature"),
         ("triple", {"num_layers_kv_proj": -2}, "num_layers_kv_proj is -2"),
         ("triple1", {"act": "swiglu", "mlp_ratio": 0.2}, "act 'swiglu' halves the hidden vector but its width is 3"),
@@ -84,13 +91,13 @@ def test_heads_default_to_width_16():
         ("third_order", {"third_order_method": "triangle"}, "third_order_method is 'triangle' but must be one of"),
         ("third_order", {"attn_drop": 0.2}, "attn_drop is 0.2 but third_order_method 'third_order' has no"),
         ("third_order", {"reference_epsilon": True}, "reference_epsilon is True but third_order_method"),
-        ("ema", {"proj_drop": 1.0}, "proj_drop is 1.0 but must be at least 0 and below 1"),
+        ("ema", {"proj_drop": 1.0}, "proj_drop is 1.0 but must be a number of at least 0 and below 1"),
         ("ema", {"ema_impl": "fft"}, "ema_impl is 'fft' but must be one of 'scan'"),
     ],
 )
 def test_bad_options(backend, options, message):
     with pytest.raises(ValueError, match=message) as raised:
-        BACKENDS[backend].constructor(16, **({"num_heads": 2} | options), rngs=nnx.Rngs(0))
+        build(backend, 16, **({"num_heads": 2} | options))
     assert "\n" not in str(raised.value)
 
 

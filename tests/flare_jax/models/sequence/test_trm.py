@@ -27,14 +27,14 @@ SMALL = {"num_steps": 3, "num_latent_updates": 2, "num_recursions": 2}
 # No option keeps its default, but for the backend's and `pool`, which does not matter for token-level tasks.
 OPTIONS = {
     **SMALL,
-    "masked_pool": True,
+    "masked_pool": False,
     "ignore_mask": True,
     "pad_id": 3,
-    "zero_pad_embedding": True,
+    "zero_pad_embedding": False,
     "emb_drop": 0.1,
     "cls_drop": 0.1,
     "pos_embed": "rope",
-    "rope_mode": "interleaved",
+    "rope_mode": "reference",
     "act": "silu",
     "rmsnorm": True,
 }
@@ -170,17 +170,17 @@ def test_padding_does_not_matter_and_masks_can_be_ignored():
 
 
 def test_masked_pool():
-    graphdef, params = trm(task="listops", masked_pool=True)
+    graphdef, params = trm(task="listops")
     apply, mask = jax.jit(apply_fn(graphdef)), trailing_mask()
     other = jnp.where(mask, tokens(), (tokens() + 1) % 7)
     assert_close("pooled", apply(params, other, mask), apply(params, tokens(), mask), 1e-6)
 
 
 def test_backends_without_masks_refuse_them_here_too():
-    graphdef, params = trm("linear_no")
+    graphdef, params = trm("linear_no", masked=False)
     with pytest.raises(ValueError, match="linear_no takes no mask"):
         jax.eval_shape(apply_fn(graphdef), params, tokens(), trailing_mask())
-    jax.eval_shape(apply_fn(trm("linear_no", ignore_mask=True)[0]), params, tokens(), trailing_mask())
+    jax.eval_shape(apply_fn(trm("linear_no", masked=False, ignore_mask=True)[0]), params, tokens(), trailing_mask())
 
 
 def test_all_options_and_dropout():

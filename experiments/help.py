@@ -1,0 +1,141 @@
+"""What `--help` prints: flags of the program, and options of its config with types, values and one line each."""
+
+import re
+from collections.abc import Iterator
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments.model_options import known_options
+
+# One line for every option outside of section `model`, whose options say themselves what they do.
+LINES = {
+    "name": "name of the run, and of its folder below out/",
+    "figures": "draw figures at the end",
+    "train.seeds": "random seeds, one independent run each, trained together",
+    "train.epochs": "epochs to train; 0 where train.steps is set",
+    "train.steps": "batches to train; 0 where train.epochs is set",
+    "train.batch_size": "samples per batch",
+    "train.accumulation": "batches per optimizer step",
+    "train.clip_norm": "largest norm of the gradient; 0: no clipping",
+    "train.ema_decay": "decay of the averaged weights per step; 0: no average",
+    "train.dtype": "of the computation, float32 or bfloat16; parameters, coordinates and times are float32",
+    "train.matmul_precision": "of float32 products: default (TF32 on a GPU), high or highest",
+    "train.halt_weight": "of the loss of the halting head, which the original leaves untrained",
+    "optimizer.name": "adamw, lion or muon",
+    "optimizer.learning_rate": "peak learning rate",
+    "optimizer.weight_decay": "decoupled weight decay",
+    "optimizer.beta1": "decay of the first moment, where schedule.cycle_momentum does not replace it",
+    "optimizer.beta2": "decay of the second moment; None: 0.999 for adamw and muon, 0.99 for lion",
+    "optimizer.eps": "added to the root of the second moment",
+    "optimizer.decay_latents": "weight decay of latents too",
+    "optimizer.muon_learning_rate": "peak learning rate of the matrices",
+    "optimizer.muon_momentum": "momentum of the matrices",
+    "schedule.name": "onecycle, constant, cosine or cosine_restarts",
+    "schedule.pct_start": "share of the run in which the rate rises",
+    "schedule.div_factor": "peak rate over the first one",
+    "schedule.final_div_factor": "first rate over the last one",
+    "schedule.min_learning_rate": "above 0: first and last rate, instead of the two factors",
+    "schedule.three_phase": "fall back to the first rate before the last phase",
+    "schedule.anneal": "form of the rise and fall: cos or linear",
+    "schedule.cycle_momentum": "beta1 falls while the rate rises, and rises while it falls",
+    "schedule.base_momentum": "beta1 at the peak of the rate",
+    "schedule.max_momentum": "beta1 at both ends",
+    "eval.every": "epochs (steps in runs given in steps) between evaluations; 0: a tenth of the run",
+    "eval.batch_size": "samples per batch of an evaluation",
+    "eval.weights": "weights of the headline metric: ema or raw",
+    "eval.train_samples": "training samples that are evaluated at the end; 0: all",
+    "eval.until_halt": "stop where the halting head says so, instead of after model.num_steps",
+    "checkpoint.every": "epochs (steps in runs given in steps) between checkpoints; 0: a fiftieth of the run",
+    "checkpoint.keep_last": "newest checkpoints that are kept",
+    "checkpoint.keep_best": "best checkpoints that are kept",
+    "mesh.data": "devices along the batch",
+    "mesh.points": "devices along the points of a sample",
+    "data.name": "data set or task",
+    "data.dir": "folder of all data sets",
+    "data.source": "auto: files, else generated; files: never generate; generated: never public files",
+    "data.num_generate": "samples to generate where files are missing",
+    "data.generate_seed": "random seed of generated data",
+    "data.resolution": "points per side of generated grids; 0: those of the public data",
+    "data.n_train": "training samples; of token sequences 0 means all",
+    "data.n_test": "test samples; of token sequences 0 means all, of each other split",
+    "data.stream": "read samples from disk while training: auto, always or never",
+    "data.memory_gib": "size of the files from which stream=auto streams",
+    "data.cache": "folder of the converted files; empty: cache/ below the data folder",
+    "data.path": "your files: a folder, or one HDF5 file with a group per sample",
+    "data.points": "array of the coordinates",
+    "data.inputs": "arrays of what is known beside the coordinates, by commas",
+    "data.targets": "arrays of the fields to predict, by commas",
+    "data.split_seed": "of the tenth that is drawn for the test where there is no folder test",
+    "data.buckets": "sizes that clouds of points are padded to, one compilation each",
+    "data.fields": "fields to predict, by commas",
+    "data.history": "known frames",
+    "data.steps": "frames to predict",
+    "data.normalize": "standardise the frames",
+    "data.side": "points per side of the grid",
+    "data.skip_steps": "steps of a series that are left out at its start",
+    "data.max_steps": "steps of a series that are used",
+    "data.max_length": "tokens of a document; longer ones are cut",
+    "data.mask_padding": "padding has a token of its own and is masked",
+    "data.pad_blank": "blank cells are padding and are masked",
+    "data.subsample": "training puzzles before augmentation; 0: all",
+    "data.num_augment": "augmented copies of each training puzzle",
+    "data.augment": "eight orientations of each training maze",
+    "data.augment_seed": "random seed of subsampling and augmentation",
+    "data.min_rating": "least difficulty of a training puzzle",
+    "data.validation": "share of the training set that is kept for validation",
+    "data.level": "difficulty of the pictures",
+    "data.split": "how the samples are divided into sets",
+    "data.grid": "sizes of a structured grid, such as 64,64; empty: a cloud of points",
+    "data.encode_colors": "colours as tokens of their own",
+    "task.gradient_weight": "of the gradient term of the loss",
+    "task.original_metric": "report the original's expression too",
+    "task.feed": "what enters the window in training: truth, pushforward or prediction",
+    "task.noise": "standard deviation of the training noise",
+    "task.times_per_step": "random times of a step; 0: one step on each time",
+    "task.points_per_step": "random points of each sample that a step trains on; 0: all",
+    "task.points_per_piece": "points of a sample that evaluation computes at a time; 0: all at once",
+}
+
+
+def wanted(arguments: list[str]) -> bool:
+    """Tell whether the command line asks for help."""
+    return any(re.fullmatch(r"--?(help|helpfull|helpshort|h)", text) for text in arguments)
+
+
+def text(program: str, values: flags.FlagValues, config: ConfigDict | None) -> str:
+    """Return the help of a program; `config` is that of its command line, if any."""
+    own = [
+        flag
+        for module, defined in values.flags_by_module_dict().items()
+        if not module.startswith(("absl.", "orbax."))
+        for flag in defined
+    ]
+    lines = [f"python -m {program} --FLAG=VALUE ...", "", "Flags:"]
+    lines += [f"  --{flag.name}  {flag.help}" for flag in sorted(own, key=lambda flag: flag.name)]
+    if config is None:
+        lines += ["", "The options of a config are listed with --config=FILE --help."] if "config" in values else []
+    else:
+        lines += ["", "Options of the config, with their values there:", *option_lines(config)]
+    return "\n".join(lines)
+
+
+def option_lines(config: ConfigDict) -> Iterator[str]:
+    """Return one line per option of a config: name, value, what it takes, what it does."""
+    known = known_options(config.model)
+    for name, kind, value in _flatten(config):
+        section, _, option = name.partition(".")
+        if section == "model" and option in known:
+            yield f"  --config.{name}={value}  ({known[option].expected}) {known[option].help}"
+        elif section == "model":
+            yield f"  --config.{name}={value}  ({kind}) chosen by the config and its :variant"
+        else:
+            yield f"  --config.{name}={value}  ({kind}) {LINES[name]}"
+
+
+def _flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, str, object]]:
+    for key in config:
+        if isinstance(config[key], ConfigDict):
+            yield from _flatten(config[key], f"{prefix}{key}.")
+        else:
+            yield prefix + key, config.get_type(key).__name__, config[key]

@@ -1,0 +1,60 @@
+"""`--help` names every option of a config, with its type, its value and one line."""
+
+import pytest
+
+from configs import custom, lra, pde
+from data_pipeline.registry import DATASETS
+from data_pipeline.sequence.registry import TASKS
+from experiments import help
+from experiments.cli import flatten
+from flare_jax.models import MODELS
+from flare_jax.models.sequence import BACKENDS
+from tests.experiments.programs import environment
+from tests.program_server import run_program
+
+
+def configs():
+    for dataset in DATASETS:
+        if dataset != "custom":
+            yield pde.get_config(f"model=flare,data={dataset}")
+    for model_type in MODELS:
+        yield pde.get_config(f"model={model_type},data=darcy")
+    yield custom.get_config()
+    for task in TASKS:
+        yield lra.get_config(f"task={task},model=flare")
+    for backend in BACKENDS:
+        yield lra.get_config(f"task=sudoku,model={backend},trm")
+
+
+def test_every_option_of_every_config_has_its_line():
+    seen = set()
+    for config in configs():
+        names = flatten(config)
+        lines = dict(line.strip().removeprefix("--config.").split("=", 1) for line in help.option_lines(config))
+        assert set(lines) == set(names)
+        assert all(line.partition("(")[2].partition(") ")[2] for line in lines.values())
+        seen |= set(names)
+    assert set(help.LINES) == {name for name in seen if not name.startswith("model.")}, "lines of options that are gone"
+
+
+def test_options_of_the_model_say_their_types_and_defaults():
+    text = "\n".join(help.option_lines(pde.get_config("model=flare,data=darcy")))
+    assert "--config.model.num_latents=256  (an integer of at least 1 and at most 131072) latents of each head" in text
+    assert "--config.model.gating=False  (True or False) multiply the merged heads" in text
+    assert "--config.train.epochs=500  (int) epochs to train" in text
+
+
+@pytest.mark.parametrize("wanted", ["--help", "-h", "--helpfull"])
+def test_words_for_help(wanted):
+    assert help.wanted(["--config=a.py", wanted])
+    assert not help.wanted(["--config=a.py", "--workdir=--help"])
+
+
+def test_a_program_prints_help_and_runs_nothing(tmp_path):
+    arguments = ["--config=configs/flare_elas.py", "--help", f"--workdir={tmp_path}/run"]
+    result = run_program("experiments.pdebench", arguments, env=environment())
+    assert result.returncode == 0
+    assert result.stdout.startswith("python -m experiments.pdebench --FLAG=VALUE ...")
+    assert "--workdir  Folder of the run" in result.stdout
+    assert "--config.model.num_blocks=8" in result.stdout
+    assert not (tmp_path / "run").exists()
