@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_pipeline.custom.example import write_example
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.files import finite
 from data_pipeline.normalizer import Normalizer
@@ -171,3 +172,19 @@ def test_samples_on_different_planes_have_that_axis(tmp_path):
         points = np.concatenate([rng.random((60, 2)), np.full((60, 1), 0.1 * number)], axis=1)
         np.savez(tmp_path / split / f"{number}.npz", points=points, pressure=points[:, 0], speed=number + 1.0)
     assert load_own(tmp_path, tmp_path, targets="pressure").source.detail["axes"] == [0, 1, 2]
+
+
+def test_the_example_far_from_the_origin(tmp_path):
+    """Shifted flows are the same data set, up to the rounding of what is stored."""
+    write_example(tmp_path / "near", num=6, kind="npz")
+    for path in (tmp_path / "near").rglob("*.npz"):
+        far = tmp_path / "far" / path.relative_to(tmp_path / "near")
+        far.parent.mkdir(parents=True, exist_ok=True)
+        arrays = dict(np.load(path))
+        np.savez(far, **{**arrays, "points": arrays["points"] + np.array([5e5, 5e6])})
+    names = {"inputs": "angle", "targets": "pressure,velocity"}
+    near, far = (load_own(tmp_path, tmp_path / name, **names) for name in ("near", "far"))
+    np.testing.assert_allclose(far.train.x, near.train.x, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(far.train.y, near.train.y)
+    original = np.load(tmp_path / "far" / "test" / f"{far.sample_names['test'][0]}.npz")["points"]
+    np.testing.assert_allclose(far.positions(far.tests["test"], 0)[: len(original)], original, rtol=0, atol=1e-6)
