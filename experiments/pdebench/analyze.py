@@ -33,13 +33,19 @@ from runtime.json_files import read_object, write_json
 Batch = tuple[np.ndarray, np.ndarray | None]
 
 
-def check_analyzable(section: ConfigDict) -> None:
-    """Raise UserError unless models of config section `model` give their attention scores."""
-    with_scores = [name for name in MODELS if "return_scores" in call_inputs(name)]
-    if section.type not in with_scores:
+def check_analyzable(section: ConfigDict, eigenvector_case: int | None = None) -> None:
+    """Raise UserError unless models of config section `model` give scores, or statistics without eigenvectors."""
+    ways = {"return_scores", "return_statistics"}
+    analyzable = [name for name in MODELS if ways & call_inputs(name)]
+    if section.type not in analyzable:
         raise UserError(
             f"--mode=analyze needs attention scores, which model type {section.type!r} has not; it works for runs of "
-            f"{', '.join(with_scores)}"
+            f"{', '.join(analyzable)}"
+        )
+    if eigenvector_case is not None and "return_scores" not in call_inputs(section.type):
+        raise UserError(
+            f"--eigenvectors={eigenvector_case} needs attention scores, which model type {section.type!r} has not; "
+            "leave it out"
         )
     if section.get("num_latent_blocks", 0):
         raise UserError(

@@ -14,6 +14,7 @@ from experiments.errors import UserError
 from experiments.options import check_options
 from experiments.pdebench import drawing, models
 from experiments.pdebench.analyze import analyze, check_analyzable
+from experiments.pdebench.mixer_statistics import write_statistics
 from experiments.predict.signature import signature_of
 from experiments.training import hosts
 from experiments.training.evaluate import PerCase
@@ -38,7 +39,7 @@ def main() -> None:
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     models.check_model(config)
     if FLAGS.mode == "analyze":
-        check_analyzable(config.model)
+        check_analyzable(config.model, FLAGS.eigenvectors)
     elif FLAGS.eigenvectors is not None:
         raise UserError(f"--eigenvectors={FLAGS.eigenvectors} chooses a case to analyse; it goes with --mode=analyze")
     with program.held(request):
@@ -105,6 +106,8 @@ def _run_seed(
     setup = build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
     state, file = program.trained_state(setup, request, folder)
     if FLAGS.mode == "analyze":
+        if "return_statistics" in inputs:
+            return write_statistics(graphdef, setup, state, config, folder)
         return analyze(graphdef, setup, state, config, dataset, folder, FLAGS.eigenvectors)
     results = report.evaluate_all(setup, state)
     chosen = setup.weights(state)[config.eval.weights]

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from data_pipeline.pde import elasticity
 from experiments.errors import UserError
 from experiments.pdebench.analyze import check_analyzable
+from experiments.pdebench.mixer_statistics import mixer_statistics
 from flare_jax.analysis import effective_rank, mixing_spectrum
 from flare_jax.convert.runs import read_run
 from flare_jax.models import build_model
@@ -124,4 +125,21 @@ def test_models_without_scores_are_refused(section, message):
 
 
 def test_models_with_scores_are_not_refused():
-    check_analyzable(ConfigDict({"type": "flare_ablations", "num_latent_blocks": 0}))
+    check_analyzable(ConfigDict({"type": "flare_ablations", "num_latent_blocks": 0}), 1)
+    check_analyzable(ConfigDict({"type": "flarepp"}))
+    with pytest.raises(UserError, match="--eigenvectors=1 needs attention scores, which model type 'flarepp' has not"):
+        check_analyzable(ConfigDict({"type": "flarepp"}), 1)
+
+
+def test_statistics_of_mixers_are_means_over_samples():
+    options = {"channel_dim": 8, "num_blocks": 1, "num_heads": 2, "num_latents": 4}
+    graphdef, params = split(build_model("backbone_flarepp_ablations", 2, 1, options, rngs=nnx.Rngs(0)))
+    x = np.random.default_rng(0).random((3, 10, 2), np.float32)
+    found = mixer_statistics(graphdef, params, {"x": x, "mask": np.ones((3, 10), bool)}, 2)
+    _, expected = apply_fn(graphdef)(params, jax.numpy.asarray(x), return_statistics=True)
+    assert found["mean"].keys() == expected["mean"].keys()
+    assert found["mean"]["gate_value"] is None, "this mixer has no gate"
+    for name in ("rms_q_dynamic", "synth_n_eff", "mixer_over_stream"):
+        # Means of quotients are not quotients of means, so that the last is close only.
+        np.testing.assert_allclose(found["blocks"][0][name], expected["blocks"][0][name], rtol=1e-2)
+    json.dumps(found, allow_nan=False)
