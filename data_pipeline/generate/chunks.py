@@ -36,12 +36,13 @@ def split(num: int, size: int) -> list[range]:
 
 def unfinished(folder: Path, chunks: Sequence[range]) -> list[range]:
     """Return the chunks not yet kept in `folder`; damaged ones are removed, so that they are solved again."""
-    existing = [chunk for chunk in chunks if chunk_path(folder, chunk).exists()]
+    names = {path.name for path in folder.glob("*.npz")}
+    existing = [chunk for chunk in chunks if chunk_path(folder, chunk).name in names] if names else []
     layouts = {chunk: _layout(chunk_path(folder, chunk), len(chunk)) for chunk in existing}
     sound = [layout for layout in layouts.values() if layout is not None]
     alike = all(layout == sound[0] for layout in sound)
-    kept = [chunk for chunk in existing if layouts[chunk] is not None and alike]
-    for chunk in set(existing) - set(kept):
+    kept = {chunk for chunk in existing if layouts[chunk] is not None and alike}
+    for chunk in set(existing) - kept:
         chunk_path(folder, chunk).unlink()
     return [chunk for chunk in chunks if chunk not in kept]
 

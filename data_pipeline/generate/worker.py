@@ -23,7 +23,10 @@ def main(module: str, seed: int, folder: Path, settings: Settings) -> None:
     generator = load_generator(module, settings)
     for line in sys.stdin:
         indices = range(*map(int, line.split()))
-        arrays = generator.solve(seed, indices)
+        try:
+            arrays = generator.solve(seed, indices)
+        except MemoryError:
+            sys.exit(1)  # the program that asked says what may help
         try:
             with replacing(chunk_path(folder, indices)) as temporary:
                 np.savez(temporary, **arrays)
