@@ -26,10 +26,13 @@ from flax import nnx
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from benchmarks.command import check_output, exit_status
 from benchmarks.timing import device_line, markdown_table, write_results
 from benchmarks.train_step import random_dataset, setup_of
+from benchmarks.zoo import read_rows
 from configs import pde
 from configs.common import update
+from data_pipeline.command import Parser, integer, seconds
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.registry import load_dataset
 from experiments.pdebench import models
@@ -163,28 +166,37 @@ def draw(rows: Mapping[str, Row], path: str, data: str) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.comparison", description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="elasticity", help="data set, generated if its files are missing")
     parser.add_argument("--models", required=True, help="model types with options behind colons, separated by commas")
     parser.add_argument("--parameters", type=int, default=0, help="choose widths for so many; 0: those of the recipes")
     parser.add_argument("--blocks", default="", help="depths, separated by commas; those of the recipes if empty")
-    parser.add_argument("--epochs", type=int, default=100, help="epochs of each training")
+    parser.add_argument("--epochs", type=integer(1), default=100, help="epochs of each training")
     parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
     parser.add_argument("--data_dir", default="data", help="folder of the data")
     parser.add_argument("--output", required=True, help="JSON file of the results, continued if it exists")
     parser.add_argument("--figure", help="write the figure here")
-    parser.add_argument("--seconds", type=float, default=540.0, help="begin no run that would end after so many")
+    parser.add_argument("--seconds", type=seconds, default=540.0, help="begin no run that would end after so many")
     parser.add_argument("--smoke", action="store_true", help="small networks on few samples, for a test on a CPU")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for name, least in (("blocks", 1), ("seeds", 0)):
+        for text in filter(None, getattr(options, name).split(",")):
+            if not text.isdecimal() or not least <= int(text) < 2**32:
+                parser.error(f"--{name} has {text!r}; give integers of at least {least} with commas between them")
+    if not options.seeds:
+        parser.error("--seeds= is empty; give at least one, such as 0")
+    return options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train the models one after the other, seed by seed, and print the table."""
     options = parse(arguments)
+    check_output(options.output)
+    check_output(options.figure)
+    rows: dict[str, Row] = read_rows(options.output)
+    planned = list(_plan(options))
     begin = time.monotonic()
     print(f"{options.data}, {options.epochs} epochs, {device_line()}", flush=True)
-    rows: dict[str, Row] = json.loads(Path(options.output).read_text())["rows"] if Path(options.output).exists() else {}
-    planned = list(_plan(options))
     section = planned[0][1].data
     fields = ("num_generate", "n_train", "n_test")
     dataset = load_dataset(
@@ -221,4 +233,4 @@ def _plan(options: argparse.Namespace) -> Iterable[tuple[str, ConfigDict]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(main))

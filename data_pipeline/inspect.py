@@ -95,6 +95,8 @@ def draw_sample(dataset: PDEDataset, split: str, case: int) -> Figure:
 
 def _draw(title: str, places: np.ndarray, panels: Mapping[str, np.ndarray]) -> Figure:
     """Draw fields [N] at places [N, D] side by side; those on a line as graphs."""
+    if not places.shape[1] or not np.isfinite(places).all():
+        raise ValueError(f"{title} has points that all coincide or are not finite, so there is no picture; repair it")
     figure = plt.figure(figsize=(5.0 * max(1, len(panels)), 4.2), constrained_layout=True)
     for number, (name, values) in enumerate(panels.items()):
         spatial = {"projection": "3d"} if places.shape[1] == 3 else {}

@@ -23,6 +23,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import DatasetRecord
+from data_pipeline.seeds import check_seed
 from data_pipeline.streaming.cache import FORMAT, Cache, build_cache, open_cache
 from data_pipeline.streaming.moments import Moments
 from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerprint
@@ -88,6 +89,9 @@ def load(
         raise DataError(f"data.stream={stream!r} is not known; choose one of {', '.join(_STREAMS)}")
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every cloud to the largest")
+    check_seed("data.split_seed", split_seed)
+    if not memory_gib >= 0:
+        raise DataError(f"data.memory_gib={memory_gib} must be at least 0, which streams all files")
     check_cell_data(cell_data)
     splits = split_samples(find_samples(Path(path), files), n_train, n_test, split_seed, Path(path))
     references = [reference for name in sorted(splits) for reference in splits[name]]

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         for kind, keys in error.problems.items():
             print("".join(f"  {kind}: {key}\n" for key in keys), end="", file=sys.stderr)
         return EXIT_USER_ERROR
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, OverflowError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0

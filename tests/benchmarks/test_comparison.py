@@ -19,7 +19,7 @@ def test_runs_are_continued_and_drawn(tmp_path, data_dir, capsys):
     output, figure = tmp_path / "out.json", tmp_path / "figure.png"
     spec = "flare_pp:num_layers_ffn=0:optimizer.learning_rate=5e-4"
     common = ["--smoke", f"--models={spec}", "--blocks=1", "--epochs=1", f"--data_dir={data_dir}"]
-    assert comparison.main([*common, f"--output={output}", "--seconds=-1"]) == 0
+    assert comparison.main([*common, f"--output={output}", "--seconds=0"]) == 0
     assert "1 runs are missing: call again" in capsys.readouterr().out
     assert comparison.main([*common, f"--output={output}", f"--figure={figure}"]) == 0
     (row,) = json.loads(output.read_text())["rows"].values()
