@@ -136,8 +136,14 @@ def _trace(call: Any, arrays: Sequence[jax.Array]) -> tuple[tuple[Target, Any], 
 
 
 def _outside_mesh(target: Target) -> Any:
-    """Return the context in which functions are traced and lowered: none of a mesh."""
-    return outside_mesh(_ASSUMED_DEVICE if target.platform == "cuda" and _local_gpu() is None else None)
+    """Return the context in which functions are traced and lowered: none of a mesh.
+
+    Pallas compiles for the default device; where that is no GPU, the context names one.
+    """
+    if target.platform != "cuda" or platform() == "cuda":
+        return outside_mesh()
+    device = _local_gpu()
+    return outside_mesh(_ASSUMED_DEVICE if device is None else device.device_kind)
 
 
 _on_target = Primitive("on_target")
