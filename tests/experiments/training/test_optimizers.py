@@ -11,7 +11,7 @@ from experiments.errors import UserError
 from experiments.training.optimizers import build_optimizer, build_packing, muon_group, parameter_group
 from experiments.training.packing import make_packing
 from flare_jax import params as model_params
-from flare_jax.mixers.ema_attention import EmaAttention
+from flare_jax.mixers.ema_attention import EmaAttention, EmaConfig
 from flare_jax.models.registry import MODELS, build_model
 
 
@@ -144,7 +144,7 @@ def test_muon_takes_the_matrices_of_blocks_and_nothing_else_with_several_axes(na
 
 
 def test_muon_leaves_the_logits_of_an_exponential_average_alone():
-    model = nnx.eval_shape(lambda: EmaAttention(16, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: EmaAttention(16, EmaConfig(), rngs=nnx.Rngs(0)))
     logits = {"ema.alpha_logits": "decay", "ema.delta_logits": "decay", "ema.eta": "decay"}
     _check_roles(nnx.Dict(block=model), {"Wh": "muon", "Uh": "muon", "query_proj.kernel": "muon", **logits})
 
