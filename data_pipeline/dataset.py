@@ -7,55 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from data_pipeline.custom.sample import Fields
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_source
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.offset import as_float32, large_offset, without_offset
+from data_pipeline.split import Split
 
 # What a data set asks for: one field per sample; the next frame from the last ones; the frame at a given time; the next
 # velocity on the nodes of a mesh, some of which have prescribed values.
 KINDS = ("steady", "autoregressive", "time_conditioned", "mesh_series")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Samples of one split: encoded inputs `x` [S, N, C_in], targets `y` [S, N, C_out] in data units.
-
-    Targets of problems in time are frames [S, N, T, C_out]. `mask` [S, N] is true at real points, which come first in
-    every sample, and None when every point is real. Some problems have function features `fx` [S, N, C_fx] beside the
-    coordinates in `x`, or one `time` [S] per sample, both encoded. `free` [S, N] is true at the nodes of a
-    mesh whose values are not prescribed.
-    """
-
-    x: Float[np.ndarray, "S N C_in"]
-    y: Float[np.ndarray, "S N C_out"] | Float[np.ndarray, "S N T C_out"]
-    mask: Bool[np.ndarray, "S N"] | None = None
-    fx: Float[np.ndarray, "S N C_fx"] | None = None
-    time: Float[np.ndarray, " S"] | None = None
-    free: Bool[np.ndarray, "S N"] | None = None
-
-    def __post_init__(self) -> None:
-        others = (("targets", self.y), ("masks", self.mask), ("features fx", self.fx), ("free nodes", self.free))
-        for name, other in others:
-            if other is not None and self.x.shape[:2] != other.shape[:2]:
-                raise DataError(f"inputs {self.x.shape} and {name} {other.shape} differ in samples or points")
-        if self.time is not None and self.time.shape != self.x.shape[:1]:
-            raise DataError(f"inputs {self.x.shape} and times {self.time.shape} differ in samples")
-
-    def __len__(self) -> int:
-        return self.x.shape[0]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that are there by name, samples on axis 0 and points, if any, on axis 1."""
-        named = {name: getattr(self, name) for name in ("x", "y", "mask", "fx", "time", "free")}
-        return {name: value for name, value in named.items() if value is not None}
-
-    def real(self, case: int) -> Bool[np.ndarray, " N"]:
-        """Return which points of a sample are real."""
-        return np.ones(self.x.shape[1], bool) if self.mask is None else self.mask[case]
 
 
 @dataclass(frozen=True)
