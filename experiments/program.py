@@ -1,6 +1,7 @@
 """What the experiment programs share around their data and models: hosts, folders, checkpoints, several seeds."""
 
 import errno
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -208,6 +209,18 @@ def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
     if state is None:
         raise UserError(f"{folder / 'checkpoints'} holds no complete checkpoint; train first, with the same --workdir")
     return state
+
+
+def refuse_infinite(summaries: Mapping[int, Mapping[str, Any]], headline: str) -> None:
+    """Raise UserError where the reported headline metric of a seed is not finite; call it when all is written."""
+    for seed, summary in summaries.items():
+        for name, value in summary.items():
+            if name.endswith(f"/{headline}") and not math.isfinite(value):
+                raise UserError(
+                    f"{name} is {value} with the weights of step {summary['step']} of seed {seed}, so these predict "
+                    "nothing; evaluate an earlier checkpoint by --step, or train with a lower "
+                    "optimizer.learning_rate in another workdir"
+                )
 
 
 def report_seeds(

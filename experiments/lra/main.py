@@ -56,9 +56,10 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     program.record_data(request, data_record)
     with program.matmul_precision(config):
         summaries = {seed: _run_seed(request, seed, dataset, data_record, mesh) for seed in config.train.seeds}
+    headline = next(iter(summaries.values()))["headline"]
     if len(summaries) > 1:
-        headline = next(iter(summaries.values()))["headline"]
         program.report_seeds(request, summaries, headline, report.spread)
+    program.refuse_infinite(summaries, headline)
 
 
 def _load(config: ConfigDict, asked: Collection[str]) -> SequenceDataset:

@@ -78,8 +78,11 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     models.check_grid_split(options, mesh.points)
     with program.matmul_precision(config):
         summaries = {seed: _run_seed(request, options, seed, dataset, data_record, mesh) for seed in config.train.seeds}
-    if len(summaries) > 1 and FLAGS.mode != "analyze":
+    if FLAGS.mode == "analyze":
+        return
+    if len(summaries) > 1:
         program.report_seeds(request, summaries, headline_of(dataset), lambda mean, std: f"{mean:.4e} ± {std:.1e}")
+    program.refuse_infinite(summaries, headline_of(dataset))
 
 
 def _data_options(config: ConfigDict) -> dict[str, Any]:
