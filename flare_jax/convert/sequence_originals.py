@@ -140,7 +140,7 @@ def translate_sequence_arguments(
     if original.activations is not None and options.get("act") not in original.activations:
         options["act"] = "silu"
     model_type = WRAPPERS[wrapper]
-    options = {**_DEFAULTS, **options, **_HISTORICAL, **original.fixed}
+    options = {**_DEFAULTS, **_HISTORICAL, **options, **original.fixed}
     # The original takes options that have no effect beside others; ours says so.
     for config in (SEQUENCE_MODELS[model_type].config, BACKENDS[backend].config):
         options = without_unused(config, options)
