@@ -134,8 +134,8 @@ def _check_overrides(arguments: list[str]) -> None:
 
 
 def _config_path(arguments: list[str]) -> str | None:
-    """Return what follows --config=, or None."""
-    return next((match[1] for text in arguments if (match := re.match(r"--?config=(.+)$", text))), None)
+    """Return what follows the last --config=, which is the one that counts, or None."""
+    return next((match[1] for text in reversed(arguments) if (match := re.match(r"--?config=(.*)$", text))), None)
 
 
 def load_config(path: str) -> ConfigDict:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from data_pipeline.errors import DataError
-from data_pipeline.sequence import cache, listops
+from data_pipeline.sequence import listops
 from data_pipeline.sequence.image import to_grey
 from data_pipeline.sequence.pickles import real_lengths
 from data_pipeline.sequence.registry import load_task
 from data_pipeline.sequence.tokens import decode_bytes
+from runtime import files
 from tests.data_pipeline.sequence import fakes
 
 
@@ -109,7 +110,7 @@ def test_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(cache.os, "replace", refuse)
+    monkeypatch.setattr(files.os, "replace", refuse)
     assert len(load("text", tmp_path).train) == 6
     assert not list(folder.glob("*.h5"))
     assert not list(folder.glob(".*.tmp"))
