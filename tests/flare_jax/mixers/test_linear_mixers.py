@@ -87,7 +87,7 @@ def test_favor_rows_are_orthogonal_and_long():
 
 
 def test_reference_rows_have_unit_length_and_differ():
-    rows = np.asarray(performer().proj_matrix[...])
+    rows = np.asarray(performer(estimator="reference").proj_matrix[...])
     assert_close("norms", np.linalg.norm(rows, axis=-1), np.ones((2, 16)), 1e-6)
     assert len(np.unique(rows)) == rows.size
 
@@ -143,7 +143,7 @@ def redrawn_steps(interval, **options):
 
 def test_random_features_are_redrawn_when_due():
     assert redrawn_steps(0)[0] == []
-    changed, params = redrawn_steps(4)
+    changed, params = redrawn_steps(4, estimator="reference")
     assert changed == [3, 7]
     rows = np.stack([params[f"blocks.{i}.att.proj_matrix"] for i in (0, 1)])
     assert_close("norms", np.linalg.norm(rows, axis=-1), np.ones(rows.shape[:-1]), 1e-6)

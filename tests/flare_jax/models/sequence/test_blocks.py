@@ -46,7 +46,8 @@ def test_the_cases_leave_no_option_at_its_default():
         beside = {"num_heads", "act", "rmsnorm", "attn_drop"}
         # The cases of the PDE models have these of FLARE's mixer.
         of_flare = {name for name in known if "gating" in name} | {"qk_norm", "shared_latents", "num_latent_blocks"}
-        assert kept <= beside | (of_flare if name == "flare" else set()), name
+        elsewhere = {"flare": of_flare, "flarepp": {"channel_dim", "explicit_residual"}}
+        assert kept <= beside | elsewhere.get(name, set()), name
 
 
 def test_backends_are_described():
