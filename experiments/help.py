@@ -66,7 +66,7 @@ LINES = {
     "data.points": "array of the coordinates",
     "data.inputs": "arrays of what is known beside the coordinates, by commas",
     "data.targets": "arrays of the fields to predict, by commas",
-    "data.cell_data": "what a mesh has at its cells: empty: unused; centres: they are the points; nodes: averaged to them",
+    "data.cell_data": "values at cells of a mesh: empty: unused; centres: they are the points; nodes: averaged there",
     "data.files": "pattern of the names of sample files, such as *.vtu, where others are beside them",
     "data.split_seed": "of the tenth that is drawn for the test where there is no folder test",
     "data.buckets": "sizes that clouds of points are padded to, one compilation each",
