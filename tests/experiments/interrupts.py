@@ -134,7 +134,8 @@ def end_at(command: Sequence[str], sign: Path, folder: Path, number: int, moment
         output.seek(0)
         text = output.read()
     after = max(checkpoint_steps(folder / "checkpoints"), default=-1)
-    lost = f"checkpoint {before} is gone, the newest is {after}" if after < before else ""
+    # What a start left that trained no step is replaced by the next one, the checkpoint before the first step too.
+    lost = f"checkpoint {before} is gone, the newest is {after}" if after < before and before > 0 else ""
     return End(number, sign.name, seconds, _unclean(number, process.returncode, text, folder, after), lost)
 
 

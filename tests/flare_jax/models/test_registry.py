@@ -72,7 +72,10 @@ ELSEWHERE = {
 DROPOUT = {"attn_drop", "proj_drop"}  # tested with the mixers
 
 
-@pytest.mark.parametrize("constructor", {entry.constructor for entry in MODELS.values()}, ids=lambda c: c.__name__)
+# In their order: the processes of the suite must collect the same tests.
+@pytest.mark.parametrize(
+    "constructor", dict.fromkeys(entry.constructor for entry in MODELS.values()), ids=lambda c: c.__name__
+)
 def test_the_cases_leave_no_option_at_its_default(constructor):
     types = [name for name, entry in MODELS.items() if entry.constructor is constructor]
     cases = [case for case in CASES.values() if case.model_type in types]
