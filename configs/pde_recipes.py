@@ -12,7 +12,7 @@ from typing import Any
 from data_pipeline.record import DatasetRecord
 from data_pipeline.registry import DATASETS as RECORDS
 from flare_jax.checks import did_you_mean
-from flare_jax.models.published import published_options
+from flare_jax.models.published import has_published_options, published_options
 from flare_jax.models.registry import MODELS
 
 # Data sets that models are compared on; those without a recipe, such as own files, have a config of their own.
@@ -107,7 +107,8 @@ def _sizes(model_type: str, record: DatasetRecord) -> dict[str, Any]:
         return published_options("transformer", record.name) | {"kernel": "elu"}
     if model_type == "upt":
         return dict(_UPT)
-    return published_options(model_type, record.name)
+    # A model that was never published has its own defaults.
+    return published_options(model_type, record.name) if has_published_options(model_type) else {}
 
 
 def _flare_sizes(model_type: str, record: DatasetRecord) -> dict[str, Any]:

@@ -13,11 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -97,7 +92,7 @@ def _draw(title: str, places: np.ndarray, panels: Mapping[str, np.ndarray]) -> F
     """Draw fields [N] at places [N, D] side by side; those on a line as graphs."""
     if not places.shape[1] or not np.isfinite(places).all():
         raise ValueError(f"{title} has points that all coincide or are not finite, so there is no picture; repair it")
-    figure = plt.figure(figsize=(5.0 * max(1, len(panels)), 4.2), constrained_layout=True)
+    figure = Figure(figsize=(5.0 * max(1, len(panels)), 4.2), constrained_layout=True)
     for number, (name, values) in enumerate(panels.items()):
         spatial = {"projection": "3d"} if places.shape[1] == 3 else {}
         axes = figure.add_subplot(1, len(panels), number + 1, **spatial)
@@ -174,7 +169,6 @@ def _inspect_files(path: Path, options: argparse.Namespace, say: Callable[[str],
     figure_path = options.out or Path(f"{path.stem}.png")
     figure = _draw(f"{path.name}, {reference.name}", *shown_fields(proposal, contents, _MOST_POINTS))
     figure.savefig(figure_path, dpi=120)
-    plt.close(figure)
     say(f"{reference.name} drawn in {figure_path}")
 
 
@@ -196,7 +190,6 @@ def _inspect_dataset(options: argparse.Namespace, say: Callable[[str], None]) ->
     path = options.out or Path(f"{options.name}.png")
     figure = draw_sample(dataset, options.split, options.case)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
     say(f"sample {options.case} of {options.split} drawn in {path}")
 
 

@@ -4,11 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -25,7 +20,6 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, bbox_inches="tight")
-    plt.close(figure)
 
 
 def learning_curve(
@@ -36,7 +30,8 @@ def learning_curve(
     error_label: str = "relative L2 error",
 ) -> Figure:
     """Draw training loss and test metric against the epoch, with the error of a prediction without a model."""
-    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    figure = Figure(figsize=(6.4, 4.0))
+    axes = figure.subplots()
     axes.semilogy(*curve(log, "train", "loss"), color=_TRAIN, label="training loss")
     for weights, color, style in (("ema", _EMA, "o-"), ("raw", _RAW, "s--")):
         epochs, values = curve(log, "eval", f"test/{metric}_{weights}")
@@ -79,7 +74,7 @@ def draw_panels(
     error = prediction - truth
     low, high = float(min(truth.min(), prediction.min())), float(max(truth.max(), prediction.max()))
     bound = float(np.abs(error).max()) or 1.0
-    figure = plt.figure(figsize=(13.0, 4.2), constrained_layout=True)
+    figure = Figure(figsize=(13.0, 4.2), constrained_layout=True)
     panels = (
         ("truth", truth, (low, high), "viridis"),
         ("prediction", prediction, (low, high), "viridis"),

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
-from experiments.figures import draw_panels, plt
+from experiments.figures import draw_panels
 from runtime.files import replacing
 
 _COLOR = "#0b6fa4"
@@ -17,7 +17,8 @@ _LABELS = {"rel_l2": "relative L2 error", "mse": "mean squared error", "r2": "RÂ
 
 def error_figure(per_frame: Mapping[str, np.ndarray], times: np.ndarray, title: str) -> Figure:
     """Draw mean Â± standard deviation over samples of every metric [S, T] against time."""
-    figure, panels = plt.subplots(1, len(per_frame), figsize=(4.6 * len(per_frame), 3.6), constrained_layout=True)
+    figure = Figure(figsize=(4.6 * len(per_frame), 3.6), constrained_layout=True)
+    panels = figure.subplots(1, len(per_frame))
     for axes, (name, values) in zip(np.atleast_1d(panels), per_frame.items(), strict=True):
         mean, spread = values.mean(axis=0), values.std(axis=0)
         axes.plot(times, mean, color=_COLOR)
@@ -52,4 +53,3 @@ def save_animation(
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         FuncAnimation(figure, show, frames=frames, blit=False).save(temporary, writer=PillowWriter(fps=8), dpi=70)
-    plt.close(figure)

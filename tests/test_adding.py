@@ -11,7 +11,7 @@ import numpy as np
 from tests.experiments.programs import environment
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("configs", "data_pipeline", "experiments", "flare_jax", "kernels")
+PACKAGES = ("configs", "data_pipeline", "experiments", "flare_jax", "kernels", "runtime")
 
 DATA_SET = '''"""A line of heat."""
 
@@ -58,16 +58,66 @@ RECORD = DatasetRecord(
 '''
 
 
-def test_a_data_set_is_one_file(tmp_path):
+MODEL = '''"""Every point sees the mean of all."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from flare_jax.checks import check_points
+from flare_jax.layers.linear import Linear
+from flare_jax.options import Config, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageConfig(Config):
+    """Options of the model."""
+
+    channel_dim: int = option(16, help="width", minimum=1)
+
+
+class Average(nnx.Module):
+    """A linear layer, the mean over the points, a linear layer."""
+
+    def __init__(
+        self, in_dim: int, out_dim: int, config: AverageConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    ):
+        self.in_dim = in_dim
+        self.embed = Linear(in_dim, config.channel_dim, dtype=dtype, rngs=rngs)
+        self.head = Linear(config.channel_dim, out_dim, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None = None
+    ) -> Float[Array, "B N C_out"]:
+        """Return the prediction."""
+        check_points(x, mask, self.in_dim)
+        y = jnp.tanh(self.embed(x))
+        return self.head(y + jnp.mean(y, axis=1, keepdims=True, where=None if mask is None else mask[..., None]))
+'''
+LAST_IMPORT = "from flare_jax.models.upt import UPT, UPTConfig\n"
+IMPORT = "from flare_jax.models.average import Average, AverageConfig\n"
+FIRST_ROW = '        "flare": ModelEntry('
+ROW = '        "average": ModelEntry(Average, AverageConfig, "the mean of all points", "no paper"),\n'
+
+
+def test_a_data_set_is_one_file_and_a_model_is_one_with_a_line(tmp_path):
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "data_pipeline/pde/heat.py").write_text(DATA_SET)
+    (tmp_path / "flare_jax/models/average.py").write_text(MODEL)
+    registry = tmp_path / "flare_jax/models/registry.py"
+    text = registry.read_text()
+    assert text.count(FIRST_ROW) == text.count(LAST_IMPORT) == 1
+    registry.write_text(text.replace(FIRST_ROW, ROW + FIRST_ROW).replace(LAST_IMPORT, LAST_IMPORT + IMPORT))
     (tmp_path / "data/heat").mkdir(parents=True)
     np.save(tmp_path / "data/heat/heat.npy", np.random.default_rng(0).random((10, 12, 2), np.float32))
-    command = [sys.executable, "-m", "experiments.pdebench", "--config=configs/pde.py:model=flare,data=heat,smoke"]
-    sizes = ["--config.model.num_blocks=1", "--config.model.channel_dim=8", "--config.figures=False", "--workdir=run"]
+    command = [sys.executable, "-m", "experiments.pdebench", "--config=configs/pde.py:model=average,data=heat,smoke"]
+    options = ["--config.model.channel_dim=8", "--config.figures=False", "--workdir=run", "--data_dir=data"]
     done = subprocess.run(
-        [*command, *sizes], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+        [*command, *options], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "run/eval.json").read_text())

@@ -33,7 +33,6 @@ GENERATORS = {
     "darcy": "data_pipeline.generate.darcy",
     "navier_stokes": "data_pipeline.generate.navier_stokes",
     "pipe": "data_pipeline.generate.pipe",
-    "burgers": "data_pipeline.generate.burgers",
     "airfoil_steady": "data_pipeline.generate.airfoil",
     "plasticity": "data_pipeline.generate.plasticity",
     "shapenet_car": "data_pipeline.generate.shapenet_car",

@@ -34,8 +34,6 @@ ALIASES = {"path-x": "pathfinder128"}
 def find_task(name: str) -> SequenceTask:
     """Return the task of this name or alias; raises DataError."""
     name = ALIASES.get(name, name)
-    if name == "match2":
-        raise DataError("data.name='match2' is named by the original but never defined; use match3")
     if name not in TASKS:
         raise DataError(f"data.name={name!r} is not a task; choose one of {', '.join(sorted(TASKS))}")
     return TASKS[name]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -16,7 +15,8 @@ _MOST_WRITTEN = 12
 
 def learning_curves(log: Sequence[Mapping[str, Any]], split: str, metric: str, majority: float) -> Figure:
     """Draw the losses and the accuracy on `split` against the epoch, with that of the commonest class."""
-    figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(11.0, 4.0), constrained_layout=True)
+    figure = Figure(figsize=(11.0, 4.0), constrained_layout=True)
+    losses, accuracies = figure.subplots(1, 2)
     # The mark shows a run of a single chunk too.
     losses.plot(*curve(log, "train", "loss"), ".-", color=_TRAIN, label="training")
     for weights, color, style in (("ema", _EMA, "o-"), ("raw", _RAW, "s--")):
@@ -39,7 +39,8 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str], title: str) -> Fi
     """Draw the shares of each class (rows) that are predicted as each class; counts [K, K]."""
     classes = len(counts)
     side = 3.0 + 0.45 * min(classes, 20)
-    figure, axes = plt.subplots(figsize=(side + 1.0, side), constrained_layout=True)
+    figure = Figure(figsize=(side + 1.0, side), constrained_layout=True)
+    axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     picture = axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="Blues")
     if classes <= _MOST_WRITTEN:
@@ -61,7 +62,8 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str], title: str) -> Fi
 
 def length_figure(rows: Mapping[str, Sequence[Mapping[str, float]]], metric: str) -> Figure:
     """Draw the accuracy against the length of the samples, a line for each split."""
-    figure, axes = plt.subplots(figsize=(6.4, 4.0), constrained_layout=True)
+    figure = Figure(figsize=(6.4, 4.0), constrained_layout=True)
+    axes = figure.subplots()
     for split, ranges in rows.items():
         middles = [(row["first"] + row["last"]) / 2 for row in ranges]
         axes.plot(middles, [row[metric] for row in ranges], "o-", markersize=4, label=split)

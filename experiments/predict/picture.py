@@ -2,11 +2,6 @@
 
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,7 +28,7 @@ def draw_prediction(
     """
     known = {name: values for name, values in truth.items() if np.isfinite(values).any()}
     columns = 3 if known else 1
-    figure = plt.figure(figsize=(4.4 * columns, 3.6 * len(prediction)), constrained_layout=True)
+    figure = Figure(figsize=(4.4 * columns, 3.6 * len(prediction)), constrained_layout=True)
     spatial: dict[str, Any] = {"projection": "3d"} if places.shape[1] == 3 else {}
     for row, (name, field) in enumerate(prediction.items()):
         panels = _panels(name, field, known.get(name))

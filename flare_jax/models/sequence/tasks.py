@@ -35,7 +35,6 @@ TASKS: Mapping[str, TaskKind] = types.MappingProxyType(
         "function_composition": TaskKind(),
         "binary_relation_composition": _TOKENS,
         "quotient_binary_relation_composition": _TOKENS,
-        "match2": _TOKENS,
         "match3": _TOKENS,
         "sudoku": _TOKENS,
     }

@@ -26,9 +26,9 @@ def test_settings_reach_the_workers_and_the_source(tmp_path):
     [
         ("toy", {"resolution": 9}, "the toy generator has no setting resolution, got 9; leave it out"),
         (
-            "burgers",
+            "plasticity",
             {"refinement": 2},
-            "the burgers generator has no setting refinement, got 2; choose among resolution",
+            "the plasticity generator has no setting refinement, got 2; choose among resolution",
         ),
         ("pipe", {"precision": "float32"}, "the pipe generator has no setting precision, got 'float32'"),
         ("navier_stokes", {"precision": "float16"}, "precision must be 'float32' or 'float64', got 'float16'"),
@@ -41,7 +41,6 @@ def test_settings_reach_the_workers_and_the_source(tmp_path):
         ("darcy", {"refinement": 1.5}, "refinement must be an integer from 1 to 16384, got 1.5"),
         ("navier_stokes", {"resolution": 1}, "must be at least 8 for navier_stokes, got 4"),
         ("pipe", {"resolution": 20}, "resolution must be a multiple of 8 plus 1, at least 17, for pipe, got 20"),
-        ("burgers", {"resolution": 32}, "resolution must be at least 64 points for burgers, got 32"),
         ("airfoil_steady", {"resolution": 50}, "multiple of 5 plus 1, at least 11, for airfoil_steady, got 50"),
         ("plasticity", {"resolution": 100}, "multiple of 10 plus 1 for plasticity, got 100"),
     ],

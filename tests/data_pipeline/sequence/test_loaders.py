@@ -319,7 +319,7 @@ def test_pickles_with_damaged_bytes(tmp_path):
     ("name", "changes", "words"),
     [
         ("listop", {}, "choose one of binary_relation"),
-        ("match2", {}, "never defined; use match3"),
+        ("match2", {}, "choose one of binary_relation"),
         ("listops", {}, "lra_release.gz.*python -m data_pipeline.generate listops --num=5 --seed=0"),
         ("text", {"source": "auto"}, "aclImdb_v1.tar.gz.*data.source=generated to try"),
         ("listops", {"source": "internet"}, "internet"),
