@@ -82,7 +82,8 @@ def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> 
             f"{folder} holds a run of experiments.{wanted}; use python -m experiments.{wanted} --mode=eval "
             f"--workdir={folder}"
         )
-    if mode == "train" and (folder / workdir.CONFIG_FILE).is_file() and workdir.is_trained(folder):
+    kept = workdir.is_trained(folder) or converted.is_converted(folder)
+    if mode == "train" and (folder / workdir.CONFIG_FILE).is_file() and kept:
         stored = program_of(workdir.load_run_config(folder))
         if stored != program:
             raise UserError(f"{folder} holds a run of experiments.{stored}; use another --workdir")

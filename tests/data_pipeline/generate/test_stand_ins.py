@@ -52,8 +52,8 @@ def test_drivaerml_files_have_the_bounds_and_scales_of_the_public_ones(tmp_path)
         }
     loaded = find_record("drivaerml_10k").load(tmp_path, 5, 1)
     assert loaded.source.kind == "generated"
-    assert loaded.train.x.min() >= 0.0
-    assert loaded.train.x.max() <= 1.0
+    assert loaded.train.x.min() >= -1e-6  # the bounds are rounded to float32 in the files
+    assert loaded.train.x.max() <= 1.0 + 1e-6
     pressure = loaded.y_normalizer.encode(loaded.train.y)
     assert abs(pressure.mean()) < 0.4
     assert 0.7 < pressure.std() < 1.4

@@ -128,7 +128,6 @@ def test_recipes(argument, wanted):
 
 def test_padding_of_the_composition_tasks_is_masked_where_a_backend_can():
     assert lra.get_config("task=match3,model=linformer").model.masked
-    assert not lra.get_config("task=listops,model=linformer").model.masked
 
 
 def test_kinds_of_the_originals_tasks_are_those_of_the_records():

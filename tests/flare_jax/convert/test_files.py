@@ -314,7 +314,7 @@ def test_descriptions_that_are_no_object(tmp_path, content):
         (lambda folder: (folder / "parameters.safetensors").unlink(), "is missing or does not match its hash"),
         (lambda folder: (folder / "converted.json").write_text("{"), "does not describe a converted model"),
         (lambda folder: (folder / "converted.json").write_text("{}"), "does not describe a converted model"),
-        (_change_version, "has format 99 but this version reads 1"),
+        (_change_version, "has format 99 but this version reads 2"),
     ],
 )
 def test_damaged_folders(tmp_path, damage, message):

@@ -76,6 +76,6 @@ def test_bad_calls():
     with pytest.raises(ValueError, match=r"mask has shape \(2, 12\) but a model on a structured grid uses all its"):
         check_no_mask(jnp.ones((2, 12), bool))
     with pytest.raises(ValueError, match="unified_pos is True but grid_shape is None"):
-        check_unified_position(True, False, None)
+        check_unified_position(True, None)
     check_no_mask(None)
-    check_unified_position(True, True, (3, 4))
+    check_unified_position(True, (3, 4))

@@ -84,7 +84,7 @@ def test_empty_pieces_add_nothing():
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("transformer", "clouds need a FLARE or FLARE.. model, not Transformer"),
+        ("transformer", "need a mixer of FLARE or FLARE.., and this model has SelfAttention"),
         ("luna", "need a mixer of FLARE or FLARE.., and this model has PackedAttention"),
         ("flare_ablations_latent_blocks", "no form of FLARE's latent blocks"),
     ],
