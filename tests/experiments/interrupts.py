@@ -44,6 +44,7 @@ SMALL_RUN = (
 )
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 143}
 PATIENCE = 120.0
+LOG = "metrics.jsonl"
 # A phase begins when its sign in the folder of the run appears or changes; the moment is up to so many times the length
 # of an uninterrupted run later.
 PHASES = {
@@ -106,7 +107,7 @@ def end_at(command: Sequence[str], sign: Path, folder: Path, number: int, moment
     `sign` is a file that appears or changes; the folder itself stands for the first lines of the program.
     """
     before = max(checkpoint_steps(folder / "checkpoints"), default=-1)
-    old = _stamp(sign)
+    old, log = _stamp(sign), _stamp(folder / LOG)
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command,
@@ -114,8 +115,6 @@ def end_at(command: Sequence[str], sign: Path, folder: Path, number: int, moment
             env=environment(),
             stdout=output,
             stderr=subprocess.STDOUT,
-            # What runs in the background of a shell ignores Ctrl-C, and so would what it starts.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while process.poll() is None and not (_answers(process.pid) if sign == folder else _stamp(sign) != old):
             time.sleep(0.002)
@@ -136,7 +135,10 @@ def end_at(command: Sequence[str], sign: Path, folder: Path, number: int, moment
     after = max(checkpoint_steps(folder / "checkpoints"), default=-1)
     # What a start left that trained no step is replaced by the next one, the checkpoint before the first step too.
     lost = f"checkpoint {before} is gone, the newest is {after}" if after < before and before > 0 else ""
-    return End(number, sign.name, seconds, _unclean(number, process.returncode, text, folder, after), lost)
+    # What an earlier process logged before it was killed says nothing of this one.
+    trained = number != signal.SIGKILL and _stamp(folder / LOG) != log
+    unclean = _unclean(number, process.returncode, text, folder, after if trained else None)
+    return End(number, sign.name, seconds, unclean, lost)
 
 
 def _stamp(path: Path) -> int | None:
@@ -152,16 +154,19 @@ def _answers(pid: int) -> bool:
     return bool(threads) and int(threads[0].split()[1]) > 1
 
 
-def _unclean(number: int, status: int, text: str, folder: Path, newest: int) -> str:
-    """Return what is wrong with the end of a run, nothing where all is right or the run had reached its own end."""
+def _unclean(number: int, status: int, text: str, folder: Path, newest: int | None) -> str:
+    """Return what is wrong with the end of a run, nothing where all is right or the run had reached its own end.
+
+    `newest` is the newest checkpoint, where steps that are logged must be in one.
+    """
     found = [words for words in _NOT_SENTENCES if words in text]
     if found:
         return f"printed {found[0]}: {text[-2000:]}"
     if status not in (0, STATUS[number]):
         return f"exit status {status}: {text[-2000:]}"
-    log = read_log(folder / "metrics.jsonl", lambda line: None)
+    log = read_log(folder / LOG, lambda line: None)
     logged = max((line["step"] for line in log), default=-1)
-    if number != signal.SIGKILL and logged > newest:
+    if newest is not None and logged > newest:
         return f"step {logged} is logged but the newest checkpoint is {newest}"
     if status == 0 and not (folder / "eval.json").exists():
         return "exit status 0 without a report"
@@ -255,8 +260,15 @@ def experiment(options: argparse.Namespace) -> list[End]:
     return ends
 
 
+def accept_interrupts() -> None:
+    """Take Ctrl-C; what runs in the background of a shell ignores it, and so would what it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def main() -> None:
     """Run the command (see the module's description)."""
+    accept_interrupts()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, count in (("kills", 100), ("interrupts", 40), ("terminations", 40)):
         parser.add_argument(f"--{name}", type=int, default=count)

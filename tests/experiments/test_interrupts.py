@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.experiments.interrupts import end_at, results
+from tests.experiments.interrupts import accept_interrupts, end_at, results
 from tests.experiments.programs import TINY, pdebench, write_elasticity
 
 # While importing, compiling, saving and training; the steps are those of checkpoints.
@@ -19,6 +19,7 @@ ENDS = (
 
 @pytest.mark.slow
 def test_a_run_that_is_ended_at_any_moment_ends_in_order_and_loses_nothing(tmp_path):
+    accept_interrupts()
     data = tmp_path / "data"
     write_elasticity(data)
 
