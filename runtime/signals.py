@@ -11,6 +11,7 @@ A thread reads the signals, also while the main thread is inside a compiler for 
 The exit status is 130 after SIGINT and 143 after SIGTERM, as shells and schedulers have it.
 """
 
+import atexit
 import os
 import select
 import signal
@@ -62,6 +63,7 @@ def install(sentence: str) -> None:
         os.set_blocking(writer, False)
         # Written at once, by whichever thread gets the signal; Python's own handlers wait for the main thread.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        atexit.register(_ignore)  # the first to be registered is the last to be called
     renew()
     if not started:
         threading.Thread(target=_answer_all, args=(reader,), daemon=True, name="signals").start()
@@ -74,6 +76,12 @@ def renew() -> None:
     for number in _ANSWERED:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, frame: None)
+
+
+def _ignore() -> None:
+    """Let signals be without effect while Python takes itself down, where its own handlers are gone already."""
+    for number in _ANSWERED:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

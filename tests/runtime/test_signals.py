@@ -79,3 +79,17 @@ def test_an_ignored_signal_stays_ignored():
     process = _start(COMPILING, ctrl_c="SIG_IGN")
     status, *_ = _end(process, signal.SIGINT, signal.SIGTERM)
     assert status == 143
+
+
+def test_a_signal_while_python_takes_itself_down_changes_nothing():
+    program = """
+import os, signal
+from runtime import signals
+signals.install("ended")
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGINT):
+        kill(pid, number)
+last = Last()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
