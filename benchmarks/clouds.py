@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.timing import device_line, peak_bytes, print_table, write_results
+from benchmarks.timing import device_line, print_table, write_results
+from experiments.training.costs import allocator_peak
 from flare_jax.models import build_model
 from flare_jax.models.clouds import CloudModel
 from flare_jax.params import apply_fn, split
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     with jax.default_matmul_precision("highest"):
         for name, call in ways.items():
             y, seconds = timed(call)
-            peak = peak_bytes()
+            peak = allocator_peak()
             first = results.setdefault("cloud", {"prediction": y})["prediction"]
             difference = float(np.linalg.norm(y - first) / np.linalg.norm(first))
             results.setdefault(name, {}).update(seconds=seconds, peak_bytes=peak, difference=difference)

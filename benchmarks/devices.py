@@ -20,10 +20,11 @@ import jax
 from absl import flags
 
 from benchmarks.options import checked_config, define_counts
-from benchmarks.timing import device_line, peak_bytes, print_table, write_results
+from benchmarks.timing import device_line, print_table, write_results
 from benchmarks.train_step import data_shape, random_dataset, setup_of, time_steps
 from experiments import cli, program
 from experiments.errors import UserError
+from experiments.training.costs import allocator_peak
 from experiments.training.mesh import make_mesh
 
 FLAGS = flags.FLAGS
@@ -37,7 +38,7 @@ def measure(config: Any, mesh: str, steps: int, repeats: int) -> dict[str, Any]:
     with program.matmul_precision(config):
         setup = setup_of(config, dataset, make_mesh(data, points))
         seconds, compile_seconds, metrics = time_steps(setup, config, steps, repeats)
-    peak = peak_bytes()
+    peak = allocator_peak()
     return {
         "mesh": mesh,
         "step_ms": 1e3 * seconds,

@@ -19,13 +19,14 @@ import numpy as np
 from absl import flags
 
 from benchmarks.options import checked_config, define_counts
-from benchmarks.timing import device_line, median_seconds, peak_bytes, print_table, write_results
+from benchmarks.timing import device_line, median_seconds, print_table, write_results
 from benchmarks.train_step import setup_of
 from data_pipeline.custom.loader import load
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.generate import generate
 from data_pipeline.registry import find_record
 from experiments import cli
+from experiments.training.costs import allocator_peak
 from experiments.training.device_source import DeviceSource
 from experiments.training.disk_source import DiskSource
 
@@ -147,7 +148,7 @@ def main() -> None:
         "device_ms": 1e3 * device_seconds,
         "epochs": [{"data": e.label, "ms": 1e3 * e.step_seconds, "waited": e.waited} for e in epochs],
         "read_bytes_per_s": speed,
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": allocator_peak(),
     }
     write_results(FLAGS.output, results)
 

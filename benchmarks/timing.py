@@ -62,12 +62,6 @@ def growth(before: tuple[int, float], points: int, power: int, longest: float) -
     return f"left out: would take about {expected:.0f} s a call" if expected > longest else ""
 
 
-def peak_bytes() -> int | None:
-    """Return the allocator's peak of device 0, None where the backend does not count."""
-    stats = jax.devices()[0].memory_stats()
-    return None if not stats else stats.get("peak_bytes_in_use")
-
-
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under a header in aligned columns."""
     widths = [max(len(str(row[i])) for row in (header, *rows)) for i in range(len(header))]

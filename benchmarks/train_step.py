@@ -15,13 +15,14 @@ import numpy as np
 from absl import flags
 
 from benchmarks.options import checked_config, define_counts
-from benchmarks.timing import device_line, peak_bytes, print_table, write_results
+from benchmarks.timing import device_line, print_table, write_results
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.registry import find_record
 from experiments import cli
 from experiments.errors import UserError
 from experiments.pdebench import models
+from experiments.training.costs import allocator_peak
 from experiments.training.device_source import DeviceSource
 from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.setup import Setup, build_setup
@@ -78,7 +79,7 @@ def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None
     """Return (median seconds per step, peak GiB, compile seconds) of the config's training step."""
     setup = setup_of(config, random_dataset(config.data.name, max(config.train.batch_size * steps, 8)))
     seconds, compile_seconds, _ = time_steps(setup, config, steps, repeats)
-    peak = peak_bytes()
+    peak = allocator_peak()
     return seconds, None if peak is None else peak / 2**30, compile_seconds
 
 

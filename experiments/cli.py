@@ -21,14 +21,17 @@ from runtime import signals
 
 FLAGS = flags.FLAGS
 EXIT_USER_ERROR = 2
+# Modes whose configuration comes from the command line; the others take that of a run.
+CONFIGURED = ("train", "time")
 _MODES = {
     "train": "train or resume, then evaluate",
+    "time": "run training steps for ten seconds, say what they cost, and keep nothing but that",
     "eval": "evaluate a checkpoint",
     "analyze": "statistics and spectra of a checkpoint's attention scores",
 }
 
 
-def define_flags(modes: tuple[str, ...] = ("train", "eval")) -> None:
+def define_flags(modes: tuple[str, ...] = ("train", "time", "eval")) -> None:
     """Define the flags of an experiment program, and have --help show them."""
     before = set(FLAGS)
     about = "Config file, with :variant if wanted; --config.SECTION.OPTION=VALUE changes what is in it."
@@ -109,7 +112,7 @@ def _check_overrides(arguments: list[str]) -> None:
     if path == "":
         raise UserError("--config= is empty; name a config file, such as configs/flare_elas.py")
     mode = next((match[1] for text in arguments if (match := re.match(r"--?mode=(.+)$", text))), "train")
-    if mode != "train" and any(name == "data.path" for name, _ in given):
+    if mode not in CONFIGURED and any(name == "data.path" for name, _ in given):
         workdir = next((match[1] for text in arguments if (match := re.match(r"--?workdir=(.+)$", text))), "FOLDER")
         raise UserError(
             f"--mode={mode} takes the data that the run was trained with, and config.data.path would have no effect; "
@@ -117,7 +120,7 @@ def _check_overrides(arguments: list[str]) -> None:
             "--output=FOLDER"
         )
     if path is None:
-        if given and mode != "train":
+        if given and mode not in CONFIGURED:
             raise UserError(f"--mode={mode} takes the config from the workdir; leave --config.{given[0][0]} out")
         if given:
             raise UserError(f"option config.{given[0][0]} needs --config=FILE")

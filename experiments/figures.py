@@ -29,20 +29,41 @@ def learning_curve(
     baseline_label: str = "predicting the training mean",
     error_label: str = "relative L2 error",
 ) -> Figure:
-    """Draw training loss and test metric against the epoch, with the error of a prediction without a model."""
-    figure = Figure(figsize=(6.4, 4.0))
-    axes = figure.subplots()
+    """Draw training loss and errors against the epoch, and beside them the gradient's norm and the learning rate.
+
+    The errors are those on the test and on some training samples, with that of a prediction without a model.
+    """
+    figure = Figure(figsize=(15.0, 4.0), layout="constrained")
+    axes, gradient, rate = figure.subplots(1, 3, width_ratios=(3, 2, 2))
     axes.semilogy(*curve(log, "train", "loss"), color=_TRAIN, label="training loss")
     for weights, color, style in (("ema", _EMA, "o-"), ("raw", _RAW, "s--")):
-        epochs, values = curve(log, "eval", f"test/{metric}_{weights}")
-        if epochs:
-            axes.semilogy(epochs, values, style, color=color, markersize=4, label=f"test, {weights} weights")
+        for split, words, size in (("test", "test", 4), ("train", "training samples", 2)):
+            epochs, values = curve(log, "eval", f"{split}/{metric}_{weights}")
+            if epochs:
+                label = f"{words}, {weights} weights"
+                alpha = 1.0 if split == "test" else 0.5
+                axes.semilogy(epochs, values, style, color=color, markersize=size, alpha=alpha, label=label)
+    draw_optimization(gradient, rate, log)
     axes.axhline(baseline, color=_BASELINE, linestyle=":", label=baseline_label)
     axes.set_xlabel("epoch")
     axes.set_ylabel(error_label)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     return figure
+
+
+def draw_optimization(gradient: Axes, rate: Axes, log: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the norm of the gradient and the learning rate against the epoch."""
+    for axes, name, words in (
+        (gradient, "grad_norm", "norm of the gradient"),
+        (rate, "learning_rate", "learning rate"),
+    ):
+        # The mark shows a run of a single chunk too.
+        axes.plot(*curve(log, "train", name), ".-", color=_TRAIN, markersize=3)
+        axes.set_yscale("log")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(words)
+        axes.grid(alpha=0.3, which="both", linewidth=0.5)
 
 
 def chosen_cases(errors: np.ndarray) -> dict[str, int]:

@@ -17,10 +17,12 @@ from experiments import cli, converted, report, workdir
 from experiments.errors import UserError
 from experiments.ranges import check_complete
 from experiments.training import hosts
+from experiments.training.costs import measure
 from experiments.training.loop import saved_checkpoints, train
 from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from runtime import signals
+from runtime.json_files import write_json
 
 FLAGS = flags.FLAGS
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -65,7 +67,7 @@ def read_request(program: str, example: str) -> Request:
     for name in ("workdir", "data_dir"):
         if FLAGS[name].value == "":
             raise UserError(f"--{name}= is empty; name a folder, or leave it out")
-    config, folder = _from_flags(example) if FLAGS.mode == "train" else _from_folder()
+    config, folder = _from_flags(example) if FLAGS.mode in cli.CONFIGURED else _from_folder()
     check_program(program, config, folder, FLAGS.mode)
     if FLAGS.data_dir is not None:
         config.data.dir = FLAGS.data_dir
@@ -75,7 +77,7 @@ def read_request(program: str, example: str) -> Request:
 def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> None:
     """Raise UserError unless the configuration, and that of a run to be resumed in `folder`, are for `program`."""
     wanted = program_of(config)
-    if wanted != program and mode == "train":
+    if wanted != program and mode in cli.CONFIGURED:
         raise UserError(f"the config {config.name!r} is for experiments.{wanted}; use python -m experiments.{wanted}")
     if wanted != program:
         raise UserError(
@@ -210,6 +212,15 @@ def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
     if state is None:
         raise UserError(f"{folder / 'checkpoints'} holds no complete checkpoint; train first, with the same --workdir")
     return state
+
+
+def report_costs(setup: Setup, request: Request) -> None:
+    """Measure what training costs, say so and write timing.json into the folder of the request; nothing else is."""
+    values, text = measure(setup, request.config)
+    hosts.say(text)
+    if hosts.is_main():
+        request.folder.mkdir(parents=True, exist_ok=True)
+        write_json(request.folder / "timing.json", values)
 
 
 def refuse_infinite(summaries: Mapping[int, Mapping[str, Any]], headline: str) -> None:

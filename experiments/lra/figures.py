@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.figures import draw_optimization
 from experiments.training.records import curve
 
 _TRAIN, _EMA, _RAW, _BASELINE = "#8a8f98", "#0b6fa4", "#d1662a", "#444444"
@@ -14,9 +15,12 @@ _MOST_WRITTEN = 12
 
 
 def learning_curves(log: Sequence[Mapping[str, Any]], split: str, metric: str, majority: float) -> Figure:
-    """Draw the losses and the accuracy on `split` against the epoch, with that of the commonest class."""
-    figure = Figure(figsize=(11.0, 4.0), constrained_layout=True)
-    losses, accuracies = figure.subplots(1, 2)
+    """Draw losses and accuracy on `split` against the epoch, with that of the commonest class, and beside them the
+    norm of the gradient and the learning rate.
+    """
+    figure = Figure(figsize=(19.0, 4.0), constrained_layout=True)
+    losses, accuracies, gradient, rate = figure.subplots(1, 4)
+    draw_optimization(gradient, rate, log)
     # The mark shows a run of a single chunk too.
     losses.plot(*curve(log, "train", "loss"), ".-", color=_TRAIN, label="training")
     for weights, color, style in (("ema", _EMA, "o-"), ("raw", _RAW, "s--")):

@@ -49,8 +49,12 @@ def _run(request: program.Request, mesh: Mesh) -> None:
             workdir.prepare(folder, config, request.given)
     with hosts.main_first("data"):
         dataset = _load(config, program.asked_of_generator(request))
-    data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")
+    if request.mode == "time":
+        with program.matmul_precision(config):
+            program.report_costs(_set_up(config, config.train.seeds[0], dataset, mesh), request)
+        return
+    data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     if converted.is_converted(folder) and (warning := token_warning(dataset)):
         hosts.say(warning)
     program.record_data(request, data_record)
@@ -75,16 +79,22 @@ def _load(config: ConfigDict, asked: Collection[str]) -> SequenceDataset:
     )
 
 
+def _set_up(config: ConfigDict, seed: int, dataset: SequenceDataset, mesh: Mesh) -> Setup:
+    """Return the set-up of one seed."""
+    graphdef, params = model_params.split(models.build(config, models.task_facts(dataset), seed))
+    make_task = recursive_task if config.model.type == models.RECURSIVE else classification_task
+    task = make_task(dataset, graphdef, config)
+    return build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
+
+
 def _run_seed(
     request: program.Request, seed: int, dataset: SequenceDataset, data_record: Mapping[str, Any], mesh: Mesh
 ) -> dict[str, Any]:
     """Train or restore one seed, evaluate it and write its report; return the content of its eval.json."""
     config = request.config
     folder = program.seed_folder(config, seed, request.folder)
-    graphdef, params = model_params.split(models.build(config, models.task_facts(dataset), seed))
-    make_task = recursive_task if config.model.type == models.RECURSIVE else classification_task
-    task = make_task(dataset, graphdef, config)
-    setup = build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
+    setup = _set_up(config, seed, dataset, mesh)
+    task = setup.task
     state, file = program.trained_state(setup, request, folder)
     results = shared_report.evaluate_all(setup, state, config.eval.train_samples)
     confusions = report.confusions(setup, setup.weights(state)[config.eval.weights], dataset, setup.eval_batch_size)
@@ -104,7 +114,7 @@ def _run_seed(
         "headline": task.headline,
         "step": int(state.step),
         "seed": seed,
-        "parameters": model_params.count_parameters(params),
+        "parameters": setup.packing.count,
         "data": dict(data_record),
     }
     hosts.say("\n".join(report.result_lines(summary, task.headline)))

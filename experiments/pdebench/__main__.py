@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
     from experiments import cli
 
-    cli.define_flags(modes=("train", "eval", "analyze"))
+    cli.define_flags(modes=("train", "time", "eval", "analyze"))
     flags.DEFINE_integer("eigenvectors", None, "With --mode=analyze: test case whose eigenvectors are saved too.")
     from experiments.pdebench.main import main
 

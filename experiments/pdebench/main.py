@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
+from flax import nnx
 from ml_collections import ConfigDict
 
 from data_pipeline.dataset import PDEDataset
@@ -19,7 +20,7 @@ from experiments.predict.signature import signature_of
 from experiments.training import hosts
 from experiments.training.evaluate import PerCase
 from experiments.training.mesh import Mesh, make_mesh
-from experiments.training.setup import build_setup
+from experiments.training.setup import Setup, build_setup
 from experiments.training.task import mean_of_defined
 from experiments.training.tasks import build_task
 from experiments.training.tasks.baselines import baseline_error, baseline_of
@@ -52,18 +53,16 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     if request.mode == "train":
         with hosts.main_first("workdir"):
             workdir.prepare(folder, config, request.given)
-    with hosts.main_first("data"):
-        dataset = load_dataset(
-            config.data.name,
-            Path(config.data.dir),
-            **_data_options(config),
-            asked=program.asked_of_generator(request),
-            say=hosts.say,
-        )
+    dataset = _load(request)
+    if request.mode == "time":
+        options = models.model_options(config.model, models.data_facts(dataset, mesh.points))
+        models.check_grid_split(options, mesh.points)
+        with program.matmul_precision(config):
+            program.report_costs(_set_up(config, options, config.train.seeds[0], dataset, mesh)[1], request)
+        return
     if FLAGS.mode == "analyze" and dataset.kind != "steady":
         raise UserError(f"--mode=analyze works for steady fields, but {dataset.name} has frames; use --mode=eval")
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
-    hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")
     options = workdir.recorded_model_options(folder)
     if options is None:
         options = models.model_options(config.model, models.data_facts(dataset, mesh.points))
@@ -85,6 +84,32 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     program.refuse_infinite(summaries, headline_of(dataset))
 
 
+def _load(request: program.Request) -> PDEDataset:
+    """Load the data of a request, generate them where it says so, and say what they are."""
+    config = request.config
+    with hosts.main_first("data"):
+        dataset = load_dataset(
+            config.data.name,
+            Path(config.data.dir),
+            **_data_options(config),
+            asked=program.asked_of_generator(request),
+            say=hosts.say,
+        )
+    hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")
+    return dataset
+
+
+def _set_up(
+    config: ConfigDict, options: Mapping[str, Any], seed: int, dataset: PDEDataset, mesh: Mesh
+) -> tuple[nnx.GraphDef, Setup]:
+    """Return the model and the set-up of one seed."""
+    inputs = models.call_inputs(config.model.type)
+    model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, seed)
+    graphdef, params = model_params.split(model)
+    task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
+    return graphdef, build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
+
+
 def _data_options(config: ConfigDict) -> dict[str, Any]:
     names = ("source", "num_generate", "generate_seed", "resolution", "n_train", "n_test")
     of_loader = {name: config.data[name] for name in find_record(config.data.name).options if name in config.data}
@@ -102,14 +127,11 @@ def _run_seed(
     """Train or restore one seed, evaluate or analyse it and write its report; return what the report says."""
     config = request.config
     folder = program.seed_folder(config, seed, request.folder)
-    inputs = models.call_inputs(config.model.type)
-    model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, seed)
-    graphdef, params = model_params.split(model)
-    task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
-    setup = build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
+    graphdef, setup = _set_up(config, options, seed, dataset, mesh)
+    task = setup.task
     state, file = program.trained_state(setup, request, folder)
     if FLAGS.mode == "analyze":
-        if "return_statistics" in inputs:
+        if "return_statistics" in models.call_inputs(config.model.type):
             return write_statistics(graphdef, setup, state, config, folder)
         return analyze(graphdef, setup, state, config, dataset, folder, FLAGS.eigenvectors)
     results = report.evaluate_all(setup, state)
@@ -129,7 +151,7 @@ def _run_seed(
         **({"fields": list(dataset.channels.targets)} if dataset.channels else {}),
         "step": int(state.step),
         "seed": seed,
-        "parameters": model_params.count_parameters(params),
+        "parameters": setup.packing.count,
         "data": dict(data_record),
     }
     hosts.say("\n".join(report.result_lines(summary, task.headline)))

@@ -1,6 +1,7 @@
 """The training loop: restore, run chunks of an epoch on the device, log, evaluate, checkpoint."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from experiments.errors import UserError
 from experiments.training import hosts
 from experiments.training.checkpoints import Checkpoints, SavedCheckpoints
+from experiments.training.costs import costs, describe
 from experiments.training.records import Console, MetricsLog
 from experiments.training.setup import Setup
 from experiments.training.source import Source, open_source
@@ -76,10 +78,12 @@ def _run(
     console: Console,
 ) -> TrainState:
     plan, task = setup.plan, setup.task
-    test = setup.mesh.place_dataset(task.tests[task.selection])
+    test = {task.selection: setup.mesh.place_dataset(task.tests[task.selection])}
+    both = {**test, "train": setup.mesh.place_dataset(_first_training_samples(setup))}
     step, headline = int(state.step), math.nan
     if step == 0:
         checkpoints.save(state, 0, None)
+        log.write("eval", 0, {"epoch": 0.0, **_errors(setup, state, both)})
     saved = True
     while step < plan.steps:
         stop = plan.next_stop(step)
@@ -93,21 +97,36 @@ def _run(
         log.write("train", step, record)
         metrics = None
         if plan.evaluates(step):
-            metrics = {
-                f"{task.selection}/{name}_{weights}": value
-                for weights, params in setup.weights(state).items()
-                for name, value in summarize_per_case(setup.evaluate(params, test), task.weighted_by).items()
-            }
+            metrics = _errors(setup, state, both if plan.evaluates_training(step) else test)
             headline = metrics[f"{task.selection}/{task.headline}_{config.eval.weights}"]
             log.write("eval", step, {"epoch": record["epoch"], **metrics})
+        if step == plan.steps:
+            # Before the last checkpoint, behind which nothing is done again.
+            log.write("timing", step, costs(setup, source))
         saved = plan.saves(step)
         if saved:
             checkpoints.save(state, step, None if metrics is None else {task.headline: headline})
         console.advance(step, _progress_text(record, f"{task.selection} {task.headline}", headline))
     if source.timings:
-        log.write("timing", step, source.timing())
-        console.say(source.describe())
+        console.say(f"{source.describe()}\n{describe(costs(setup, source))}")
     return state
+
+
+def _first_training_samples(setup: Setup) -> dict[str, Any]:
+    """Return as many samples of the training set as the test has, on which its error is followed."""
+    task = setup.task
+    count = len(next(iter(task.tests[task.selection].values())))
+    return {name: value[:count] for name, value in task.train.items()}
+
+
+def _errors(setup: Setup, state: TrainState, splits: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of all weights on the splits, means over their samples."""
+    return {
+        f"{split}/{name}_{weights}": value
+        for split, data in splits.items()
+        for weights, params in setup.weights(state).items()
+        for name, value in summarize_per_case(setup.evaluate(params, data), setup.task.weighted_by).items()
+    }
 
 
 def _end_if_asked(state: TrainState, step: int, saved: bool, checkpoints: Checkpoints) -> None:

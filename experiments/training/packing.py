@@ -24,6 +24,11 @@ class Packing:
     shapes: Mapping[str, tuple[int, ...]]
     matrices: frozenset[str] = frozenset()
 
+    @property
+    def count(self) -> int:
+        """The number of all parameters."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
     def pack(self, params: Params) -> Packed:
         """Return one vector (or a dictionary of matrices) per non-empty group."""
         packed: Packed = {}

@@ -30,6 +30,11 @@ class Plan:
         """Return whether the test set is evaluated after `step` steps."""
         return step % self.eval_every == 0 or step == self.steps
 
+    def evaluates_training(self, step: int) -> bool:
+        """Return whether this evaluation is one of the ten or so that measure the error on training samples too."""
+        previous = (step - 1) // self.eval_every * self.eval_every
+        return self.evaluates(step) and 10 * step // self.steps > 10 * previous // self.steps
+
     def saves(self, step: int) -> bool:
         """Return whether a checkpoint is written after `step` steps; evaluated states are always kept."""
         return step % self.checkpoint_every == 0 or self.evaluates(step)

@@ -16,13 +16,14 @@ from runtime.json_files import decode_object, encode
 class MetricsLog:
     """Appends to `metrics.jsonl`; lines of steps after `resume_step` are dropped, for they will be made again.
 
-    Without a path nothing is written: of several processes one keeps the log. `say` is told of damaged lines.
+    So is that of step 0 where a run begins anew. Without a path nothing is written: of several processes one keeps the
+    log. `say` is told of damaged lines.
     """
 
     def __init__(self, path: Path | None, resume_step: int, say: Callable[[str], None] = print) -> None:
         self._path = path
         if path is not None and path.exists():
-            kept = [line for line in read_log(path, say) if line["step"] <= resume_step]
+            kept = [line for line in read_log(path, say) if 0 < resume_step >= line["step"]]
             write_text(path, "".join(encode(line) + "\n" for line in kept))
 
     def write(self, event: str, step: int, values: dict[str, Any]) -> None:

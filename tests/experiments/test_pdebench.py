@@ -63,6 +63,15 @@ def test_a_finished_run_started_again_only_evaluates(finished, data_dir):
     assert "steps are done already" in result.stdout
 
 
+def test_steps_are_timed_and_nothing_else_is_kept(data_dir, tmp_path):
+    result = pdebench(*TINY, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}", "--mode=time")
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["timing.json"]
+    costs = json.loads((tmp_path / "run" / "timing.json").read_text())
+    assert costs["epoch_s"] == pytest.approx(4e-3 * costs["step_ms"])
+    assert f"{costs['parameters']:,} parameters" in result.stdout
+
+
 def test_changed_data_is_noticed(finished, data_dir, tmp_path):
     run, _ = finished
     folder = write_elasticity(tmp_path)

@@ -28,7 +28,7 @@ def tiny(argument: str, data_dir: Path, **changes: object) -> object:
 
 
 def run_here(config: object, folder: Path, given: dict | None = None, mode: str = "train", step: int | None = None):
-    """Run the program in this process and return the content of its eval.json.
+    """Run the program in this process and return the content of the file of results that it writes.
 
     Such runs are short, so the machine code is not optimised: compiling takes longer than running.
     """
@@ -38,7 +38,7 @@ def run_here(config: object, folder: Path, given: dict | None = None, mode: str 
         run(Request(config, folder, given or {}, mode, step))
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
-    return json.loads((folder / "eval.json").read_text())
+    return json.loads((folder / ("timing.json" if mode == "time" else "eval.json")).read_text())
 
 
 def lra_command(*arguments: str) -> subprocess.CompletedProcess:

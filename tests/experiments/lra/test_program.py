@@ -56,6 +56,12 @@ def test_a_run_writes_all_its_outputs(finished):
     assert json.loads((run / "config.json").read_text())["overrides"] == {"model.attn_drop": "0.1"}
 
 
+def test_steps_are_timed_and_nothing_else_is_kept(data_dir, tmp_path):
+    costs = run_here(tiny(MATCH3, data_dir), tmp_path / "run", mode="time")
+    assert costs["epoch_s"] > 0
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["timing.json"]
+
+
 def test_confusion_and_lengths_agree_with_the_accuracy(finished):
     _, _, summary = finished
     counts = np.array(summary["validation/confusion"])

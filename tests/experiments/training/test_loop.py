@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from experiments.errors import UserError
+from experiments.training.costs import measure
 from experiments.training.evaluate import make_evaluator
 from experiments.training.loop import saved_checkpoints, train
 from experiments.training.mesh import make_mesh
@@ -43,6 +44,46 @@ def test_training_lowers_the_loss_and_logs_it(tmp_path):
     assert log[-1]["event"] == "timing"
 
 
+def test_a_run_records_its_costs_and_the_errors_on_training_samples_from_before_its_first_step(tmp_path):
+    setup, _ = _train(toy_config(epochs=30), tmp_path)
+    log = read_log(tmp_path / "metrics.jsonl")
+    evaluations = [line for line in log if line["event"] == "eval"]
+    first, last = evaluations[0], evaluations[-1]
+    assert (first["step"], first["epoch"], len(evaluations)) == (0, 0.0, 11)
+    data = setup.mesh.place_dataset(setup.task.tests["test"])
+    assert first["test/error_raw"] == np.mean(setup.evaluate(toy_params(), data)["error"])
+    assert last["test/error_raw"] < 0.1 * first["test/error_raw"]
+    # The test is the first training samples of this problem.
+    assert all(line["train/error_raw"] == line["test/error_raw"] for line in evaluations)
+    (timing,) = [line for line in log if line["event"] == "timing"]
+    assert timing["parameters"] == 3
+    assert timing["epoch_s"] == pytest.approx(1e-3 * timing["step_ms"] * 6)
+    assert timing["peak_bytes"] > 2**20
+    assert timing["peak_of"] == ("device" if jax.default_backend() == "gpu" else "process")
+    assert timing["compile_s"] > 0
+
+
+@pytest.mark.parametrize(("every", "count"), [(1, 10), (7, 10), (30, 4)])
+def test_errors_on_training_samples_are_measured_about_ten_times(every, count):
+    config = toy_config(epochs=100)
+    config.eval.every = every
+    plan = make_plan(config, 24)
+    steps = [step for step in range(1, plan.steps + 1) if plan.evaluates_training(step)]
+    assert len(steps) == count
+    assert steps[-1] == plan.steps
+    assert all(plan.evaluates(step) for step in steps)
+
+
+@pytest.mark.parametrize("steps", [1, 13, 600])
+def test_steps_are_timed_without_training(tmp_path, steps):
+    config = toy_config(epochs=0, steps=steps)
+    setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
+    costs, text = measure(setup, config)
+    assert costs["epoch_s"] > 0
+    assert "3 parameters" in text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ema_follows_its_closed_form():
     packing = build_packing("adamw", toy_params())
     still = optax.sgd(0.0)
@@ -64,7 +105,7 @@ def test_averaged_weights_of_a_short_run_are_no_worse_than_the_raw_ones(tmp_path
     config = toy_config(epochs=60, ema_decay=0.999)
     config.eval.every = config.checkpoint.every = 60
     _train(config, tmp_path)
-    (last,) = [line for line in read_log(tmp_path / "metrics.jsonl") if line["event"] == "eval"]
+    *_, last = [line for line in read_log(tmp_path / "metrics.jsonl") if line["event"] == "eval"]
     assert last["test/error_ema"] < 1.05 * last["test/error_raw"]
 
 
