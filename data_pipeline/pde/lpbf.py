@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.additive.samples import FIELDS, SCALE
 from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.custom.sample import Field, Fields
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
@@ -24,14 +25,6 @@ from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 FOLDER = Path("LPBF_FLARE")
 FILES = ("train", "test")
 N_TRAIN, N_TEST = 1100, 290
-
-SCALE = (30.0, 30.0, 60.0)  # mm
-# Array, channel, unit of the target and name of each field.
-FIELDS = {
-    "disp_z": ("disp", 2, 1.0, "z-displacement (mm)"),
-    "vm": ("vmstr", 0, 1000.0, "von Mises stress / 1000"),
-    "temp": ("temp", 0, 500.0, "temperature / 500"),
-}
 
 
 def load(data_dir: Path, n_train: int, n_test: int, fields: str = "disp_z", buckets: int = 4) -> PDEDataset:
@@ -51,7 +44,7 @@ def load(data_dir: Path, n_train: int, n_test: int, fields: str = "disp_z", buck
         name="lpbf",
         train=_split(train, sizes[-1]),
         tests={"test": _split(_read(parts["test"], names))},
-        x_normalizer=Normalizer(np.zeros(3), np.array(SCALE)),
+        x_normalizer=Normalizer(np.zeros(3), SCALE),
         y_normalizer=Normalizer.identity(len(names)),
         source=Source.of(folder),
         target_name=FIELDS[names[0]][-1],
@@ -92,7 +85,7 @@ def _read(paths: list[Path], names: list[str]) -> list[tuple[np.ndarray, np.ndar
         if len(set(sizes.values())) > 1:
             raise DataError(f"{path} has arrays of different lengths {sizes}; download it again")
         chosen = [arrays[FIELDS[name][0]][:, FIELDS[name][1]] / FIELDS[name][2] for name in names]
-        parts.append((arrays["pos"] / np.array(SCALE), np.stack(chosen, axis=-1)))
+        parts.append((arrays["pos"] / SCALE, np.stack(chosen, axis=-1)))
     return parts
 
 
