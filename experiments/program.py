@@ -21,6 +21,7 @@ from experiments.training.costs import measure
 from experiments.training.loop import saved_checkpoints, train
 from experiments.training.setup import Setup
 from experiments.training.state import TrainState
+from experiments.training.trackers import check_trackers, open_trackers
 from runtime import signals
 from runtime.json_files import write_json
 
@@ -30,13 +31,17 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for: `given` are the options set on it, `step` the checkpoint to evaluate, if any."""
+    """What the command line asks for: `given` are the options set on it, `step` the checkpoint to evaluate, if any.
+
+    `track` names the trackers that a training feeds.
+    """
 
     config: ConfigDict
     folder: Path
     given: Mapping[str, object]
     mode: str = "train"
     step: int | None = None
+    track: tuple[str, ...] = ()
 
 
 def join_other_hosts() -> None:
@@ -71,7 +76,10 @@ def read_request(program: str, example: str) -> Request:
     check_program(program, config, folder, FLAGS.mode)
     if FLAGS.data_dir is not None:
         config.data.dir = FLAGS.data_dir
-    return Request(config, folder, cli.overrides(), FLAGS.mode, FLAGS.step)
+    if FLAGS.track and FLAGS.mode != "train":
+        raise UserError(f"--track={','.join(FLAGS.track)} follows a training; it goes with --mode=train")
+    check_trackers(FLAGS.track)
+    return Request(config, folder, cli.overrides(), FLAGS.mode, FLAGS.step, tuple(FLAGS.track))
 
 
 def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> None:
@@ -192,7 +200,9 @@ def trained_state(setup: Setup, request: Request, folder: Path) -> tuple[TrainSt
     `folder` is that of the seed.
     """
     if request.mode == "train":
-        return train(setup, request.config, folder), "eval.json"
+        main = hosts.is_main()
+        trackers = open_trackers(request.track, folder, request.config, request.folder.parent) if main else []
+        return train(setup, request.config, folder, trackers=trackers), "eval.json"
     file = "eval.json" if request.step is None else f"eval_step_{request.step}.json"
     return _restore(setup, folder, request.step), file
 

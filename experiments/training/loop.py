@@ -1,7 +1,7 @@
 """The training loop: restore, run chunks of an epoch on the device, log, evaluate, checkpoint."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from experiments.training.setup import Setup
 from experiments.training.source import Source, open_source
 from experiments.training.state import TrainState
 from experiments.training.task import summarize_per_case
+from experiments.training.trackers import Tracker
 from runtime import signals
 
 
@@ -37,8 +38,12 @@ def open_checkpoints(setup: Setup, config: Any, workdir: Path) -> Checkpoints:
     )
 
 
-def train(setup: Setup, config: Any, workdir: Path, quiet: bool = False) -> TrainState:
+def train(
+    setup: Setup, config: Any, workdir: Path, quiet: bool = False, trackers: Sequence[Tracker] = ()
+) -> TrainState:
     """Train to the end of the plan, resuming from the newest readable checkpoint; return the final state.
+
+    `trackers` are given the run's log, and closed.
 
     Raises UserError when the loss or the state stops being finite or a checkpoint cannot be written, and Interrupted,
     after a checkpoint of the steps that are done, when a signal asks the program to end; what was saved before stays.
@@ -51,7 +56,7 @@ def train(setup: Setup, config: Any, workdir: Path, quiet: bool = False) -> Trai
         with hosts.main_first("unreadable checkpoints"):
             checkpoints.drop_after(start)
         checkpoints.prune()
-        log = MetricsLog(workdir / "metrics.jsonl" if hosts.is_main() else None, start, hosts.say)
+        log = MetricsLog(workdir / "metrics.jsonl" if hosts.is_main() else None, start, hosts.say, trackers)
         console = Console(setup.plan.steps, start, quiet or not hosts.is_main())
         if start == setup.plan.steps:
             console.say(f"all {start} steps are done already")
@@ -64,6 +69,7 @@ def train(setup: Setup, config: Any, workdir: Path, quiet: bool = False) -> Trai
         finally:
             source.close()
             console.stop()
+            log.close()
             checkpoints.close()
     return state
 

@@ -9,29 +9,45 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments.training.trackers import Tracker, feed
 from runtime.files import write_text
-from runtime.json_files import decode_object, encode
+from runtime.json_files import decode_object, encode, finite
 
 
 class MetricsLog:
     """Appends to `metrics.jsonl`; lines of steps after `resume_step` are dropped, for they will be made again.
 
     So is that of step 0 where a run begins anew. Without a path nothing is written: of several processes one keeps the
-    log. `say` is told of damaged lines.
+    log. `say` is told of damaged lines. `trackers` are given every line of the log, those of before first.
     """
 
-    def __init__(self, path: Path | None, resume_step: int, say: Callable[[str], None] = print) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path | None,
+        resume_step: int,
+        say: Callable[[str], None] = print,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
+        self._path, self._say, self._trackers = path, say, list(trackers)
         if path is not None and path.exists():
             kept = [line for line in read_log(path, say) if 0 < resume_step >= line["step"]]
             write_text(path, "".join(encode(line) + "\n" for line in kept))
+            for line in kept:
+                feed(self._trackers, line, say)
 
     def write(self, event: str, step: int, values: dict[str, Any]) -> None:
         """Append one line; null stands for numbers that are not finite."""
         if self._path is None:
             return
+        line = {"event": event, "step": step, **values}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(encode({"event": event, "step": step, **values}) + "\n")
+            file.write(encode(line) + "\n")
+        feed(self._trackers, finite(line), self._say)
+
+    def close(self) -> None:
+        """Let the trackers write what is left."""
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_log(path: Path, say: Callable[[str], None] = print) -> list[dict[str, Any]]:

@@ -70,6 +70,8 @@ def test_configs_that_give_no_configuration(tmp_path, content, words):
         ("--coordinator_address=a:1 --num_processes=2 --process_id=2", "--process_id=2 must lie in 0 to 1"),
         ("--coordinator_address=a --num_processes=2 --process_id=1", "must be host:port"),
         ("--workdir=", "--workdir= is empty"),
+        ("--track=wandb", "--track has 'wandb'"),
+        ("--track=tensorboard --mode=time", "--track=tensorboard follows a training"),
         ("--data_dir=", "--data_dir= is empty"),
         ("--config=", "--config= is empty"),
     ],
