@@ -1,11 +1,16 @@
 """Golden files of additive manufacturing: meshes, features, samples, archives and the layered solver."""
 
+import io
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
-from data_pipeline.additive import graph, samples, series
+from data_pipeline.additive import archive, distance, ensight, graph, interpolate, samples, series, statistics
+from data_pipeline.additive.merge import Step, merge
+from data_pipeline.errors import DataError
 from tests.golden_checks.core import Comparison, largest_entry, largest_error
 
 Arrays = Mapping[str, np.ndarray]
@@ -63,8 +68,138 @@ def _series_samples(arrays: Arrays, config: Config) -> list[Comparison]:
     return results
 
 
+def _merge(arrays: Arrays, config: Config) -> list[Comparison]:
+    arguments = config["args"]
+    base = arguments.get("index_base", 1)
+    steps = []
+    for k in range(arguments["steps"]):
+        given = {name: arrays[f"input/{name}_{k}"] for name in ("verts", "elems", "disp", "vmstr", "temp")}
+        steps.append(Step(given.pop("verts"), given.pop("elems") - base, **given, time=0.0))
+    expected = arrays["output/verts"]
+    results = []
+    for interpolation, prefix in (("trilinear", ""), ("idw", "idw_")):
+        merged = merge("golden", steps, interpolation)
+        if len(merged.pos) != len(expected):
+            return [Comparison("verts", "output", float("inf"), 2e-4)]
+        distance_, order = cKDTree(merged.pos).query(expected)
+        if not prefix:
+            cells = {tuple(sorted(np.argsort(order)[cell])) for cell in merged.elems}
+            same = cells == {tuple(sorted(cell)) for cell in arrays["output/elems"].tolist()}
+            active = series.active_nodes(merged.pos[order, 2], merged.zmax)
+            results += [
+                Comparison("verts", "output", float(distance_.max()), 2e-4),
+                Comparison("elems", "output", 0.0 if same else float("inf"), 0.0),
+                absolute("zmax", merged.zmax, arrays["output/zmax"], 2e-4),
+                absolute("active", active, arrays["output/active"], 0.0),
+            ]
+        comparable = arrays["output/coincident"] if prefix else np.ones(arrays["output/active"].shape, bool)
+        for name in ("disp", "vmstr", "temp"):
+            wanted, ours = arrays[f"output/{prefix}{name}"], getattr(merged, name)[:, order]
+            limit = 1e-5 * largest_entry(wanted)
+            results.append(absolute(f"{prefix}{name}", ours[comparable], wanted[comparable], limit))
+    return results
+
+
+def _idw(arrays: Arrays, config: Config) -> list[Comparison]:
+    k, power, tolerance = (config["args"][name] for name in ("k", "power", "tol"))
+    points, fields, targets = (arrays[f"input/{name}"] for name in ("x_src", "u_src", "x_dst"))
+    found = interpolate.inverse_distance(points, fields, targets, k, power, tolerance)
+    return [relative("u_dst", found, arrays["output/u_dst"], 1e-5)]
+
+
+def _sdf(arrays: Arrays, config: Config) -> list[Comparison]:
+    base = config.get("args", {}).get("index_base", 1)
+    features = distance.distance_features(arrays["input/verts"], arrays["input/elems"] - base)
+    normalized = distance.normalized_features(features)
+    unique = arrays["output/unique"].astype(bool)
+    results = []
+    for name, ours, vector in (("features", features, slice(1, 4)), ("normalized", normalized, slice(0, 3))):
+        expected = arrays[f"output/{name}"]
+        # Where several surface points are equally near, any of the vectors will do.
+        compared = np.ones(expected.shape, bool)
+        compared[~unique, vector] = False
+        results.append(absolute(name, ours[compared], expected[compared], 1e-5 if name == "features" else 1e-6))
+    return results
+
+
+def _ensight_files(arrays: Arrays, config: Config) -> list[Comparison]:
+    geometry, displacement, stress = (arrays[f"input/{name}"].tobytes() for name in ("geo", "dis", "sig"))
+    points, elements = ensight.read_geometry(geometry, "geo")
+    tensors = ensight.read_variable(stress, 6, len(points), "sig")
+    exact = {
+        "verts": points,
+        "elems": elements,
+        "disp": ensight.read_variable(displacement, 3, len(points), "dis"),
+        "cauchy_stress": tensors,
+    }
+    derived = {"von_mises": ensight.von_mises(tensors), "principal": ensight.principal(tensors)[0]}
+    return [
+        *(absolute(name, value, arrays[f"output/{name}"], 0.0) for name, value in exact.items()),
+        *(relative(name, value, arrays[f"output/{name}"], 1e-5) for name, value in derived.items()),
+    ]
+
+
+class _InMemory:
+    """The files of an archive that is an array of bytes."""
+
+    def __init__(self, content: np.ndarray) -> None:
+        self._archive = zipfile.ZipFile(io.BytesIO(content.tobytes()))
+        self.names = frozenset(self._archive.namelist())
+
+    def read(self, name: str) -> bytes:
+        return self._archive.read(name)
+
+
+# What the file calls the reasons of failures, and a piece of ours.
+_REASONS = {
+    "terminated": "was terminated",
+    "no case file": "has no case file",
+    "frame counts do not fit": "frames do not fit",
+}
+
+
+def _archive(arrays: Arrays, config: Config) -> list[Comparison]:
+    root = config.get("args", {}).get("root", archive.ROOT)
+    files = _InMemory(arrays["input/archive"])
+    failures, found = {}, {}
+    for case in archive.cases(files, root):
+        try:
+            simulation = archive.Simulation(files, case, root)
+            final = simulation.final().arrays()
+            found |= {f"final/{case}/{name}": value for name, value in final.items()}
+            for k, step in enumerate(simulation.steps()):
+                found |= {f"series/{case}/{k}/{name}": value for name, value in vars(step).items()}
+        except DataError as error:
+            failures[case] = str(error)
+    renamed = {"verts": "pos", "elems": "elems", "von_mises_stress": "vmstr"}
+    results = [Comparison("failures", "output", float("inf") if _differ(failures, config) else 0.0, 0.0)]
+    for name, expected in arrays.items():
+        if name.startswith("output/"):
+            place, field = name.removeprefix("output/").rsplit("/", 1)
+            ours = found.get(f"{place}/{renamed.get(field, field)}", np.zeros(0))
+            results.append(absolute(name, ours, expected, 0.0))
+    return results
+
+
+def _differ(failures: Mapping[str, str], config: Config) -> bool:
+    expected = config["failures"]
+    same = failures.keys() == expected.keys()
+    return not same or any(_REASONS.get(why, "") not in failures[case] for case, why in expected.items())
+
+
+def _filter(arrays: Arrays, config: Config) -> list[Comparison]:
+    table = {name.removeprefix("input/"): value for name, value in arrays.items() if name.startswith("input/")}
+    return [absolute("keep", statistics.keep(table, config["args"]), arrays["output/keep"], 0.0)]
+
+
 CHECKS: dict[str, Callable[[Arrays, Config], list[Comparison]]] = {
     "graph": _graph,
+    "merge": _merge,
+    "idw": _idw,
+    "sdf": _sdf,
+    "ensight_files": _ensight_files,
+    "filter": _filter,
+    "archive": _archive,
     "final_sample": _final_sample,
     "series_samples": _series_samples,
 }
