@@ -1,7 +1,7 @@
 """The program: find the run, read the samples, predict, write fields and errors."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,25 +9,23 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict
 
 from data_pipeline.custom.folder import FILES_OF_MANY, find_samples
 from data_pipeline.custom.readers import Reference, read_contents
 from data_pipeline.custom.sample import Contents, Sample, make_sample
-from experiments import figures, program, workdir
+from experiments import figures, workdir
 from experiments.errors import UserError
-from experiments.pdebench import models
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
 from experiments.predict.output import Output
 from experiments.predict.picture import draw_prediction, triangles_of
-from experiments.predict.signature import Signature, fitting
-from flare_jax import params as model_params
-from flare_jax.convert.runs import read_run
+from experiments.predict.signature import Signature
+from flare_jax import Surrogate, load
+from flare_jax.convert.trained import read_prediction
+from flare_jax.field_codec import fitting
 from runtime.json_files import write_json
 
 FLAGS = flags.FLAGS
 
-Predict = Callable[[np.ndarray], np.ndarray]
 # What may go wrong with one sample and leaves the others alone; the last is a device's lack of memory.
 _OF_ONE_SAMPLE = (UserError, ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
@@ -46,13 +44,12 @@ class Case:
 def main() -> None:
     """Predict what the flags ask for."""
     folder, source, target = (_path(name) for name in ("workdir", "input", "output"))
-    config = workdir.load_run_config(folder)
-    signature = _signature(folder, config)
-    references = _references(source, config.data.get("files", ""))
+    signature = Signature.from_json(read_prediction(folder))
+    references = _references(source, _pattern(folder))
     output = Output(references, source, target)
     errors, failures, first = {}, {}, None
-    with program.matmul_precision(config), output:
-        for case in _predicted(references, signature, output, config, folder, failures):
+    with output:
+        for case in _predicted(references, signature, output, folder, failures):
             found = field_errors(case.prediction, case.sample.targets, signature.spreads)
             if found:
                 errors[case.reference.name] = found
@@ -67,45 +64,6 @@ def main() -> None:
         )
 
 
-def load_predictor(folder: Path, config: ConfigDict, signature: Signature, pads: bool) -> Predict:
-    """Return `predict(features [N, C_in])` -> outputs [N, C_out], both encoded, of the run in `folder`.
-
-    With `pads` the points are padded to few different numbers, so that few programs are compiled.
-    """
-    seed = _seed(config)
-    run = read_run(folder / f"seed_{seed}" if len(config.train.seeds) > 1 else folder, FLAGS.step)
-    weights = run.weights[run.choose(FLAGS.weights, folder)]
-    options = workdir.recorded_model_options(folder)
-    if options is None:  # a converted model, whose configuration has a value for every option
-        options = models.model_options(config.model, models.nominal_facts(config.model))
-    # On one device, whatever the run was trained on.
-    config.mesh.data = config.mesh.points = 1
-    model = models.build(config, options, signature.c_in, signature.c_out, seed)
-    graphdef, expected = model_params.split(model)
-    shapes = {name: value.shape for name, value in expected.items()}
-    if shapes != {name: np.shape(value) for name, value in weights.items()}:
-        raise UserError(f"the weights in {folder} do not fit its configuration; the folder was changed, train again")
-    params = jax.device_put({name: weights[name] for name in shapes})
-    apply = jax.jit(model_params.apply_fn(graphdef))
-    # A model of one grid takes no other number of points.
-    pads = pads and not options.get("grid_shape")
-
-    def predict(features: np.ndarray) -> np.ndarray:
-        count = len(features)
-        length = padded_length(count) if pads else count
-        mask = np.arange(length)[None] < count if pads else None
-        x = np.pad(features, [(0, length - count), (0, 0)])[None]
-        return np.asarray(apply(params, x, mask)[0, :count], np.float32)
-
-    return predict
-
-
-def padded_length(count: int) -> int:
-    """Return the least of the numbers 4, 5, 6 and 7 times a power of two that is at least `count`."""
-    unit = 1 << max(0, (count - 1).bit_length() - 3)
-    return -(-count // unit) * unit
-
-
 def _path(name: str) -> Path:
     if FLAGS[name].value is None:
         examples = {"workdir": "out/custom", "input": "mesh.vtu", "output": "pred.vtu"}
@@ -113,23 +71,10 @@ def _path(name: str) -> Path:
     return Path(FLAGS[name].value)
 
 
-def _signature(folder: Path, config: ConfigDict) -> Signature:
-    if program.program_of(config) != "pdebench":
-        raise UserError(f"--workdir={folder} holds a run on token sequences; name a run on fields of a mesh")
-    content = workdir.read_config_file(folder).get("prediction")
-    if content is None:
-        raise UserError(
-            f"{folder} does not say what its model takes; predictions work for runs on steady fields: evaluate the run "
-            f"once to add it, python -m experiments.pdebench --mode=eval --workdir={folder}"
-        )
-    return Signature.from_json(content)
-
-
-def _seed(config: ConfigDict) -> int:
-    seeds = tuple(config.train.seeds)
-    if FLAGS.seed is not None and FLAGS.seed not in seeds:
-        raise UserError(f"--seed={FLAGS.seed} is not among the seeds {seeds} of the run; choose one of them")
-    return seeds[0] if FLAGS.seed is None else FLAGS.seed
+def _pattern(folder: Path) -> str:
+    """Return the pattern that names of sample files fitted in training; a saved surrogate does not know it."""
+    known = (folder / workdir.CONFIG_FILE).is_file()
+    return workdir.load_run_config(folder).data.get("files", "") if known else ""
 
 
 def _references(source: Path, pattern: str = "") -> list[Reference]:
@@ -145,22 +90,21 @@ def _predicted(
     references: list[Reference],
     signature: Signature,
     output: Output,
-    config: ConfigDict,
     folder: Path,
     failures: dict[str, str],
 ) -> Iterator[Case]:
     """Read, predict and write every sample; one that cannot be goes into `failures`, unless it is the only one."""
-    predict = None
+    surrogate = None
     for reference in references:
         try:
             case = _read(reference, signature, output)
         except _OF_ONE_SAMPLE as error:
             _note(error, reference, failures, only=len(references) == 1)
             continue
-        # The model is built when a sample is known to be readable: it takes longer, and its errors are those of all.
-        predict = predict or load_predictor(folder, config, signature, pads=len(references) > 1)
+        # The model is read when a sample is known to be readable: it takes longer, and its errors are those of all.
+        surrogate = surrogate or load(folder, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
         try:
-            case.prediction = _predict(case, signature, predict)
+            case.prediction = _predict(case, surrogate, pads=len(references) > 1)
             output.write(reference, case.contents, case.points, case.sample.cells, _written(case))
         except _OF_ONE_SAMPLE as error:
             _note(error, reference, failures, only=len(references) == 1)
@@ -193,8 +137,8 @@ def _read(reference: Reference, signature: Signature, output: Output) -> Case:
     return Case(reference, contents, fields.points, replace(sample, targets=truths))
 
 
-def _predict(case: Case, signature: Signature, predict: Predict) -> dict[str, np.ndarray]:
-    prediction = signature.split(predict(signature.features(case.sample, case.reference)))
+def _predict(case: Case, surrogate: Surrogate, pads: bool) -> dict[str, np.ndarray]:
+    prediction = surrogate.predict(case.sample.points, case.sample.inputs, pad=pads, name=str(case.reference))
     for name, values in prediction.items():
         if not np.isfinite(values).all():
             raise UserError(

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from flare_jax import params as model_params
 from flare_jax.convert.mappings import TORCH_MAPPINGS, is_unsaved
@@ -28,7 +30,14 @@ class ModelDescription:
 
     def build(self, seed: int = 0) -> nnx.Module:
         """Return the model with new parameters; raises ValueError for options that it does not have."""
-        return build_model(self.model_type, self.in_dim, self.out_dim, self.options, rngs=nnx.Rngs(seed))
+        return self._build(seed, jnp.float32)
+
+    def abstract(self, dtype: DTypeLike = jnp.float32) -> nnx.Module:
+        """Return the model with the shapes of its parameters in their place; it computes in `dtype`."""
+        return nnx.eval_shape(lambda: self._build(0, dtype))
+
+    def _build(self, seed: int, dtype: DTypeLike) -> nnx.Module:
+        return build_model(self.model_type, self.in_dim, self.out_dim, self.options, rngs=nnx.Rngs(seed), dtype=dtype)
 
 
 @dataclass(frozen=True)

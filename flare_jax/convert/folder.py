@@ -33,7 +33,7 @@ class ConvertedModel:
     """Parameters of a model of ours: `weights` maps 'raw', and 'ema' if there is an average, to them.
 
     `original` is the content of the original's config, `source` names the checkpoint file and its hash, `step` is the
-    optimizer step of the checkpoint, where known.
+    optimizer step of the checkpoint, where known. `surrogate` is what a saved surrogate has beside its model.
     """
 
     model: Description
@@ -41,6 +41,7 @@ class ConvertedModel:
     original: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, str] = field(default_factory=dict)
     step: int | None = None
+    surrogate: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_converted(folder: Path | str, converted: ConvertedModel) -> None:
@@ -68,6 +69,7 @@ def _write(folder: Path, converted: ConvertedModel) -> None:
         "digest": file_digest(folder / PARAMETERS_FILE),
         "source": dict(converted.source),
         "original": dict(converted.original),
+        **({"surrogate": dict(converted.surrogate)} if converted.surrogate else {}),
     }
     write_json(folder / DESCRIPTION_FILE, description, default=str)
 
@@ -75,7 +77,7 @@ def _write(folder: Path, converted: ConvertedModel) -> None:
 def check_vacant(folder: Path) -> None:
     """Raise ValueError unless `folder` does not exist or is empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"--out={folder} exists and is not empty; name a new folder")
+        raise ValueError(f"{folder} exists and is not empty; name a new folder")
 
 
 def is_converted(folder: Path | str) -> bool:
@@ -104,7 +106,8 @@ def read_converted(folder: Path | str) -> ConvertedModel:
         kind: {name.split("/", 1)[1]: value for name, value in arrays.items() if name.startswith(f"{kind}/")}
         for kind in content["weights"]
     }
-    return ConvertedModel(model, weights, content["original"], content["source"], content["step"])
+    surrogate = content.get("surrogate", {})
+    return ConvertedModel(model, weights, content["original"], content["source"], content["step"], surrogate)
 
 
 def _check_types(content: Mapping[str, Any]) -> None:
@@ -112,6 +115,8 @@ def _check_types(content: Mapping[str, Any]) -> None:
     for name, kind in types.items():
         if not isinstance(content[name], kind) or isinstance(content[name], bool):
             raise ValueError(f"its {name} is {content[name]!r}")
+    if "surrogate" in content and not isinstance(content["surrogate"], dict):
+        raise ValueError(f"its surrogate is {content['surrogate']!r}")
     if sorted(content["weights"], key=str) not in (["raw"], ["ema", "raw"]):
         raise ValueError(f"its weights are {content['weights']!r}")
 

@@ -193,7 +193,8 @@ def test_published_files_of_one_sample_fit_models_trained_on_them(tmp_path, name
     contents = read_contents(reference)
     found = make_sample("a", contents, signature.fields(contents.present), "a", targets_wanted=False)
     count = len(found)
-    np.testing.assert_allclose(signature.features(found, reference), dataset.train.x[1, :count], rtol=1e-5, atol=1e-6)
+    features = signature.codec.encode(found.points, found.inputs)
+    np.testing.assert_allclose(features, dataset.train.x[1, :count], rtol=1e-5, atol=1e-6)
     given = dataset.channels.split(dataset.train.y[1, :count])
     for field, values in expected.items():
         np.testing.assert_allclose(found.targets[field], values, rtol=1e-5)

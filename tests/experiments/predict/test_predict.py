@@ -7,12 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from configs import lra
+import flare_jax
 from data_pipeline.custom.example import write_example
 from data_pipeline.custom.readers import Reference
 from experiments.errors import UserError
 from experiments.predict import main as program
-from experiments.predict.main import padded_length
 from experiments.predict.output import Output
 from tests.experiments.programs import pdebench
 from tests.program_server import run_program
@@ -65,6 +64,14 @@ def test_a_file_with_the_truth(data, run, tmp_path):
     relative = np.linalg.norm(difference) / np.linalg.norm(given["pressure"])
     np.testing.assert_allclose(errors["pressure"]["rel_l2"], relative, rtol=1e-5)
     assert "velocity: error in units of the spread " in result.stdout
+    surrogate = flare_jax.load(run)
+    fields = surrogate.predict(given["points"], {"angle": given["angle"]}, pad=False)
+    np.testing.assert_array_equal(fields["velocity"], made["velocity_predicted"])
+    np.testing.assert_array_equal(fields["pressure"][:, 0], made["pressure_predicted"])
+    surrogate.save(tmp_path / "saved")
+    result = predict(f"--workdir={tmp_path / 'saved'}", f"--input={source}", f"--output={tmp_path / 'again.npz'}")
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "again.npz")["velocity_predicted"], made["velocity_predicted"])
     assert (tmp_path / "pred.png").read_bytes().startswith(b"\x89PNG")
     # The run's own evaluation of this sample, which weighs both fields alike, says the same.
     scales = json.loads((run / "config.json").read_text())["prediction"]["scales"]
@@ -187,11 +194,6 @@ def test_refusals_are_one_sentence(run, data, tmp_path):
         assert "Traceback" not in result.stderr
 
 
-def test_runs_on_token_sequences_are_refused(tmp_path):
-    with pytest.raises(UserError, match="holds a run on token sequences; name a run on fields of a mesh"):
-        program._signature(tmp_path, lra.get_config("task=listops,model=flare"))
-
-
 def _output(source, target):
     return Output(program._references(source), source, target)
 
@@ -238,10 +240,3 @@ def test_formats_without_fields_become_vtu(tmp_path):
     (source / "a.vtu").touch()
     with pytest.raises(UserError, match=r"a.stl and .*a.vtu are both predicted to .*out/a.vtu"):
         _output(source, tmp_path / "out")
-
-
-def test_padded_lengths():
-    assert [padded_length(count) for count in (1, 7, 8, 9, 17, 33, 1000, 1025)] == [1, 7, 8, 10, 20, 40, 1024, 1280]
-    lengths = {padded_length(count) for count in range(1, 5000)}
-    assert len(lengths) < 50
-    assert all(count <= padded_length(count) <= 1.25 * count + 1 for count in range(1, 5000))

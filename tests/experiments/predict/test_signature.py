@@ -5,17 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.custom.readers import Reference
 from data_pipeline.custom.sample import Contents, Field, Fields, Sample, parse_fields
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
-from experiments.errors import UserError
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
 from experiments.predict.picture import draw_prediction, triangles_of
-from experiments.predict.signature import Signature, fitting, signature_of
+from experiments.predict.signature import Signature, signature_of
 from tests.data_pipeline.custom.test_loader import load as load_own
 
-FILE = Reference("case.npz")
 POINTS = np.random.default_rng(0).random((6, 3)).astype(np.float32)
 READS = (Fields("points", (Field("angle"), Field("other")), (Field("p"), Field("u")), True),)
 SIGNATURE = Signature(
@@ -25,26 +22,9 @@ SIGNATURE = Signature(
 )
 
 
-def sample(**changes):
-    plane = POINTS * np.float32([1, 0, 1])
-    content = {"name": "case", "points": plane, "inputs": {"angle": np.ones((6, 1), np.float32)}, **changes}
-    return Sample(**content)
-
-
-def test_features_and_fields():
-    features = SIGNATURE.features(sample(), FILE)
-    expected = np.concatenate([(POINTS[:, [0, 2]] - [1, 2]) / [2, 4], np.full((6, 1), -0.25)], axis=-1)
-    np.testing.assert_allclose(features, expected, rtol=1e-6)
-    fields = SIGNATURE.split(np.ones((6, 3), np.float32))
-    np.testing.assert_allclose(fields["p"], np.full((6, 1), 40))
-    np.testing.assert_allclose(fields["u"], np.full((6, 2), 5))
-    assert (SIGNATURE.c_in, SIGNATURE.c_out) == (3, 3)
-
-
 def test_it_survives_json():
     back = Signature.from_json(json.loads(json.dumps(SIGNATURE.to_json())))
     assert back.to_json() == SIGNATURE.to_json()
-    np.testing.assert_array_equal(back.features(sample(), FILE), SIGNATURE.features(sample(), FILE))
     assert back.channels.reads == READS
     assert [one.label for one in back.fields(["points", "p"]).inputs] == ["angle"]
     assert back.fields([]).inputs_named
@@ -65,26 +45,6 @@ def test_the_layout_of_a_file_is_found():
     assert signature.fields(["pos"]) == published
     assert signature.fields(["points", "z"]) == ours
     assert [one.label for one in published.targets] == ["z"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"points": POINTS}, r"coordinate 1 of the points of case.npz varies, but .* coordinates \(0, 2\)"),
-        ({"points": POINTS[:, :2]}, "have 2 coordinates, but the model takes number 2"),
-        ({"inputs": {"angle": np.ones((6, 2))}}, r"has the inputs {'angle': 2}, but the model takes {'angle': 1}"),
-    ],
-)
-def test_other_files_are_refused(changes, message):
-    with pytest.raises(UserError, match=message):
-        SIGNATURE.features(sample(**changes), FILE)
-
-
-def test_vectors_of_mesh_files_lose_their_empty_channel():
-    vector = np.array([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]])
-    np.testing.assert_array_equal(fitting(vector, 2), vector[:, :2])
-    assert fitting(vector, 1) is vector
-    assert fitting(vector, 3) is vector
 
 
 def _dataset(**changes):
@@ -142,7 +102,7 @@ def test_outputs_on_an_offset_keep_their_digits(tmp_path):
     signature = Signature.from_json(json.loads(json.dumps(signature_of(dataset).to_json())))
     encoded = dataset.y_normalizer.encode(dataset.train.y[1])
     truth = np.load(tmp_path / "train" / "1.npz")
-    fields = signature.split(encoded)
+    fields = signature.codec.decode(encoded)
     np.testing.assert_allclose(fields["p"][:, 0], truth["p"], rtol=0, atol=50 * 3e-7)
     np.testing.assert_allclose(fields["u"], truth["u"], rtol=0, atol=1e-6)
     pressures = np.concatenate([np.load(tmp_path / "train" / f"{number}.npz")["p"] for number in (0, 1)])

@@ -1,0 +1,192 @@
+"""A trained model as a function of points and inputs in the units of the data: `flare_jax.load("out/ellipses")`.
+
+Folders are read and written by `flare_jax.convert`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from numpy.typing import ArrayLike
+
+from flare_jax import params as model_params
+from flare_jax.convert.trained import TrainedModel, read_trained, write_trained
+from flare_jax.field_codec import FieldCodec, Fields, Inputs
+
+# A name is kept for the cloud of a single call; those of several have their number.
+_CLOUD = "the cloud"
+
+
+def load(
+    folder: Path | str, *, step: int | None = None, seed: int | None = None, weights: str | None = None
+) -> "Surrogate":
+    """Return the surrogate in the folder of a run, of a converted model that was evaluated, or of `Surrogate.save`.
+
+    `step` chooses a checkpoint, by default the newest; `seed` one of several of a run, by default the first; `weights`
+    is 'ema' or 'raw', by default those that the run reports. Raises ValueError where there is no model of steady
+    fields.
+    """
+    return Surrogate(read_trained(folder, step, seed, weights))
+
+
+class Surrogate:
+    """A model of steady fields that takes and gives arrays in the units of the data.
+
+    `inputs` and `targets` map the names of fields to their numbers of channels.
+    """
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self._trained = trained
+        self._codec = FieldCodec.from_json(trained.prediction)
+        self._precision = None if trained.matmul_precision == "default" else trained.matmul_precision
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """What must be given beside the points."""
+        return dict(self._codec.inputs)
+
+    @property
+    def targets(self) -> dict[str, int]:
+        """What is predicted."""
+        return dict(self._codec.targets)
+
+    @property
+    def codec(self) -> FieldCodec:
+        """How inputs are encoded and outputs decoded."""
+        return self._codec
+
+    @property
+    def num_points(self) -> int | None:
+        """The number of points of a model of one grid, None where any number will do."""
+        grid = self._trained.model.options.get("grid_shape")
+        return int(np.prod(grid)) if grid else None
+
+    def __repr__(self) -> str:
+        model = self._trained.model.model_type
+        return f"Surrogate({model}, coordinates {self._codec.axes}, inputs {self.inputs}, targets {self.targets})"
+
+    def predict(
+        self,
+        points: ArrayLike | Sequence[ArrayLike],
+        inputs: Inputs | Sequence[Inputs] | None = None,
+        *,
+        batch_size: int = 8,
+        pad: bool = True,
+        name: str = _CLOUD,
+    ) -> Fields | list[Fields]:
+        """Return the predicted fields, {name: float64 [N, C]}, of one cloud of points [N, D] or of several.
+
+        Several clouds are an array [B, N, D] or a sequence of arrays of any sizes; `inputs` is then a sequence of as
+        many mappings, and the result is a list. A mapping of inputs has for each name an array [N, C], or [N] for one
+        channel, or what is the same at all points: [C] or a number.
+
+        Clouds are padded to few different sizes, so that few programs are compiled, and predicted `batch_size` at a
+        time. Without `pad` a program is compiled for every size, which saves up to a quarter of the time of a large
+        cloud. `name` stands for a single cloud in errors. Raises ValueError for points or inputs that the model does
+        not take, before anything is compiled.
+        """
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r} must be an integer of at least 1; choose a smaller or larger")
+        if _is_one_cloud(points):
+            return self._predict_all([self._encode(points, inputs, name)], 1, pad)[0]
+        clouds = list(points)
+        given = _per_cloud(inputs, len(clouds))
+        encoded = [
+            self._encode(cloud, one, f"cloud {number}")
+            for number, (cloud, one) in enumerate(zip(clouds, given, strict=True))
+        ]
+        return self._predict_all(encoded, batch_size, pad)
+
+    def save(self, folder: Path | str) -> None:
+        """Write a new folder that `flare_jax.load` reads without the run; raises ValueError if something is there."""
+        write_trained(folder, self._trained)
+
+    def as_function(self) -> "tuple[Any, dict[str, np.ndarray]]":
+        """Return `apply(params, x [B, N, C_in], mask [B, N] or None)` -> encoded outputs, and its parameters."""
+        return self._function, dict(self._trained.params)
+
+    def _encode(self, points: Any, inputs: Any, where: str) -> Float[np.ndarray, "N C"]:
+        if not isinstance(inputs, Mapping | None):
+            raise ValueError(
+                f"the inputs of {where} are a {type(inputs).__name__}; give a mapping from names to arrays"
+            )
+        encoded = self._codec.encode(np.asarray(points), inputs or {}, where)
+        if self.num_points not in (None, len(encoded)):
+            raise ValueError(
+                f"{where} has {len(encoded)} points, but the model is bound to a grid of {self.num_points}; give these"
+            )
+        return encoded
+
+    def _predict_all(self, clouds: Sequence[np.ndarray], batch_size: int, pad: bool) -> list[Fields]:
+        pads = pad and self.num_points is None
+        sizes = [padded_length(len(cloud)) if pads else len(cloud) for cloud in clouds]
+        results: dict[int, Fields] = {}
+        for rows in _batches(sizes, batch_size):
+            size = sizes[rows[0]]
+            # Of few different sizes too: the last batch is filled up with copies of its first cloud.
+            filled = [*rows, *rows[:1] * (min(batch_size, 1 << (len(rows) - 1).bit_length()) - len(rows))]
+            x = np.stack([np.pad(clouds[row], [(0, size - len(clouds[row])), (0, 0)]) for row in filled])
+            counts = np.array([len(clouds[row]) for row in filled])
+            mask = np.arange(size) < counts[:, None] if pads else None
+            outputs = np.asarray(self._apply(x, mask), np.float32)
+            for row, output in zip(rows, outputs, strict=False):
+                results[row] = self._codec.decode(output[: len(clouds[row])])
+        return [results[row] for row in range(len(clouds))]
+
+    def _apply(self, x: Float[np.ndarray, "B N C"], mask: Bool[np.ndarray, "B N"] | None) -> Float[Array, "B N C_out"]:
+        with jax.default_matmul_precision(self._precision):
+            return self._compiled(self._params, x, mask)
+
+    @cached_property
+    def _function(self) -> Any:
+        trained = self._trained
+        graphdef, _ = model_params.split(trained.model.abstract(trained.dtype))
+        return model_params.apply_fn(graphdef)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return jax.jit(self._function)
+
+    @cached_property
+    def _params(self) -> dict[str, Array]:
+        return {name: jnp.asarray(value) for name, value in sorted(self._trained.params.items())}
+
+
+def padded_length(count: int) -> int:
+    """Return the least of the numbers 4, 5, 6 and 7 times a power of two that is at least `count`."""
+    unit = 1 << max(0, (count - 1).bit_length() - 3)
+    return -(-count // unit) * unit
+
+
+def _is_one_cloud(points: Any) -> bool:
+    if hasattr(points, "ndim"):
+        if points.ndim in (2, 3):
+            return points.ndim == 2
+        raise ValueError(f"the points have shape {tuple(points.shape)}; give [N, D], or [B, N, D] for several clouds")
+    if isinstance(points, str | Mapping) or not isinstance(points, Iterable):
+        raise ValueError(f"the points are a {type(points).__name__}; give an array [N, D], or a sequence of them")
+    return not any(np.ndim(cloud) == 2 for cloud in points) and np.ndim(points) == 2
+
+
+def _per_cloud(inputs: Inputs | Sequence[Inputs] | None, count: int) -> Sequence[Inputs | None]:
+    if inputs is None:
+        return [None] * count
+    if isinstance(inputs, Mapping) or len(inputs) != count:
+        given = "one mapping" if isinstance(inputs, Mapping) else f"{len(inputs)} mappings"
+        raise ValueError(f"the inputs are {given} for {count} clouds; give a sequence of one mapping per cloud")
+    return inputs
+
+
+def _batches(sizes: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield the numbers of clouds of one size, at most `batch_size` at a time."""
+    by_size: dict[int, list[int]] = {}
+    for row, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(row)
+    for rows in by_size.values():
+        for start in range(0, len(rows), batch_size):
+            yield rows[start : start + batch_size]
