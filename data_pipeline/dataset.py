@@ -174,6 +174,12 @@ class PDEDataset:
         return 0 if self.train.fx is None else self.train.fx.shape[-1]
 
     @property
+    def edge_dim(self) -> int:
+        """Features of an edge: its vector, and the mark of its kind; 0 of data without edges."""
+        edges = self.train.edges
+        return 0 if edges is None else self.space_dim + edges.shape[-1] - 2
+
+    @property
     def has_time(self) -> bool:
         """Whether a model is told a time."""
         return self.train.time is not None or self.kind == "time_conditioned"

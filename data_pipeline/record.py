@@ -29,7 +29,8 @@ class DatasetRecord:
     `kind` is the task (`data_pipeline.dataset.KINDS`), `task_options` are the options that the data set adds to
     it, with their defaults. `points`,
     `c_in` and `c_out` are the sizes of a sample as published (its largest where they vary, 0 where unknown), `grid`
-    those of its structured grid. A grid whose unified positions help is `unified`.
+    those of its structured grid. A grid whose unified positions help is `unified`. Data on meshes with `has_edges`
+    have a `load` that takes `edges=True`, for models that send messages along edges.
 
     Facts of training are by model type, family of models (`flare_jax.models.registry`), or "all": `recipe` changes
     options of `configs.pde_recipes.Recipe`, `model` those of models; sizes that nobody published are those of the data
@@ -55,6 +56,7 @@ class DatasetRecord:
     c_out: int = 0
     grid: tuple[int, ...] | None = None
     unified: bool = False
+    has_edges: bool = False
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     like: str | None = None

@@ -48,6 +48,7 @@ def load_dataset(
     n_test: int,
     options: Mapping[str, Any] = types.MappingProxyType({}),
     asked: Collection[str] = (),
+    edges: bool = False,
     say: Callable[[str], None] = print,
 ) -> PDEDataset:
     """Load data set `name` below `data_dir`, with `options` of its loader.
@@ -55,7 +56,7 @@ def load_dataset(
     `source` is "files" (never generate), "auto" (files that are there, else generated ones) or "generated" (refuse
     public files). Generation writes `num_generate` samples of seed `generate_seed`, on grids with `resolution` points
     per side where that is not 0; files at hand must have been generated with those of the three that are `asked` for.
-    Raises DataError.
+    With `edges` samples have the edges of their meshes. Raises DataError.
     """
     record = find_record(name)
     if source not in SOURCES:
@@ -64,6 +65,12 @@ def load_dataset(
     if unknown:
         raise DataError(
             f"data set {name} has no option {unknown[0]!r}; its options are {', '.join(record.options) or 'none'}"
+        )
+    if edges and not record.has_edges:
+        meshes = ", ".join(other.name for other in DATASETS.values() if other.has_edges)
+        raise DataError(
+            f"data set {name} has no edges of a mesh, along which this model type sends messages; choose another model "
+            f"type, or one of the data sets {meshes}"
         )
     folder = record.place(data_dir)
     missing = [file for file in record.files if not (folder / file).exists()]
@@ -77,7 +84,7 @@ def load_dataset(
     else:
         values = {"num_generate": num_generate, "generate_seed": generate_seed, "resolution": resolution}
         check_generated_with(folder, {name: values[name] for name in asked})
-    dataset = record.load(data_dir, n_train, n_test, **options)
+    dataset = record.load(data_dir, n_train, n_test, **options, **({"edges": True} if edges else {}))
     for note in dataset.source.detail.get("notes", ()):
         say(f"warning: {note}")
     return dataset

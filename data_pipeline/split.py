@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from data_pipeline.errors import DataError
 
@@ -15,7 +15,8 @@ class Split:
     Targets of problems in time are frames [S, N, T, C_out]. `mask` [S, N] is true at real points, which come first in
     every sample, and None when every point is real. Some problems have function features `fx` [S, N, C_fx] beside the
     coordinates in `x`, or one `time` [S] per sample, both encoded. `free` [S, N] is true at the nodes of a
-    mesh whose values are not prescribed.
+    mesh whose values are not prescribed. `edges` [S, E, 2] are pairs (source, target) of nodes, by target, padded as by
+    `data_pipeline.graphs.pad_edges`; a third column marks kinds of edges.
     """
 
     x: Float[np.ndarray, "S N C_in"]
@@ -24,6 +25,7 @@ class Split:
     fx: Float[np.ndarray, "S N C_fx"] | None = None
     time: Float[np.ndarray, " S"] | None = None
     free: Bool[np.ndarray, "S N"] | None = None
+    edges: Int[np.ndarray, "S E _"] | None = None
 
     def __post_init__(self) -> None:
         others = (("targets", self.y), ("masks", self.mask), ("features fx", self.fx), ("free nodes", self.free))
@@ -32,13 +34,15 @@ class Split:
                 raise DataError(f"inputs {self.x.shape} and {name} {other.shape} differ in samples or points")
         if self.time is not None and self.time.shape != self.x.shape[:1]:
             raise DataError(f"inputs {self.x.shape} and times {self.time.shape} differ in samples")
+        if self.edges is not None and len(self.edges) != len(self.x):
+            raise DataError(f"inputs {self.x.shape} and edges {self.edges.shape} differ in samples")
 
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that are there by name, samples on axis 0 and points, if any, on axis 1."""
-        named = {name: getattr(self, name) for name in ("x", "y", "mask", "fx", "time", "free")}
+        """Return the arrays that are there by name, samples on axis 0 and points, if any, or edges on axis 1."""
+        named = {name: getattr(self, name) for name in ("x", "y", "mask", "fx", "time", "free", "edges")}
         return {name: value for name, value in named.items() if value is not None}
 
     def real(self, case: int) -> Bool[np.ndarray, " N"]:

@@ -9,11 +9,18 @@ FOLDER = Path("MeshGraphNets") / "airfoil_dynamic"
 
 
 def load(
-    data_dir: Path, n_train: int, n_test: int, skip_steps: int = 100, max_steps: int = 500, buckets: int = 3
+    data_dir: Path,
+    n_train: int,
+    n_test: int,
+    skip_steps: int = 100,
+    max_steps: int = 500,
+    buckets: int = 3,
+    *,
+    edges: bool = False,
 ) -> PDEDataset:
     """Load the first cases of the files below `data_dir`; raises DataError."""
     return mesh_series.load_mesh_series(
-        "airfoil_dynamic", data_dir / FOLDER, n_train, n_test, skip_steps, max_steps, buckets
+        "airfoil_dynamic", data_dir / FOLDER, n_train, n_test, skip_steps, max_steps, buckets, edges
     )
 
 

@@ -4,7 +4,7 @@
 velocity at the nodes; normal and outflow nodes are free, all others keep their recorded values. Meshes differ in size
 and are padded. The inputs of a node are its place, scaled to the unit square of the training meshes, and its type as a
 one-hot code; velocities and their increments are normalised by statistics over the real nodes of the training meshes,
-increments over the free ones only.
+increments over the free ones only. The edges of a case are those of its triangles.
 """
 
 import json
@@ -19,6 +19,7 @@ from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import finite
+from data_pipeline.graphs import edges_of_cells, pad_edges
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import DatasetRecord
 from data_pipeline.tfrecord import read_examples
@@ -45,6 +46,7 @@ def record(name: str, folder: Path, load: Callable[..., PDEDataset], noise: floa
         # The first frames are left out, for the flow starts abruptly; frames kept; sizes to which meshes are padded.
         options={"skip_steps": 100, "max_steps": 500, "buckets": 3},
         num_generate=120,
+        has_edges=True,
         kind="mesh_series",
         task_options={"noise": noise},
         c_in=11,
@@ -69,13 +71,15 @@ def record(name: str, folder: Path, load: Callable[..., PDEDataset], noise: floa
 
 
 def load_mesh_series(
-    name: str, folder: Path, n_train: int, n_test: int, skip_steps: int, max_steps: int, buckets: int
+    name: str, folder: Path, n_train: int, n_test: int, skip_steps: int, max_steps: int, buckets: int, edges: bool
 ) -> PDEDataset:
     """Load the first cases of train.tfrecord and test.tfrecord, and of valid.tfrecord where that is there.
 
-    Raises DataError for missing or bad files, too few cases and fewer than two frames.
+    With `edges` they have those of their meshes. Raises DataError for missing or bad files, too few cases and fewer than
+    two frames.
     """
-    meta = _read_meta(folder / "meta.json")
+    fields = (*_FIELDS, "cells") if edges else _FIELDS
+    meta = _read_meta(folder / "meta.json", fields)
     if skip_steps < 0 or max_steps < 2:
         raise DataError(
             f"data.skip_steps={skip_steps} must not be negative and data.max_steps={max_steps} must be at least 2"
@@ -83,10 +87,10 @@ def load_mesh_series(
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every mesh to the largest")
     frames = slice(skip_steps, skip_steps + max_steps)
-    train = _read_cases(folder / "train.tfrecord", meta, frames, n_train, "data.n_train")
-    tests = {"test": _read_cases(folder / "test.tfrecord", meta, frames, n_test, "data.n_test")}
+    train = _read_cases(folder / "train.tfrecord", meta, fields, frames, n_train, "data.n_train")
+    tests = {"test": _read_cases(folder / "test.tfrecord", meta, fields, frames, n_test, "data.n_test")}
     if (folder / "valid.tfrecord").exists():
-        tests["valid"] = _read_cases(folder / "valid.tfrecord", meta, frames, n_test, "data.n_test")
+        tests["valid"] = _read_cases(folder / "valid.tfrecord", meta, fields, frames, n_test, "data.n_test")
     sizes = choose_buckets(np.array([len(case["mesh_pos"]) for case in train]), buckets)
     places = np.concatenate([case["mesh_pos"] for case in train]).astype(np.float64)
     coordinates = Normalizer(places.min(0), places.max(0) - places.min(0))
@@ -108,34 +112,36 @@ def load_mesh_series(
     )
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def _read_meta(path: Path, fields: tuple[str, ...]) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_bytes())
-        for name in _FIELDS:
+        for name in fields:
             meta["features"][name]["shape"], np.dtype(meta["features"][name]["dtype"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} does not describe {', '.join(_FIELDS)} ({error!r}); download it again") from error
+        raise DataError(f"{path} does not describe {', '.join(fields)} ({error!r}); download it again") from error
     return meta
 
 
-def _read_cases(path: Path, meta: dict[str, Any], frames: slice, count: int, option: str) -> list[Case]:
+def _read_cases(
+    path: Path, meta: dict[str, Any], fields: tuple[str, ...], frames: slice, count: int, option: str
+) -> list[Case]:
     if count < 1:
         raise DataError(f"{option}={count} must be at least 1")
-    cases = list(islice(_decoded(path, meta, frames), count))
+    cases = list(islice(_decoded(path, meta, fields, frames), count))
     if len(cases) < count:
         raise DataError(f"{option}={count}, but {path} holds {len(cases)} cases; choose from 1 to {len(cases)}")
     return cases
 
 
-def _decoded(path: Path, meta: dict[str, Any], frames: slice) -> Iterator[Case]:
-    """Yield places [N, 2], types [N] and velocities [N, T, 2] of one case after the other."""
+def _decoded(path: Path, meta: dict[str, Any], fields: tuple[str, ...], frames: slice) -> Iterator[Case]:
+    """Yield places [N, 2], types [N], velocities [N, T, 2] and, if wanted, cells [F, 3] of one case after the other."""
     for number, example in enumerate(read_examples(path)):
         where = f"case {number} of {path}"
-        missing = [name for name in _FIELDS if name not in example]
+        missing = [name for name in fields if name not in example]
         if missing:
             raise DataError(f"{where} lacks {missing}; download the file again")
         arrays = {}
-        for name in _FIELDS:
+        for name in fields:
             feature = meta["features"][name]
             try:
                 flat = np.frombuffer(b"".join(example[name]), np.dtype(feature["dtype"]))
@@ -157,7 +163,15 @@ def _checked_case(arrays: dict[str, np.ndarray], frames: slice, where: str) -> C
         raise DataError(f"the fields of {where} differ in their number of nodes; download the file again")
     if types.min() < 0 or types.max() >= NODE_TYPES:
         raise DataError(f"{where} has node type {types.max()}; types 0 to {NODE_TYPES - 1} are known")
+    cells = {"cells": arrays["cells"][0]} if "cells" in arrays else {}
+    for corners in cells.values():
+        if corners.size and not 0 <= corners.min() <= corners.max() < len(places):
+            raise DataError(
+                f"the cells of {where} name nodes {corners.min()} to {corners.max()} of {len(places)}; download the "
+                "file again"
+            )
     return {
+        **cells,
         "mesh_pos": finite(places, f"mesh_pos of {where}"),
         "node_type": types.astype(int),
         "velocity": finite(np.ascontiguousarray(velocity), f"velocity of {where}"),
@@ -180,4 +194,5 @@ def _split(cases: list[Case], coordinates: Normalizer, length: int = 0) -> Split
     x, mask = pad_clouds(nodes, length)
     y, _ = pad_clouds([case["velocity"] for case in cases], x.shape[1])
     free, _ = pad_clouds([_free(case)[:, None] for case in cases], x.shape[1])
-    return Split(x, y, mask, free=free[..., 0] > 0)
+    edges = pad_edges([edges_of_cells("triangle", case["cells"]) for case in cases]) if "cells" in cases[0] else None
+    return Split(x, y, mask, free=free[..., 0] > 0, edges=edges)

@@ -39,6 +39,7 @@ def main() -> None:
     check_options(config, request.given)
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     models.check_model(config)
+    models.check_edges_split(config.model.type, mesh.points)
     if FLAGS.mode == "analyze":
         check_analyzable(config.model, FLAGS.eigenvectors)
     elif FLAGS.eigenvectors is not None:
@@ -93,6 +94,7 @@ def _load(request: program.Request) -> PDEDataset:
             Path(config.data.dir),
             **_data_options(config),
             asked=program.asked_of_generator(request),
+            edges=models.takes_edges(config.model.type),
             say=hosts.say,
         )
     hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")

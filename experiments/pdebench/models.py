@@ -34,13 +34,14 @@ class DataFacts:
     high: tuple[float, ...]
     fun_dim: int = 0
     has_time: bool = False
+    edge_dim: int = 0
 
 
 def nominal_facts(section: ConfigDict) -> DataFacts:
     """Return facts of a small imagined data set, with which the options of `section` can be checked."""
     grid = (8, 8) if section.get("grid_shape") == FROM_DATA else None
     channels = max(2, section.get("space_dim") or 0)
-    return DataFacts("nominal", 64, grid, (0.0,) * channels, (1.0,) * channels)
+    return DataFacts("nominal", 64, grid, (0.0,) * channels, (1.0,) * channels, edge_dim=channels)
 
 
 def check_model(config: ConfigDict) -> None:
@@ -58,6 +59,9 @@ def check_model(config: ConfigDict) -> None:
             inputs["fx"] = jnp.zeros((1, points, options["fun_dim"]))
         if options.get("time_input"):
             inputs["time"] = jnp.zeros(1)
+        if "edge_dim" in options:
+            inputs["edges"] = jnp.zeros((1, points, 2), jnp.int32)
+            inputs["edge_attr"] = jnp.zeros((1, points, options["edge_dim"]))
         return model_params.apply_fn(graphdef)(params, **inputs)
 
     jax.eval_shape(forward)
@@ -74,6 +78,7 @@ def data_facts(dataset: PDEDataset, points_multiple: int = 1) -> DataFacts:
         tuple(high.tolist()),
         dataset.fun_dim,
         dataset.has_time,
+        dataset.edge_dim,
     )
 
 
@@ -81,7 +86,7 @@ def model_options(section: ConfigDict, facts: DataFacts) -> dict[str, Any]:
     """Return the constructor options of config section `model`.
 
     Text becomes what the option wants, the value 'data' what the data set says. Function features and
-    times that the data have switch on the options that embed them. Raises UserError for text that does not fit and for
+    times that the data have switch on the options that embed them, and the features of edges set their number. Raises UserError for text that does not fit and for
     facts that the data set does not have.
     """
     from_data = {
@@ -94,6 +99,8 @@ def model_options(section: ConfigDict, facts: DataFacts) -> dict[str, Any]:
         options["fun_dim"] = facts.fun_dim
     if facts.has_time and "time_input" in options:
         options["time_input"] = True
+    if facts.edge_dim and "edge_dim" in options:
+        options["edge_dim"] = facts.edge_dim
     if (facts.fun_dim or facts.has_time) and "space_dim" in options and options["space_dim"] is None:
         # Features and times that the model's call does not take become channels behind the coordinates.
         options["space_dim"] = len(facts.low)
@@ -131,6 +138,20 @@ def fitting_tests(dataset: PDEDataset, options: Mapping[str, Any], say: Callable
     if left_out:
         say(f"{', '.join(left_out)} left out: this model is bound to the grid {tuple(grid)}")
     return dataclasses.replace(dataset, tests=fitting)
+
+
+def check_edges_split(model_type: str, parts: int) -> None:
+    """Raise UserError if a model that sends messages along edges is to share its points among `parts` devices."""
+    if parts > 1 and takes_edges(model_type):
+        raise UserError(
+            f"mesh.points={parts}, but model type {model_type!r} sends messages between any two points of a mesh, which "
+            "one device has to hold; set mesh.points=1 and split the samples by mesh.data"
+        )
+
+
+def takes_edges(model_type: str) -> bool:
+    """Return whether a model sends messages along the edges of a mesh, and its data need them."""
+    return "edges" in call_inputs(model_type)
 
 
 def check_grid_split(options: Mapping[str, Any], parts: int) -> None:

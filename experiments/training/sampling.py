@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int
 
+from data_pipeline.graphs import cut_edges
 from experiments.training.mesh import Mesh
 from experiments.training.task import Batch, Task
 
@@ -30,7 +31,8 @@ class Bucket:
         if self.members is None:
             return dict(rows)
         chosen = {name: value[self.members] for name, value in rows.items()}
-        return {name: value[:, : self.size] if value.ndim > 1 else value for name, value in chosen.items()}
+        cut = {name: value[:, : self.size] if value.ndim > 1 else value for name, value in chosen.items()}
+        return {**cut, "edges": cut_edges(chosen["edges"])} if "edges" in chosen else cut
 
 
 def buckets_of(task: Task, least: int = 1) -> tuple[Bucket, ...]:

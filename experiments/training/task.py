@@ -34,7 +34,8 @@ class Recurrence:
 class Task:
     """A supervised problem whose data sets fit in memory.
 
-    `train` and each entry of `tests` map names to arrays with samples on axis 0 (points, if any, on axis 1).
+    `train` and each entry of `tests` map names to arrays with samples on axis 0 (points, if any, on axis 1; `edges` of
+    graphs have numbers of their own there).
     `predict(params, batch, key)` returns the prediction in data units; `loss(prediction, batch)` and each entry of
     `metrics` return one number per sample, shape [B]. `loss_counts(batch)` says over how many labels or points that of
     the loss is a sum, by default one: the loss of an optimizer step is the sum over all its samples divided by the sum

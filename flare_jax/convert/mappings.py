@@ -171,6 +171,21 @@ _UPT = TorchMapping(
     unused=("encoder.supernode_pooling.pos_embed", "decoder.pos_embed"),
 )
 
+_MESH_GRAPH_NET_PARTS = (
+    ("node_encoder", "node_encoder"),
+    ("edge_encoder", "edge_encoder"),
+    ("blocks.*.edge_mlp", "processor.*.edge_mlp"),
+    ("blocks.*.node_mlp", "processor.*.node_mlp"),
+    ("decoder", "decoder"),
+)
+_MESH_GRAPH_NET = TorchMapping(
+    renames=tuple(
+        (f"{ours}.{layer}", f"{theirs}.{place}")
+        for ours, theirs in _MESH_GRAPH_NET_PARTS
+        for layer, place in (("fc1", 0), ("fc2", 2), ("norm", 3))
+    )
+)
+
 # The keys of the original's sequence models; `blocks` of all backends are named alike.
 _SEQUENCE_RENAMES = (
     ("token_embedding", "token_emb.token_embed"),
@@ -246,6 +261,7 @@ TORCH_MAPPINGS: Mapping[str, TorchMapping] = types.MappingProxyType(
         "backbone_transolver3": TorchMapping(renames=flarepp_renames.SLICE_SPACE),
         "luna": TorchMapping(renames=flarepp_renames.LUNA),
         "set_transformer": TorchMapping(renames=flarepp_renames.SET_TRANSFORMER),
+        "mesh_graph_net": _MESH_GRAPH_NET,
     }
 )
 

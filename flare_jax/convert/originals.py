@@ -215,6 +215,14 @@ ORIGINALS: Mapping[str, OriginalModel] = types.MappingProxyType(
             ignored=_DIAGNOSTICS,
             adapt=_without_unset_norm,
         ),
+        # The original sums messages at the source of an edge, and has no argument for it.
+        "mesh_graph_net": OriginalModel(
+            "mesh_graph_net",
+            "ci_node",
+            "co",
+            renamed={"ci_edge": "edge_dim", "hidden_dim": "channel_dim", "num_layers": "num_blocks"},
+            adapt=lambda arguments: {"aggregate": "source", **arguments},
+        ),
         # One class there; the kind of the mixer in its arguments makes it one of our model types.
         BACKBONE: OriginalModel(
             "backbone_flarepp",

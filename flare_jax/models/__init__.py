@@ -4,6 +4,7 @@ from flare_jax.models.flare import FLARE, FLAREConfig, TiedFLAREConfig
 from flare_jax.models.gnot import GNOT, GNOTConfig
 from flare_jax.models.lamo import LaMO, LaMOConfig
 from flare_jax.models.lno import LNO, LNOConfig
+from flare_jax.models.mesh_graph_net import MeshGraphNet, MeshGraphNetConfig
 from flare_jax.models.perceiverio import PerceiverIO, PerceiverIOConfig
 from flare_jax.models.registry import MODELS, ModelEntry, build_model
 from flare_jax.models.transformer import LinearModelConfig, LinformerModelConfig, Transformer, TransformerConfig
@@ -27,6 +28,8 @@ __all__ = [
     "LaMOConfig",
     "LinearModelConfig",
     "LinformerModelConfig",
+    "MeshGraphNet",
+    "MeshGraphNetConfig",
     "ModelEntry",
     "PerceiverIO",
     "PerceiverIOConfig",

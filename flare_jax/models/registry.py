@@ -16,6 +16,7 @@ from flare_jax.models.gnot import GNOT, GNOTConfig
 from flare_jax.models.lamo import LaMO, LaMOConfig
 from flare_jax.models.lno import LNO, LNOConfig
 from flare_jax.models.luna import Luna, LunaConfig
+from flare_jax.models.mesh_graph_net import MeshGraphNet, MeshGraphNetConfig
 from flare_jax.models.mixer_backbone import (
     FlareBackboneConfig,
     FlareppAblationsBackboneConfig,
@@ -150,6 +151,9 @@ MODELS: Mapping[str, ModelEntry] = types.MappingProxyType(
         ),
         "set_transformer": ModelEntry(
             SetTransformer, SetTransformerConfig, "inducing points read the points, and are read", "arXiv 1810.00825"
+        ),
+        "mesh_graph_net": ModelEntry(
+            MeshGraphNet, MeshGraphNetConfig, "messages along the edges of a mesh", "arXiv 2010.03409"
         ),
     }
 )

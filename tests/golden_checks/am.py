@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from data_pipeline.additive import archive, distance, ensight, graph, interpolate, samples, series, statistics
 from data_pipeline.additive.merge import Step, merge
 from data_pipeline.errors import DataError
+from tests.golden_checks import am_models
 from tests.golden_checks.core import Comparison, largest_entry, largest_error
 
 Arrays = Mapping[str, np.ndarray]
@@ -193,6 +194,7 @@ def _filter(arrays: Arrays, config: Config) -> list[Comparison]:
 
 
 CHECKS: dict[str, Callable[[Arrays, Config], list[Comparison]]] = {
+    **am_models.CHECKS,
     "graph": _graph,
     "merge": _merge,
     "idw": _idw,

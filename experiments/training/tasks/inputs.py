@@ -7,11 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.streaming.rows import is_stored, pad_stored
 from experiments.training.packing import Params
+from flare_jax.layers.segment import edge_features
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class ModelCall:
     """`apply(params, x, mask, ...)` of a model whose call takes the further arguments `takes`.
 
     Features and times go to the arguments `fx` and `time` of models that have them, and become channels behind those of
-    `x` for all others (a time as a constant channel, as for FLARE).
+    `x` for all others (a time as a constant channel, as for FLARE). Edges go to models that take them, with their
+    vectors in the first `space_dim` channels of `x`; to all others a mesh is its points.
     """
 
     apply: Callable[..., Array]
     takes: Collection[str] = ()
+    space_dim: int = 0
 
     def __call__(
         self,
@@ -33,11 +36,14 @@ class ModelCall:
         *,
         features: Float[Array, "B N C_fx"] | None = None,
         time: Float[Array, " B"] | None = None,
+        edges: Int[Array, "B E _"] | None = None,
         key: Array | None = None,
         points_per_piece: int | None = None,
     ) -> Float[Array, "B N C_out"]:
         """Return the model's output in float32."""
         extra: dict[str, Any] = {"key": key} if "key" in self.takes else {}
+        if "edges" in self.takes:
+            extra |= {"edges": edges, "edge_attr": edge_features(x, edges, self.space_dim, mask)}
         if points_per_piece is not None:
             extra["points_per_piece"] = points_per_piece
         channels = [x]
@@ -69,7 +75,9 @@ def pad_points(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.
         return dict(arrays)
     masked = {"mask": np.ones((samples, points), bool), **arrays}
     widths = {name: [(0, 0), (0, extra)] + [(0, 0)] * (value.ndim - 2) for name, value in masked.items()}
-    return {name: np.pad(value, widths[name][: value.ndim]) for name, value in masked.items()}
+    return {
+        name: value if name == "edges" else np.pad(value, widths[name][: value.ndim]) for name, value in masked.items()
+    }
 
 
 def task_arrays(dataset: PDEDataset, points_multiple: int) -> dict[str, object]:

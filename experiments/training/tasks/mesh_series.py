@@ -36,11 +36,12 @@ def mesh_series_task(
     if not noise >= 0:
         raise UserError(f"task.noise={noise} must not be negative; 0 adds none")
     velocities, increments = dataset.y_normalizer, dataset.increment_normalizer
-    call = ModelCall(apply, call_inputs)
+    call = ModelCall(apply, call_inputs, dataset.space_dim)
 
     def step(params: Params, batch: Batch, velocity: Array, key: Array | None) -> Array:
         """Return the normalised increment [B, N, C] after a frame in data units."""
-        return call(params, batch["x"], batch.get("mask"), features=velocities.encode(velocity), key=key)
+        given = {"features": velocities.encode(velocity), "edges": batch.get("edges"), "key": key}
+        return call(params, batch["x"], batch.get("mask"), **given)
 
     def train_loss(params: Params, batch: Batch, key: Array) -> Array:
         free = batch["free"][..., None]

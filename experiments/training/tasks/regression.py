@@ -43,10 +43,10 @@ def regression_task(
     _check_inputs(dataset, call_inputs)
     _check_options(dataset, gradient_weight, points_per_step)
     _check_pieces(points_per_piece, call_inputs)
-    normalizer, call = dataset.y_normalizer, ModelCall(apply, call_inputs)
+    normalizer, call = dataset.y_normalizer, ModelCall(apply, call_inputs, dataset.space_dim)
 
     def predict(params: Params, batch: Batch, key: Array | None) -> Array:
-        given = {"features": batch.get("fx"), "time": batch.get("time"), "key": key}
+        given = {"features": batch.get("fx"), "time": batch.get("time"), "edges": batch.get("edges"), "key": key}
         given |= {"points_per_piece": points_per_piece} if points_per_piece and key is None else {}
         return normalizer.decode(call(params, batch["x"], batch.get("mask"), **given))
 
@@ -138,6 +138,11 @@ def _check_options(dataset: PDEDataset, gradient_weight: float, points_per_step:
         raise UserError(
             f"task.points_per_step={points_per_step}, but samples of {dataset.name} have {points} points; choose from "
             f"1 to {points}, or 0 for all"
+        )
+    if points_per_step and dataset.train.edges is not None:
+        raise UserError(
+            f"task.points_per_step={points_per_step} would leave parts of a graph, and this model type sends messages "
+            "along its edges; set it to 0"
         )
     if points_per_step and dataset.train.mask is not None:
         raise UserError(

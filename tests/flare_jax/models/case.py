@@ -19,7 +19,8 @@ class Case:
     whether permuted points give permuted outputs. `no_gradient` names the parameters and inputs whose gradient is zero
     by the model's definition. `around` gives the mean of the perturbed parameters by their last name (1 for scales and
     0 for all others unless stated). `bfloat16_ratio` bounds the RMS error of bfloat16. `twin` is a case of the same
-    code under another name, whose gradients are not tested a second time.
+    code under another name, whose gradients are not tested a second time. A `graph` model takes edges and their
+    features (`edge_dim`) too; what it must satisfy is in its own test.
     """
 
     model_type: str
@@ -36,3 +37,4 @@ class Case:
     around: Mapping[str, float] = field(default_factory=dict)
     bfloat16_ratio: float = 3e-2
     twin: str | None = None
+    graph: bool = False

@@ -63,9 +63,17 @@ def inputs(case: str, b: int = 2, n: int | None = None) -> dict[str, jax.Array]:
     generator = np.random.default_rng(4)
     extra = {name: (b, n, width) for name, width in chosen.point_inputs.items()}
     extra |= {name: (b, *shape) for name, shape in chosen.sample_inputs.items()}
-    return {"x": points(b, n, chosen.in_dim)} | {
+    found = {"x": points(b, n, chosen.in_dim)} | {
         name: jnp.asarray(generator.standard_normal(shape), jnp.float32) for name, shape in extra.items()
     }
+    return found | (graph(b, n, chosen.options["edge_dim"]) if chosen.graph else {})
+
+
+def graph(b: int, n: int, edge_dim: int) -> dict[str, jax.Array]:
+    """Return rings of n nodes, sorted by target, with random features of their edges."""
+    ring = jnp.stack([(jnp.arange(n) + 1) % n, jnp.arange(n)], axis=-1)
+    features = jax.random.normal(jax.random.key(5), (b, n, edge_dim), jnp.float32)
+    return {"edges": jnp.broadcast_to(ring, (b, n, 2)), "edge_attr": features}
 
 
 def take_points(case: str, arguments: dict[str, jax.Array], index: np.ndarray) -> dict[str, jax.Array]:

@@ -79,6 +79,8 @@ RECORDED = [
     ("flare_ablations", 2, FLARE | {"num_latent_blocks": 1}, 992_513),
     ("perceiverio", 2, PERCEIVER | {"cross_attn": True}, 1_866_881),
     ("upt", 2, {}, 2_082_817),
+    ("mesh_graph_net", 3, {}, 1_786_881),
+    ("mesh_graph_net", 3, {"channel_dim": 16, "num_blocks": 2}, 4_865),
 ]
 
 

@@ -7,7 +7,7 @@ from flax import nnx
 
 from flare_jax.models import FLARE, MODELS, FLAREConfig, Transformer, Unloopy, build_model
 from flare_jax.params import apply_fn, split
-from tests.flare_jax.models.cases import CASES
+from tests.flare_jax.models.cases import CASES, graph
 
 NEEDED = {"num_latents": 4, "num_blocks": 1, "channel_dim": 16}
 
@@ -59,7 +59,8 @@ def test_defaults(model_type):
     options = {name: case.options[name] for name in needed}
     n = case.num_points if case.padding == "refused" and needed else 17
     graphdef, params = split(nnx.eval_shape(lambda: build_model(model_type, 2, 3, options, rngs=nnx.Rngs(0))))
-    y = jax.eval_shape(apply_fn(graphdef), params, jax.ShapeDtypeStruct((2, n, 2), "float32"))
+    beside = graph(2, n, MODELS[model_type].options()["edge_dim"].default) if case.graph else {}
+    y = jax.eval_shape(apply_fn(graphdef), params, jax.ShapeDtypeStruct((2, n, 2), "float32"), **beside)
     assert (y.shape, y.dtype) == ((2, n, 3), "float32")
 
 
