@@ -88,6 +88,15 @@ def parse_arguments(argument: str | None, *, names: tuple[str, ...], switches: t
     return values
 
 
+def parse_model(argument: str | None, *, default: str) -> tuple[str, str]:
+    """Return model type and variant of `--config=path.py:[model=<type>][,smoke]`; raises ValueError."""
+    parts = [part for part in (argument or "").split(",") if part]
+    if not any(part.startswith("model=") for part in parts):
+        parts.insert(0, f"model={default}")
+    chosen = parse_arguments(",".join(parts), names=("model",), switches=("smoke",))
+    return chosen["model"], "smoke" if chosen["smoke"] else ""
+
+
 def update(section: ConfigDict, values: dict[str, Any]) -> None:
     """Set existing keys of a section; a key that is not there is an error, not a new option."""
     for key, value in values.items():

@@ -71,6 +71,7 @@ LINES = {
     "data.split_seed": "of the tenth that is drawn for the test where there is no folder test",
     "data.buckets": "sizes that clouds of points are padded to, one compilation each",
     "data.fields": "fields to predict, by commas",
+    "data.hanging_edges": "edges of hanging nodes to the larger element, for messages along edges",
     "data.history": "known frames",
     "data.steps": "frames to predict",
     "data.normalize": "standardise the frames",

@@ -71,6 +71,11 @@ def _unused_because(name: str, config: Any) -> str | None:
             config.data.source != "files",
             "with data.source=files (data.source=generated generates)",
         ),
+        (
+            name == "data.hanging_edges",
+            "edge_dim" in config.model,
+            f"with model.type={config.model.type}, which sends no messages along edges",
+        ),
         (name == "data.memory_gib", stream == "auto", f"with data.stream={stream}"),
         (name == "data.cache", stream != "never", f"with data.stream={stream}"),
     )

@@ -27,11 +27,11 @@ class FinalSample:
     edge_attr: Float[np.ndarray, "E 3"]
 
 
-def check_fields(fields: Sequence[str]) -> None:
-    """Raise DataError unless these are names of `FIELDS`, each once."""
+def check_fields(fields: Sequence[str], option: str = "fields") -> None:
+    """Raise DataError unless these are names of `FIELDS`, each once; `option` gave them."""
     unknown = [name for name in fields if name not in FIELDS]
     if unknown or not fields or len(set(fields)) != len(fields):
-        raise DataError(f"fields={','.join(fields)!r} is not understood; name some of {', '.join(FIELDS)}, each once")
+        raise DataError(f"{option}={','.join(fields)!r} is not understood; name some of {', '.join(FIELDS)}, each once")
 
 
 def scaled_fields(arrays: Mapping[str, np.ndarray], fields: Sequence[str]) -> Float[np.ndarray, "*S N C"]:

@@ -3,7 +3,10 @@
 One npz file per part in the folders train (1100) and test (290), with nodes `pos` [N, 3] in mm, hexahedra, temperature
 `temp` [N, 1], displacement `disp` [N, 3] in mm and von Mises stress `vmstr` [N, 1] after the last layer; N is 736 to
 47 542. The input is pos / (30, 30, 60) mm, the target the displacement along the build direction, in mm. Other fields,
-von Mises stress / 1000 and temperature / 500, can be added by `data.fields`.
+von Mises stress / 1000 and temperature / 500, can be added by `data.fields`, but not one that is the same number in all
+parts, as the temperature after cooling is. For models that send messages along edges these are the edges of the
+hexahedra, beside them those from hanging nodes to the corners of the larger element that they lie on, which would
+otherwise not see each other; they carry a mark.
 
 Errors are those of the fields themselves. The original compares them after decoding with statistics of three random
 numbers, which makes its relative error far smaller; see `original_relative_l2` among the losses.
@@ -13,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.additive.samples import FIELDS, SCALE
+from data_pipeline.additive.messages import message_edges, read_elements
+from data_pipeline.additive.samples import FIELDS, SCALE, check_fields
 from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.custom.sample import Field, Fields
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, matching, read_npz
+from data_pipeline.graphs import pad_edges
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 
@@ -27,23 +32,35 @@ FILES = ("train", "test")
 N_TRAIN, N_TEST = 1100, 290
 
 
-def load(data_dir: Path, n_train: int, n_test: int, fields: str = "disp_z", buckets: int = 4) -> PDEDataset:
-    """Load the first parts of both folders in the order of their names; raises DataError."""
+def load(
+    data_dir: Path,
+    n_train: int,
+    n_test: int,
+    fields: str = "disp_z",
+    buckets: int = 4,
+    hanging_edges: bool = True,
+    *,
+    edges: bool = False,
+) -> PDEDataset:
+    """Load the first parts of both folders in the order of their names, with `edges` those of their meshes too.
+
+    Raises DataError.
+    """
     names = [name.strip() for name in fields.split(",")]
-    unknown = [name for name in names if name not in FIELDS]
-    if unknown or len(set(names)) != len(names):
-        raise DataError(f"data.fields={fields!r} is not understood; name some of {', '.join(FIELDS)}, each once")
+    check_fields(names, "data.fields")
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
     folder = data_dir / FOLDER
     parts = {"train": _parts(folder / "train", n_train), "test": _parts(folder / "test", n_test)}
     train = _read(parts["train"], names)
+    _check_varies([values for _, values in train], names, folder / "train")
+    graphs = {name: _graphs(paths, hanging_edges) if edges else None for name, paths in parts.items()}
     counts = np.array([len(points) for points, _ in train])
     sizes = choose_buckets(counts, buckets)
     return PDEDataset(
         name="lpbf",
-        train=_split(train, sizes[-1]),
-        tests={"test": _split(_read(parts["test"], names))},
+        train=_split(train, graphs["train"], sizes[-1]),
+        tests={"test": _split(_read(parts["test"], names), graphs["test"])},
         x_normalizer=Normalizer(np.zeros(3), SCALE),
         y_normalizer=Normalizer.identity(len(names)),
         source=Source.of(folder),
@@ -89,10 +106,27 @@ def _read(paths: list[Path], names: list[str]) -> list[tuple[np.ndarray, np.ndar
     return parts
 
 
-def _split(parts: list[tuple[np.ndarray, np.ndarray]], length: int = 0) -> Split:
+def _graphs(paths: list[Path], hanging: bool) -> np.ndarray:
+    """Return the edges of every part, padded."""
+    return pad_edges([message_edges(*read_elements(path), hanging, str(path)) for path in paths])
+
+
+def _check_varies(parts: list[np.ndarray], names: list[str], where: Path) -> None:
+    """Raise DataError for a field that is the same number in all parts: there is nothing to learn."""
+    low, high = (np.stack([function(part, axis=0) for part in parts]) for function in (np.min, np.max))
+    for column, name in enumerate(names):
+        if low[:, column].min() == high[:, column].max():
+            value = low[0, column] * FIELDS[name][2]
+            raise DataError(
+                f"data.fields names {name}, which is {value:g} everywhere in {where}, so that there is nothing to "
+                "learn (parts are cooled down in the final state); leave it out"
+            )
+
+
+def _split(parts: list[tuple[np.ndarray, np.ndarray]], edges: np.ndarray | None, length: int = 0) -> Split:
     x, mask = pad_clouds([points for points, _ in parts], length)
     y, _ = pad_clouds([fields for _, fields in parts], x.shape[1])
-    return Split(x, y, mask)
+    return Split(x, y, mask, edges=edges)
 
 
 RECORD = DatasetRecord(
@@ -103,8 +137,10 @@ RECORD = DatasetRecord(
     load=load,
     n_train=N_TRAIN,
     n_test=N_TEST,
-    # Fields to predict, separated by commas; sizes to which training parts are padded, one compilation each.
-    options={"fields": "disp_z", "buckets": 4},
+    # Fields to predict, separated by commas; sizes to which training parts are padded, one compilation each; edges
+    # between hanging nodes and the corners of larger elements, for models of messages along edges.
+    options={"fields": "disp_z", "buckets": 4, "hanging_edges": True},
+    has_edges=True,
     generator="lpbf",
     stand_in=True,
     task_options={"original_metric": False},  # report the original's expression too

@@ -75,8 +75,8 @@ def load_mesh_series(
 ) -> PDEDataset:
     """Load the first cases of train.tfrecord and test.tfrecord, and of valid.tfrecord where that is there.
 
-    With `edges` they have those of their meshes. Raises DataError for missing or bad files, too few cases and fewer than
-    two frames.
+    With `edges` they have those of their meshes. Raises DataError for missing or bad files, too few cases and fewer
+    than two frames.
     """
     fields = (*_FIELDS, "cells") if edges else _FIELDS
     meta = _read_meta(folder / "meta.json", fields)

@@ -86,8 +86,8 @@ def model_options(section: ConfigDict, facts: DataFacts) -> dict[str, Any]:
     """Return the constructor options of config section `model`.
 
     Text becomes what the option wants, the value 'data' what the data set says. Function features and
-    times that the data have switch on the options that embed them, and the features of edges set their number. Raises UserError for text that does not fit and for
-    facts that the data set does not have.
+    times that the data have switch on the options that embed them, and the features of edges set their number. Raises
+    UserError for text that does not fit and for facts that the data set does not have.
     """
     from_data = {
         name: _from_data(name, facts, section.get("space_dim") or len(facts.low))
@@ -144,8 +144,8 @@ def check_edges_split(model_type: str, parts: int) -> None:
     """Raise UserError if a model that sends messages along edges is to share its points among `parts` devices."""
     if parts > 1 and takes_edges(model_type):
         raise UserError(
-            f"mesh.points={parts}, but model type {model_type!r} sends messages between any two points of a mesh, which "
-            "one device has to hold; set mesh.points=1 and split the samples by mesh.data"
+            f"mesh.points={parts}, but model type {model_type!r} sends messages between any two points of a mesh, "
+            "which one device has to hold; set mesh.points=1 and split the samples by mesh.data"
         )
 
 

@@ -98,6 +98,43 @@ def test_plasticity_takes_one_step_per_time(tmp_path):
     assert "predicting the training mean" in said
 
 
+def test_messages_along_the_edges_of_the_meshes_of_a_series(tmp_path):
+    fake_files.write_mesh_series(tmp_path / "data", "airfoil_dynamic", {"train": (9, 14, 140), "test": (11,)})
+    result = pdebench(
+        "--config=configs/pde.py:model=mesh_graph_net,data=airfoil_dynamic,smoke", "--config.model.channel_dim=8",
+        "--config.model.num_blocks=1", "--config.train.steps=3", "--config.train.epochs=0", "--config.figures=False",
+        "--config.data.max_steps=4", "--config.data.n_train=3", "--config.data.n_test=1", "--config.data.buckets=2",
+        f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model_options"]["edge_dim"] == 2
+    assert 0 < json.loads((tmp_path / "run" / "eval.json").read_text())["test/rel_l2"] < np.inf
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (
+            "mesh_graph_net",
+            "elasticity",
+            "data set elasticity has no edges of a mesh, along which this model type sends",
+        ),
+        (
+            "flare",
+            "lpbf",
+            "option config.data.hanging_edges has no effect with model.type=flare, which sends no messages",
+        ),
+    ],
+)
+def test_graphs_where_there_is_none(tmp_path, model, data, message):
+    more = () if data == "elasticity" else ("--config.data.hanging_edges=False",)
+    result = pdebench(
+        f"--config=configs/pde.py:model={model},data={data},smoke", *more, f"--workdir={tmp_path / 'run'}"
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
 @pytest.mark.parametrize(
     ("config", "write", "more"),
     [
