@@ -161,7 +161,7 @@ class Layout:
     @property
     def products(self) -> Products:
         """Products of tiles on the target."""
-        return Products(self.target.compiled)
+        return Products(self.target.compiled, self.target.platform == "cuda")
 
     def launch_by_bound(
         self, kernel: Callable[..., None], name: str, inputs: Any, outputs: Any, bound: jax.Array | None

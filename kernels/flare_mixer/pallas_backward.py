@@ -61,7 +61,7 @@ def _latent_gradient_kernel(
         mass = load_vector(mass_ref, start, tiling.block_points, valid, 1.0)
         dy = (dy.astype(jnp.float32) * (1.0 / mass)[:, None]).astype(dy.dtype)
         raw = products.multiply(q, products.split(k, key_scale), (1, 1))
-        weights = jnp.exp2(raw * factor - (maximum - exponent)[None, :])
+        weights = products.exp2(raw * factor - (maximum - exponent)[None, :])
         values = products.split(dy, value_scale)
         return products.multiply(products.weights(weights, values), values, (1, 0), start=dz)
 

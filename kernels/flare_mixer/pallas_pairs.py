@@ -138,7 +138,7 @@ def _load_points(
     value = load_rows(refs.v, start, rows, settings.values, valid)
     maximum, share = load_vector(refs.maximum, start, rows, valid, jnp.inf), None
     if reference is not None:
-        share = jnp.exp2(maximum - reference)
+        share = products.exp2(maximum - reference)
         if valid is not None:
             share = jnp.where(valid, share, 0.0)
         value = (value.astype(jnp.float32) * share[:, None]).astype(value.dtype)
@@ -166,12 +166,12 @@ def _pair_gradients(
         raw = [jnp.where(points.valid[:, None], x, -jnp.inf) for x in raw]
     if latents.valid is not None:
         raw = [jnp.where(latents.valid[None, :], x, -jnp.inf) for x in raw]
-    decode_weights = jnp.exp2(raw[-1] * numbers.decode_factor - points.maximum[:, None])
+    decode_weights = products.exp2(raw[-1] * numbers.decode_factor - points.maximum[:, None])
     decode_slope = products.multiply(points.decode_value, latents.decode_value, (1, 1))
     if points.share is not None:
         slope = products.multiply(points.value, latents.value, (1, 1), start=decode_slope) - points.mean[:, None]
         return decode_weights, [decode_weights * (slope - points.share[:, None] * latents.mean[None, :])]
-    weights = jnp.exp2(raw[0] * numbers.factor - latents.maximum[None, :])
+    weights = products.exp2(raw[0] * numbers.factor - latents.maximum[None, :])
     gradient = weights * (
         products.multiply(points.value, latents.value, (1, 1)) * numbers.slope - latents.mean[None, :]
     )

@@ -100,7 +100,7 @@ def _gradient_kernel(
             raw = jnp.where(points.valid[:, None], raw, -jnp.inf)
         if latents.valid is not None:
             raw = jnp.where(latents.valid[None, :], raw, -jnp.inf)
-        weights = jnp.exp2(raw * numbers.factor - latents.maximum[None, :])
+        weights = products.exp2(raw * numbers.factor - latents.maximum[None, :])
         slope = products.multiply(points.value, latents.value, (1, 1)) * numbers.slope - latents.mean[None, :]
         return weights, [weights * slope]
 
