@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 
 from kernels._layout import Blocks
-from kernels._operation import H100, Choice, Implementation, Launch, Operation
+from kernels._operation import H100, H200, Choice, Implementation, Launch, Operation
 
 WIDEST_HEAD = 128
 _KERNEL_DTYPES = ("float32", "bfloat16")
@@ -40,8 +40,8 @@ OPERATION = Operation(
         Launch(
             "bfloat16",
             16,
-            KernelBlocks(Blocks(64, 128, 2112, 4, stages=3), Blocks(32, 32, 1056, 2, stages=3, group=3)),
-            measured=_AS_MIXER,
+            KernelBlocks(Blocks(64, 128, 2112, 4, stages=3), Blocks(32, 64, 1056, 2, stages=3, group=3)),
+            measured=H200,
         ),
         Launch("bfloat16", 64, KernelBlocks(Blocks(64, 64, 792, 4), Blocks(64, 32, 528, 4))),
         Launch("bfloat16", 128, KernelBlocks(Blocks(64, 64, 528, 8), Blocks(64, 32, 264, 8))),
