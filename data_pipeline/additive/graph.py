@@ -40,7 +40,12 @@ def hanging_nodes(points: Float[np.ndarray, "N 3"], elements: Int[np.ndarray, "M
 
 
 def hanging_edges(points: Float[np.ndarray, "N 3"], elements: Int[np.ndarray, "M 8"]) -> Int[np.ndarray, "2 E"]:
-    """Return edges between hanging nodes and their parents, both directions, sorted like `edges`.
+    """Return edges between hanging nodes and their `parents`, both directions, sorted like `edges`."""
+    return _both_ways(parents(points, elements))
+
+
+def parents(points: Float[np.ndarray, "N 3"], elements: Int[np.ndarray, "M 8"]) -> Int[np.ndarray, "P 2"]:
+    """Return pairs of a hanging node and one of its parents, each once, sorted.
 
     The parents of a node are the two ends of the edge, or the four corners of the face, of the larger element on which
     it lies; of a node on an edge of one and a face of another element the two ends count. Nodes in the middle of an
@@ -60,7 +65,7 @@ def hanging_edges(points: Float[np.ndarray, "N 3"], elements: Int[np.ndarray, "M
     upper = place > low
     agrees = (within[:, None] | (CORNERS.astype(bool) == upper[:, None])).all(axis=2)
     which, corner = np.nonzero(agrees)
-    return _both_ways(np.stack([node[which], np.asarray(elements, np.int64)[owner[which], corner]], axis=1))
+    return np.unique(np.stack([node[which], np.asarray(elements, np.int64)[owner[which], corner]], axis=1), axis=0)
 
 
 def _inside_others(

@@ -9,6 +9,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from data_pipeline.additive import archive, distance, ensight, graph, interpolate, samples, series, statistics
+from data_pipeline.additive.generate import layered
+from data_pipeline.additive.generate.bricks import elasticity_matrix
+from data_pipeline.additive.lattice import CORNERS
 from data_pipeline.additive.merge import Step, merge
 from data_pipeline.errors import DataError
 from tests.golden_checks import am_models
@@ -193,6 +196,28 @@ def _filter(arrays: Arrays, config: Config) -> list[Comparison]:
     return [absolute("keep", statistics.keep(table, config["args"]), arrays["output/keep"], 0.0)]
 
 
+def _layered_inherent_strain(arrays: Arrays, config: Config) -> list[Comparison]:
+    arguments, group = config["args"], arrays["input/group"].astype(np.int64)
+    ticks, number = np.unique((arrays["input/cells"][:, None] + CORNERS).reshape(-1, 3), axis=0, return_inverse=True)
+    nodes = np.stack([arrays[f"input/{axis}s"][ticks[:, d]] for d, axis in enumerate("xyz")], axis=-1)
+    body = layered.Body(nodes, number.reshape(-1, 8), group)
+    material = elasticity_matrix(arguments["young"], arguments["poisson"])
+    mechanics = layered.Mechanics(body, material, arguments["element"] == "incompatible", tolerance=1e-11)
+    states = [mechanics.u.copy() for _ in mechanics.build(np.tile(arguments["eigenstrain"], (body.groups, 1)))]
+    released, part = mechanics.released(), arrays["output/part_nodes"]
+    pairs = {
+        "nodes": nodes,
+        "disp": np.stack(states),
+        "stress": mechanics.stress,
+        "released_stress": released.stress,
+        "part_elements": np.flatnonzero(group >= 0),
+    }
+    return [
+        *(relative(name, ours, arrays[f"output/{name}"], 1e-6) for name, ours in pairs.items()),
+        relative("released", released.u, arrays["output/released"][part], 1e-6),
+    ]
+
+
 CHECKS: dict[str, Callable[[Arrays, Config], list[Comparison]]] = {
     **am_models.CHECKS,
     "graph": _graph,
@@ -202,6 +227,7 @@ CHECKS: dict[str, Callable[[Arrays, Config], list[Comparison]]] = {
     "ensight_files": _ensight_files,
     "filter": _filter,
     "archive": _archive,
+    "layered_inherent_strain": _layered_inherent_strain,
     "final_sample": _final_sample,
     "series_samples": _series_samples,
 }

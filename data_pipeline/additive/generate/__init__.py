@@ -1,0 +1,1 @@
+"""A physical generator of printed parts: layers with an inherent strain on a plate, heat, cooling and release."""
