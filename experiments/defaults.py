@@ -44,6 +44,11 @@ def training_defaults(name: str) -> ConfigDict:
             "ema_decay": 0.999,  # 0: no averaged weights
             "dtype": "float32",  # of the computation: float32 | bfloat16; parameters are float32
             "matmul_precision": "default",  # default (TF32 on a GPU) | high | highest
+            "init_from": "",  # a run, a converted or saved model, or a safetensors file to begin with
+            "init_weights": "",  # of it: ema | raw; empty: those that it reports
+            "init_strict": False,
+            "init_normalizers": "refit",  # to the data of this run | keep: those of init_from
+            "freeze": "",  # patterns of parameters that are not trained
         }
     )
     config.optimizer = ConfigDict(

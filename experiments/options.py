@@ -67,6 +67,11 @@ def _unused_because(name: str, config: Any) -> str | None:
             f"with optimizer.name={optimizer.name}",
         ),
         (
+            name in ("train.init_weights", "train.init_strict", "train.init_normalizers"),
+            bool(config.train.init_from),
+            "without train.init_from",
+        ),
+        (
             name in ("data.num_generate", "data.generate_seed", "data.resolution"),
             config.data.source != "files",
             "with data.source=files (data.source=generated generates)",

@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 from experiments import cli, converted, report, workdir
 from experiments.errors import UserError
 from experiments.ranges import check_complete
-from experiments.training import hosts
+from experiments.training import hosts, initial
 from experiments.training.costs import measure
 from experiments.training.loop import saved_checkpoints, train
 from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from experiments.training.trackers import check_trackers, open_trackers
+from flare_jax.convert.starting import StartingWeights
 from runtime import signals
 from runtime.json_files import write_json
 
@@ -134,10 +135,11 @@ def _from_folder() -> tuple[ConfigDict, Path]:
     return config, Path(FLAGS.workdir)
 
 
-def record_data(request: Request, data_record: Mapping[str, Any]) -> None:
-    """Write into config.json where the data came from; in other modes than training compare with what it says.
+def record_data(request: Request, data_record: Mapping[str, Any], start: StartingWeights | None = None) -> None:
+    """Write into config.json where the data came from, and the weights that training begins with.
 
-    Raises UserError where a run would be resumed on other data.
+    In other modes than training the data are compared with what it says. Raises UserError where a run would be resumed
+    on other data.
     """
     trained_on = workdir.read_config_file(request.folder).get("data")
     differs = bool(trained_on) and trained_on.get("fingerprint") != data_record["fingerprint"]
@@ -152,6 +154,8 @@ def record_data(request: Request, data_record: Mapping[str, Any]) -> None:
         )
     if hosts.is_main():
         workdir.record(request.folder, "data", dict(data_record))
+        if start is not None:
+            workdir.record(request.folder, "started_from", initial.start_record(start))
 
 
 def asked_of_generator(request: Request) -> tuple[str, ...]:
@@ -160,6 +164,13 @@ def asked_of_generator(request: Request) -> tuple[str, ...]:
     Those of a config are what it generates where data are missing; small variants also run on public files.
     """
     return tuple(name for name in ("num_generate", "generate_seed", "resolution") if f"data.{name}" in request.given)
+
+
+def read_start(request: Request) -> StartingWeights | None:
+    """Return the weights that the training begins with, None for new ones and where it has begun."""
+    if request.mode != "train" or workdir.is_trained(request.folder):
+        return None
+    return initial.read_start(request.config.train)
 
 
 def held(request: Request) -> AbstractContextManager:

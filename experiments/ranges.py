@@ -31,6 +31,7 @@ def _choice(*choices: str) -> dict[str, Any]:
 
 
 _SWITCH = {"kinds": (bool,)}
+_TEXT = {"kinds": (str,)}
 _SEED = _integer(0, 2**32 - 1)
 _FRACTION = _number(minimum=0, below=1)
 _RANGES = {
@@ -42,6 +43,11 @@ _RANGES = {
     "train.ema_decay": _FRACTION,
     "train.dtype": _choice("float32", "bfloat16"),
     "train.matmul_precision": _choice("default", "high", "highest"),
+    "train.init_from": _TEXT,
+    "train.init_weights": _choice("", "ema", "raw"),
+    "train.init_strict": _SWITCH,
+    "train.init_normalizers": _choice("refit", "keep"),
+    "train.freeze": _TEXT,
     "train.halt_weight": _number(minimum=0),
     "optimizer.learning_rate": _number(above=0),
     "optimizer.weight_decay": _number(minimum=0),

@@ -20,6 +20,10 @@ from runtime.locks import locked
 CONFIG_FILE = "config.json"
 # Options that may differ when a run is resumed: they do not change what is computed, only where or what is drawn.
 _FREE = ("mesh.", "figures", "data.dir", "data.source", "data.cache", "name")
+# Options that were added later, with the values that say what runs without them did.
+_ADDED = {
+    "train": {"init_from": "", "init_weights": "", "init_strict": False, "init_normalizers": "refit", "freeze": ""},
+}
 _SECTIONS = ("data", "model", "train", "optimizer", "schedule", "eval", "checkpoint", "mesh")
 _MINIMUM_FREE_BYTES = 64 * 2**20
 
@@ -87,6 +91,8 @@ def read_config_file(workdir: Path) -> dict[str, Any]:
         raise UserError(f"{workdir} holds no {CONFIG_FILE}, so there is no run in it; check --workdir") from error
     except ValueError as error:
         raise UserError(f"{path} is not the configuration of a run ({error}); check --workdir") from error
+    for section, options in _ADDED.items():
+        content["config"][section] = {**options, **content["config"][section]}
     content["config"]["train"]["seeds"] = tuple(content["config"]["train"]["seeds"])
     return content
 

@@ -17,11 +17,13 @@ from experiments.lra.options import check_lra_options
 from experiments.lra.original import token_warning
 from experiments.lra.task import classification_task, recursive_task
 from experiments.training import hosts
+from experiments.training.initial import started
 from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.records import read_log
 from experiments.training.setup import Setup, build_setup
 from experiments.training.state import TrainState
 from flare_jax import params as model_params
+from flare_jax.convert.starting import StartingWeights
 
 
 def main() -> None:
@@ -44,6 +46,7 @@ def run(request: program.Request) -> None:
 def _run(request: program.Request, mesh: Mesh) -> None:
     """Load the data, and train or evaluate every seed."""
     config, folder = request.config, request.folder
+    start = program.read_start(request)
     if request.mode == "train":
         with hosts.main_first("workdir"):
             workdir.prepare(folder, config, request.given)
@@ -57,9 +60,9 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     if converted.is_converted(folder) and (warning := token_warning(dataset)):
         hosts.say(warning)
-    program.record_data(request, data_record)
+    program.record_data(request, data_record, start)
     with program.matmul_precision(config):
-        summaries = {seed: _run_seed(request, seed, dataset, data_record, mesh) for seed in config.train.seeds}
+        summaries = {seed: _run_seed(request, seed, dataset, data_record, mesh, start) for seed in config.train.seeds}
     headline = next(iter(summaries.values()))["headline"]
     if len(summaries) > 1:
         program.report_seeds(request, summaries, headline, report.spread)
@@ -79,21 +82,31 @@ def _load(config: ConfigDict, asked: Collection[str]) -> SequenceDataset:
     )
 
 
-def _set_up(config: ConfigDict, seed: int, dataset: SequenceDataset, mesh: Mesh) -> Setup:
+def _set_up(
+    config: ConfigDict, seed: int, dataset: SequenceDataset, mesh: Mesh, start: StartingWeights | None = None
+) -> Setup:
     """Return the set-up of one seed."""
-    graphdef, params = model_params.split(models.build(config, models.task_facts(dataset), seed))
+    facts = models.task_facts(dataset)
+    graphdef, params = model_params.split(models.build(config, facts, seed))
+    if start is not None:
+        params = started(params, start, config, lambda: models.width_names(config, facts), hosts.say)
     make_task = recursive_task if config.model.type == models.RECURSIVE else classification_task
     task = make_task(dataset, graphdef, config)
     return build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
 
 
 def _run_seed(
-    request: program.Request, seed: int, dataset: SequenceDataset, data_record: Mapping[str, Any], mesh: Mesh
+    request: program.Request,
+    seed: int,
+    dataset: SequenceDataset,
+    data_record: Mapping[str, Any],
+    mesh: Mesh,
+    start: StartingWeights | None,
 ) -> dict[str, Any]:
     """Train or restore one seed, evaluate it and write its report; return the content of its eval.json."""
     config = request.config
     folder = program.seed_folder(config, seed, request.folder)
-    setup = _set_up(config, seed, dataset, mesh)
+    setup = _set_up(config, seed, dataset, mesh, start)
     task = setup.task
     state, file = program.trained_state(setup, request, folder)
     results = shared_report.evaluate_all(setup, state, config.eval.train_samples)

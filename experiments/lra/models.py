@@ -1,6 +1,6 @@
 """The model of a run: what the task decides of it, and its options from the configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from data_pipeline.sequence.layout import SequenceTask
 from data_pipeline.sequence.registry import find_task
 from experiments.errors import UserError
 from experiments.model_options import option_values
+from experiments.training.initial import differing_names
 from flare_jax import params as model_params
 from flare_jax.models.sequence import TaskKind, build_sequence_model
 
@@ -57,6 +58,16 @@ def build(config: Any, facts: TaskFacts, seed: int) -> nnx.Module:
         rngs=nnx.Rngs(seed),
         dtype=config.train.dtype,
     )
+
+
+def width_names(config: Any, facts: TaskFacts) -> set[str]:
+    """Return the names of the parameters whose shapes depend on the numbers of tokens and labels of the task."""
+
+    def shapes(facts: TaskFacts) -> model_params.Params:
+        return model_params.split(nnx.eval_shape(lambda: build(config, facts, 0)))[1]
+
+    wider = replace(facts, vocab_size=facts.vocab_size + 1, num_logits=facts.num_logits + 1)
+    return differing_names(shapes(facts), shapes(wider))
 
 
 def check_model(config: Any) -> None:

@@ -33,6 +33,8 @@ def check_lra_options(config: Any, given: Mapping[str, object]) -> None:
 def _unused_because(name: str, config: Any) -> str | None:
     """Return why option `name` has no effect in `config`, or None where it has one."""
     section, _, option = name.partition(".")
+    if name == "train.init_normalizers":
+        return "on token sequences, which are not normalised"
     return {"model": _unused_in_model, "data": _unused_in_data}.get(section, lambda *_: None)(option, config)
 
 

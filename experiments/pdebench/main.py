@@ -16,9 +16,11 @@ from experiments.options import check_options
 from experiments.pdebench import drawing, models
 from experiments.pdebench.analyze import analyze, check_analyzable
 from experiments.pdebench.mixer_statistics import write_statistics
+from experiments.pdebench.normalizers import with_normalizers
 from experiments.predict.signature import signature_of
 from experiments.training import hosts
 from experiments.training.evaluate import PerCase
+from experiments.training.initial import started
 from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.setup import Setup, build_setup
 from experiments.training.task import mean_of_defined
@@ -27,6 +29,8 @@ from experiments.training.tasks.baselines import baseline_error, baseline_of
 from experiments.training.tasks.errors import headline_of
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
+from flare_jax.convert.starting import StartingWeights
+from flare_jax.convert.trained import read_prediction
 
 FLAGS = flags.FLAGS
 
@@ -51,6 +55,7 @@ def main() -> None:
 def _run(request: program.Request, mesh: Mesh) -> None:
     """Load the data, then train, evaluate or analyse every seed."""
     config, folder = request.config, request.folder
+    start = program.read_start(request)
     if request.mode == "train":
         with hosts.main_first("workdir"):
             workdir.prepare(folder, config, request.given)
@@ -67,7 +72,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     options = workdir.recorded_model_options(folder)
     if options is None:
         options = models.model_options(config.model, models.data_facts(dataset, mesh.points))
-    program.record_data(request, data_record)
+    program.record_data(request, data_record, start)
     if FLAGS.mode == "train" and hosts.is_main():
         workdir.record(folder, "model_options", options)
     if hosts.is_main() and "prediction" not in workdir.read_config_file(folder):
@@ -77,7 +82,9 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     dataset = models.fitting_tests(dataset, options, hosts.say)
     models.check_grid_split(options, mesh.points)
     with program.matmul_precision(config):
-        summaries = {seed: _run_seed(request, options, seed, dataset, data_record, mesh) for seed in config.train.seeds}
+        summaries = {
+            seed: _run_seed(request, options, seed, dataset, data_record, mesh, start) for seed in config.train.seeds
+        }
     if FLAGS.mode == "analyze":
         return
     if len(summaries) > 1:
@@ -98,16 +105,28 @@ def _load(request: program.Request) -> PDEDataset:
             say=hosts.say,
         )
     hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")
+    if config.train.init_normalizers == "keep":
+        # Those of a run that has begun are its own: what it started from may be gone.
+        known = workdir.is_trained(request.folder)
+        source = request.folder if known else Path(config.train.init_from)
+        return with_normalizers(dataset, read_prediction(source), str(source))
     return dataset
 
 
 def _set_up(
-    config: ConfigDict, options: Mapping[str, Any], seed: int, dataset: PDEDataset, mesh: Mesh
+    config: ConfigDict,
+    options: Mapping[str, Any],
+    seed: int,
+    dataset: PDEDataset,
+    mesh: Mesh,
+    start: StartingWeights | None = None,
 ) -> tuple[nnx.GraphDef, Setup]:
     """Return the model and the set-up of one seed."""
     inputs = models.call_inputs(config.model.type)
-    model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, seed)
-    graphdef, params = model_params.split(model)
+    channels = (input_channels(dataset, inputs), dataset.c_out)
+    graphdef, params = model_params.split(models.build(config, options, *channels, seed))
+    if start is not None:
+        params = started(params, start, config, lambda: models.width_names(config, options, *channels), hosts.say)
     task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
     return graphdef, build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
 
@@ -125,11 +144,12 @@ def _run_seed(
     dataset: PDEDataset,
     data_record: Mapping[str, Any],
     mesh: Mesh,
+    start: StartingWeights | None,
 ) -> dict[str, Any]:
     """Train or restore one seed, evaluate or analyse it and write its report; return what the report says."""
     config = request.config
     folder = program.seed_folder(config, seed, request.folder)
-    graphdef, setup = _set_up(config, options, seed, dataset, mesh)
+    graphdef, setup = _set_up(config, options, seed, dataset, mesh, start)
     task = setup.task
     state, file = program.trained_state(setup, request, folder)
     if FLAGS.mode == "analyze":

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
 from experiments.model_options import option_values
+from experiments.training.initial import differing_names
 from flare_jax import params as model_params
 from flare_jax.models.registry import MODELS, build_model
 
@@ -110,6 +111,15 @@ def model_options(section: ConfigDict, facts: DataFacts) -> dict[str, Any]:
 def build(config: ConfigDict, options: Mapping[str, Any], c_in: int, c_out: int, seed: int) -> nnx.Module:
     """Return the model of a configuration, with its options already resolved by `model_options`."""
     return build_model(config.model.type, c_in, c_out, options, rngs=nnx.Rngs(seed), dtype=config.train.dtype)
+
+
+def width_names(config: ConfigDict, options: Mapping[str, Any], c_in: int, c_out: int) -> set[str]:
+    """Return the names of the parameters whose shapes depend on the numbers of channels at input and output."""
+
+    def shapes(c_in: int, c_out: int) -> model_params.Params:
+        return model_params.split(nnx.eval_shape(lambda: build(config, options, c_in, c_out, 0)))[1]
+
+    return differing_names(shapes(c_in, c_out), shapes(c_in + 1, c_out + 1))
 
 
 def call_inputs(model_type: str) -> frozenset[str]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.errors import UserError
-from experiments.training.packing import Packing, Params, make_packing
+from experiments.training.packing import FROZEN, Packing, Params, make_packing
 from experiments.training.schedules import Schedule
 
 OPTIMIZERS = ("adamw", "lion", "muon")
@@ -56,16 +56,19 @@ def muon_group(path: str, matrices: Collection[str]) -> str:
     return "muon" if group == "decay" and "block" in path and path in matrices else group
 
 
-def build_packing(name: str, params: Params, matrices: Collection[str] = ()) -> Packing:
-    """Return the parameter groups that optimizer `name` works on; `matrices` names the parameters that are a matrix."""
+def build_packing(name: str, params: Params, matrices: Collection[str] = (), frozen: Collection[str] = ()) -> Packing:
+    """Return the parameter groups that optimizer `name` works on; `matrices` names the parameters that are a matrix.
+
+    Those in `frozen` form a group that is not trained.
+    """
     if name not in OPTIMIZERS:
         raise UserError(f"optimizer.name={name!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
     if name == "muon":
-        labels = {path: muon_group(path, matrices) for path in params}
+        labels = {path: FROZEN if path in frozen else muon_group(path, matrices) for path in params}
         if "muon" not in labels.values():
             raise UserError("optimizer.name='muon' finds no matrix inside a block of this model; use adamw")
         return make_packing(params, labels, frozenset({"muon"}))
-    return make_packing(params, {path: parameter_group(path) for path in params})
+    return make_packing(params, {path: FROZEN if path in frozen else parameter_group(path) for path in params})
 
 
 def build_optimizer(

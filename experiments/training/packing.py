@@ -14,6 +14,7 @@ from jax import Array
 
 Params = dict[str, Array]
 Packed = dict[str, "Array | Params"]
+FROZEN = "frozen"  # the group of parameters that are not trained
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from jax import Array
 
 from experiments.errors import UserError
 from experiments.training.evaluate import PerCase, make_evaluator
+from experiments.training.initial import frozen_names
 from experiments.training.mesh import Mesh
 from experiments.training.optimizers import build_optimizer, build_packing
 from experiments.training.packing import Packing, Params
@@ -62,7 +63,7 @@ def build_setup(
             "batch; set train.accumulation=1"
         )
     plan = make_plan(config, bucket_lengths(task, train.batch_size * train.accumulation), task.repeats)
-    packing = build_packing(config.optimizer.name, params, matrices)
+    packing = build_packing(config.optimizer.name, params, matrices, frozen_names(train.freeze, params))
     learning_rate, beta1 = _schedules(config, plan, task)
     optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
     state = create_state(params, packing, optimizer, seed, ema=train.ema_decay > 0)

@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 from experiments.training.mesh import Mesh
-from experiments.training.packing import Packed, Packing, Params
+from experiments.training.packing import FROZEN, Packed, Packing, Params
 from experiments.training.sampling import Epochs
 from experiments.training.state import TrainState
 from experiments.training.task import Batch, Recurrence, Task
@@ -44,10 +44,14 @@ def average_decay(decay: float, step: Array | int) -> Array:
 def _make_update(optimizer: optax.GradientTransformation, packing: Packing, ema_decay: float) -> _Update:
     def update(state: TrainState, value: Array, grads: Params) -> tuple[TrainState, StepMetrics]:
         packed = packing.pack(grads)
+        if FROZEN in packed:  # no optimizer moves what has no gradient and no decay
+            packed[FROZEN] = jnp.zeros_like(packed[FROZEN])
         updates, opt_state = optimizer.update(packed, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = average_decay(ema_decay, state.step)
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params) if state.ema else {}
+        if FROZEN in ema:  # the average of equal numbers is rounded
+            ema[FROZEN] = params[FROZEN]
         metrics = {"loss": value, "grad_norm": optax.tree.norm(packed)}
         return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
 

@@ -124,6 +124,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     raise ValueError(f"{folder} holds no {CONFIG_FILE}, so there is no run in it, and no saved surrogate; check it")
 
 
+def first_seed_folder(folder: Path) -> Path:
+    """Return where the checkpoints of a run are: of several seeds, those of the first; raises ValueError for no run."""
+    return _seed_folder(folder, _read_config(folder)["config"]["train"]["seeds"], None)
+
+
 def _seed_folder(folder: Path, seeds: list[int], seed: int | None) -> Path:
     if seed is not None and seed not in seeds:
         raise ValueError(f"--seed={seed} is not among the seeds {tuple(seeds)} of the run; choose one of them")

@@ -1,0 +1,46 @@
+"""Data in the normalisation of another training, so that its weights see and give what they did there."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.dataset import PDEDataset
+from data_pipeline.normalizer import Normalizer
+from data_pipeline.split import Split
+from data_pipeline.streaming.rows import StoredRows
+from experiments.errors import UserError
+from experiments.predict.signature import signature_of
+from flare_jax.field_codec import FieldCodec
+
+
+def with_normalizers(dataset: PDEDataset, prediction: Mapping[str, Any], where: str) -> PDEDataset:
+    """Return the data set with inputs encoded, and predictions decoded, as `prediction` says, that of the run `where`.
+
+    Raises UserError where its fields are not those of the data set, in names, order and numbers of channels.
+    """
+    kept, own = FieldCodec.from_json(prediction), signature_of(dataset)
+    fields = None if own is None else (own.codec.axes, list(own.codec.inputs.items()), list(own.codec.targets.items()))
+    if fields != (kept.axes, list(kept.inputs.items()), list(kept.targets.items())):
+        raise UserError(
+            f"train.init_normalizers=keep needs the coordinates, inputs and targets of {where} ({kept.axes}, "
+            f"{dict(kept.inputs)}, {dict(kept.targets)}), but data set {dataset.name} has {fields or 'none of its own'}"
+            "; set train.init_normalizers=refit"
+        )
+    encoder = Normalizer(kept.x_mean, kept.x_std)
+    # Targets are stored divided by the scales of their own data set, and without its offset.
+    ratio = kept.scales / own.codec.scales
+    decoder = Normalizer(kept.y_mean * ratio - dataset.offset, kept.y_std * ratio)
+    tests = {name: _encoded(split, dataset.x_normalizer, encoder) for name, split in dataset.tests.items()}
+    train = _encoded(dataset.train, dataset.x_normalizer, encoder)
+    return replace(dataset, train=train, tests=tests, x_normalizer=encoder, y_normalizer=decoder)
+
+
+def _encoded(split: Split, old: Normalizer, new: Normalizer) -> Split:
+    if isinstance(split.x, StoredRows):
+        return replace(split, x=replace(split.x, normalizer=new))
+    # In one step, so that coordinates far from their origin keep their digits.
+    between = Normalizer((new.mean - old.mean) / old.std, new.std / old.std)
+    x = between.encode(split.x)
+    return replace(split, x=x if split.mask is None else np.where(split.mask[..., None], x, np.float32(0)))
