@@ -13,8 +13,9 @@ from kernels._pallas import Operand, Output, pallas_call
 from kernels._target import Target
 from kernels.residual_mlp.gradients import Factors
 from kernels.residual_mlp.kernel import Incoming, Outgoing, backward_kernel
-from kernels.residual_mlp.operands import Operands, Projection, round_weights
+from kernels.residual_mlp.operands import Operands, round_weights, with_rows, without_rows
 from kernels.residual_mlp.plan import GradientSlots, Launch, Plan, Section, plan_launch, plan_slots
+from kernels.residual_mlp.stacks import Stacked, stack_parameters
 
 # Factors are stored for at most this many bytes of rows at a time.
 _FACTOR_BYTES = 2**30
@@ -48,7 +49,8 @@ def run_backward(plan: Plan, target: Target, operands: Operands, cotangents: tup
     launch = plan_launch(tiling, count, len(plan.structure.branches), largest_chunk)
     slots = plan_slots(operands, launch)
     read = round_weights(operands) if tiling.precast else operands
-    step = partial(_launch_backward, plan, target, launch, slots, read, cotangents)
+    places, stacked = stack_parameters(read)
+    step = partial(_launch_backward, plan, target, launch, slots, places, stacked, cotangents)
     rows, sums = step(None) if launch.chunks == 1 else _accumulate(launch, step)
     rows = jax.tree.map(lambda array: array[:count], rows)
     return _assemble(operands, slots, rows, sums)
@@ -73,13 +75,14 @@ def _launch_backward(
     target: Target,
     launch: Launch,
     slots: GradientSlots,
-    operands: Operands,
+    places: Operands,
+    operands: Stacked,
     cotangents: tuple[Array, ...],
     first: Array | None,
 ) -> tuple[Cotangents, Sums]:
     """Run the kernel for the rows from `first` on; return their cotangents and the sums over them."""
     outgoing = pallas_call(
-        partial(backward_kernel, plan, launch, slots.sections),
+        partial(backward_kernel, plan, launch, slots.sections, places),
         target=target,
         name="residual_mlp_backward",
         grid=(launch.programs * launch.groups,),
@@ -94,9 +97,9 @@ def _launch_backward(
     return rows, Sums(jnp.sum(outgoing.slot, axis=0), products)
 
 
-def _results(launch: Launch, slots: GradientSlots, operands: Operands) -> Outgoing:
+def _results(launch: Launch, slots: GradientSlots, operands: Stacked) -> Outgoing:
     """Describe what the kernel writes: each program its group's cotangent of x and its own slot, the rest is whole."""
-    x, projection, groups = operands.x, operands.projection, launch.groups
+    x, skip, groups = operands.x, operands.skip, launch.groups
     height = launch.covered if launch.tiling.factored else x.shape[0]
     factors = ()
     if launch.tiling.factored:
@@ -111,7 +114,7 @@ def _results(launch: Launch, slots: GradientSlots, operands: Operands) -> Outgoi
     )
     return Outgoing(
         x=Output((groups, height, x.shape[1]), x.dtype, of_group),
-        skip=None if projection is None else Output((height, projection.skip.shape[1]), x.dtype),
+        skip=None if skip is None else Output((height, skip.shape[1]), x.dtype),
         slot=Output((launch.programs, groups, slots.height, slots.width), jnp.float32, own),
         factors=factors,
     )
@@ -136,14 +139,6 @@ def _assemble(operands: Operands, slots: GradientSlots, rows: Cotangents, sums: 
         return block.reshape(parameter.shape).astype(parameter.dtype)
 
     # x and skip have no section; they are taken out of the tree and put back as cotangents.
-    parameters = operands._replace(x=None)
-    if (projection := operands.projection) is not None:
-        parameters = parameters._replace(
-            projection=Projection(weight=projection.weight, bias=projection.bias, skip=None)
-        )
-    gradients = jax.tree.map(gradient, slots.sections, parameters)._replace(x=rows.x)
-    if projection is None:
-        return gradients
-    inner = gradients.projection
-    skip = rows.skip.astype(projection.skip.dtype)
-    return gradients._replace(projection=Projection(weight=inner.weight, bias=inner.bias, skip=skip))
+    gradients = jax.tree.map(gradient, slots.sections, without_rows(operands))
+    skip = None if rows.skip is None else rows.skip.astype(operands.projection.skip.dtype)
+    return with_rows(gradients, rows.x, skip)

@@ -15,6 +15,7 @@ from kernels.residual_mlp.operands import Branch, Layer
 from kernels.residual_mlp.plan import Section
 from kernels.residual_mlp.tiles import (
     Chunk,
+    Part,
     Ref,
     Rows,
     Tile,
@@ -51,9 +52,9 @@ class Arithmetic:
         """Write a tile."""
         store_rows(ref, tile, rows, chunks, self.channel_axis)
 
-    def vector(self, ref: Ref, chunk: Chunk) -> Array:
+    def vector(self, vector: Part, chunk: Chunk) -> Array:
         """Read one block of a vector, ready to be broadcast over the rows."""
-        return load_vector(ref, chunk, self.channel_axis)
+        return load_vector(vector, chunk, self.channel_axis)
 
     def over_channels(self, block: Array) -> Array:
         """Sum over the channels, keeping the axis."""
@@ -81,9 +82,9 @@ class Arithmetic:
 class Matrix:
     """A weight matrix in blocks, read once (`resident`) or whenever a block is used."""
 
-    def __init__(self, ref: Ref, arithmetic: Arithmetic, *, resident: bool) -> None:
-        self.inputs, self.outputs = (arithmetic.chunks(width) for width in ref.shape)
-        self.arithmetic, self._ref = arithmetic, ref
+    def __init__(self, part: Part, arithmetic: Arithmetic, *, resident: bool) -> None:
+        self.inputs, self.outputs = (arithmetic.chunks(width) for width in part.shape)
+        self.arithmetic, self._part = arithmetic, part
         pairs = [(k, n) for k in range(len(self.inputs)) for n in range(len(self.outputs))]
         self._blocks = {pair: self._read(*pair) for pair in pairs} if resident else {}
 
@@ -92,9 +93,9 @@ class Matrix:
         return self._blocks[k, n] if self._blocks else self._read(k, n)
 
     def _read(self, k: int, n: int) -> Array:
-        return load_matrix(self._ref, self.inputs[k], self.outputs[n]).astype(self.arithmetic.dtype)
+        return load_matrix(self._part, self.inputs[k], self.outputs[n]).astype(self.arithmetic.dtype)
 
-    def apply(self, operand: Tile, bias: Ref) -> Tile:
+    def apply(self, operand: Tile, bias: Part) -> Tile:
         """Return operand @ W + bias in float32."""
         result = []
         for n, chunk in enumerate(self.outputs):
@@ -148,7 +149,7 @@ class BranchMatrices(NamedTuple):
 
     layers: tuple[Layer, ...]
     matrices: tuple[Matrix, ...]
-    biases: tuple[Ref, ...]
+    biases: tuple[Part, ...]
 
 
 class BranchState(NamedTuple):

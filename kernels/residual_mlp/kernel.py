@@ -31,7 +31,8 @@ from kernels.residual_mlp.gradients import (
 from kernels.residual_mlp.norms import NormState, apply_norm, norm_cotangent
 from kernels.residual_mlp.operands import Operands
 from kernels.residual_mlp.plan import Launch, Plan
-from kernels.residual_mlp.tiles import Ref, Rows, Tile
+from kernels.residual_mlp.stacks import Stacked, references
+from kernels.residual_mlp.tiles import Part, Ref, Rows, Tile
 
 
 class Incoming(NamedTuple):
@@ -80,7 +81,7 @@ class Chain:
         self.projection = None if refs.projection is None else read(refs.projection.weight)
         self.branches = {index: self._branch(index, read) for index in members}
 
-    def _branch(self, index: int, read: Callable[[Ref], Matrix]) -> BranchMatrices:
+    def _branch(self, index: int, read: Callable[[Part], Matrix]) -> BranchMatrices:
         branch = self.refs.branches[index]
         matrices = tuple(read(weight) for weight in branch.weights)
         return BranchMatrices(self.structure.branches[index], matrices, tuple(branch.biases))
@@ -131,8 +132,9 @@ class Chain:
         self.arithmetic.store(outgoing.x, stream, place.target, self.input_chunks)
 
 
-def forward_kernel(plan: Plan, launch: Launch, operands: Operands, outputs: tuple[Ref, ...]) -> None:
-    """Body of the forward pass: references to the operands, and to one output per branch."""
+def forward_kernel(plan: Plan, launch: Launch, places: Operands, inputs: Stacked, outputs: tuple[Ref, ...]) -> None:
+    """Body of the forward pass: references to what is read, and to one output per branch."""
+    operands = references(places, inputs)
 
     def run(members: tuple[int, ...], program: Array) -> None:
         chain = Chain(plan, launch, operands, members)
@@ -142,10 +144,16 @@ def forward_kernel(plan: Plan, launch: Launch, operands: Operands, outputs: tupl
 
 
 def backward_kernel(
-    plan: Plan, launch: Launch, sections: Operands, inputs: tuple[Operands, Incoming], outgoing: Outgoing
+    plan: Plan,
+    launch: Launch,
+    sections: Operands,
+    places: Operands,
+    inputs: tuple[Stacked, Incoming],
+    outgoing: Outgoing,
 ) -> None:
     """Body of the backward pass: references to what is read and to what is written."""
-    operands, incoming = inputs
+    read, incoming = inputs
+    operands = references(places, read)
     first = 0 if incoming.first is None else incoming.first[0]
     tiling = launch.tiling
     matrices = [section for section in jax.tree.leaves(sections) if section.is_matrix]

@@ -7,7 +7,7 @@ from jax import Array, lax
 
 from kernels.residual_mlp.chain import Arithmetic, Sink, add, multiply
 from kernels.residual_mlp.operands import Norm
-from kernels.residual_mlp.tiles import Chunk, Ref, Tile
+from kernels.residual_mlp.tiles import Chunk, Part, Tile
 
 
 class NormState(NamedTuple):
@@ -53,8 +53,8 @@ def norm_cotangent(
     )
 
 
-def _vector(arithmetic: Arithmetic, ref: Ref, chunks: tuple[Chunk, ...]) -> Tile:
-    return tuple(arithmetic.vector(ref, chunk) for chunk in chunks)
+def _vector(arithmetic: Arithmetic, vector: Part, chunks: tuple[Chunk, ...]) -> Tile:
+    return tuple(arithmetic.vector(vector, chunk) for chunk in chunks)
 
 
 def _channel_mean(arithmetic: Arithmetic, chunks: tuple[Chunk, ...], tile: Tile) -> Array:

@@ -114,3 +114,16 @@ def round_weights(operands: Operands) -> Operands:
     if projection is not None:
         projection = replace(projection, weight=projection.weight.astype(dtype))
     return operands._replace(branches=branches, projection=projection)
+
+
+def without_rows(operands: Operands) -> Operands:
+    """Return the parameters alone, with None for x and skip."""
+    return with_rows(operands, None, None)
+
+
+def with_rows(parameters: Operands, x: Leaf, skip: Leaf) -> Operands:
+    """Return the parameters with x and, where there is a projection, its skip."""
+    projection = parameters.projection
+    if projection is not None:
+        projection = replace(projection, skip=skip)
+    return parameters._replace(x=x, projection=projection)

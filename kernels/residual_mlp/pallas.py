@@ -13,6 +13,7 @@ from kernels.residual_mlp.backward import run_backward
 from kernels.residual_mlp.kernel import forward_kernel
 from kernels.residual_mlp.operands import Operands, round_weights
 from kernels.residual_mlp.plan import Plan, plan_launch
+from kernels.residual_mlp.stacks import stack_parameters
 
 
 def fused_forward(plan: Plan, target: Target, operands: Operands) -> tuple[Array, ...]:
@@ -21,13 +22,14 @@ def fused_forward(plan: Plan, target: Target, operands: Operands) -> tuple[Array
         return tuple(fused_forward(part, target, alone)[0] for part, alone in _each_branch(plan, operands))
     x = operands.x
     launch = plan_launch(plan.forward, x.shape[0], len(plan.structure.branches))
+    places, stacked = stack_parameters(round_weights(operands) if plan.forward.precast else operands)
     widths = [layers[-1].outputs for layers in plan.structure.branches]
     return pallas_call(
-        partial(forward_kernel, plan, launch),
+        partial(forward_kernel, plan, launch, places),
         target=target,
         name="residual_mlp_forward",
         grid=(launch.programs * launch.groups,),
-        inputs=jax.tree.map(Operand, round_weights(operands) if plan.forward.precast else operands),
+        inputs=jax.tree.map(Operand, stacked),
         outputs=tuple(Output((x.shape[0], width), x.dtype) for width in widths),
         warps=launch.tiling.warps,
         stages=launch.tiling.stages,

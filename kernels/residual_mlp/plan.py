@@ -1,13 +1,13 @@
 """Static decisions of an operation: tiling, precision, the grid of a launch and the layout of the gradients."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 import jax
 from jax import lax
 
-from kernels.residual_mlp.operands import Branch, Operands, Structure
+from kernels.residual_mlp.operands import Branch, Operands, Structure, without_rows
 from kernels.residual_mlp.tiles import padded
 
 # XLA cuts a product over many rows into parts, and copies both factors to pad rows that these parts do not divide.
@@ -131,9 +131,7 @@ def plan_slots(operands: Operands, launch: Launch) -> GradientSlots:
 
     Matrices take no room when their gradients come from factors.
     """
-    shared = operands._replace(x=None, branches=())
-    if shared.projection is not None:
-        shared = shared._replace(projection=replace(shared.projection, skip=None))
+    shared = without_rows(operands)._replace(branches=())
     numbers = count()
     cursor, shared = _stack(shared, numbers, 0, None, launch.tiling)
     top, branches = cursor, []

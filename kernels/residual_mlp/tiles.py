@@ -75,19 +75,30 @@ def store_rows(ref: Ref, tile: Tile, rows: Rows, chunks: tuple[Chunk, ...], chan
         plt.store(rows.view(ref, chunk), block if channel_axis == 1 else block.T, mask=rows.mask(chunk))
 
 
-def load_matrix(ref: Ref, row_chunk: Chunk, chunk: Chunk) -> Array:
+@dataclass(frozen=True)
+class Part:
+    """A parameter in a stack `[rows, width]` of several: a matrix from row `start` on, or a vector in that row."""
+
+    stack: Ref
+    start: int
+    shape: tuple[int, ...]
+
+
+def load_matrix(matrix: Part, row_chunk: Chunk, chunk: Chunk) -> Array:
     """Read one block of a `[C_in, C_out]` matrix, zeros beyond it."""
-    view = _view(ref, row_chunk.start, row_chunk.size, chunk, row_chunk.partial or chunk.partial)
+    start, overruns = matrix.start + row_chunk.start, row_chunk.partial or chunk.partial
+    view = _view(matrix.stack, start, row_chunk.size, chunk, overruns)
     return _load(view, _mask(row_chunk.size, chunk, row_chunk.valid if row_chunk.partial else None))
 
 
-def load_vector(ref: Ref, chunk: Chunk, channel_axis: int) -> Array:
+def load_vector(vector: Part, chunk: Chunk, channel_axis: int) -> Array:
     """Read one block of a `[C]` vector as float32, zeros beyond it, with a row axis of size 1 for broadcasting."""
+    row = jnp.int32(vector.start)
     if chunk.partial:
         columns = lax.iota(jnp.int32, chunk.size)
-        values = plt.load(ref.at[chunk.start + columns], mask=columns < chunk.valid, other=0.0)
+        values = plt.load(vector.stack.at[row, chunk.start + columns], mask=columns < chunk.valid, other=0.0)
     else:
-        values = plt.load(ref.at[pl.ds(chunk.start, chunk.size)])
+        values = plt.load(vector.stack.at[row, pl.ds(chunk.start, chunk.size)])
     return jnp.expand_dims(values.astype(jnp.float32), 1 - channel_axis)
 
 

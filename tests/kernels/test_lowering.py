@@ -4,6 +4,7 @@ A kernel that Pallas no longer takes is seen here. `jax.jit(...).trace(...).lowe
 far as the Triton module of each kernel, which needs no GPU; the rest, its compilation, is left to the tests on a GPU.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,14 @@ CALLS = {
     "causal_flare": causal,
 }
 ROWS = [(name, row) for name, operation in OPERATIONS.items() for row in operation.launches]
+
+
+def test_a_launch_of_the_residual_mlp_reads_its_parameters_as_one_array():
+    row = next(row for row in OPERATIONS["residual_mlp"].launches if row.dtype == "tf32")
+    call, arguments = branches(row)
+    text = jax.jit(call).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    operands = re.findall(r"custom_call @__gpu\$xla\.gpu\.triton\(([^)]*)\)", text)
+    assert [len(names.split(",")) for names in operands] == [2]  # x, and thirteen parameters of one width
 
 
 def test_every_operation_is_lowered():
