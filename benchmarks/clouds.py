@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from benchmarks.timing import device_line, print_table, write_results
 from experiments.training.costs import allocator_peak
 from flare_jax.models import build_model
 from flare_jax.models.clouds import CloudModel
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", help="JSON file of the results")
     options = parser.parse_args(arguments)
     sizes = {"channel_dim": options.channels, "num_blocks": options.blocks, "num_latents": options.latents}
-    model = build_model(options.model, 3, 1, {**sizes, "num_heads": 8}, rngs=nnx.Rngs(0), dtype=options.dtype)
+    model = build_model(options.model, 3, 1, {**sizes, "num_heads": 8}, rngs=ParameterKeys(0), dtype=options.dtype)
     graphdef, params = split(model)
     apply = jax.jit(apply_fn(graphdef), static_argnames="points_per_piece")
     x = np.random.default_rng(0).random((1, options.points, 3), np.float32)

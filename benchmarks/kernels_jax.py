@@ -20,6 +20,7 @@ from benchmarks.timing import device_line
 from benchmarks.worker import reason
 from flare_jax import params as model_params
 from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
+from flare_jax.parameter_keys import ParameterKeys
 from kernels import (
     causal_flare,
     causal_linear_attention,
@@ -140,7 +141,7 @@ def make_layer(shape: LayerShape, dtype: str, implementation: str | None) -> Fla
             mlp_implementation="reference" if implementation == "xla" else None,
         ),
         dtype=dtype,
-        rngs=nnx.Rngs(0),
+        rngs=ParameterKeys(0),
     )
 
 

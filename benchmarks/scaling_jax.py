@@ -21,6 +21,7 @@ from flare_jax.layers.linear import Linear
 from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
 from flare_jax.mixers.slice_attention import GridSliceConfig, SliceAttention
 from flare_jax.mixers.slice_tokens import SliceTokenAttention
+from flare_jax.parameter_keys import ParameterKeys
 
 CHANNELS, HEADS = 128, 8
 
@@ -45,7 +46,7 @@ class SoftmaxLayer(nnx.Module):
 
 def make_layer(mixer: str, size: int, dtype: str) -> nnx.Module:
     """Return a layer of the mixer "softmax", "physics" (Transolver, `size` slices) or "flare" (`size` latents)."""
-    rngs = nnx.Rngs(0)
+    rngs = ParameterKeys(0)
     if mixer == "softmax":
         return SoftmaxLayer(CHANNELS, num_heads=HEADS, dtype=dtype, rngs=rngs)
     if mixer == "physics":

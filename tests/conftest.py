@@ -2,8 +2,11 @@
 
 import gc
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 from tests.compilation import compile_fast
 
@@ -25,12 +28,31 @@ if not os.environ.get("FLARE_JAX_WITHOUT_SHAPE_CHECKS"):
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+# Of one test process, beyond which compiled programs are given up.
+_MEMORY_LIMIT = 2 * 2**30
+
+
 @pytest.fixture(scope="module", autouse=True)
 def free_programs() -> Iterator[None]:
-    """Free the traced and compiled programs of each test file, which no other file uses: they fill gigabytes."""
+    """Free traced and compiled programs after a test file where they fill gigabytes; else other files may use them."""
     yield
-    jax.clear_caches()
+    if memory_in_use() > _MEMORY_LIMIT:
+        jax.clear_caches()
+        gc.collect()
+
+
+def memory_in_use() -> int:
+    """Return the bytes of memory that this process holds, the most it ever held where the system does not say."""
+    statistics = Path("/proc/self/statm")
+    if statistics.exists():
+        return int(statistics.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from searching again and again what lives to the end: modules and tests."""
     gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from experiments.model_options import option_values
 from experiments.training.initial import differing_names
 from flare_jax import params as model_params
 from flare_jax.models.sequence import TaskKind, build_sequence_model
+from flare_jax.parameter_keys import ParameterKeys
 
 RECURSIVE = "trm"
 _NOMINAL_LENGTH = 16
@@ -55,7 +56,7 @@ def build(config: Any, facts: TaskFacts, seed: int) -> nnx.Module:
         facts.num_logits,
         {**options, "max_length": facts.max_length, "pad_id": facts.pad_id},
         model_type=section.type,
-        rngs=nnx.Rngs(seed),
+        rngs=ParameterKeys(seed),
         dtype=config.train.dtype,
     )
 

@@ -18,6 +18,7 @@ from experiments.model_options import option_values
 from experiments.training.initial import differing_names
 from flare_jax import params as model_params
 from flare_jax.models.registry import MODELS, build_model
+from flare_jax.parameter_keys import ParameterKeys
 
 FROM_DATA = "data"  # value of an option that the data set decides
 # Sinusoidal embeddings of coordinates want them in the order of 100.
@@ -110,7 +111,7 @@ def model_options(section: ConfigDict, facts: DataFacts) -> dict[str, Any]:
 
 def build(config: ConfigDict, options: Mapping[str, Any], c_in: int, c_out: int, seed: int) -> nnx.Module:
     """Return the model of a configuration, with its options already resolved by `model_options`."""
-    return build_model(config.model.type, c_in, c_out, options, rngs=nnx.Rngs(seed), dtype=config.train.dtype)
+    return build_model(config.model.type, c_in, c_out, options, rngs=ParameterKeys(seed), dtype=config.train.dtype)
 
 
 def width_names(config: ConfigDict, options: Mapping[str, Any], c_in: int, c_out: int) -> set[str]:

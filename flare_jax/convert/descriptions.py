@@ -12,6 +12,7 @@ from flare_jax import params as model_params
 from flare_jax.convert.mappings import TORCH_MAPPINGS, is_unsaved
 from flare_jax.models.registry import build_model
 from flare_jax.models.sequence import TaskKind, build_sequence_model
+from flare_jax.parameter_keys import ParameterKeys
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class ModelDescription:
         return nnx.eval_shape(lambda: self._build(0, dtype))
 
     def _build(self, seed: int, dtype: DTypeLike) -> nnx.Module:
-        return build_model(self.model_type, self.in_dim, self.out_dim, self.options, rngs=nnx.Rngs(seed), dtype=dtype)
+        return build_model(
+            self.model_type, self.in_dim, self.out_dim, self.options, rngs=ParameterKeys(seed), dtype=dtype
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class SequenceDescription:
             self.num_labels,
             self.options,
             model_type=self.model_type,
-            rngs=nnx.Rngs(seed),
+            rngs=ParameterKeys(seed),
         )
 
 

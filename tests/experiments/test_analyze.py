@@ -15,6 +15,7 @@ from experiments.pdebench.mixer_statistics import mixer_statistics
 from flare_jax.analysis import effective_rank, mixing_spectrum
 from flare_jax.convert.runs import read_run
 from flare_jax.models import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.experiments.programs import TINY, pdebench, write_elasticity
 from tests.numerics import assert_close
@@ -51,7 +52,7 @@ def by_definition(run, data_dir):
     dataset = elasticity.load(data_dir, 16, 6)
     stored = read_run(run)
     options = json.loads((run / "config.json").read_text())["model_options"]
-    graphdef, _ = split(nnx.eval_shape(lambda: build_model("flare", 2, 1, options, rngs=nnx.Rngs(0))))
+    graphdef, _ = split(nnx.eval_shape(lambda: build_model("flare", 2, 1, options, rngs=ParameterKeys(0))))
     forward = jax.jit(lambda p, x: apply_fn(graphdef)(p, x, return_scores=True))
     prediction, scores = forward(stored.weights["ema"], dataset.tests["test"].x)
     return dataset, np.asarray(prediction), [np.asarray(block) for block in scores]
@@ -133,7 +134,7 @@ def test_models_with_scores_are_not_refused():
 
 def test_statistics_of_mixers_are_means_over_samples():
     options = {"channel_dim": 8, "num_blocks": 1, "num_heads": 2, "num_latents": 4}
-    graphdef, params = split(build_model("backbone_flarepp_ablations", 2, 1, options, rngs=nnx.Rngs(0)))
+    graphdef, params = split(build_model("backbone_flarepp_ablations", 2, 1, options, rngs=ParameterKeys(0)))
     x = np.random.default_rng(0).random((3, 10, 2), np.float32)
     found = mixer_statistics(graphdef, params, {"x": x, "mask": np.ones((3, 10), bool)}, 2)
     _, expected = apply_fn(graphdef)(params, jax.numpy.asarray(x), return_statistics=True)

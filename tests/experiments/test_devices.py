@@ -24,6 +24,7 @@ from experiments.training.step import make_step
 from experiments.training.tasks import regression_task
 from tests.experiments.training.toy import token_task
 from data_pipeline.pde import elasticity
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax import params as model_params
 from flare_jax.models.registry import build_model
 from pathlib import Path
@@ -34,7 +35,7 @@ mesh = make_mesh(data, points)
 
 def loss_and_gradients(model_type, num_blocks):
     options = dict(channel_dim=16, num_blocks=num_blocks, num_heads=4, num_latents=8)
-    graphdef, params = model_params.split(build_model(model_type, 2, 1, options, rngs=nnx.Rngs(0)))
+    graphdef, params = model_params.split(build_model(model_type, 2, 1, options, rngs=ParameterKeys(0)))
     # 5 does not divide 972: the padding with masked points is exercised too
     task = regression_task(dataset, model_params.apply_fn(graphdef), points_multiple=max(points, 1) * 5)
 

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from flare_jax import params as model_params
 from flare_jax.mixers.triple_attention import TripleAttention, TripleConfig
 from flare_jax.models.registry import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close
 
 SIZES = {
@@ -55,7 +56,7 @@ class Case:
 
     def model(self, implementations: dict[str, str]) -> nnx.Module:
         """Return the model."""
-        return build_model("flare", 2, 1, SIZES | self.options | implementations, rngs=nnx.Rngs(0))
+        return build_model("flare", 2, 1, SIZES | self.options | implementations, rngs=ParameterKeys(0))
 
     def arguments(self) -> tuple[Any, ...]:
         """Return parameters, points, mask and targets."""
@@ -109,7 +110,7 @@ def check_triple_attention(mesh: jax.sharding.Mesh) -> None:
 
     def mix(implementation: str) -> Callable[..., jax.Array]:
         config = TripleConfig(num_heads=2, implementation=implementation, mlp_implementation="reference")
-        mixer = TripleAttention(8, config, rngs=nnx.Rngs(0))
+        mixer = TripleAttention(8, config, rngs=ParameterKeys(0))
         return jax.jit(lambda x: mixer(x))
 
     expected = mix("xla")(x)

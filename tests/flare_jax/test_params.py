@@ -1,6 +1,8 @@
 """Splitting models into flat dictionaries of parameters and back."""
 
+import cProfile
 import io
+import pstats
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 from flax import nnx
 
 from flare_jax.layers import Linear
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, count_parameters, merge, split
 from tests.flare_jax.models.cases import CASES, build_perturbed, inputs
 from tests.numerics import assert_close
@@ -34,7 +37,7 @@ class WithRandomStream(nnx.Module):
 
 
 def test_names_are_sorted_dotted_paths_and_in_pytree_order():
-    _, params = split(WithList(nnx.Rngs(0)))
+    _, params = split(WithList(ParameterKeys(0)))
     assert list(params) == sorted(params)
     assert {"layers.0.kernel", "layers.11.bias", "token"} <= set(params)
     leaves = jax.tree.leaves(params)
@@ -42,7 +45,7 @@ def test_names_are_sorted_dotted_paths_and_in_pytree_order():
 
 
 def test_merge_puts_every_value_in_its_place():
-    graphdef, params = split(WithList(nnx.Rngs(0)))
+    graphdef, params = split(WithList(ParameterKeys(0)))
     numbered = {name: jnp.full(value.shape, i) for i, (name, value) in enumerate(params.items())}
     again = split(merge(graphdef, dict(reversed(numbered.items()))))
     assert again[0] == graphdef
@@ -66,7 +69,7 @@ def test_models_survive_storage(case):
 
 
 def test_apply_fn_is_pure_and_differentiable():
-    model = WithList(nnx.Rngs(0))
+    model = WithList(ParameterKeys(0))
     graphdef, params = split(model)
     apply = jax.jit(apply_fn(graphdef))
     x = jnp.array([[0.3, -0.4]])
@@ -80,7 +83,7 @@ def test_apply_fn_is_pure_and_differentiable():
 
 
 def test_a_merged_model_shares_no_state_with_its_source():
-    model = WithList(nnx.Rngs(0))
+    model = WithList(ParameterKeys(0))
     graphdef, params = split(model)
     merge(graphdef, params).token[...] = jnp.zeros(2)
     assert_close("token", params["token"], jnp.ones(2), 0.0)
@@ -88,12 +91,36 @@ def test_a_merged_model_shares_no_state_with_its_source():
 
 
 def test_abstract_models_split_into_shapes():
-    graphdef, template = split(nnx.eval_shape(lambda: WithList(nnx.Rngs(0))))
-    assert graphdef == split(WithList(nnx.Rngs(0)))[0]
+    graphdef, template = split(nnx.eval_shape(lambda: WithList(ParameterKeys(0))))
+    assert graphdef == split(WithList(ParameterKeys(0)))[0]
     assert isinstance(template["token"], jax.ShapeDtypeStruct)
     assert count_parameters(template) == 12 * (4 + 2) + 2
 
 
 def test_other_variables_are_an_error():
     with pytest.raises(ValueError, match=r"variables that are not nnx.Param and would be lost: dropout\.rngs"):
-        split(WithRandomStream(nnx.Rngs(0)))
+        split(WithRandomStream(ParameterKeys(0)))
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_keys_of_parameters_are_those_of_nnx(seed):
+    expected, keys = ParameterKeys(seed), ParameterKeys(seed)
+    for _ in range(3):
+        assert (jax.random.key_data(keys.params()) == jax.random.key_data(expected.params())).all()
+
+
+def test_shapes_of_deep_models_are_traced_in_a_time_that_grows_with_their_depth():
+    """An array as the count of keys cost a search of the program so far for each parameter."""
+
+    def draw(keys, layers):
+        return nnx.List([nnx.Param(jax.random.normal(keys.params())) for _ in range(layers)])
+
+    def calls(layers):
+        profile = cProfile.Profile()
+        profile.runcall(
+            nnx.eval_shape,
+            lambda: draw(ParameterKeys(0), layers),
+        )
+        return pstats.Stats(profile).total_calls
+
+    assert calls(200) < 8 * calls(40)

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import AxisType
 
 from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
+from flare_jax.parameter_keys import ParameterKeys
 from tests.experiments.programs import environment
 from tests.program_server import run_program
 
@@ -21,7 +21,7 @@ def test_eight_devices_agree_with_one():
 
 
 def test_a_mesh_of_one_device_changes_nothing():
-    mixer = FlareAttention(8, FlareAttentionConfig(num_heads=2, num_latents=4), rngs=nnx.Rngs(0))
+    mixer = FlareAttention(8, FlareAttentionConfig(num_heads=2, num_latents=4), rngs=ParameterKeys(0))
     x = jnp.ones((2, 6, 8))
 
     def program() -> str:

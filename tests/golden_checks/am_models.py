@@ -10,6 +10,7 @@ from flax import nnx
 from data_pipeline.graphs import by_target
 from flare_jax.convert.originals import find_original
 from flare_jax.models import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import split
 from tests.golden_checks import models
 from tests.golden_checks.core import Comparison
@@ -29,7 +30,7 @@ def check_mesh_graph_net(arrays: Mapping[str, np.ndarray], config: Mapping[str, 
     # The files say at which end messages are summed; without a word it is the correct one.
     original = find_original("mesh_graph_net")
     in_dim, out_dim, options = original.translate({"aggregate": "target", **config["args"]})
-    build = nnx.eval_shape(lambda: build_model("mesh_graph_net", in_dim, out_dim, options, rngs=nnx.Rngs(0)))
+    build = nnx.eval_shape(lambda: build_model("mesh_graph_net", in_dim, out_dim, options, rngs=ParameterKeys(0)))
     with jax.default_matmul_precision("highest"):
         return models.compare("mesh_graph_net", *split(build), batched, config)
 

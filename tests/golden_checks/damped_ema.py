@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from flare_jax.mixers.damped_ema import DampedEMA
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.golden_checks.core import Comparison, gradient_size, largest_error
 
@@ -66,7 +67,7 @@ def _evaluate(
             num_components=config["h"],
             ema_impl=implementation,
             kernel_size=config["kernel_size"],
-            rngs=nnx.Rngs(0),
+            rngs=ParameterKeys(0),
         )
 
     apply = apply_fn(split(nnx.eval_shape(build))[0])

@@ -10,6 +10,7 @@ from flax import nnx
 
 from flare_jax.layers.embeddings import LearnedPositions, SinusoidalPositions, TokenEmbedding, sinusoidal_table
 from flare_jax.layers.rotary import RotaryEmbedding
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import merge, split
 from tests.golden_checks.core import Comparison
 from tests.golden_checks.sequence_models import compare_gradients, compare_output
@@ -22,7 +23,7 @@ def check(arrays: Arrays, config: Mapping[str, Any]) -> list[Comparison]:
     length, width = config["N"], config["channel_dim"]
     positions = _load(lambda: SinusoidalPositions(width), {"pos_scale": arrays["param/sin.pos_scale"]})
     table = arrays["param/abs.pe.weight"]
-    learned = _load(lambda: LearnedPositions(config["max_length"], width, rngs=nnx.Rngs(0)), {"embedding": table})
+    learned = _load(lambda: LearnedPositions(config["max_length"], width, rngs=ParameterKeys(0)), {"embedding": table})
     rows = jnp.broadcast_to(learned(length), arrays["output/abs"].shape)
     return [
         compare_output("sin_table", sinusoidal_table(length, width), arrays["output/sin_table"]),
@@ -57,7 +58,9 @@ def _check_tokens(arrays: Arrays, config: Mapping[str, Any]) -> list[Comparison]
 
     def embed(table: jax.Array) -> jax.Array:
         module = _load(
-            lambda: TokenEmbedding(vocab_size, table.shape[1], pad_id=pad_id, zero_padding=False, rngs=nnx.Rngs(0)),
+            lambda: TokenEmbedding(
+                vocab_size, table.shape[1], pad_id=pad_id, zero_padding=False, rngs=ParameterKeys(0)
+            ),
             {"embedding": table},
         )
         return module(jnp.asarray(arrays["input/ids"]))

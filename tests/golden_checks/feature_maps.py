@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from flare_jax.layers.feature_maps import FIXED_MAPS, LEARNABLE_MAPS
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.golden_checks.core import Comparison, gradient_size, largest_error
 from tests.golden_checks.sequence_models import compare_gradients, compare_output, section
@@ -56,6 +57,6 @@ def _load_learnable(name: str, state: Mapping[str, np.ndarray]) -> tuple[Any, di
     # The first layer of swiglu makes two numbers per feature.
     feature_dim = first.shape[0] // 2 if name == "swiglu" else first.shape[0]
     build = LEARNABLE_MAPS[name]
-    graphdef, template = split(nnx.eval_shape(lambda: build(first.shape[1], feature_dim, rngs=nnx.Rngs(0))))
+    graphdef, template = split(nnx.eval_shape(lambda: build(first.shape[1], feature_dim, rngs=ParameterKeys(0))))
     params = {key: jnp.asarray(state[key.replace("kernel", "weight")].T) for key in template}
     return apply_fn(graphdef), params

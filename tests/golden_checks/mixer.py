@@ -11,6 +11,7 @@ from flax import nnx
 from flare_jax.convert import from_torch
 from flare_jax.convert.originals import find_original
 from flare_jax.mixers.backbone_mixers import MIXERS, make_mixer
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import merge, split
 from tests.golden_checks import models
 from tests.golden_checks.core import Comparison
@@ -43,7 +44,7 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     chosen, _ = MIXERS[kind]
 
     def build() -> nnx.Module:
-        return _Alone(make_mixer(kind, chosen.from_mapping(options, owner=f"mixer {kind!r}"), rngs=nnx.Rngs(0)))
+        return _Alone(make_mixer(kind, chosen.from_mapping(options, owner=f"mixer {kind!r}"), rngs=ParameterKeys(0)))
 
     graphdef, template = split(nnx.eval_shape(build))
     named = {_in_a_block(name): value for name, value in arrays.items()}

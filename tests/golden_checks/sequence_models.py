@@ -11,6 +11,7 @@ from flax import nnx
 from flare_jax.convert import from_torch, to_torch
 from flare_jax.convert.sequence_originals import translate_sequence_arguments
 from flare_jax.models.sequence import build_sequence_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.golden_checks.core import Comparison, largest_error
 
@@ -50,7 +51,7 @@ def load_model(arrays: Arrays, config: Mapping[str, Any]) -> tuple[str, nnx.Grap
     model_type, *sizes, options = translate_sequence_arguments(config["model_type"], backend, config["kwargs"])
 
     def build() -> nnx.Module:
-        return build_sequence_model(backend, *sizes, options, model_type=model_type, rngs=nnx.Rngs(0))
+        return build_sequence_model(backend, *sizes, options, model_type=model_type, rngs=ParameterKeys(0))
 
     graphdef, template = split(nnx.eval_shape(build))
     # Random features count as parameters of ours; the original keeps them, and counts of calls, in buffers.

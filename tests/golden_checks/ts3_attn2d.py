@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flare_jax.mixers.learned_slice_attention import MixedSliceAttention, MixedSliceConfig
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import split
 from tests.golden_checks import models
 from tests.golden_checks.core import Comparison
@@ -44,7 +45,7 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
                 qk_norm=args.get("qk_norm", False),
                 grid_shape=(args["H"], args["W"]),
             ),
-            rngs=nnx.Rngs(0),
+            rngs=ParameterKeys(0),
         )
         return _AttentionOfOneBlock(att)
 

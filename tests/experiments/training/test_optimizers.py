@@ -13,6 +13,7 @@ from experiments.training.packing import make_packing
 from flare_jax import params as model_params
 from flare_jax.mixers.ema_attention import EmaAttention, EmaConfig
 from flare_jax.models.registry import MODELS, build_model
+from flare_jax.parameter_keys import ParameterKeys
 
 
 def _section(**changes):
@@ -104,7 +105,7 @@ def test_decay_latents_false_takes_the_latents_out():
 
 def test_undecayed_parameters_of_flare_are_its_biases_and_norms():
     model = build_model(
-        "flare", 2, 1, {"channel_dim": 8, "num_blocks": 1, "num_heads": 2, "num_latents": 4}, rngs=nnx.Rngs(0)
+        "flare", 2, 1, {"channel_dim": 8, "num_blocks": 1, "num_heads": 2, "num_latents": 4}, rngs=ParameterKeys(0)
     )
     graphdef, params = model_params.split(model)
     undecayed = {name for name in params if parameter_group(name) == "no_decay"}
@@ -139,12 +140,12 @@ def test_muon_takes_the_matrices_of_blocks_and_nothing_else_with_several_axes(na
         "grid_shape": grid,
     }
     options = {key: value for key, value in sizes.items() if key in MODELS[name].options()}
-    model = nnx.eval_shape(lambda: build_model(name, 2, 1, options, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(name, 2, 1, options, rngs=ParameterKeys(0)))
     _check_roles(model, wanted)
 
 
 def test_muon_leaves_the_logits_of_an_exponential_average_alone():
-    model = nnx.eval_shape(lambda: EmaAttention(16, EmaConfig(), rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: EmaAttention(16, EmaConfig(), rngs=ParameterKeys(0)))
     logits = {"ema.alpha_logits": "decay", "ema.delta_logits": "decay", "ema.eta": "decay"}
     _check_roles(nnx.Dict(block=model), {"Wh": "muon", "Uh": "muon", "query_proj.kernel": "muon", **logits})
 

@@ -7,6 +7,7 @@ from flax import nnx
 from flare_jax.convert import from_torch, to_torch
 from flare_jax.convert.originals import find_original
 from flare_jax.models import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from tests.flare_jax.models.cases import build_perturbed
 
 
@@ -57,7 +58,7 @@ from tests.flare_jax.models.cases import build_perturbed
 def test_arguments(name, arguments, in_dim, out_dim, options):
     original = find_original(name)
     assert original.translate(arguments) == (in_dim, out_dim, options)
-    nnx.eval_shape(lambda: build_model(original.model_type, in_dim, out_dim, options, rngs=nnx.Rngs(0)))
+    nnx.eval_shape(lambda: build_model(original.model_type, in_dim, out_dim, options, rngs=ParameterKeys(0)))
 
 
 @pytest.mark.parametrize("name", ["transformer", "linformer", "linear"])

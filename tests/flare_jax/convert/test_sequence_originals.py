@@ -5,6 +5,7 @@ from flax import nnx
 
 from flare_jax.convert.sequence_originals import SEQUENCE_ORIGINALS, translate_sequence_arguments
 from flare_jax.models.sequence import BACKENDS, build_sequence_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import split
 
 SMALL = {"task": "match3", "vocab_size": 7, "num_labels": 3, "max_length": 9, "num_blocks": 1, "channel_dim": 16}
@@ -20,7 +21,7 @@ def build(backend, wrapper="ModelWrapper", **arguments):
     """Return the model, without values of its parameters, and the shapes of these by name."""
     model_type, *sizes, options = translate(backend, wrapper, **arguments)
     built = nnx.eval_shape(
-        lambda: build_sequence_model(backend, *sizes, options, model_type=model_type, rngs=nnx.Rngs(0))
+        lambda: build_sequence_model(backend, *sizes, options, model_type=model_type, rngs=ParameterKeys(0))
     )
     return built, {name: leaf.shape for name, leaf in split(built)[1].items()}
 

@@ -11,6 +11,7 @@ from flare_jax.convert import TORCH_MAPPINGS, from_torch, to_torch
 from flare_jax.convert.mappings import is_unused
 from flare_jax.convert.originals import find_original
 from flare_jax.models import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import split
 from tests.flare_jax.models import naive_transolver
 from tests.golden_checks.models import check
@@ -32,7 +33,7 @@ def test_stored_state_dicts_survive_both_directions(file):
     original = find_original(config["model"])
     in_dim, out_dim, options = original.translate(config["args"])
     template = split(
-        nnx.eval_shape(lambda: build_model(original.model_type, in_dim, out_dim, options, rngs=nnx.Rngs(0)))
+        nnx.eval_shape(lambda: build_model(original.model_type, in_dim, out_dim, options, rngs=ParameterKeys(0)))
     )[1]
     state = {key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")}
     again = to_torch(original.model_type, from_torch(original.model_type, template, state))
@@ -69,7 +70,7 @@ def test_sizes_that_the_originals_have_defaults_for(name, sizes):
 def recorded_transolver(name, arguments, **inputs):
     """Return what the original records for random parameters, as numpy computes it, without the gradients."""
     in_dim, out_dim, options = find_original(name).translate(arguments)
-    model = nnx.eval_shape(lambda: build_model("transolver", in_dim, out_dim, options, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model("transolver", in_dim, out_dim, options, rngs=ParameterKeys(0)))
     template = split(model)[1]
     generator = np.random.default_rng(0)
     state = to_torch("transolver", {name: 0.3 * generator.standard_normal(p.shape) for name, p in template.items()})

@@ -13,6 +13,7 @@ from flare_jax.convert import TORCH_MAPPINGS, TorchMapping, from_torch, strip_pr
 from flare_jax.convert.mappings import has_identity, is_unused, torch_path
 from flare_jax.convert.originals import find_original
 from flare_jax.models import MODELS, build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import split
 from tests.flare_jax.models.cases import CASES, build_perturbed
 
@@ -56,7 +57,7 @@ def test_stored_state_dicts_survive_both_directions(file):
     original = find_original(config["model"], config["args"])
     sizes_and_options = original.translate(config["args"])
     model_type = original.model_type
-    template = split(nnx.eval_shape(lambda: build_model(model_type, *sizes_and_options, rngs=nnx.Rngs(0))))[1]
+    template = split(nnx.eval_shape(lambda: build_model(model_type, *sizes_and_options, rngs=ParameterKeys(0))))[1]
     state = {key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")}
     again = to_torch(model_type, from_torch(model_type, template, state))
     assert set(again) == {name for name in state if not is_unused(name, TORCH_MAPPINGS[model_type])}

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.layers.depthwise_convolution import DepthwiseConvolution
+from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close, rms_ratio
 
 
 def layer(channels=4, width=3, causal=False, dtype="float32"):
-    return DepthwiseConvolution(channels, width=width, causal=causal, dtype=dtype, rngs=nnx.Rngs(0))
+    return DepthwiseConvolution(channels, width=width, causal=causal, dtype=dtype, rngs=ParameterKeys(0))
 
 
 @pytest.mark.parametrize(("width", "causal"), [(1, False), (3, False), (5, False), (1, True), (3, True), (4, True)])

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from flare_jax.layers.feature_maps import FEATURE_MAPS, FIXED_MAPS, LEARNABLE_MAPS, make_feature_map, safe_norm, unit
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.models import naive_attention
 from tests.numerics import assert_close
@@ -15,7 +16,7 @@ X = jax.random.normal(jax.random.key(0), (2, 5, 3, 6))
 
 
 def make(kernel, **options):
-    return make_feature_map(kernel, 6, rngs=nnx.Rngs(1), **options)
+    return make_feature_map(kernel, 6, rngs=ParameterKeys(1), **options)
 
 
 @pytest.mark.parametrize("kernel", FEATURE_MAPS)

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.layers import PointwiseMLP
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, TS1_ACTIVATIONS, TS3_ACTIVATIONS, find_activation
 from flare_jax.layers.initializers import fan_in_uniform
+from flare_jax.parameter_keys import ParameterKeys
 from tests.flare_jax.models import naive_transolver
 from tests.numerics import assert_close, rms_ratio
 
@@ -33,7 +33,7 @@ def test_the_two_gelus_differ():
 @pytest.mark.parametrize(("act", "inner"), [("relu", 10), ("swiglu", 5)])
 def test_mlp(act, inner):
     activations = {**POINTWISE_ACTIVATIONS, **TS1_ACTIVATIONS}
-    mlp = PointwiseMLP(6, 10, 3, act=act, activations=activations, rngs=nnx.Rngs(0))
+    mlp = PointwiseMLP(6, 10, 3, act=act, activations=activations, rngs=ParameterKeys(0))
     assert (mlp.fc1.kernel.shape, mlp.fc2.kernel.shape) == ((6, 10), (inner, 3))
     naive = {**naive_transolver.POINTWISE, **naive_transolver.TS1}[act]
     expected = naive(X.astype(np.float64) @ np.asarray(mlp.fc1.kernel[...])) @ np.asarray(mlp.fc2.kernel[...])
@@ -41,7 +41,7 @@ def test_mlp(act, inner):
 
 
 def test_default_is_the_exact_gelu():
-    assert PointwiseMLP(6, 10, 3, rngs=nnx.Rngs(0)).activation is POINTWISE_ACTIVATIONS["gelu_erf"]
+    assert PointwiseMLP(6, 10, 3, rngs=ParameterKeys(0)).activation is POINTWISE_ACTIVATIONS["gelu_erf"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_default_is_the_exact_gelu():
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        PointwiseMLP(6, 9, 3, **options, rngs=nnx.Rngs(0))
+        PointwiseMLP(6, 9, 3, **options, rngs=ParameterKeys(0))
 
 
 def test_fan_in_distribution():

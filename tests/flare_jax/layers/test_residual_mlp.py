@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.layers import FeedForward, LayerNorm, Linear, ResidualMLP, RMSNorm, apply_branches
 from flare_jax.layers.activations import FEED_FORWARD_ACTIVATIONS
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import count_parameters, split
 from tests.numerics import assert_close
 
@@ -58,7 +58,7 @@ def test_formula(num_layers, widths):
     x = jax.random.normal(jax.random.key(9), (2, 4, widths[0]))
     for flags in [(True, True), (False, True), (True, False), (False, False)]:
         mlp = ResidualMLP(
-            *widths, num_layers=num_layers, input_residual=flags[0], output_residual=flags[1], rngs=nnx.Rngs(0)
+            *widths, num_layers=num_layers, input_residual=flags[0], output_residual=flags[1], rngs=ParameterKeys(0)
         )
         mlp = perturbed(mlp)
         assert len(mlp.layers) == (1 if num_layers == -1 else num_layers + 2)
@@ -68,7 +68,9 @@ def test_formula(num_layers, widths):
 @pytest.mark.parametrize(("act", "formula"), [(None, gelu_tanh), ("gelu", gelu_tanh), ("silu", silu)])
 def test_activation_names(act, formula):
     x = np.linspace(-5, 5, 101)[:, None]
-    mlp = ResidualMLP(1, 1, 1, num_layers=0, act=act, input_residual=False, output_residual=False, rngs=nnx.Rngs(0))
+    mlp = ResidualMLP(
+        1, 1, 1, num_layers=0, act=act, input_residual=False, output_residual=False, rngs=ParameterKeys(0)
+    )
     for layer in mlp.layers:
         layer.kernel[...] = jnp.ones((1, 1))
     assert_close("residual mlp", mlp(jnp.asarray(x, jnp.float32)), formula(x), 1e-6)
@@ -82,7 +84,7 @@ def test_feed_forward_activation_names(act, formula):
 
 
 def test_feed_forward_width():
-    _, params = split(FeedForward(8, mlp_ratio=2.5, rngs=nnx.Rngs(0)))
+    _, params = split(FeedForward(8, mlp_ratio=2.5, rngs=ParameterKeys(0)))
     assert params["fc1.kernel"].shape == (8, 20)
     assert count_parameters(params) == 8 * 20 + 20 + 20 * 8 + 8
 
@@ -97,23 +99,23 @@ def test_feed_forward_width():
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        ResidualMLP(4, 4, 4, **options, rngs=nnx.Rngs(0))
+        ResidualMLP(4, 4, 4, **options, rngs=ParameterKeys(0))
 
 
 def test_bad_width():
     with pytest.raises(ValueError, match="out_dim is 0"):
-        Linear(4, 0, rngs=nnx.Rngs(0))
+        Linear(4, 0, rngs=ParameterKeys(0))
 
 
 def test_compute_dtype():
-    mlp = ResidualMLP(4, 4, 4, num_layers=1, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    mlp = ResidualMLP(4, 4, 4, num_layers=1, dtype=jnp.bfloat16, rngs=ParameterKeys(0))
     assert mlp(jnp.ones((2, 4))).dtype == jnp.bfloat16
     assert {value.dtype for value in split(mlp)[1].values()} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("flags", [(True, True), (False, True), (True, False)], ids=str)
 def test_a_single_layer_is_residual_only_with_both_flags(flags):
-    mlp = ResidualMLP(2, 5, 2, num_layers=-1, input_residual=flags[0], output_residual=flags[1], rngs=nnx.Rngs(0))
+    mlp = ResidualMLP(2, 5, 2, num_layers=-1, input_residual=flags[0], output_residual=flags[1], rngs=ParameterKeys(0))
     mlp.fc.kernel[...] = jnp.array([[1.0, 2.0], [3.0, 4.0]])
     mlp.fc.bias[...] = jnp.array([0.5, 0.0])
     assert_close(str(flags), mlp(jnp.ones((1, 2))), [[5.5, 7.0]] if all(flags) else [[4.5, 6.0]], 1e-6)
@@ -121,7 +123,9 @@ def test_a_single_layer_is_residual_only_with_both_flags(flags):
 
 def test_branches_share_one_normalised_input():
     norm = LayerNorm(4)
-    mlps = [ResidualMLP(4, width, 4, num_layers=layers, rngs=nnx.Rngs(layers)) for width, layers in ((4, 1), (6, 0))]
+    mlps = [
+        ResidualMLP(4, width, 4, num_layers=layers, rngs=ParameterKeys(layers)) for width, layers in ((4, 1), (6, 0))
+    ]
     x = jax.random.normal(jax.random.key(0), (3, 5, 4))
     for mlp, y in zip(mlps, apply_branches(mlps, x, norm), strict=True):
         assert_close("branch", y, mlp(norm(x)), 1e-6)
@@ -129,9 +133,9 @@ def test_branches_share_one_normalised_input():
 
 def test_projection_norm_and_outer_residual_are_the_second_half_of_a_block():
     mlp, norm, projection = (
-        ResidualMLP(4, 4, 4, num_layers=1, rngs=nnx.Rngs(0)),
+        ResidualMLP(4, 4, 4, num_layers=1, rngs=ParameterKeys(0)),
         RMSNorm(4),
-        Linear(6, 4, rngs=nnx.Rngs(1)),
+        Linear(6, 4, rngs=ParameterKeys(1)),
     )
     x = jax.random.normal(jax.random.key(0), (3, 6))
     skip = jax.random.normal(jax.random.key(1), (3, 4))

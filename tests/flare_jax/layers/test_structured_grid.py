@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.layers import GridConvolution, check_grid_shape, unified_position_dim, unified_positions
 from flare_jax.layers.structured_grid import check_no_mask
 from flare_jax.layers.unified_position import check_unified_position
+from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close
 
 SHAPES = [(5,), (3, 4), (2, 1, 3)]
@@ -19,7 +19,7 @@ SHAPES = [(5,), (3, 4), (2, 1, 3)]
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_convolution_is_a_cross_correlation_with_zeros_outside(shape):
-    layer = GridConvolution(2, 3, grid_shape=shape, rngs=nnx.Rngs(0))
+    layer = GridConvolution(2, 3, grid_shape=shape, rngs=ParameterKeys(0))
     x = jax.random.normal(jax.random.key(1), (2, math.prod(shape), 2))
     kernel, bias = (np.asarray(p[...], np.float64) for p in (layer.kernel, layer.bias))
     places = list(itertools.product(*map(range, shape)))
@@ -34,14 +34,14 @@ def test_convolution_is_a_cross_correlation_with_zeros_outside(shape):
 
 
 def test_convolution_starts_as_in_pytorch():
-    layer = GridConvolution(16, 32, grid_shape=(2, 2), rngs=nnx.Rngs(0))
+    layer = GridConvolution(16, 32, grid_shape=(2, 2), rngs=ParameterKeys(0))
     assert layer.kernel.shape == (3, 3, 16, 32)
     for values in (np.asarray(layer.kernel[...]), np.asarray(layer.bias[...])):
         assert np.abs(values).max() <= 1 / 12
         assert abs(values.std() * 12 * np.sqrt(3) - 1) < 0.3
-    assert GridConvolution(2, 3, grid_shape=(2, 2), dtype="bfloat16", rngs=nnx.Rngs(0))(jnp.ones((1, 4, 2))).dtype == (
-        jnp.bfloat16
-    )
+    assert GridConvolution(2, 3, grid_shape=(2, 2), dtype="bfloat16", rngs=ParameterKeys(0))(
+        jnp.ones((1, 4, 2))
+    ).dtype == (jnp.bfloat16)
 
 
 @pytest.mark.parametrize(("shape", "reference"), [((5,), 3), ((3, 4), 2), ((2, 1, 3), 2), ((2, 2), 1)], ids=str)
@@ -66,7 +66,7 @@ def test_grids_given_as_lists_become_tuples():
 
 
 def test_bad_calls():
-    layer = GridConvolution(2, 3, grid_shape=(3, 4), rngs=nnx.Rngs(0))
+    layer = GridConvolution(2, 3, grid_shape=(3, 4), rngs=ParameterKeys(0))
     with pytest.raises(
         ValueError, match=r"x has 11 points but grid_shape \(3, 4\) has 12; pass all points of the grid"
     ):

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.layers import supernodes
 from flare_jax.layers.coordinate_embedding import embed_coordinates
 from flare_jax.layers.supernode_pooling import SupernodePooling
 from flare_jax.layers.supernodes import draw_supernodes, nearest_within, spread_supernodes
+from flare_jax.parameter_keys import ParameterKeys
 from tests.flare_jax.models import naive_upt
 from tests.numerics import assert_close
 
@@ -121,7 +121,7 @@ def test_embedding(channels, axes):
 
 
 def test_pooling_of_a_supernode_without_real_neighbours_is_zero():
-    pooling = SupernodePooling(2, 2, 8, radius=1.0, max_degree=3, rngs=nnx.Rngs(0))
+    pooling = SupernodePooling(2, 2, 8, radius=1.0, max_degree=3, rngs=ParameterKeys(0))
     p, mask = cloud(1, 6), jnp.zeros((1, 6), bool)
     assert not np.asarray(pooling(p, p, jnp.array([[0, 3]]), mask)).any()
     assert np.asarray(pooling(p, p, jnp.array([[0, 3]]))).any()

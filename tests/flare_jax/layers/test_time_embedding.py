@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.layers import TimeEmbedding, check_time, sinusoidal_embedding
+from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close
 
 
@@ -20,7 +20,7 @@ def test_cosines_then_sines(width):
 
 
 def test_times_may_have_an_axis_of_one():
-    layer = TimeEmbedding(6, rngs=nnx.Rngs(0))
+    layer = TimeEmbedding(6, rngs=ParameterKeys(0))
     layer.fc1.bias[...] = jnp.arange(6.0)
     times = jnp.array([0.3, 2.0])
     flat = layer(times)

@@ -8,6 +8,7 @@ from flax import nnx
 
 from flare_jax.mixers.damped_ema import DampedEMA
 from flare_jax.mixers.ema_attention import EmaAttention, EmaConfig
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.mixers import naive_polynomial
 from tests.flare_jax.mixers.naive_polynomial import in_float64
@@ -22,13 +23,13 @@ def tokens(n):
 
 
 def average(params, x, mask=None, **options):
-    graphdef, _ = split(nnx.eval_shape(lambda: DampedEMA(C, **options, rngs=nnx.Rngs(0))))
+    graphdef, _ = split(nnx.eval_shape(lambda: DampedEMA(C, **options, rngs=ParameterKeys(0))))
     return jax.jit(apply_fn(graphdef))(params, x, mask)
 
 
 def ema_params(logits=1.0):
     """Return parameters whose logits have the given multiple of their usual spread."""
-    _, params = perturbed(lambda: DampedEMA(C, rngs=nnx.Rngs(0)))
+    _, params = perturbed(lambda: DampedEMA(C, rngs=ParameterKeys(0)))
     return params | {name: logits * params[name] for name in params if name.endswith("logits")}
 
 
@@ -44,7 +45,7 @@ def test_extreme_decays():
     """Saturated sigmoids make decays of 1 and of 0, which must give NaN in neither values nor gradients."""
     params, x = ema_params(100.0), tokens(100)
     assert_close("saturated", average(params, x), naive_polynomial.damped_ema(*in_float64(params, x)), 1e-5)
-    graphdef, _ = perturbed(lambda: DampedEMA(C, rngs=nnx.Rngs(0)))
+    graphdef, _ = perturbed(lambda: DampedEMA(C, rngs=ParameterKeys(0)))
     gradients = jax.jit(jax.grad(lambda p: jnp.sum(apply_fn(graphdef)(p, x))))(params)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(gradients))
 
@@ -87,7 +88,7 @@ def test_masked_tokens_at_the_end_are_no_tokens():
 
 @pytest.mark.parametrize("masked_ema", [False, True])
 def test_attention(masked_ema):
-    graphdef, params = perturbed(lambda: EmaAttention(C, EmaConfig(masked_ema=masked_ema), rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(lambda: EmaAttention(C, EmaConfig(masked_ema=masked_ema), rngs=ParameterKeys(0)))
     x, mask = tokens(9), jnp.arange(9) < jnp.array([[9], [6]])
     apply = jax.jit(apply_fn(graphdef))
     float64_params, x64 = in_float64(params, x)
@@ -97,7 +98,7 @@ def test_attention(masked_ema):
 
 
 def test_attention_dropout_needs_a_key():
-    graphdef, params = perturbed(lambda: EmaAttention(C, EmaConfig(attn_drop=0.5), rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(lambda: EmaAttention(C, EmaConfig(attn_drop=0.5), rngs=ParameterKeys(0)))
     apply, x = jax.jit(apply_fn(graphdef)), tokens(9)
     plain = apply(params, x)
     assert_close("evaluation", plain, naive_polynomial.ema_attention(*in_float64(params, x)), 1e-5)
@@ -117,4 +118,4 @@ def test_attention_dropout_needs_a_key():
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        DampedEMA(C, **options, rngs=nnx.Rngs(0))
+        DampedEMA(C, **options, rngs=ParameterKeys(0))

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.mixers import FlareAttention
 from flare_jax.mixers.flare_attention import FlareAttentionConfig, resolve_scale
+from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close
 
 SMALL = {"num_heads": 2, "num_latents": 3, "num_layers_k_proj": 0, "num_layers_v_proj": 0}
@@ -18,14 +18,14 @@ def points(b=2, n=9, c=8):
 
 
 def test_latents_are_reshaped_without_transpose():
-    att = FlareAttention(8, FlareAttentionConfig(**SMALL), rngs=nnx.Rngs(0))
+    att = FlareAttention(8, FlareAttentionConfig(**SMALL), rngs=ParameterKeys(0))
     flat = np.asarray(att.latent_q[...]).ravel()
     expected = [[[flat[(h * 3 + m) * 4 + d] for d in range(4)] for m in range(3)] for h in range(2)]
     assert_close("queries", att.queries(), expected, 0.0)
 
 
 def test_shared_latents_are_the_same_in_every_head():
-    att = FlareAttention(8, FlareAttentionConfig(**SMALL, shared_latents=True), rngs=nnx.Rngs(0))
+    att = FlareAttention(8, FlareAttentionConfig(**SMALL, shared_latents=True), rngs=ParameterKeys(0))
     assert att.latent_q.shape == (4, 3)
     expected = np.broadcast_to(np.asarray(att.latent_q[...]).reshape(1, 3, 4), (2, 3, 4))
     assert_close("queries", att.queries(), expected, 0.0)
@@ -38,15 +38,15 @@ def test_scale(attn_scale, expected):
 
 def test_implementations_agree():
     for implementation in ("reference", "xla"):
-        named = FlareAttention(8, FlareAttentionConfig(**SMALL, implementation=implementation), rngs=nnx.Rngs(0))
-        automatic = FlareAttention(8, FlareAttentionConfig(**SMALL), rngs=nnx.Rngs(0))
+        named = FlareAttention(8, FlareAttentionConfig(**SMALL, implementation=implementation), rngs=ParameterKeys(0))
+        automatic = FlareAttention(8, FlareAttentionConfig(**SMALL), rngs=ParameterKeys(0))
         assert_close(implementation, jax.jit(named)(points()), jax.jit(automatic)(points()), 1e-5)
 
 
 def test_latent_blocks_that_do_nothing_leave_the_mixing_unchanged():
     """The path through latent blocks gathers and scatters like the kernel: zero weights make a block the identity."""
-    plain = FlareAttention(8, FlareAttentionConfig(**SMALL, attn_scale=0.7), rngs=nnx.Rngs(0))
-    deep = FlareAttention(8, FlareAttentionConfig(**SMALL, attn_scale=0.7, num_latent_blocks=2), rngs=nnx.Rngs(0))
+    plain = FlareAttention(8, FlareAttentionConfig(**SMALL, attn_scale=0.7), rngs=ParameterKeys(0))
+    deep = FlareAttention(8, FlareAttentionConfig(**SMALL, attn_scale=0.7, num_latent_blocks=2), rngs=ParameterKeys(0))
     for name in ("latent_q", "k_proj", "v_proj", "out_proj"):
         setattr(deep, name, getattr(plain, name))
     for block in deep.latent_blocks:
@@ -59,7 +59,7 @@ def test_latent_blocks_that_do_nothing_leave_the_mixing_unchanged():
 
 
 def test_scores_are_scaled_logits():
-    att = FlareAttention(8, FlareAttentionConfig(**SMALL, attn_scale="sqrt"), rngs=nnx.Rngs(0))
+    att = FlareAttention(8, FlareAttentionConfig(**SMALL, attn_scale="sqrt"), rngs=ParameterKeys(0))
     q, k = (
         np.asarray(value, np.float64)
         for value in (att.queries(), att.k_proj(points()).reshape(*points().shape[:2], -1, 4))
@@ -86,16 +86,16 @@ def test_scores_are_scaled_logits():
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        FlareAttention(8, FlareAttentionConfig(**SMALL | options), rngs=nnx.Rngs(0))
+        FlareAttention(8, FlareAttentionConfig(**SMALL | options), rngs=ParameterKeys(0))
 
 
 def test_unknown_implementation_is_an_error_while_tracing():
-    att = FlareAttention(8, FlareAttentionConfig(**SMALL, implementation="fastest"), rngs=nnx.Rngs(0))
+    att = FlareAttention(8, FlareAttentionConfig(**SMALL, implementation="fastest"), rngs=ParameterKeys(0))
     with pytest.raises(ValueError, match="fastest"):
         jax.eval_shape(att, points())
 
 
 def test_scores_of_latent_blocks_are_an_error():
-    att = FlareAttention(8, FlareAttentionConfig(**SMALL, num_latent_blocks=1), rngs=nnx.Rngs(0))
+    att = FlareAttention(8, FlareAttentionConfig(**SMALL, num_latent_blocks=1), rngs=ParameterKeys(0))
     with pytest.raises(ValueError, match="num_latent_blocks is 1; analyse a model with num_latent_blocks=0"):
         att.scores(points())

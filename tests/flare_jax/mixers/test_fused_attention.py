@@ -5,11 +5,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import pytest
-from flax import nnx
 from jax.sharding import AxisType
 
 from flare_jax.mixers import SelfAttention, attention
 from flare_jax.mixers.self_attention import SelfAttentionConfig
+from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close, round_to_bfloat16
 
 
@@ -71,14 +71,14 @@ def test_cudnn_is_chosen_where_it_serves():
 
 def test_what_cudnn_cannot_serve():
     with pytest.raises(ValueError, match="implementation is 'flash' but must be one of 'xla', 'cudnn'"):
-        SelfAttention(16, SelfAttentionConfig(implementation="flash"), rngs=nnx.Rngs(0))
+        SelfAttention(16, SelfAttentionConfig(implementation="flash"), rngs=ParameterKeys(0))
     with pytest.raises(ValueError, match="implementation 'cudnn' takes float16 or bfloat16, not float32; use 'xla'"):
-        SelfAttention(16, SelfAttentionConfig(implementation="cudnn"), rngs=nnx.Rngs(0))
+        SelfAttention(16, SelfAttentionConfig(implementation="cudnn"), rngs=ParameterKeys(0))
 
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="the machine has the kernel")
 def test_cudnn_needs_its_device():
-    att = SelfAttention(16, SelfAttentionConfig(implementation="cudnn"), dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    att = SelfAttention(16, SelfAttentionConfig(implementation="cudnn"), dtype=jnp.bfloat16, rngs=ParameterKeys(0))
     with pytest.raises(ValueError, match="implementation 'cudnn' needs an NVIDIA GPU, and this is a cpu; use 'xla'"):
         att(jnp.zeros((1, 8, 16), jnp.bfloat16))
 

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.mixers import linear_attention, softmax_attention
 from flare_jax.mixers.linear_no import LinearNOAttention, LinearNOConfig
 from flare_jax.mixers.linformer import LinformerAttention, LinformerConfig
 from flare_jax.mixers.performer import PerformerAttention, PerformerConfig, redraw_features
 from flare_jax.models.sequence import build_sequence_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import split
 from tests.numerics import assert_close, rms_ratio
 
@@ -42,7 +42,7 @@ def test_masked_keys_and_values_have_no_influence_even_as_nan():
 
 def test_a_token_may_come_alone():
     for mixer in (
-        LinformerAttention(8, LinformerConfig(seq_len=3, k=2, num_heads=2), rngs=nnx.Rngs(0)),
+        LinformerAttention(8, LinformerConfig(seq_len=3, k=2, num_heads=2), rngs=ParameterKeys(0)),
         performer(),
         linear_no(),
     ):
@@ -50,16 +50,16 @@ def test_a_token_may_come_alone():
 
 
 def linear_no(**options):
-    return LinearNOAttention(8, LinearNOConfig(num_heads=2, **options), rngs=nnx.Rngs(0))
+    return LinearNOAttention(8, LinearNOConfig(num_heads=2, **options), rngs=ParameterKeys(0))
 
 
 def performer(features=16, **options):
-    return PerformerAttention(8, PerformerConfig(num_heads=2, nb_features=features, **options), rngs=nnx.Rngs(0))
+    return PerformerAttention(8, PerformerConfig(num_heads=2, nb_features=features, **options), rngs=ParameterKeys(0))
 
 
 def test_linformer_with_one_column_per_token_is_softmax_attention():
     """With E_k = E_v = 1 nothing is compressed."""
-    mixer = LinformerAttention(8, LinformerConfig(seq_len=9, k=9, num_heads=2), rngs=nnx.Rngs(0))
+    mixer = LinformerAttention(8, LinformerConfig(seq_len=9, k=9, num_heads=2), rngs=ParameterKeys(0))
     mixer.E_k[...] = mixer.E_v[...] = jnp.eye(9)
     mixer.qkv_proj.kernel[...] = 20 * mixer.qkv_proj.kernel[...]
     q, k, v = jnp.split(mixer.qkv_proj(X).reshape(2, 9, 2, 12), 3, axis=-1)
@@ -68,7 +68,7 @@ def test_linformer_with_one_column_per_token_is_softmax_attention():
 
 
 def test_padded_tokens_receive_the_output_bias_of_linformer():
-    mixer = LinformerAttention(8, LinformerConfig(seq_len=9, k=4, num_heads=2, masked=True), rngs=nnx.Rngs(0))
+    mixer = LinformerAttention(8, LinformerConfig(seq_len=9, k=4, num_heads=2, masked=True), rngs=ParameterKeys(0))
     mixer.out_proj.bias[...] = jnp.arange(8.0)
     assert_close("padding", mixer(X, MASK)[0, 6:], jnp.broadcast_to(jnp.arange(8.0), (3, 8)), 1e-7)
 
@@ -95,7 +95,7 @@ def test_reference_rows_have_unit_length_and_differ():
 def distance_from_softmax(estimator, width=64):
     """Return how far a performer of one head is from softmax attention; at 1 it is no better than the plain mean."""
     mixer = PerformerAttention(
-        width, PerformerConfig(num_heads=1, nb_features=8192, estimator=estimator), rngs=nnx.Rngs(0)
+        width, PerformerConfig(num_heads=1, nb_features=8192, estimator=estimator), rngs=ParameterKeys(0)
     )
     # The entries of q and k get the standard deviation 0.4.
     mixer.qkv_proj.kernel[...] = 0.4 * mixer.qkv_proj.kernel[...] / (0.02 * width**0.5)
@@ -129,7 +129,7 @@ def redrawn_steps(interval, **options):
         "redraw_interval": interval,
         **options,
     }
-    graphdef, params = split(build_sequence_model("performer", "listops", 5, 3, options, rngs=nnx.Rngs(0)))
+    graphdef, params = split(build_sequence_model("performer", "listops", 5, 3, options, rngs=ParameterKeys(0)))
     redraw = jax.jit(lambda params, step, key: redraw_features(graphdef, params, step, key))
     changed = []
     for step in range(10):

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers import FlareAttention, LinformerAttention, PerformerAttention, SelfAttention, softmax_attention
@@ -12,6 +11,7 @@ from flare_jax.mixers.flare_attention import FlareAttentionConfig
 from flare_jax.mixers.linformer import LinformerConfig
 from flare_jax.mixers.performer import PerformerConfig
 from flare_jax.mixers.self_attention import SelfAttentionConfig
+from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close, rms_ratio
 
 X = jax.random.normal(jax.random.key(0), (2, 9, 8))
@@ -19,16 +19,16 @@ MASK = jnp.arange(9)[None, :] < jnp.array([[6], [9]])
 KEY = jax.random.key(1)
 MIXERS = {
     "transformer": lambda rope=None, **o: SelfAttention(
-        8, SelfAttentionConfig(num_heads=2, **o), rope=rope, rngs=nnx.Rngs(0)
+        8, SelfAttentionConfig(num_heads=2, **o), rope=rope, rngs=ParameterKeys(0)
     ),
     "linformer": lambda rope=None, **o: LinformerAttention(
-        8, LinformerConfig(seq_len=9, k=5, num_heads=2, **o), rope=rope, rngs=nnx.Rngs(0)
+        8, LinformerConfig(seq_len=9, k=5, num_heads=2, **o), rope=rope, rngs=ParameterKeys(0)
     ),
     "flare": lambda rope=None, **o: FlareAttention(
-        8, FlareAttentionConfig(num_heads=2, num_latents=5, **o), rope=rope, rngs=nnx.Rngs(0)
+        8, FlareAttentionConfig(num_heads=2, num_latents=5, **o), rope=rope, rngs=ParameterKeys(0)
     ),
     "performer": lambda rope=None, **o: PerformerAttention(
-        8, PerformerConfig(num_heads=2, nb_features=6, **o), rope=rope, rngs=nnx.Rngs(0)
+        8, PerformerConfig(num_heads=2, nb_features=6, **o), rope=rope, rngs=ParameterKeys(0)
     ),
 }
 

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.mixers.normalized_linear_attention import NORMALIZATIONS, NormalizedLinearAttention
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import split
 from tests.flare_jax.models import naive_operators
 from tests.numerics import assert_close
@@ -16,7 +16,7 @@ _TORCH_NAMES = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj
 
 def attention_and_state(attn_type):
     """Return the layer and its state; positive queries and keys keep l2 away from a division by zero."""
-    attention = NormalizedLinearAttention(12, num_heads=3, attn_type=attn_type, rngs=nnx.Rngs(0))
+    attention = NormalizedLinearAttention(12, num_heads=3, attn_type=attn_type, rngs=ParameterKeys(0))
     for ours in ("q_proj", "k_proj"):
         layer = getattr(attention, ours)
         layer.kernel[...] *= 10

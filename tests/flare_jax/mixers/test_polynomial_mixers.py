@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.mixers import chunks, quad_attention, third_order_attention
 from flare_jax.mixers.multilinear_attention import MultilinearAttention, MultilinearConfig
@@ -15,6 +14,7 @@ from flare_jax.mixers.state_attention import StateBlockConfig
 from flare_jax.mixers.strassen_attention import StrassenAttention
 from flare_jax.mixers.third_order_attention import ThirdOrderAttention, ThirdOrderConfig
 from flare_jax.mixers.triple_attention import TripleAttention, TripleConfig
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn
 from tests.flare_jax.mixers import naive_polynomial
 from tests.flare_jax.mixers.naive_polynomial import in_float64
@@ -49,7 +49,7 @@ OPTIONS = {
 
 def compare_state_mixer(name, options, mask):
     mixer, configure, naive = MIXERS[name]
-    graphdef, params = perturbed(lambda: mixer(C, configure(num_heads=H, **options), rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(lambda: mixer(C, configure(num_heads=H, **options), rngs=ParameterKeys(0)))
     float64_params, x = in_float64(params, tokens())
     inputs = {"kernel": "identity", "norm_q": False, "norm_k": False, "act": None} | {
         key: value for key, value in options.items() if key in ("kernel", "norm_q", "norm_k", "act")
@@ -73,7 +73,7 @@ def test_features_wider_or_narrower_than_heads(kernel):
 def test_triple_implementations_agree():
     def run(implementation):
         graphdef, params = perturbed(
-            lambda: TripleAttention(C, TripleConfig(num_heads=H, implementation=implementation), rngs=nnx.Rngs(0))
+            lambda: TripleAttention(C, TripleConfig(num_heads=H, implementation=implementation), rngs=ParameterKeys(0))
         )
         return jax.jit(apply_fn(graphdef))(params, tokens())
 
@@ -84,7 +84,7 @@ def test_triple_implementations_agree():
 
 @pytest.mark.parametrize("count", [3, 7, 50])
 def test_quad_in_chunks_is_quad_at_once(count, monkeypatch):
-    graphdef, params = perturbed(lambda: QuadAttention(C, StateBlockConfig(num_heads=H), rngs=nnx.Rngs(0)))
+    graphdef, params = perturbed(lambda: QuadAttention(C, StateBlockConfig(num_heads=H), rngs=ParameterKeys(0)))
 
     def value_and_gradients(params, x):
         return jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(apply_fn(graphdef)(p, x))), argnums=(0, 1))(params, x)
@@ -107,7 +107,7 @@ def test_chunks(count):
 
 def third_order(x, mask=None, **options):
     graphdef, params = perturbed(
-        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=nnx.Rngs(0))
+        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=ParameterKeys(0))
     )
     return jax.jit(apply_fn(graphdef))(params, x, mask), in_float64(params, x)
 
@@ -137,7 +137,7 @@ def test_gradient_of_the_epsilon_of_the_original():
     """The epsilon is relative to the largest logits, which depend on the tokens."""
     options = {"third_order_method": "strassen", "reference_epsilon": True}
     graphdef, params = perturbed(
-        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=nnx.Rngs(0))
+        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=ParameterKeys(0))
     )
     x, direction = 6 * tokens(), jnp.cos(tokens())
     slope = jax.jit(lambda x: jax.jvp(lambda x: apply_fn(graphdef)(params, x), (x,), (direction,))[1])(x)
@@ -154,7 +154,7 @@ def test_gradient_of_the_epsilon_of_the_original():
 def test_large_logits_are_finite(method, epsilon):
     options = {"third_order_method": method, "reference_epsilon": epsilon}
     graphdef, params = perturbed(
-        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=nnx.Rngs(0))
+        lambda: ThirdOrderAttention(C, ThirdOrderConfig(num_heads=H, **options), rngs=ParameterKeys(0))
     )
     gradients = jax.jit(jax.grad(lambda p, x: jnp.sum(jnp.sin(apply_fn(graphdef)(p, x))), argnums=(0, 1)))
     for leaf in jax.tree.leaves(gradients(params, 300 * tokens())):
@@ -173,7 +173,7 @@ def test_a_sample_without_tokens_receives_the_output_bias(method):
         lambda: ThirdOrderAttention(
             C,
             ThirdOrderConfig(num_heads=H, third_order_method=method, reference_epsilon=method == "strassen"),
-            rngs=nnx.Rngs(0),
+            rngs=ParameterKeys(0),
         )
     )
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.mixers import SelfAttention, SelfAttentionBlock, softmax_attention
 from flare_jax.mixers.self_attention import SelfAttentionConfig
+from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close
 
 
@@ -60,7 +60,7 @@ def test_without_real_keys_the_result_is_zero():
 
 def test_self_attention_layout():
     """q, k, v are consecutive blocks of C columns, the heads inside; the scale is 1/√D."""
-    att = SelfAttention(8, SelfAttentionConfig(num_heads=2), rngs=nnx.Rngs(0))
+    att = SelfAttention(8, SelfAttentionConfig(num_heads=2), rngs=ParameterKeys(0))
     att.qkv_proj.bias[...] = 0.1 * jnp.arange(24.0)
     att.qkv_proj.kernel[...] = 20 * att.qkv_proj.kernel[...]
     x = jax.random.normal(jax.random.key(1), (2, 5, 8))
@@ -71,7 +71,7 @@ def test_self_attention_layout():
 
 
 def test_padded_points_receive_the_output_bias():
-    att = SelfAttention(8, SelfAttentionConfig(num_heads=2), rngs=nnx.Rngs(0))
+    att = SelfAttention(8, SelfAttentionConfig(num_heads=2), rngs=ParameterKeys(0))
     att.out_proj.bias[...] = jnp.arange(8.0)
     x = jax.random.normal(jax.random.key(1), (1, 5, 8))
     mask = jnp.array([[True, True, True, False, False]])
@@ -81,11 +81,11 @@ def test_padded_points_receive_the_output_bias():
 
 
 def test_default_heads_are_16_wide():
-    assert SelfAttention(48, SelfAttentionConfig(), rngs=nnx.Rngs(0)).num_heads == 3
+    assert SelfAttention(48, SelfAttentionConfig(), rngs=ParameterKeys(0)).num_heads == 3
 
 
 def test_block_is_pre_norm_and_residual():
-    block = SelfAttentionBlock(8, SelfAttentionConfig(num_heads=2, mlp_ratio=2.0), rngs=nnx.Rngs(0))
+    block = SelfAttentionBlock(8, SelfAttentionConfig(num_heads=2, mlp_ratio=2.0), rngs=ParameterKeys(0))
     x = jax.random.normal(jax.random.key(1), (2, 5, 8))
     middle = x + block.att(block.norm1(x))
     assert_close("block", block(x), middle + block.mlp(block.norm2(middle)), 1e-7)
@@ -95,4 +95,4 @@ def test_bad_heads():
     with pytest.raises(
         ValueError, match="num_heads 3 does not divide channel_dim 8; choose num_heads among 1, 2, 4, 8"
     ):
-        SelfAttention(8, SelfAttentionConfig(num_heads=3), rngs=nnx.Rngs(0))
+        SelfAttention(8, SelfAttentionConfig(num_heads=3), rngs=ParameterKeys(0))

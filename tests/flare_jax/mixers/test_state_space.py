@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.convert import to_torch
 from flare_jax.mixers.state_space import (
@@ -16,6 +15,7 @@ from flare_jax.mixers.state_space import (
     initial_step_bias,
     scan_both_ways,
 )
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.mixers import naive_state_space
 from tests.flare_jax.mixers.naive_state_space import numpy_scan
@@ -30,7 +30,7 @@ both = pytest.mark.parametrize("mixer", [Hydra, BidirectionalMamba2])
 def perturbed(mixer, dtype="float32", **changes):
     """Return the mixer as a function, parameters that are random around their initial values, and its sizes."""
     sizes = StateSpaceSizes(**(SIZES | changes))
-    graphdef, params = split(mixer(sizes, dtype=dtype, rngs=nnx.Rngs(0)))
+    graphdef, params = split(mixer(sizes, dtype=dtype, rngs=ParameterKeys(0)))
     generator = np.random.default_rng(1)
     params = {name: value + 0.3 * generator.standard_normal(value.shape) for name, value in params.items()}
     return apply_fn(graphdef), {name: value.astype(jnp.float32) for name, value in params.items()}, sizes
@@ -121,10 +121,10 @@ def test_initial_parameters():
     assert 1 <= rate.min() < 1.05
     assert 15.9 < rate.max() <= 16.0001
     assert abs(rate.mean() - 8.5) < 5 * 15 / np.sqrt(12 * 4000)
-    hydra = split(Hydra(StateSpaceSizes(**SIZES), rngs=nnx.Rngs(0)))[1]
+    hydra = split(Hydra(StateSpaceSizes(**SIZES), rngs=ParameterKeys(0)))[1]
     assert not any(hydra[name].any() for name in ("A_log", "init_states"))
     assert all((hydra[name] == 1).all() for name in ("skip", "norm.scale"))
-    mamba = split(BidirectionalMamba2(StateSpaceSizes(**SIZES), rngs=nnx.Rngs(0)))[1]
+    mamba = split(BidirectionalMamba2(StateSpaceSizes(**SIZES), rngs=ParameterKeys(0)))[1]
     for name in ("dt_bias", "A_log", "skip"):
         assert (mamba[f"forward.{name}"] == mamba[f"backward.{name}"]).all()
     assert (mamba["forward.convolution.kernel"] != mamba["backward.convolution.kernel"]).any()
@@ -147,4 +147,4 @@ def test_bad_sizes(changes, message):
 
 def test_hydra_needs_an_odd_filter():
     with pytest.raises(ValueError, match="conv_width is 4 but a centred convolution needs an odd one; use 5"):
-        Hydra(StateSpaceSizes(**(SIZES | {"conv_width": 4})), rngs=nnx.Rngs(0))
+        Hydra(StateSpaceSizes(**(SIZES | {"conv_width": 4})), rngs=ParameterKeys(0))

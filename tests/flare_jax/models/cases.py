@@ -13,6 +13,7 @@ from flax import nnx
 
 from flare_jax.models import MODELS, build_model
 from flare_jax.options import without_unused
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import Params, split
 from tests.flare_jax.models.case import IN_DIM, NUM_POINTS, Case
 
@@ -35,7 +36,7 @@ def build(case: str, *, dtype="float32", **changes) -> nnx.Module:
     chosen = CASES[case]
     # Changes may leave other options of the case without effect.
     options = without_unused(MODELS[chosen.model_type].config, dict(chosen.options) | changes)
-    return build_model(chosen.model_type, chosen.in_dim, chosen.out_dim, options, rngs=nnx.Rngs(0), dtype=dtype)
+    return build_model(chosen.model_type, chosen.in_dim, chosen.out_dim, options, rngs=ParameterKeys(0), dtype=dtype)
 
 
 def build_perturbed(case: str, *, dtype="float32", **changes) -> tuple[nnx.GraphDef, Params]:

@@ -17,6 +17,7 @@ from flare_jax.mixers.gather_points import gather_points
 from flare_jax.mixers.heads import merge_heads
 from flare_jax.mixers.synthesized_routing import mix_in_kernels, mix_with_stored_weights
 from flare_jax.models import MODELS, build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, merge, split
 from kernels import flare_mixer
 from tests.flare_jax.models import naive_backbone
@@ -44,7 +45,7 @@ def test_prediction(case):
 def mixer():
     """A gated mixer with the defaults but RMS norms, its inputs, and its operands."""
     config = FlareppConfig(channel_dim=16, num_heads=2, num_latents=5, rmsnorm=True, implementation="reference")
-    built = make_mixer("flarepp", config, rngs=nnx.Rngs(3))
+    built = make_mixer("flarepp", config, rngs=ParameterKeys(3))
     for name in ("latent_q0", "latent_q_fixed"):
         latents = getattr(built, name)
         latents[...] = jax.random.normal(jax.random.key(len(name)), latents.shape)
@@ -74,7 +75,7 @@ def test_the_ablations_with_the_same_switches_are_the_gated_mixer(mixer):
     switches |= {f"{name}_use_bias": True for name in ("k0", "k", "v")}
     switches |= {"q0_elementwise_affine": True, "k_elementwise_affine": True, "implementation": "reference"}
     config = FlareppAblationsConfig(channel_dim=16, num_heads=2, num_latents=5, rmsnorm=True, **switches)
-    other = make_mixer("flarepp_ablations", config, rngs=nnx.Rngs(0))
+    other = make_mixer("flarepp_ablations", config, rngs=ParameterKeys(0))
     values = split(built)[1]
     assert {name: v.shape for name, v in split(other)[1].items()} == {name: v.shape for name, v in values.items()}
     gate = jax.nn.sigmoid(values["gate_logit"])
@@ -172,7 +173,7 @@ def test_arguments_of_the_original_backbone():
 def initial(model_type, **options):
     """Return the initial parameters of a model."""
     sizes = {"channel_dim": 48, "num_heads": 4, "num_blocks": 2, "num_latents": 40}
-    return split(build_model(model_type, 2, 1, sizes | options, rngs=nnx.Rngs(0)))[1]
+    return split(build_model(model_type, 2, 1, sizes | options, rngs=ParameterKeys(0)))[1]
 
 
 def assert_normal(values, std, name):
@@ -203,7 +204,7 @@ def test_initial_distributions():
 def test_initial_state_of_the_published_model():
     """The first gather starts as an average over all points."""
     options = {"num_blocks": 8, "num_latents": 64, "channel_dim": 128, "num_heads": 8}
-    model = build_model("backbone_flarepp", 2, 1, options, rngs=nnx.Rngs(0))
+    model = build_model("backbone_flarepp", 2, 1, options, rngs=ParameterKeys(0))
     x = jax.random.uniform(jax.random.key(0), (1, 972, 2))
     graphdef, params = split(model)
     run = jax.jit(apply_fn(graphdef), static_argnames="return_statistics")
@@ -258,7 +259,7 @@ def test_what_weight_decay_leaves_out(model_type):
 
 def test_training_in_bfloat16_stays_finite():
     options = {"channel_dim": 16, "num_heads": 2, "num_blocks": 2, "num_latents": 4, "rmsnorm": True}
-    model = build_model("backbone_flarepp", 2, 1, options, rngs=nnx.Rngs(0), dtype="bfloat16")
+    model = build_model("backbone_flarepp", 2, 1, options, rngs=ParameterKeys(0), dtype="bfloat16")
     graphdef, params = split(model)
     apply, optimizer = apply_fn(graphdef), optax.adamw(3e-3)
     x = jax.random.uniform(jax.random.key(0), (4, 32, 2))

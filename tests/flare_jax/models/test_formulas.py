@@ -7,6 +7,7 @@ from flax import nnx
 
 from flare_jax.convert import to_torch
 from flare_jax.models import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, count_parameters, split
 from tests.flare_jax.models import naive_flare
 from tests.flare_jax.models.cases import CASES, build_perturbed, points
@@ -71,7 +72,7 @@ def test_scores(case):
 )
 def test_default_sizes(model_type, options, expected):
     """With default options there are 8 blocks, 8 heads, scale 1, and these numbers of parameters."""
-    model = nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=ParameterKeys(0)))
     assert (len(model.blocks), model.blocks[0].att.num_heads, model.blocks[0].att.scale) == (8, 8, 1.0)
     graphdef, params = split(model)
     assert count_parameters(params) == expected
@@ -82,7 +83,7 @@ def test_default_sizes(model_type, options, expected):
 def test_initial_distributions():
     """Kernels ~ Normal(0, 0.02²), latents ~ Normal(0, 0.1²), biases 0, scales 1, and no two arrays drawn alike."""
     options = {"channel_dim": 48, "num_blocks": 2, "num_latents": 64, "num_latent_blocks": 1}
-    model = build_model("flare_ablations", 2, 1, options, rngs=nnx.Rngs(0))
+    model = build_model("flare_ablations", 2, 1, options, rngs=ParameterKeys(0))
     params = {name: np.asarray(value) for name, value in split(model)[1].items()}
     kernels = [value.ravel() for name, value in params.items() if name.endswith("kernel")]
     latents = [value.ravel() for name, value in params.items() if name.endswith("latent_q")]
@@ -100,7 +101,7 @@ def test_initial_distributions():
 def test_initial_parameters_depend_on_the_seed_only():
     def build_with(seed):
         options = {"channel_dim": 8, "num_latents": 8, "num_blocks": 1}
-        return split(build_model("flare", 8, 8, options, rngs=nnx.Rngs(seed)))[1]
+        return split(build_model("flare", 8, 8, options, rngs=ParameterKeys(seed)))[1]
 
     first, again, other = build_with(0), build_with(0), build_with(1)
     assert all((first[name] == again[name]).all() for name in first)

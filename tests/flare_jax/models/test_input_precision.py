@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.layers.linear import InputLinear
 from flare_jax.models import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn
 from tests.flare_jax.models.cases import CASES, build_perturbed, inputs
 
@@ -84,7 +84,7 @@ def test_no_place_of_2000_points_is_lost_in_bfloat16():
     """Rounding to bfloat16 first leaves 129 of them."""
     x = jnp.linspace(0.5, 1, 2000, dtype=jnp.float32)[:, None]
     assert len(np.unique(x.astype(jnp.bfloat16).astype(jnp.float32))) == 129
-    model = build_model("flare", 1, 1, {"num_latents": 4, "num_blocks": 1}, rngs=nnx.Rngs(0), dtype="bfloat16")
+    model = build_model("flare", 1, 1, {"num_latents": 4, "num_blocks": 1}, rngs=ParameterKeys(0), dtype="bfloat16")
     assert len(np.unique(model.in_proj.fc1(x), axis=0)) == 2000
 
 
@@ -98,7 +98,7 @@ def test_no_place_of_a_million_points_is_lost_and_a_field_of_twenty_waves_can_be
     """Rounding to bfloat16 first leaves 602 987 places on the sphere, which no fit of the field can undo."""
     normal = np.random.default_rng(0).standard_normal((1_000_000, 3))
     x = ((1 + normal / np.linalg.norm(normal, axis=1, keepdims=True)) / 2).astype(np.float32)
-    y = np.asarray(InputLinear(3, 4, rngs=nnx.Rngs(0))(jnp.asarray(x)))
+    y = np.asarray(InputLinear(3, 4, rngs=ParameterKeys(0))(jnp.asarray(x)))
     assert count_places(np.asarray(jnp.asarray(x).astype(jnp.bfloat16), np.float32)) == 602_987
     assert count_places(y) == count_places(x) > 999_000
 
@@ -110,7 +110,7 @@ def test_no_place_of_a_million_points_is_lost_and_a_field_of_twenty_waves_can_be
 
     x = x[:20_000]
     first = error_of_rounding(x, np.asarray(jnp.asarray(x).astype(jnp.bfloat16), np.float32))
-    model = build_model("flare", 3, 1, {"num_latents": 4, "num_blocks": 1}, rngs=nnx.Rngs(0), dtype="bfloat16")
+    model = build_model("flare", 3, 1, {"num_latents": 4, "num_blocks": 1}, rngs=ParameterKeys(0), dtype="bfloat16")
     hidden = np.asarray(model.in_proj(jnp.asarray(x)), np.float64)
     decoded = hidden @ np.linalg.lstsq(hidden, x.astype(np.float64), rcond=None)[0]
     assert first > 0.1

@@ -9,6 +9,7 @@ from flax import nnx
 from flare_jax.convert import to_torch
 from flare_jax.mixers.state_space import BidirectionalMamba2, Hydra
 from flare_jax.models import LaMO, build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn
 from tests.flare_jax.models import naive_lamo
 from tests.flare_jax.models.cases import CASES, build, build_perturbed, inputs
@@ -17,7 +18,7 @@ from tests.numerics import assert_close
 
 def build_shapes(**options):
     """Return a LaMO for two coordinates without values of its parameters."""
-    return nnx.eval_shape(lambda: build_model("lamo", 2, 1, options, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: build_model("lamo", 2, 1, options, rngs=ParameterKeys(0)))
 
 
 @pytest.mark.parametrize(

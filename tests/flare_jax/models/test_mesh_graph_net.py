@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from data_pipeline.graphs import EDGE_MULTIPLE, by_target, cut_edges, edges_of_cells, pad_edges
 from data_pipeline.graphs import NO_NODE as PADDED_WITH
 from flare_jax.layers.segment import NO_NODE, edge_features
 from flare_jax.models import build_model
 from flare_jax.models.mesh_graph_net import check_edges
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.numerics import assert_close, rms_ratio
 
@@ -19,7 +19,7 @@ NODES = (11, 7)
 
 
 def perturbed(**options):
-    graphdef, params = split(build_model("mesh_graph_net", 3, 2, OPTIONS | options, rngs=nnx.Rngs(0)))
+    graphdef, params = split(build_model("mesh_graph_net", 3, 2, OPTIONS | options, rngs=ParameterKeys(0)))
     draw = np.random.default_rng(1).standard_normal
     return graphdef, {name: value + 0.2 * draw(value.shape).astype(np.float32) for name, value in params.items()}
 
@@ -152,7 +152,7 @@ def test_computing_messages_again_changes_no_gradient(graphs):
 def test_bfloat16_is_close(graphs, model):
     x, mask, edges, e = graphs
     apply, params = model
-    half = build_model("mesh_graph_net", 3, 2, OPTIONS, rngs=nnx.Rngs(0), dtype="bfloat16")
+    half = build_model("mesh_graph_net", 3, 2, OPTIONS, rngs=ParameterKeys(0), dtype="bfloat16")
     y = apply_fn(split(half)[0])(params, x, mask, edges=edges, edge_attr=e)
     assert y.dtype == jnp.float32
     assert 1e-4 < rms_ratio(y[mask], apply(params, x, mask, edges=edges, edge_attr=e)[mask]) < 5e-2

@@ -9,6 +9,7 @@ from flax import nnx
 from flare_jax.convert import to_torch
 from flare_jax.models import build_model
 from flare_jax.models.upt import check_supernodes
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, count_parameters, split
 from tests.flare_jax.models import naive_operators, naive_upt
 from tests.flare_jax.models.cases import CASES, build_perturbed, inputs, points
@@ -116,7 +117,7 @@ def test_activations_of_lno_and_gnot(act):
     ],
 )
 def test_sizes(model_type, in_dim, options, expected):
-    model = nnx.eval_shape(lambda: build_model(model_type, in_dim, 1, options, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(model_type, in_dim, 1, options, rngs=ParameterKeys(0)))
     assert count_parameters(split(model)[1]) == expected
 
 
@@ -171,7 +172,7 @@ def test_without_observations_lno_reads_the_points():
 @pytest.mark.parametrize(("model_type", "width"), [("lno", 32), ("upt", 24)])
 def test_uniform_initial_parameters(model_type, width):
     """LNO everywhere, UPT in its pooling: kernels and biases ~ Uniform(±1/√C_in)."""
-    model = build_model(model_type, 2, 1, {"channel_dim": width, "num_heads": 2}, rngs=nnx.Rngs(0))
+    model = build_model(model_type, 2, 1, {"channel_dim": width, "num_heads": 2}, rngs=ParameterKeys(0))
     params = {name: np.asarray(value) for name, value in split(model)[1].items()}
     chosen = {name for name in params if model_type == "lno" or name.startswith("supernode_pooling")}
     standard = []
@@ -187,9 +188,9 @@ def test_uniform_initial_parameters(model_type, width):
 
 def test_other_initial_parameters():
     """Kernels ~ Normal(0, 0.02²), latents of PerceiverIO ~ Normal(0, 1), of UPT the same cut at ±2."""
-    perceiver = split(build_model("perceiverio", 2, 1, {"channel_dim": 64, "num_blocks": 1}, rngs=nnx.Rngs(0)))[1]
-    upt = split(build_model("upt", 2, 1, {"channel_dim": 64, "num_latents": 256}, rngs=nnx.Rngs(0)))[1]
-    gnot = split(build_model("gnot", 2, 1, {"channel_dim": 64, "num_blocks": 1}, rngs=nnx.Rngs(0)))[1]
+    perceiver = split(build_model("perceiverio", 2, 1, {"channel_dim": 64, "num_blocks": 1}, rngs=ParameterKeys(0)))[1]
+    upt = split(build_model("upt", 2, 1, {"channel_dim": 64, "num_latents": 256}, rngs=ParameterKeys(0)))[1]
+    gnot = split(build_model("gnot", 2, 1, {"channel_dim": 64, "num_blocks": 1}, rngs=ParameterKeys(0)))[1]
     assert abs(np.std(perceiver["encoder.latent_q"]) - 1) < 0.05
     assert np.abs(upt["query"]).max() <= 2
     # The deviation of a normal distribution that is cut at twice its own.
@@ -242,7 +243,7 @@ def test_other_initial_parameters():
 )
 def test_bad_options(model_type, options, message):
     with pytest.raises(ValueError, match=message) as raised:
-        nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=nnx.Rngs(0)))
+        nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=ParameterKeys(0)))
     assert "\n" not in str(raised.value)
 
 

@@ -6,6 +6,7 @@ from flax import nnx
 from configs.pde import get_config
 from experiments.pdebench.models import DataFacts, model_options
 from flare_jax.models import MODELS, build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import count_parameters, split
 from tests.flare_jax.models import counts_flarepp
 
@@ -26,7 +27,7 @@ DATA = {
 
 def count(model_type, in_dim, options, out_dim=1):
     """Return the number of parameters of a model."""
-    model = nnx.eval_shape(lambda: build_model(model_type, in_dim, out_dim, options, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(model_type, in_dim, out_dim, options, rngs=ParameterKeys(0)))
     return count_parameters(split(model)[1])
 
 

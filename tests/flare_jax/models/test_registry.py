@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from flare_jax.models import FLARE, MODELS, FLAREConfig, Transformer, Unloopy, build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.models.cases import CASES, graph
 
@@ -15,7 +16,7 @@ NEEDED = {"num_latents": 4, "num_blocks": 1, "channel_dim": 16}
 def build(model_type="flare", in_dim=2, out_dim=1, dtype="float32", **options):
     """Return the model without values of its parameters."""
     return nnx.eval_shape(
-        lambda: build_model(model_type, in_dim, out_dim, NEEDED | options, rngs=nnx.Rngs(0), dtype=dtype)
+        lambda: build_model(model_type, in_dim, out_dim, NEEDED | options, rngs=ParameterKeys(0), dtype=dtype)
     )
 
 
@@ -27,7 +28,7 @@ def test_models_are_built_from_names_and_options():
 
 def test_a_configuration_builds_the_same_model():
     config = FLAREConfig(**NEEDED, num_heads=4)
-    model = nnx.eval_shape(lambda: FLARE(2, 1, config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: FLARE(2, 1, config, rngs=ParameterKeys(0)))
     assert nnx.graphdef(model) == nnx.graphdef(build(num_heads=4))
 
 
@@ -58,7 +59,7 @@ def test_defaults(model_type):
     case = next(case for case in CASES.values() if case.model_type == model_type)
     options = {name: case.options[name] for name in needed}
     n = case.num_points if case.padding == "refused" and needed else 17
-    graphdef, params = split(nnx.eval_shape(lambda: build_model(model_type, 2, 3, options, rngs=nnx.Rngs(0))))
+    graphdef, params = split(nnx.eval_shape(lambda: build_model(model_type, 2, 3, options, rngs=ParameterKeys(0))))
     beside = graph(2, n, MODELS[model_type].options()["edge_dim"].default) if case.graph else {}
     y = jax.eval_shape(apply_fn(graphdef), params, jax.ShapeDtypeStruct((2, n, 2), "float32"), **beside)
     assert (y.shape, y.dtype) == ((2, n, 3), "float32")
@@ -132,4 +133,4 @@ def test_bad_arguments(arguments, message):
 
 def test_missing_options():
     with pytest.raises(ValueError, match="model type 'flare' needs the option 'num_latents', which has no default"):
-        build_model("flare", 2, 1, {}, rngs=nnx.Rngs(0))
+        build_model("flare", 2, 1, {}, rngs=ParameterKeys(0))

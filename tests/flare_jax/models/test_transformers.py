@@ -8,6 +8,7 @@ from flax import nnx
 
 from flare_jax.convert import to_torch
 from flare_jax.models import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, count_parameters, split
 from tests.flare_jax.models import naive_attention
 from tests.flare_jax.models.cases import CASES, build, build_perturbed, points
@@ -57,7 +58,7 @@ def test_prediction_with_other_options(case, changes):
 def test_sizes_of_the_recipe(model_type, extra):
     """Width 80, 5 heads, 8 blocks, projections with two inner layers."""
     options = {"channel_dim": 80, "num_heads": 5} | ({"seq_len": 100, "k": 7} if extra else {})
-    _, params = split(nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=nnx.Rngs(0))))
+    _, params = split(nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=ParameterKeys(0))))
     square = 80 * 80 + 80
     in_proj, out_proj = 3 * 80 + 3 * square, 2 * 80 + 3 * square + 81
     # Two norms, q, k, v and output, two layers of width 320.
@@ -68,7 +69,7 @@ def test_sizes_of_the_recipe(model_type, extra):
 @pytest.mark.parametrize("model_type", ["transformer", "linformer", "linear"])
 def test_default_heads_are_16_wide(model_type):
     options = {"seq_len": 20} if model_type == "linformer" else {}
-    model = nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=ParameterKeys(0)))
     assert (len(model.blocks), model.blocks[0].att.num_heads) == (8, 4)
 
 

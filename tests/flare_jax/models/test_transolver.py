@@ -19,6 +19,7 @@ from flare_jax.mixers.learned_slice_attention import (
 )
 from flare_jax.mixers.slice_attention import slice_projection
 from flare_jax.models import build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, merge, split
 from tests.flare_jax.models import naive_transolver
 from tests.flare_jax.models.cases import CASES, build_perturbed, inputs, points
@@ -179,7 +180,7 @@ def test_statistics_of_the_slices():
     [("transolver", 5, 32, 32, 256), ("transolver++", 5, 32, 32, 256), ("ts1_uncond", 5, 16, 32, 128)],
 )
 def test_defaults(model_type, blocks, head_dim, slices, width):
-    model = nnx.eval_shape(lambda: build_model(model_type, 2, 1, {}, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(model_type, 2, 1, {}, rngs=ParameterKeys(0)))
     att = model.blocks[0].att
     assert (len(model.blocks), att.head_dim, model.blocks[0].mlp.fc1.kernel.shape) == (blocks, head_dim, (width, width))
     assert slices == (att.slice_q.shape[1] if model_type == "ts1_uncond" else att.slice_proj.kernel.shape[1])
@@ -188,21 +189,21 @@ def test_defaults(model_type, blocks, head_dim, slices, width):
 def test_initial_values():
     """Placeholder ~ Uniform(0, 1/C), temperatures 1/2, slice projections Normal(0, 0.02²) or orthogonal, biases 0."""
     options = {"channel_dim": 64, "num_blocks": 1, "num_heads": 4, "num_slices": 8, "time_input": True}
-    params = jax.jit(lambda: split(build_model("transolver", 3, 1, options, rngs=nnx.Rngs(0)))[1])()
+    params = jax.jit(lambda: split(build_model("transolver", 3, 1, options, rngs=ParameterKeys(0)))[1])()
     placeholder = np.asarray(params["placeholder"])
     assert ((placeholder >= 0) & (placeholder < 1 / 64)).all()
     assert abs(placeholder.mean() - 1 / 128) < 5 / 64 / np.sqrt(12 * 64)
     assert (np.asarray(params["blocks.0.att.temperature"]) == 0.5).all()
     assert not any(np.asarray(value).any() for name, value in params.items() if name.endswith("bias"))
     assert abs(np.asarray(params["blocks.0.att.slice_proj.kernel"]).std() / 0.02 - 1) < 0.3
-    orthogonal = jax.jit(lambda: slice_projection(16, 8, orthogonal=True, rngs=nnx.Rngs(0)).kernel[...])()
+    orthogonal = jax.jit(lambda: slice_projection(16, 8, orthogonal=True, rngs=ParameterKeys(0)).kernel[...])()
     assert_close("orthogonal", np.asarray(orthogonal).T @ np.asarray(orthogonal), np.eye(8), 1e-5)
 
 
 def test_initial_values_of_the_learned_slices():
     """The mixing matrix of TS3 ~ Uniform(±1/√(H·M)), its slice queries ~ Normal(0, 0.1²), those of TS1 std 0.02."""
     mixed = jax.jit(
-        lambda: split(MixedSliceAttention(64, MixedSliceConfig(num_heads=4, num_slices=8), rngs=nnx.Rngs(0)))[1]
+        lambda: split(MixedSliceAttention(64, MixedSliceConfig(num_heads=4, num_slices=8), rngs=ParameterKeys(0)))[1]
     )()
     mix = np.asarray(mixed["mix"])
     assert np.abs(mix).max() < 32**-0.5
@@ -210,7 +211,9 @@ def test_initial_values_of_the_learned_slices():
     assert abs(np.asarray(mixed["slice_q"]).std() / 0.1 - 1) < 0.2
     assert (np.asarray(mixed["token_gain"]) == 1).all()
     learned = jax.jit(
-        lambda: split(LearnedSliceAttention(64, DroppedSliceConfig(num_heads=4, num_slices=8), rngs=nnx.Rngs(0)))[1]
+        lambda: split(LearnedSliceAttention(64, DroppedSliceConfig(num_heads=4, num_slices=8), rngs=ParameterKeys(0)))[
+            1
+        ]
     )()
     for name in ("slice_q", "qkv_proj"):
         assert abs(np.asarray(learned[name]).std() / 0.02 - 1) < 0.2
@@ -246,7 +249,7 @@ def test_initial_values_of_the_learned_slices():
 )
 def test_bad_options(model_type, options, message):
     with pytest.raises(ValueError, match=message) as raised:
-        nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=nnx.Rngs(0)))
+        nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=ParameterKeys(0)))
     assert "\n" not in str(raised.value)
 
 

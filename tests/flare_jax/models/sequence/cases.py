@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from flare_jax.models.sequence import BACKENDS, block_config, build_sequence_model, make_blocks
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import Params, split
 from tests.flare_jax.models.sequence.case import BlockCase
 
@@ -61,7 +62,7 @@ def block(case: str, dtype: str = "float32", rope: bool = False) -> tuple[nnx.Gr
             max_length=LENGTH,
             rope_mode="reference" if rope else None,
             dtype=dtype,
-            rngs=nnx.Rngs(0),
+            rngs=ParameterKeys(0),
         )[0]
     )
 
@@ -73,7 +74,7 @@ def model(
     defaults = {"num_blocks": 1, "channel_dim": CHANNEL_DIM, "num_heads": NUM_HEADS, "max_length": LENGTH}
     return perturbed(
         lambda: build_sequence_model(
-            backend, task, VOCABULARY, labels, defaults | options, dtype=dtype, rngs=nnx.Rngs(0)
+            backend, task, VOCABULARY, labels, defaults | options, dtype=dtype, rngs=ParameterKeys(0)
         )
     )
 

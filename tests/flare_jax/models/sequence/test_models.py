@@ -12,6 +12,7 @@ from flare_jax.convert import from_torch, to_torch
 from flare_jax.mixers.self_attention import SelfAttentionConfig
 from flare_jax.models.sequence import TASKS, SequenceConfig, SequenceModel, TaskKind, build_sequence_model
 from flare_jax.models.sequence.wrapper import check_tokens
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.models.sequence import naive_model
 from tests.flare_jax.models.sequence.cases import (
@@ -193,7 +194,7 @@ def test_state_dict_round_trip(case):
 
 def test_initial_distributions():
     options = {"channel_dim": 64, "num_heads": 4, "num_blocks": 2, "pool": "cls", "pos_embed": "abs", "pad_id": 500}
-    built = build_sequence_model("transformer", "listops", 500, 10, options, rngs=nnx.Rngs(0))
+    built = build_sequence_model("transformer", "listops", 500, 10, options, rngs=ParameterKeys(0))
     params = split(built)[1]
     drawn = {name: np.ravel(v) for name, v in params.items() if name.endswith(("kernel", "embedding", "cls_token"))}
     assert len(drawn) == 12
@@ -204,7 +205,7 @@ def test_initial_distributions():
     assert all((np.asarray(v) == 1).all() for name, v in params.items() if name.endswith("scale"))
     # The padding row is as random as the others.
     assert np.asarray(params["token_embedding.embedding"][500]).any()
-    sinusoidal = split(build_sequence_model("linear", "listops", 5, 2, {"channel_dim": 64}, rngs=nnx.Rngs(0)))[1]
+    sinusoidal = split(build_sequence_model("linear", "listops", 5, 2, {"channel_dim": 64}, rngs=ParameterKeys(0)))[1]
     assert float(sinusoidal["positions.pos_scale"]) == 0.125
 
 
@@ -218,7 +219,11 @@ def test_the_padding_row_counts_as_zero_unless_asked_otherwise():
 
 def construct(*arguments):
     return SequenceModel(
-        *arguments, SequenceConfig(), backend="transformer", blocks=SelfAttentionConfig(num_heads=4), rngs=nnx.Rngs(0)
+        *arguments,
+        SequenceConfig(),
+        backend="transformer",
+        blocks=SelfAttentionConfig(num_heads=4),
+        rngs=ParameterKeys(0),
     )
 
 

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from flare_jax.models.sequence import BACKENDS, block_config, build_sequence_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.flare_jax.models.sequence.cases import block, features, trailing_mask
 from tests.numerics import assert_close
@@ -38,7 +38,7 @@ def test_long_sequences_need_no_matrix_of_pairs(backend):
     n = 16384
     options = {"mlp_ratio": 1.0} if backend == "triple1" else {"ffn_mlp_ratio": 1.0, "norm_k": True}
     options |= {"max_length": n, "channel_dim": 16, "num_heads": 2, "num_blocks": 1}
-    graphdef, params = split(build_sequence_model(backend, "listops", 8, 3, options, rngs=nnx.Rngs(0)))
+    graphdef, params = split(build_sequence_model(backend, "listops", 8, 3, options, rngs=ParameterKeys(0)))
     ids = jax.random.randint(jax.random.key(1), (1, n), 0, 8)
     gradients = jax.grad(lambda params: jnp.sum(apply_fn(graphdef)(params, ids) ** 2))
     compiled = jax.jit(gradients).lower(params).compile()
@@ -47,7 +47,7 @@ def test_long_sequences_need_no_matrix_of_pairs(backend):
 
 
 def build(backend, width, **options):
-    return BACKENDS[backend].constructor(width, block_config(backend, options, max_length=9), rngs=nnx.Rngs(0))
+    return BACKENDS[backend].constructor(width, block_config(backend, options, max_length=9), rngs=ParameterKeys(0))
 
 
 def test_strassen_gates_start_closed():
@@ -104,4 +104,4 @@ def test_bad_options(backend, options, message):
 @pytest.mark.parametrize("backend", [*STATES, "ema", "third_order"])
 def test_rotary_embeddings_are_refused(backend):
     with pytest.raises(ValueError, match=f"pos_embed is 'rope' but backend '{backend}' has no rotary embeddings"):
-        build_sequence_model(backend, "listops", 8, 3, {"pos_embed": "rope", "num_heads": 1}, rngs=nnx.Rngs(0))
+        build_sequence_model(backend, "listops", 8, 3, {"pos_embed": "rope", "num_heads": 1}, rngs=ParameterKeys(0))

@@ -5,6 +5,7 @@ from flax import nnx
 
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS, TASKS, SequenceModel, build_sequence_model
 from flare_jax.models.sequence.tasks import find_task
+from flare_jax.parameter_keys import ParameterKeys
 
 
 def build(backend="transformer", task="listops", vocab_size=7, num_labels=3, dtype="float32", **options):
@@ -12,7 +13,7 @@ def build(backend="transformer", task="listops", vocab_size=7, num_labels=3, dty
     small = {"num_blocks": 1, "channel_dim": 16, "num_heads": 2, "max_length": 9}
     return nnx.eval_shape(
         lambda: build_sequence_model(
-            backend, task, vocab_size, num_labels, small | options, dtype=dtype, rngs=nnx.Rngs(0)
+            backend, task, vocab_size, num_labels, small | options, dtype=dtype, rngs=ParameterKeys(0)
         )
     )
 

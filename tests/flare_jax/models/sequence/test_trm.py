@@ -10,6 +10,7 @@ from flare_jax.convert import from_torch, to_torch
 from flare_jax.models.sequence import RecursionState, build_sequence_model
 from flare_jax.models.sequence.recursion import correct_answers, predict_until_halt, recursion_loss
 from flare_jax.models.sequence.trm import Recursion
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, merge, split
 from tests.flare_jax.models.sequence.cases import (
     CHANNEL_DIM,
@@ -52,7 +53,7 @@ def trm(backend="linear", task="match3", dtype="float32", **options):
             sizes | SMALL | options,
             model_type="trm",
             dtype=dtype,
-            rngs=nnx.Rngs(0),
+            rngs=ParameterKeys(0),
         )
     )
 
@@ -242,14 +243,14 @@ def test_conversion_round_trip():
 
 def test_defaults():
     model = nnx.eval_shape(
-        lambda: build_sequence_model("transformer", "sudoku", 10, 10, {}, model_type="trm", rngs=nnx.Rngs(0))
+        lambda: build_sequence_model("transformer", "sudoku", 10, 10, {}, model_type="trm", rngs=ParameterKeys(0))
     )
     assert (model.num_steps, model.num_latent_updates, model.num_recursions) == (10, 6, 3)
     assert (len(model.blocks), model.y_init.shape) == (2, (128,))
 
 
 def test_initial_states_are_random_vectors():
-    built = build_sequence_model("linear", "sudoku", 10, 10, {"num_blocks": 1}, model_type="trm", rngs=nnx.Rngs(0))
+    built = build_sequence_model("linear", "sudoku", 10, 10, {"num_blocks": 1}, model_type="trm", rngs=ParameterKeys(0))
     _, params = split(built)
     for name in ("y_init", "z_init"):
         assert 0.01 < float(params[name].std()) < 0.03
