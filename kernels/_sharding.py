@@ -4,7 +4,7 @@ The code of implementations never meets these types: `kernels._target.on_target`
 implementation and types its results.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,25 +18,34 @@ def varying_axes(x: jax.Array) -> frozenset[str]:
     return frozenset(jax.typeof(x).manual_axis_type.varying)
 
 
-def vary_like(x: jax.Array, *others: jax.Array) -> jax.Array:
-    """Mark `x` as varying over every mesh axis that one of `others` varies over; free, and a no-op outside shard_map.
+def vary_alike(tree: Any) -> Any:
+    """Mark every array of `tree` as varying over all mesh axes that any of them varies over; free, and often nothing.
 
     The transpose of this cast is the sum over those axes, so the gradients of replicated arrays come out complete.
     """
-    missing = frozenset().union(*map(varying_axes, others)) - varying_axes(x)
-    return jax.lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x
+    arrays, structure = jax.tree.flatten(tree)
+    axes = [varying_axes(x) for x in arrays]
+    everywhere = frozenset().union(*axes)
+    return structure.unflatten(
+        [
+            jax.lax.pcast(x, tuple(sorted(everywhere - own)), to="varying") if everywhere - own else x
+            for x, own in zip(arrays, axes, strict=True)
+        ]
+    )
 
 
-def vary_alike(tree: Any, *others: Any) -> Any:
-    """Mark every array of `tree` as varying over all mesh axes that any array of `tree` or `others` varies over."""
-    everything = jax.tree.leaves((tree, others))
-    return jax.tree.map(lambda x: vary_like(x, *everything), tree)
+def untyped_shard_map(function: Callable[..., Any], mesh: AbstractMesh, in_specs: Any, out_specs: Any) -> Any:
+    """Return `jax.shard_map` of a function that may call code without these types.
+
+    The transpose then sums the gradients of replicated arrays over the devices, which is the same sum.
+    """
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def complete(cotangent: jax.Array, like: jax.Array, axis_name: str | None) -> jax.Array:
     """Return the whole cotangent of an array that is the same on all devices of the mesh axis `axis_name`.
 
-    Where `jax.shard_map` types its arrays (`check_vma`), so that `like`, an array of points, varies over the axis, it
+    Where `jax.shard_map` types its arrays, so that `like`, an array of points, varies over the axis, it
     arrives whole. Otherwise each device has its share, and they are summed.
     """
     if axis_name is None or axis_name in varying_axes(like):

@@ -15,7 +15,7 @@ import jax
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir
 
-from kernels._sharding import outside_mesh, plain_type, typed_like, vary_like
+from kernels._sharding import outside_mesh, plain_type, typed_like, vary_alike
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Bytes of shared memory that one program can have, by compute capability: CUDA C++ Programming Guide, "Compute
@@ -116,7 +116,7 @@ def on_target(function: Callable[..., Any], *operands: Any) -> Any:
     call = _Call(function, structure)
     if not any(isinstance(x, jax.core.Tracer) for x in arrays):
         return function(Target.of(_platform_of_arrays(arrays)), *operands)
-    arrays = [vary_like(x, *arrays) for x in arrays]
+    arrays = vary_alike(arrays)
     traced, shapes = _trace(call, arrays)
     results = _on_target.bind(*arrays, call=call, traced=traced)
     return jax.tree.structure(shapes).unflatten(results)

@@ -11,6 +11,8 @@ import jax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from kernels._sharding import untyped_shard_map
+
 AXES = ("data", "points")
 # Plain array code, which XLA cuts by itself.
 _CUT_BY_XLA = ("reference", "xla")
@@ -39,14 +41,11 @@ def on_each_device(
         return kernel(rows, parameters, None)
     axes = _split_axes(mesh, leading)
     axis_name = "points" if "points" in axes else None
-    # Untyped, since what a kernel calls may know no types: the transpose of shard_map then sums the gradients of
-    # the parameters over the devices, which is the same sum.
-    return jax.shard_map(
+    return untyped_shard_map(
         lambda rows, parameters: kernel(rows, parameters, axis_name),
-        mesh=mesh,
-        in_specs=(P(*axes), P(axes[0]) if per_sample else P()),
-        out_specs=P(axes[0]) if over_points else P(*axes),
-        check_vma=False,
+        mesh,
+        (P(*axes), P(axes[0]) if per_sample else P()),
+        P(axes[0]) if over_points else P(*axes),
     )(rows, parameters)
 
 
