@@ -19,8 +19,9 @@ from kernels.triple_attention import table as triple_attention
 from kernels.triple_attention.shapes import SHAPES as TRIPLE_SHAPES
 from kernels.triple_attention.shapes import TripleShape
 
-# "torch" is eager PyTorch, what the original runs; the others are the same calls, compiled or replayed as a CUDA graph.
-BASELINES = ("torch", "torch-compile", "torch-graph")
+# "torch" is eager PyTorch, what the original runs; the next two are the same calls, compiled or replayed as a CUDA
+# graph; "fla" is the published chunked kernel of the package flash-linear-attention, where that is installed.
+BASELINES = ("torch", "torch-compile", "torch-graph", "fla")
 QUICK = "quick"
 
 
@@ -105,7 +106,7 @@ class Case:
     op: str
     name: str
     dtype: str
-    baselines: tuple[str, ...] = ("torch",)
+    baselines: tuple[str, ...] = ("torch", "torch-graph")
 
     @property
     def shape(self) -> Any:
@@ -117,8 +118,8 @@ class Case:
         return f"{self.op} {self.name} {self.dtype}"
 
 
-_GRAPH = ("torch", "torch-graph")
-_COMPILED = ("torch", "torch-compile")
+_COMPILED = ("torch", "torch-compile", "torch-graph")
+_LINEAR = ("torch", "torch-graph", "fla")
 CASES = (
     Case("flare_mixer", "million_m128", "bfloat16"),
     Case("flare_mixer", "million_m512", "bfloat16"),
@@ -126,36 +127,36 @@ CASES = (
     Case("flare_mixer", "million_m128", "float32"),
     Case("flare_mixer", "million_m512", "float32"),
     Case("flare_mixer", "million_m2048", "float32"),
-    Case("flare_mixer", "drivaerml_40k_d16", "bfloat16", _GRAPH),
-    Case("flare_mixer", "drivaerml_40k_d16", "float32", _GRAPH),
-    Case("flare_mixer", "darcy", "float32", _GRAPH),
-    Case("flare_mixer", "elasticity", "float32", _GRAPH),
-    Case("gather", "million_m128", "bfloat16", _GRAPH),
+    Case("flare_mixer", "drivaerml_40k_d16", "bfloat16"),
+    Case("flare_mixer", "drivaerml_40k_d16", "float32"),
+    Case("flare_mixer", "darcy", "float32"),
+    Case("flare_mixer", "elasticity", "float32"),
+    Case("gather", "million_m128", "bfloat16"),
     Case("gather", "million_m128", "float32"),
-    Case("gather", "elasticity", "float32", _GRAPH),
-    Case("flarepp_mixer", "million_m64", "bfloat16", _GRAPH),
-    Case("flarepp_mixer", "million_m128", "bfloat16", _GRAPH),
-    Case("flarepp_mixer", "million_m512", "bfloat16", _GRAPH),
+    Case("gather", "elasticity", "float32"),
+    Case("flarepp_mixer", "million_m64", "bfloat16"),
+    Case("flarepp_mixer", "million_m128", "bfloat16"),
+    Case("flarepp_mixer", "million_m512", "bfloat16"),
     Case("flarepp_mixer", "million_m128", "float32"),
-    Case("flarepp_mixer", "elasticity", "float32", _GRAPH),
+    Case("flarepp_mixer", "elasticity", "float32"),
     Case("flare_layer", "million_m128", "bfloat16", _COMPILED),
     Case("flare_layer", "million_m2048", "bfloat16", _COMPILED),
     Case("triple_attention", "points_500k_d32", "bfloat16", _COMPILED),
     Case("triple_attention", "points_65k_d32", "bfloat16"),
     Case("triple_attention", "points_65k_d16", "bfloat16"),
     Case("triple_attention", "points_65k_d64", "bfloat16"),
-    Case("causal_linear_attention", "long_d64", "bfloat16", _COMPILED),
-    Case("causal_linear_attention", "long_d64", "float32"),
-    Case("causal_linear_attention", "long_d128", "bfloat16"),
-    Case("causal_linear_attention", "text_4k", "bfloat16", _GRAPH),
-    Case("causal_flare", "text_1k", "bfloat16", _GRAPH),
-    Case("causal_flare", "text_1k", "float32", _GRAPH),
+    Case("causal_linear_attention", "long_d64", "bfloat16", (*_LINEAR, "torch-compile")),
+    Case("causal_linear_attention", "long_d64", "float32", _LINEAR),
+    Case("causal_linear_attention", "long_d128", "bfloat16", _LINEAR),
+    Case("causal_linear_attention", "text_4k", "bfloat16", _LINEAR),
+    Case("causal_flare", "text_1k", "bfloat16"),
+    Case("causal_flare", "text_1k", "float32"),
     Case("causal_flare", "text_8k", "bfloat16", _COMPILED),
     Case("causal_flare", "long_m64", "bfloat16"),
     Case("causal_flare", "wide_m2048", "bfloat16"),
-    Case("residual_mlp", "elasticity_branches", "float32", _GRAPH),
-    Case("residual_mlp", "elasticity_block", "float32", _GRAPH),
-    Case("residual_mlp", "drivaer_40k_block", "float32", _GRAPH),
+    Case("residual_mlp", "elasticity_branches", "float32"),
+    Case("residual_mlp", "elasticity_block", "float32"),
+    Case("residual_mlp", "drivaer_40k_block", "float32"),
     Case("residual_mlp", "million_c128_branches", "bfloat16", _COMPILED),
     Case("residual_mlp", "million_c128_block", "bfloat16", _COMPILED),
     *(Case(op, QUICK, "float32") for op in SHAPES),

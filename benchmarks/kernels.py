@@ -163,7 +163,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[Case]]:
     parser.add_argument("--op", type=names_in, default=(), help="ops, with commas; default all")
     parser.add_argument("--shape", type=names_in, default=(), help="named shapes; default all of benchmarks/cases.py")
     parser.add_argument("--dtype", type=names_in, default=(), help="float32, bfloat16; default both")
-    parser.add_argument("--implementations", type=names_in, default=(), help="also torch, torch-compile, torch-graph")
+    parser.add_argument(
+        "--implementations", type=names_in, default=(), help="also torch, torch-compile, torch-graph, fla"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny shapes: a trial, on any device")
     parser.add_argument("--seconds", type=seconds, default=540.0, help="time limit of the whole run")
     parser.add_argument("--out", default="out/kernels", help="folder of kernels.json and kernels.md")

@@ -67,7 +67,7 @@ def _run(case: Case, name: str, way: str, budget: float) -> dict[str, Any]:
     from benchmarks import torch_timing as timing
     from benchmarks.torch_ops import make_problem
 
-    problem = make_problem(case)
+    problem = make_problem(case, name)
     torch.backends.cuda.matmul.allow_tf32 = problem.tf32
     compiled = torch.compile(problem.function, dynamic=False) if name == "torch-compile" else problem.function
     if way == "forward":

@@ -1,15 +1,19 @@
 """The PyTorch baseline: the same FLARE network, loss and optimizer step, written with public PyTorch calls.
 
-Attention runs through `scaled_dot_product_attention`, matrix products in TF32, and the step is AdamW with the same
-decay groups, clipping, OneCycle with beta1 cycling and an average of the weights. Needs torch with a GPU.
+Attention runs through `scaled_dot_product_attention`, matrix products in TF32, float32 or bfloat16 as the config says,
+and the step is AdamW with the same decay groups, clipping, OneCycle and an average of the weights. Needs torch with a
+GPU.
 """
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from benchmarks.torch_timing import autocast, captured
 
 
 class ResidualMLP(nn.Module):
@@ -75,26 +79,61 @@ class FLARE(nn.Module):
         return self.out_proj(self.norm(self.blocks(self.in_proj(x))))
 
 
-def make_training_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, total_steps: int) -> Callable[[], None]:
-    """Return one optimizer step on a fixed batch: forward, relative L2, backward, clip, AdamW, OneCycle, average."""
+class Variant(NamedTuple):
+    """How the step runs: under torch.compile or not, launched call by call or replayed as one CUDA graph."""
+
+    compiled: bool
+    graph: bool
+
+
+VARIANTS = {
+    "PyTorch eager": Variant(False, False),
+    "PyTorch compiled": Variant(True, False),
+    "PyTorch as one CUDA graph": Variant(False, True),
+    "PyTorch compiled, as one CUDA graph": Variant(True, True),
+}
+
+
+def make_training_step(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, total_steps: int, dtype: torch.dtype | None, graph: bool
+) -> Callable[[], None]:
+    """Return one optimizer step on a fixed batch: forward, relative L2, backward, clip, AdamW, OneCycle, average.
+
+    With `graph` all but the schedule is one CUDA graph. It holds beta1 as a number, so that only the learning rate, a
+    tensor, is cycled then.
+    """
     decayed = [value for name, value in model.named_parameters() if value.ndim > 1]
     plain = [value for name, value in model.named_parameters() if value.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 1e-5}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    rate = torch.tensor(1e-3, device="cuda") if graph else 1e-3
+    optimizer = torch.optim.AdamW(groups, lr=rate, capturable=graph)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1e-3, total_steps=total_steps, pct_start=0.1, div_factor=1e4, final_div_factor=1e4
+        optimizer,
+        1e-3,
+        total_steps=total_steps,
+        pct_start=0.1,
+        div_factor=1e4,
+        final_div_factor=1e4,
+        cycle_momentum=not graph,
     )
     parameters = [*decayed, *plain]
     average = [value.detach().clone() for value in parameters]
 
-    def step() -> None:
-        error = (model(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
+    def update() -> None:
+        optimizer.zero_grad()
+        with autocast(dtype):
+            predicted = model(x)
+        error = (predicted.float() - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
         error.mean().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
         torch._foreach_lerp_(average, [value.detach() for value in parameters], 1e-3)
+
+    run = captured(update) if graph else update
+
+    def step() -> None:
+        run()
+        schedule.step()
 
     return step
 
@@ -109,17 +148,20 @@ def time_training_step(
     blocks: int,
     heads: int,
     latents: int,
-    compiled: bool,
+    dtype: str,
+    tf32: bool,
+    variant: Variant,
     steps: int = 50,
     repeats: int = 5,
 ) -> tuple[float, float]:
-    """Return (median seconds per step, peak GiB) of the float32 (TF32) step, eager or under torch.compile."""
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
+    """Return (median seconds per step, peak GiB) of the step, computed in `dtype`, float32 products with `tf32`."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    precision = None if dtype == "float32" else getattr(torch, dtype)
     torch.manual_seed(0)
     model: nn.Module = FLARE(c_in, c_out, channels, blocks, heads, latents).cuda()
     x, y = torch.rand(batch, points, c_in, device="cuda"), torch.rand(batch, points, c_out, device="cuda")
-    step = make_training_step(torch.compile(model) if compiled else model, x, y, 10 + steps * (repeats + 1))
+    run = torch.compile(model) if variant.compiled else model
+    step = make_training_step(run, x, y, 10 + steps * (repeats + 1), precision, variant.graph)
     for _ in range(10):
         step()
     torch.cuda.synchronize()

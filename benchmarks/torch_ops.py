@@ -31,10 +31,11 @@ class Problem(NamedTuple):
     tf32: bool = False
 
 
-def make_problem(case: Case) -> Problem:
-    """Return the baseline of a case with random inputs on the GPU."""
+def make_problem(case: Case, name: str) -> Problem:
+    """Return the baseline `name` of a case with random inputs on the GPU."""
     torch.manual_seed(0)
-    return PROBLEMS[case.op](case.shape, getattr(torch, case.dtype))
+    problem = _published_linear if name == "fla" else PROBLEMS[case.op]
+    return problem(case.shape, getattr(torch, case.dtype))
 
 
 def _random(dtype: torch.dtype, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
@@ -115,6 +116,19 @@ def _causal_linear(shape: AttentionShape, dtype: torch.dtype) -> Problem:
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return chunked_attention(scale * q, k, v)
+
+    return Problem(attend, _random(dtype, (*tokens, shape.width), (*tokens, shape.width), (*tokens, shape.channels)))
+
+
+def _published_linear(shape: AttentionShape, dtype: torch.dtype) -> Problem:
+    """Causal linear attention by the kernels of flash-linear-attention."""
+    from fla.ops.linear_attn import chunk_linear_attn
+
+    scale = (shape.points * shape.width) ** -0.5
+    tokens = (shape.batch, shape.points, shape.heads)
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return chunk_linear_attn(q, k, v, scale=scale, normalize=False)[0]
 
     return Problem(attend, _random(dtype, (*tokens, shape.width), (*tokens, shape.width), (*tokens, shape.channels)))
 
