@@ -1,7 +1,7 @@
 """What every loader of fields on points returns: splits of point clouds, a normalizer pair and metadata."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from data_pipeline.offset import as_float32, large_offset, without_offset
 from data_pipeline.split import Split
 
 # What a data set asks for: one field per sample; the next frame from the last ones; the frame at a given time; the next
-# velocity on the nodes of a mesh, some of which have prescribed values.
-KINDS = ("steady", "autoregressive", "time_conditioned", "mesh_series")
+# velocity on the nodes of a mesh, some of which have prescribed values; the next state of a part that grows in layers.
+KINDS = ("steady", "autoregressive", "time_conditioned", "mesh_series", "layer_series")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class PDEDataset:
     mean: errors are then in these units too.
 
     `bucket_sizes` are numbers of points, ascending, to which training clouds of different sizes may be cut. `channels`
-    names the fields and `sample_names` the samples of each split, where they have names.
+    names the fields and `sample_names` the samples of each split, where they have names. `mesh_of(split, case)` reads
+    the nodes [N, 3] and hexahedra [M, 8] of a printed part from its file.
     """
 
     name: str
@@ -108,6 +109,7 @@ class PDEDataset:
     sample_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     offset: Float[np.ndarray, " C"] | None = None
     spread_fields: Mapping[str, int] = field(default_factory=dict)
+    mesh_of: Callable[[str, int], tuple[np.ndarray, np.ndarray]] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -169,7 +171,7 @@ class PDEDataset:
     @property
     def fun_dim(self) -> int:
         """Channels that a model gets beside `x`: the features, or the present state of a mesh series."""
-        if self.kind == "mesh_series":
+        if self.kind in ("mesh_series", "layer_series"):
             return self.c_out
         return 0 if self.train.fx is None else self.train.fx.shape[-1]
 

@@ -64,7 +64,7 @@ def _array_lines(split: Split) -> list[str]:
         return [f"{name} {array.shape} {array.dtype}: on disk" for name, array in split.arrays().items()]
     lines = []
     for name, array in split.arrays().items():
-        real = array if split.mask is None or name in ("mask", "time") else array[split.mask]
+        real = array if split.mask is None or name in ("mask", "edges") or array.ndim == 1 else array[split.mask]
         if array.dtype == bool:
             extent = f"{real.mean():.1%} true"
         else:

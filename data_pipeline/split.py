@@ -1,6 +1,6 @@
 """The samples of one split of a data set, as padded arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,7 +16,9 @@ class Split:
     every sample, and None when every point is real. Some problems have function features `fx` [S, N, C_fx] beside the
     coordinates in `x`, or one `time` [S] per sample, both encoded. `free` [S, N] is true at the nodes of a
     mesh whose values are not prescribed. `edges` [S, E, 2] are pairs (source, target) of nodes, by target, padded as by
-    `data_pipeline.graphs.pad_edges`; a third column marks kinds of edges.
+    `data_pipeline.graphs.pad_edges`; a third column marks kinds of edges. Parts that grow have their number of
+    `steps` [S], the step `layer` [S, N] from which a node is there, and the node `below` [S, N] that is nearest to it
+    among those before.
     """
 
     x: Float[np.ndarray, "S N C_in"]
@@ -26,9 +28,19 @@ class Split:
     time: Float[np.ndarray, " S"] | None = None
     free: Bool[np.ndarray, "S N"] | None = None
     edges: Int[np.ndarray, "S E _"] | None = None
+    layer: Int[np.ndarray, "S N"] | None = None
+    below: Int[np.ndarray, "S N"] | None = None
+    steps: Int[np.ndarray, " S"] | None = None
 
     def __post_init__(self) -> None:
-        others = (("targets", self.y), ("masks", self.mask), ("features fx", self.fx), ("free nodes", self.free))
+        others = (
+            ("targets", self.y),
+            ("masks", self.mask),
+            ("features fx", self.fx),
+            ("free nodes", self.free),
+            ("layers", self.layer),
+            ("nodes below", self.below),
+        )
         for name, other in others:
             if other is not None and self.x.shape[:2] != other.shape[:2]:
                 raise DataError(f"inputs {self.x.shape} and {name} {other.shape} differ in samples or points")
@@ -42,7 +54,7 @@ class Split:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that are there by name, samples on axis 0 and points, if any, or edges on axis 1."""
-        named = {name: getattr(self, name) for name in ("x", "y", "mask", "fx", "time", "free", "edges")}
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in named.items() if value is not None}
 
     def real(self, case: int) -> Bool[np.ndarray, " N"]:

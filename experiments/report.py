@@ -93,9 +93,9 @@ def write_per_case(
 
 
 def evaluate_frames(setup: Setup, params: Params, name: str) -> PerCase:
-    """Return the metrics per sample and frame, {metric: [S, T]}, on test `name`."""
+    """Return the metrics per sample and frame, {metric: [S, T]}, on test `name`, or on "train"."""
     task = replace(setup.task, metrics=setup.task.frame_metrics)
-    data = setup.mesh.place_dataset(task.tests[name])
+    data = setup.mesh.place_dataset({**task.tests, "train": task.train}[name])
     results = make_evaluator(task, setup.eval_batch_size, setup.mesh)(params, data)
     return {metric: results[metric] for metric in task.metrics}
 

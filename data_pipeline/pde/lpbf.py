@@ -69,6 +69,7 @@ def load(
         bucket_sizes=sizes,
         channels=_channels(names),
         sample_names={name: [path.stem for path in paths] for name, paths in parts.items()},
+        mesh_of=lambda split, case: read_elements(parts[split][case]),
     )
 
 

@@ -12,6 +12,10 @@ if __name__ == "__main__":
 
     cli.define_flags(modes=("train", "time", "eval", "analyze"))
     flags.DEFINE_integer("eigenvectors", None, "With --mode=analyze: test case whose eigenvectors are saved too.")
+    flags.DEFINE_integer("march_from", None, "With --mode=eval of layer series: the first step that is predicted.")
+    flags.DEFINE_bool(
+        "teacher_forced", False, "With --mode=eval of layer series: predict each step from the true state."
+    )
     from experiments.pdebench.main import main
 
     cli.run(main)

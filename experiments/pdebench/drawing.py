@@ -47,6 +47,11 @@ def draw_cases(
         )
         file = figures_folder / f"{name}_{label}.png"
         points = figures.visible(np.flatnonzero(split.real(case)))
+        if dataset.kind == "layer_series":  # the part as it is when the last layer is done
+            last = int(split.steps[case]) - 1
+            places = dataset.positions(split, case)[points]
+            _draw_fields(dataset, title, places, split.y[case][points, last], prediction[points, last], file)
+            continue
         places, truth, prediction = dataset.positions(split, case)[points], split.y[case][points], prediction[points]
         if truth.ndim == 2:
             _draw_fields(dataset, title, places, truth, prediction, file)

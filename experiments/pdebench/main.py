@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.registry import find_record, load_dataset
 from experiments import figures, frame_figures, program, report, workdir
+from experiments.additive.report import write_report
 from experiments.errors import UserError
 from experiments.options import check_options
-from experiments.pdebench import drawing, models
+from experiments.pdebench import drawing, marching, models
 from experiments.pdebench.analyze import analyze, check_analyzable
 from experiments.pdebench.mixer_statistics import write_statistics
 from experiments.pdebench.normalizers import with_normalizers
@@ -25,7 +26,7 @@ from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.setup import Setup, build_setup
 from experiments.training.task import mean_of_defined
 from experiments.training.tasks import build_task
-from experiments.training.tasks.baselines import baseline_error, baseline_of
+from experiments.training.tasks.baselines import baseline_errors
 from experiments.training.tasks.errors import headline_of
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
@@ -40,6 +41,7 @@ def main() -> None:
     program.join_other_hosts()
     request = program.read_request("pdebench", "configs/flare_elas.py")
     config = request.config
+    marching.apply_flags(config, request)
     check_options(config, request.given)
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     models.check_model(config)
@@ -159,10 +161,13 @@ def _run_seed(
     results = report.evaluate_all(setup, state)
     chosen = setup.weights(state)[config.eval.weights]
     baselines = {
-        f"{name}/{task.headline}_{baseline_of(dataset)}": baseline_error(dataset, split)
+        f"{name}/{task.headline}_{baseline}": error
         for name, split in {**dataset.tests, "train": dataset.train}.items()
+        for baseline, error in baseline_errors(dataset, split, config.task.get("first", 1)).items()
     }
-    frames = {name: report.evaluate_frames(setup, chosen, name) for name in dataset.tests if task.frame_metrics}
+    # The steps of parts that grow are few, so that those of the training set are affordable too.
+    framed = [*dataset.tests, *(["train"] if dataset.kind == "layer_series" else [])] if task.frame_metrics else []
+    frames = {name: report.evaluate_frames(setup, chosen, name) for name in framed}
     summary = {
         **report.summarize(results, config.eval.weights, baselines),
         **{
@@ -177,16 +182,20 @@ def _run_seed(
         "data": dict(data_record),
     }
     hosts.say("\n".join(report.result_lines(summary, task.headline)))
+    log, folder = folder, marching.output_folder(folder)
     with program.writing(request):
         if hosts.is_main():
             report.write_eval(folder, file, summary)
             report.write_per_case(folder / "per_case.csv", results, dataset.sample_names)
             _write_frames(frames, dataset, folder, config.figures)
         if config.figures:
-            drawing.draw_learning_curve(dataset, task.headline, summary, folder, folder / "figures")
+            drawing.draw_learning_curve(dataset, task.headline, summary, log, folder / "figures")
             for name in dataset.tests:
                 per_case = results[name][config.eval.weights]
                 drawing.draw_cases(setup, chosen, dataset, name, per_case, folder / "figures")
+        if dataset.mesh_of is not None:
+            per_split = {name: sets[config.eval.weights] for name, sets in results.items()}
+            write_report(setup, chosen, dataset, per_split, frames, folder, config.name, config.figures)
     return summary
 
 
@@ -195,6 +204,6 @@ def _write_frames(frames: Mapping[str, PerCase], dataset: PDEDataset, folder: Pa
     for name, per_frame in frames.items():
         times = dataset.times[-next(iter(per_frame.values())).shape[1] :]
         report.write_frames(folder / f"frames_{name}.csv", per_frame, times)
-        if draw:
+        if draw and dataset.kind != "layer_series":
             figure = frame_figures.error_figure(per_frame, times, f"{dataset.name}, {name}: mean ± standard deviation")
             figures.save(figure, folder / "figures" / f"{name}_by_frame.png")

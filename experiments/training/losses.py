@@ -73,6 +73,17 @@ def mean_squared_error(prediction: Field, target: Field, mask: Mask = None, *, p
     return squares / _entries(target, mask, per_frame) * scale * scale
 
 
+def original_masked_error(
+    prediction: Field, target: Field, active: Bool[Array, "B N"], real: Bool[Array, "B N"] | None = None
+) -> Float[Array, " B"]:
+    """Return Σ (prediction − target)² over active points, divided by the number of all `real` points and channels.
+
+    The original's loss on series of layers: it shrinks with the active part of a sample. For comparison only.
+    """
+    squares = jnp.sum(jnp.square(_real(prediction, active) - _real(target, active)), axis=_summed(target, False))
+    return squares / _entries(target, real, False)
+
+
 def r_squared(prediction: Field, target: Field, mask: Mask = None, *, per_frame: bool = False) -> Result:
     """Return 1 − Σ(prediction − target)² / Σ(target − mean)², the mean being that of the sample (and frame).
 

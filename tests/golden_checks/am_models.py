@@ -4,16 +4,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from data_pipeline.additive.samples import SCALE
+from data_pipeline.additive.series import fill_sources
 from data_pipeline.graphs import by_target
+from experiments.training import losses
+from experiments.training.tasks import layer_metrics
+from experiments.training.tasks.layer_series import march
 from flare_jax.convert.originals import find_original
 from flare_jax.models import build_model
 from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import split
 from tests.golden_checks import models
-from tests.golden_checks.core import Comparison
+from tests.golden_checks.core import Comparison, largest_entry, largest_error
 
 
 def check_mesh_graph_net(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
@@ -35,4 +41,72 @@ def check_mesh_graph_net(arrays: Mapping[str, np.ndarray], config: Mapping[str, 
         return models.compare("mesh_graph_net", *split(build), batched, config)
 
 
-CHECKS = {"mesh_graph_net": check_mesh_graph_net}
+def check_masked_loss(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
+    """Compare the loss on active nodes and the original's, of graphs of different sizes in one padded batch."""
+    count = config["args"]["graphs"]
+    most = max(len(arrays[f"input/target_{i}"]) for i in range(count))
+
+    def batch(name: str) -> jax.Array:
+        parts = [arrays[f"input/{name}_{i}"] for i in range(count)]
+        return jnp.stack([np.pad(p, [(0, most - len(p))] + [(0, 0)] * (p.ndim - 1)) for p in parts])
+
+    prediction, target, active = (batch(name) for name in ("prediction", "target", "mask"))
+    real = jnp.arange(most) < jnp.array([[len(arrays[f"input/target_{i}"])] for i in range(count)])
+    valid = np.array([arrays[f"input/t_{i}"] <= arrays[f"input/T_{i}"] - 1e-5 for i in range(count)])
+    ours = np.asarray(losses.mean_squared_error(prediction, target, active))[valid].mean()
+    original = np.where(valid, losses.original_masked_error(prediction, target, active, real), 0).mean()
+    found = {"correct": ours, "reference": original}
+    return [_relative(name, value, arrays[f"output/{name}"], 1e-5) for name, value in found.items()]
+
+
+def check_rollout(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
+    """Compare a march with a linear model, and its errors step by step, over all nodes and over those there."""
+    pos, zmax = arrays["input/pos"], arrays["input/zmax"]
+    tolerance, first = config["args"]["tol"], config["args"]["first_predicted"]
+    fills, below = config["args"]["fill_new_layer"], np.arange(len(pos))
+    for step in range(len(zmax) - 1 if fills else 0):
+        new, sources = fill_sources(pos, zmax, step)
+        below[new] = sources
+    active = pos[:, 2] <= zmax[:, None] + tolerance
+    batch = {
+        "y": jnp.asarray(np.moveaxis(arrays["input/fields"], 0, 1)[None]),
+        "layer": jnp.asarray(np.where(active.any(0), active.argmax(0), len(zmax))[None]),
+        "below": jnp.asarray(below[None]),
+        "steps": jnp.array([len(zmax)]),
+    }
+    places = jnp.asarray((pos / SCALE)[None], jnp.float32)
+
+    def step(state: jax.Array, there: jax.Array) -> jax.Array:
+        return jnp.concatenate([places, state], axis=-1) @ arrays["param/W"] + arrays["param/b"]
+
+    with jax.default_matmul_precision("highest"):
+        found = march(step, batch, first=first, fill_new_layer=fills)
+    results = [_relative("prediction", jnp.moveaxis(found[0], 1, 0), arrays["output/prediction"], 1e-5)]
+    # The files hold 0 and 1 for steps that are given; ours leave them out.
+    counted = layer_metrics.counted_entries(batch, first)
+    everywhere = jnp.broadcast_to(counted.any(axis=1, keepdims=True), counted.shape)
+    for prefix, entries in (("", everywhere), ("active_", counted)):
+        sums = layer_metrics.sums_of_squares(found, batch["y"], entries, (1, 3))
+        for name, metric in _MARCH_METRICS.items():
+            if f"output/{prefix}{name}" in arrays:
+                expected = arrays[f"output/{prefix}{name}"][first:]
+                results.append(_relative(f"{prefix}{name}", metric(sums)[0, first:], expected, 1e-4))
+    return results
+
+
+_MARCH_METRICS = {
+    "mse": layer_metrics.mean_square,
+    "r2": layer_metrics.explained,
+    "rel_l2": layer_metrics.relative_error,
+}
+
+
+def _relative(name: str, actual: Any, expected: np.ndarray, tolerance: float) -> Comparison:
+    return Comparison(name, "output", largest_error(actual, expected), tolerance * largest_entry(expected))
+
+
+CHECKS = {
+    "mesh_graph_net": check_mesh_graph_net,
+    "masked_loss": check_masked_loss,
+    "rollout": check_rollout,
+}

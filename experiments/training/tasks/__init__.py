@@ -8,6 +8,7 @@ from jax import Array
 from data_pipeline.dataset import PDEDataset
 from experiments.training.task import Task
 from experiments.training.tasks.autoregressive import autoregressive_task
+from experiments.training.tasks.layer_series import layer_series_task
 from experiments.training.tasks.mesh_series import mesh_series_task
 from experiments.training.tasks.regression import regression_task
 from experiments.training.tasks.time_conditioned import time_conditioned_task
@@ -17,6 +18,7 @@ _TASKS: Mapping[str, Callable[..., Task]] = {
     "autoregressive": autoregressive_task,
     "time_conditioned": time_conditioned_task,
     "mesh_series": mesh_series_task,
+    "layer_series": layer_series_task,
 }
 
 

@@ -1,5 +1,7 @@
 """What any model must beat: the error of a prediction that needs no model."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float
 
@@ -7,20 +9,36 @@ from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.streaming.rows import is_stored
 from experiments.training.task import mean_of_defined
 
-BASELINES = {"mean_predictor": "predicting the training mean", "persistence": "repeating the last known frame"}
+BASELINES = {
+    "mean_predictor": "predicting the training mean",
+    "persistence": "repeating the last known frame",
+    "copy_last": "leaving every node as it is",
+    "nearest_fill": "new nodes like the nearest below",
+}
+_FRAMES: Mapping[str, str] = {
+    "autoregressive": "persistence", "mesh_series": "persistence", "layer_series": "nearest_fill",
+}  # fmt: skip
 
 
 def baseline_of(dataset: PDEDataset) -> str:
-    """Return which of `BASELINES` belongs to the data set."""
-    return "persistence" if dataset.kind in ("autoregressive", "mesh_series") else "mean_predictor"
+    """Return which of `BASELINES` belongs to the data set; of several the strongest."""
+    return _FRAMES.get(dataset.kind, "mean_predictor")
 
 
-def baseline_error(dataset: PDEDataset, split: Split) -> float:
-    """Return the mean over samples of the headline error: in units of the spread where the targets are in these, else
-    the relative L2 error, of samples whose targets are not 0 everywhere.
+def baseline_errors(dataset: PDEDataset, split: Split, first: int = 1) -> dict[str, float]:
+    """Return the mean over samples of the headline error of predictions without a model, by their names.
 
-    Predicted is the training mean of each channel (and frame), or the last frame that is known at the start.
+    It is in units of the spread where the targets are in these, else the relative L2 error, of samples whose targets
+    are not 0 everywhere. Predicted is the training mean of each channel (and frame), the last frame that is known at
+    the start, or for parts that grow the state before step `first`, with new nodes at 0 or like the nearest node below.
     """
+    if dataset.kind == "layer_series":
+        return {
+            name: float(
+                mean_of_defined(np.array([_still_error(split, case, first, fill) for case in range(len(split))]))
+            )
+            for name, fill in (("copy_last", False), ("nearest_fill", True))
+        }
     mean = training_mean(dataset.train) if baseline_of(dataset) == "mean_predictor" else None
     errors = []
     for case in range(len(split)):
@@ -39,7 +57,23 @@ def baseline_error(dataset: PDEDataset, split: Split) -> float:
         else:
             size = np.linalg.norm(target[points] + dataset.offset)
         errors.append(np.linalg.norm(error[points]) / size if size else np.nan)
-    return float(mean_of_defined(np.array(errors)))
+    return {baseline_of(dataset): float(mean_of_defined(np.array(errors)))}
+
+
+def _still_error(split: Split, case: int, first: int, fill: bool) -> float:
+    """Return the relative error of keeping every state, over the nodes that are there at the predicted steps."""
+    layer, real = split.layer[case], split.real(case)
+    state = np.asarray(split.y[case][:, first - 1], np.float64)
+    error, size = 0.0, 0.0
+    for step in range(first, int(split.steps[case])):
+        if fill:
+            new = layer == step
+            state[new] = state[split.below[case][new]]
+        there = real & (layer <= step)
+        truth = np.asarray(split.y[case][there, step], np.float64)
+        error += np.square(state[there] - truth).sum()
+        size += np.square(truth).sum()
+    return np.sqrt(error / size) if size else np.nan
 
 
 def training_mean(train: Split) -> Float[np.ndarray, "*T C"]:

@@ -1,0 +1,197 @@
+"""Printed parts layer by layer: the fields after one group of layers, to be taken to the next (arXiv 2508.12594).
+
+One npz file per part, in the layout of `data_pipeline.additive.case`: T states on one mesh, 0 at nodes that are not
+there yet. A node is there from the first step whose top it does not exceed; plate nodes, below 0 mm, always are. Inputs
+are pos / (30, 30, 60) mm and the fields, which are displacement along the build direction / 1 mm, von Mises stress /
+1000 MPa and temperature / 500 °C; predicted are the increments to the next state.
+
+Parts are split, never their steps: in the folders train and test where these are there, else by a permutation of the
+sorted names, which the run records.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.additive.case import SeriesCase, read_series
+from data_pipeline.additive.messages import message_edges
+from data_pipeline.additive.samples import FIELDS, SCALE, check_fields, scaled_fields
+from data_pipeline.additive.series import TOLERANCE, active_nodes, fill_sources
+from data_pipeline.clouds import choose_buckets, pad_clouds
+from data_pipeline.custom.sample import Field, Fields
+from data_pipeline.dataset import Channels, PDEDataset, Source, Split
+from data_pipeline.errors import DataError
+from data_pipeline.files import first_samples, matching
+from data_pipeline.graphs import pad_edges
+from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
+
+FOLDER = Path("LPBF_series")
+N_TRAIN, N_TEST = 400, 100
+
+
+def load(
+    data_dir: Path,
+    n_train: int,
+    n_test: int,
+    fields: str = "disp_z,vm,temp",
+    buckets: int = 4,
+    drop_plate: bool = False,
+    split_seed: int = 0,
+    hanging_edges: bool = True,
+    *,
+    edges: bool = False,
+) -> PDEDataset:
+    """Load the series of so many parts, with `edges` those of their meshes too; raises DataError."""
+    names = [name.strip() for name in fields.split(",")]
+    check_fields(names, "data.fields")
+    if buckets < 1:
+        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
+    folder = data_dir / FOLDER
+    chosen = _choose(folder, n_train, n_test, split_seed)
+    cases = {split: [_read(path, drop_plate) for path in paths] for split, paths in chosen.items()}
+    steps = max(len(case.zmax) for parts in cases.values() for case in parts)
+    sizes = choose_buckets(np.array([len(case.pos) for case in cases["train"]]), buckets)
+
+    def split(name: str, length: int = 0) -> Split:
+        graphs = None
+        if edges:
+            parts = zip(cases[name], chosen[name], strict=True)
+            graphs = pad_edges([message_edges(one.pos, one.elems, hanging_edges, str(path)) for one, path in parts])
+        return _split(cases[name], names, steps, graphs, length)
+
+    samples = {name: [path.stem for path in paths] for name, paths in chosen.items()}
+    return PDEDataset(
+        name="am_series",
+        train=split("train", sizes[-1]),
+        tests={"test": split("test")},
+        x_normalizer=Normalizer(np.zeros(3), SCALE),
+        y_normalizer=Normalizer.identity(len(names)),
+        source=Source.of(folder, samples=samples),
+        target_name=FIELDS[names[0]][-1],
+        kind="layer_series",
+        space_dim=3,
+        times=np.arange(steps, dtype=np.float32),
+        bucket_sizes=sizes,
+        channels=channels_of(names),
+        sample_names=samples,
+        offset=np.zeros(len(names)),
+        mesh_of=lambda split, case: _mesh(_read(chosen[split][case], drop_plate)),
+    )
+
+
+def _mesh(case: SeriesCase) -> tuple[np.ndarray, np.ndarray]:
+    return case.pos, case.elems
+
+
+def channels_of(names: Sequence[str]) -> Channels:
+    """Return the fields in the units of the files."""
+    published = tuple(Field(FIELDS[name][0], FIELDS[name][1], FIELDS[name][1], name) for name in names)
+    scales = np.float32([FIELDS[name][2] for name in names])
+    return Channels((0, 1, 2), {}, dict.fromkeys(names, 1), scales, (Fields("pos", (), published, True, "elems"),))
+
+
+def _choose(folder: Path, n_train: int, n_test: int, seed: int) -> dict[str, list[Path]]:
+    """Return the files of both splits in the order of their names."""
+    if all((folder / split).is_dir() for split in ("train", "test")):
+        counts = {"train": n_train, "test": n_test}
+        files = {split: matching(folder / split, "*.npz") for split in counts}
+        return {
+            split: paths[first_samples(len(paths), counts[split], f"data.n_{split}", str(folder / split))]
+            for split, paths in files.items()
+        }
+    paths = matching(folder, "*.npz")
+    if min(n_train, n_test) < 1 or len(paths) < n_train + n_test:
+        raise DataError(
+            f"data.n_train={n_train} and data.n_test={n_test}, but {folder} holds {len(paths)} parts; choose at least "
+            "1 each, and not more than there are"
+        )
+    order = np.random.default_rng(seed).permutation(len(paths))
+    parts = {"test": order[:n_test], "train": order[n_test : n_test + n_train]}
+    return {split: [paths[number] for number in np.sort(parts[split])] for split in ("train", "test")}
+
+
+def _read(path: Path, drop_plate: bool) -> SeriesCase:
+    case = read_series(path)
+    if len(case.zmax) < 2:
+        raise DataError(f"{path} has {len(case.zmax)} step, which has no increment to learn; leave the part out")
+    return without_plate(case) if drop_plate else case
+
+
+def without_plate(case: SeriesCase) -> SeriesCase:
+    """Return a series without the nodes below 0 mm and the elements that they belong to."""
+    kept = case.pos[:, 2] >= -TOLERANCE
+    place = np.cumsum(kept) - 1
+    whole = kept[case.elems].all(axis=1)
+    joined = kept[case.edge_index].all(axis=0)
+    return SeriesCase(
+        case.name,
+        case.pos[kept],
+        place[case.elems[whole]],
+        place[case.edge_index[:, joined]],
+        case.zmax,
+        case.times,
+        case.disp[:, kept],
+        case.vmstr[:, kept],
+        case.temp[:, kept],
+    )
+
+
+def first_steps(case: SeriesCase) -> np.ndarray:
+    """Return the step [N] from which every node is there, T for nodes above the last top."""
+    active = active_nodes(case.pos[:, 2], case.zmax)
+    return np.where(active.any(axis=0), active.argmax(axis=0), len(case.zmax)).astype(np.int32)
+
+
+def fill_nodes(case: SeriesCase) -> np.ndarray:
+    """Return for every node [N] the nearest node of the layers below it, itself where there are none below."""
+    found = np.arange(len(case.pos), dtype=np.int32)
+    for step in range(len(case.zmax) - 1):
+        new, sources = fill_sources(case.pos, case.zmax, step)
+        found[new] = sources
+    return found
+
+
+def _split(
+    cases: Sequence[SeriesCase], names: Sequence[str], steps: int, edges: np.ndarray | None, length: int
+) -> Split:
+    x, mask = pad_clouds([case.pos / SCALE for case in cases], length)
+    shape = (len(cases), x.shape[1])
+    y = np.zeros((*shape, steps, len(names)), np.float32)
+    layer, below = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    for row, case in enumerate(cases):
+        count = len(case.pos)
+        y[row, :count, : len(case.zmax)] = np.moveaxis(scaled_fields(vars(case), names), 0, 1)
+        layer[row, :count], below[row, :count] = first_steps(case), fill_nodes(case)
+    counts = np.array([len(case.zmax) for case in cases], np.int32)
+    return Split(x, y, mask, edges=edges, layer=layer, below=below, steps=counts)
+
+
+RECORD = DatasetRecord(
+    name="am_series",
+    folder=FOLDER,
+    files=(".",),
+    download="your own simulations: python -m data_pipeline.additive extract --series",
+    load=load,
+    n_train=N_TRAIN,
+    n_test=N_TEST,
+    options={
+        "fields": "disp_z,vm,temp",
+        "buckets": 4,
+        "drop_plate": False,
+        "split_seed": 0,
+        "hanging_edges": True,
+    },
+    has_edges=True,
+    kind="layer_series",
+    # Noise on the fields that a model is given; new nodes begin with the fields of the nearest node below; march from
+    # the states before this step; feed the true states instead of predicted ones.
+    task_options={"noise": 0.0, "fill_new_layer": False, "first": 1, "teacher_forced": False},
+    c_in=6,
+    c_out=3,
+    recipe={"all": {"epochs": 100, "batch_size": 1, "weight_decay": 1e-4}},
+    model={"upt": {**MANY_SUPERNODES, "space_dim": 3}},
+    like="lpbf",
+    smoke={"data": {"n_train": 8, "n_test": 2}, "train": {"epochs": 3, "batch_size": 2}},
+)

@@ -1,0 +1,239 @@
+"""Runs on printed parts layer by layer, as a user makes them: the loss, the march, the report."""
+
+import csv
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipeline.errors import DataError
+from data_pipeline.pde import am_series
+from experiments.errors import UserError
+from experiments.training.tasks.baselines import baseline_errors
+from experiments.training.tasks.layer_series import layer_series_task
+from tests.experiments.additive import parts
+from tests.experiments.programs import pdebench
+from tests.numerics import assert_close
+
+TINY = (
+    "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.data.n_train=4", "--config.data.n_test=2",
+    "--config.data.buckets=2", "--config.train.batch_size=2", "--config.train.epochs=0", "--config.train.steps=6",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("series")
+    parts.write_series(folder / "LPBF_series")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(data):
+    return am_series.load(data, 4, 2)
+
+
+def true_increments(dataset):
+    """Return a model that looks up the true increment of the part and the step whose state it is given."""
+    table = jnp.asarray(dataset.train.y)
+    states, after = table[:, :, :-1], table[:, :, 1:]
+
+    def apply(params, x, mask):
+        distances = jnp.abs(states[None] - x[:, None, :, None, 3:]).sum((2, 4))  # [B, S, T − 1]
+        part, step = jnp.divmod(distances.reshape(len(x), -1).argmin(axis=1), distances.shape[2])
+        return after[part, :, step] - states[part, :, step]
+
+    return apply
+
+
+def batch_of(task, split="train"):
+    return {name: jnp.asarray(value) for name, value in (task.train if split == "train" else task.tests[split]).items()}
+
+
+def test_splits_keep_parts_whole_and_are_recorded(data, dataset):
+    names = dataset.source.detail["samples"]
+    assert len(names["train"]) == 4
+    assert not set(names["train"]) & set(names["test"])
+    assert am_series.load(data, 4, 2, split_seed=3).source.detail["samples"] != names
+    with pytest.raises(DataError, match=r"data.n_train=5 and data.n_test=2, but .* holds 6 parts"):
+        am_series.load(data, 5, 2)
+
+
+def test_first_steps_and_nodes_below():
+    case = parts.series_case(0, 2, 3)
+    layer = am_series.first_steps(case)
+    np.testing.assert_array_equal(layer, np.maximum(0, np.round(case.pos[:, 2] / parts.SIZE) - 1))
+    below = am_series.fill_nodes(case)
+    np.testing.assert_allclose(
+        case.pos[below] - case.pos, np.where(layer > 0, -parts.SIZE, 0)[:, None] * [0, 0, 1], atol=1e-5
+    )
+
+
+def test_the_plate_can_be_left_out():
+    case = parts.series_case(0, 1, 4)
+    lowered = replace(case, pos=case.pos - np.float32([0, 0, 2 * parts.SIZE]), zmax=case.zmax[1:] - 2 * parts.SIZE)
+    kept = am_series.without_plate(lowered)
+    assert (kept.pos[:, 2] >= 0).all()
+    assert (len(kept.elems), kept.disp.shape[1]) == (2, len(kept.pos))
+    np.testing.assert_allclose(kept.pos[kept.elems].max((0, 1)), lowered.pos.max(0))
+    assert kept.edge_index.max() < len(kept.pos)
+
+
+def test_exact_increments_march_without_error(dataset):
+    """The metrics of a model that is right are 0 and 1, also from a later step, and NaN where nothing is predicted."""
+    apply = true_increments(dataset)
+    for first in (1, 2):
+        task = layer_series_task(dataset, apply, first=first)
+        batch = batch_of(task)
+        prediction = task.predict({}, batch, None)
+        found = {name: np.asarray(metric(prediction, batch)) for name, metric in task.metrics.items()}
+        assert found["rel_l2"].max() < 1e-5
+        assert found["rel_l2_last"].max() < 1e-5
+        assert found["rmse/vm"].max() < 0.05  # MPa
+        np.testing.assert_allclose(found["r2"], 1, atol=1e-5)
+        steps = {name: np.asarray(metric(prediction, batch)) for name, metric in task.frame_metrics.items()}
+        predicted = np.arange(5) < np.asarray(batch["steps"])[:, None]
+        predicted[:, :first] = False
+        np.testing.assert_array_equal(np.isfinite(steps["r2"]), predicted)
+
+
+def test_a_model_of_no_increments_has_the_errors_of_the_baselines(dataset):
+    for first, fill in ((1, False), (2, True)):
+        task = layer_series_task(dataset, lambda params, x, mask: x[..., 3:] * 0, first=first, fill_new_layer=fill)
+        batch = batch_of(task)
+        found = task.metrics["rel_l2"](task.predict({}, batch, None), batch)
+        expected = baseline_errors(dataset, dataset.train, first)["nearest_fill" if fill else "copy_last"]
+        np.testing.assert_allclose(np.asarray(found).mean(), expected, rtol=1e-5)
+
+
+def test_teacher_forcing_predicts_from_true_states(dataset):
+    forced = layer_series_task(dataset, lambda params, x, mask: 0 * x[..., 3:] + 0.1, teacher_forced=True)
+    batch = batch_of(forced)
+    prediction = np.asarray(forced.predict({}, batch, None))
+    truth, layer = np.asarray(batch["y"]), np.asarray(batch["layer"])
+    there = (layer[..., None] <= np.arange(1, truth.shape[2]))[..., None] & np.asarray(batch["mask"])[..., None, None]
+    expected = truth[:, :, :-1] + np.where(there, 0.1, 0)
+    np.testing.assert_allclose(prediction[:, :, 1:], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_loss_counts_the_nodes_that_are_there_and_no_others(dataset, noise):
+    """An error of 0.2 everywhere is a loss of 0.04, at every step of every part, whatever share of it is built."""
+    apply = true_increments(dataset)
+    wrong = layer_series_task(dataset, lambda params, x, mask: apply(params, x, mask) + 0.2)
+    batch = {**batch_of(wrong)}
+    for window in range(wrong.windows):
+        value = wrong.train_loss({}, {**batch, "window": jnp.full(4, window)}, jax.random.key(0))
+        np.testing.assert_allclose(value, 0.04, rtol=1e-4)
+    # With noise the target leads back to the true next state.
+    noisy = layer_series_task(dataset, lambda params, x, mask: 0 * x[..., 3:], noise=noise)
+    plain = layer_series_task(dataset, lambda params, x, mask: 0 * x[..., 3:])
+    one = {**batch, "window": jnp.zeros(4, int)}
+    difference = noisy.train_loss({}, one, jax.random.key(0)) - plain.train_loss({}, one, jax.random.key(0))
+    assert_close("noise", jnp.mean(difference), noise**2, 0.25, absolute=1e-9)
+
+
+def test_masked_nodes_reach_no_model(dataset):
+    """What is not built yet is masked, so that it has no part in attention or messages."""
+    seen = []
+    task = layer_series_task(dataset, lambda params, x, mask: seen.append(mask) or x[..., 3:])
+    batch = batch_of(task)
+    task.train_loss({}, {**batch, "window": jnp.array([0, 1, 0, 1])}, jax.random.key(0))
+    expected = (np.asarray(batch["layer"]) <= np.array([[1], [2], [1], [2]])) & np.asarray(batch["mask"])
+    np.testing.assert_array_equal(seen[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise": -1.0}, "task.noise=-1.0 must not be negative"),
+        ({"first": 5}, "task.first=5, but am_series has states 0 to 4, .* choose from 1 to 4"),
+    ],
+)
+def test_bad_options(dataset, options, message):
+    with pytest.raises(UserError, match=message):
+        layer_series_task(dataset, SimpleNamespace(), **options)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """Return the folder of a small graph network trained on all three fields."""
+    folder = tmp_path_factory.mktemp("run")
+    result = pdebench(
+        "--config=configs/am_series.py:model=mesh_graph_net,smoke", *TINY, "--config.task.fill_new_layer=True",
+        "--config.task.noise=0.01", f"--data_dir={data}", f"--workdir={folder}",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "new nodes like the nearest below" in result.stdout
+    return folder
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.slow
+def test_a_run_reports_every_step_of_every_part(run):
+    summary = json.loads((run / "eval.json").read_text())
+    names = {split: summary["data"]["detail"]["samples"][split] for split in ("train", "test")}
+    assert {"test/rel_l2_copy_last", "test/rel_l2_nearest_fill", "test/rel_l2_last", "test/rmse/disp_z"} <= set(summary)
+    for split, parts_of_split in names.items():
+        table = rows_of(run / f"r2_stats_{split}.txt")
+        assert table[0] == parts_of_split
+        assert len(table) == 1 + 5
+        assert set(table[1]) == {""}  # the state that is given
+        heights = {"part_0": 3, "part_1": 4, "part_2": 5, "part_3": 3, "part_4": 4, "part_5": 5}
+        for column, name in enumerate(table[0]):
+            assert [bool(row[column]) for row in table[1:]] == [0 < step < heights[name] for step in range(5)]
+        assert len(rows_of(run / f"{split}_stats.txt")) == 1 + len(parts_of_split)
+    medians = json.loads((run / "r2_medians.json").read_text())
+    assert np.isfinite(medians["test"]["r2"]["median"])
+    assert np.isfinite(medians["train"]["rel_l2_pooled"])
+    figures = {path.name for path in (run / "figures").iterdir()}
+    assert {"r2_boxplot.png", "test_worst_parts.png", "test_median_disp_z.png", "learning_curve.png"} <= figures
+
+
+@pytest.mark.slow
+def test_series_open_as_growing_meshes(run, data):
+    pv = pytest.importorskip("pyvista")
+    summary = json.loads((run / "eval.json").read_text())
+    name = summary["data"]["detail"]["samples"]["test"][0]
+    (file,) = (run / "paraview").glob(f"am_series_mesh_graph_net_smoke-test*-{name}.pvd")
+    reader = pv.get_reader(str(file))
+    case = am_series.read_series(data / "LPBF_series" / f"{name}.npz")
+    assert reader.time_values == list(range(len(case.zmax)))
+    counts = []
+    for step in reader.time_values:
+        reader.set_active_time_value(step)
+        mesh = reader.read()[0]
+        counts.append(mesh.n_cells)
+        there = mesh.point_data["mask"] > 0
+        np.testing.assert_allclose(
+            mesh.point_data["disp_z_error"], mesh.point_data["disp_z_predicted"] - mesh.point_data["disp_z"], atol=1e-5
+        )
+        np.testing.assert_allclose(mesh.point_data["vm"][there], case.vmstr[int(step), there, 0], rtol=1e-4)
+    layers = np.round(case.pos[case.elems][:, :, 2].max(axis=1) / parts.SIZE)
+    assert counts == [int((layers <= step + 1).sum()) for step in range(len(case.zmax))]
+
+
+@pytest.mark.slow
+def test_marching_from_another_step(run):
+    before = (run / "eval.json").read_bytes()
+    result = pdebench("--mode=eval", f"--workdir={run}", "--march_from=2")
+    assert result.returncode == 0, result.stderr
+    assert (run / "eval.json").read_bytes() == before
+    table, original = (rows_of(folder / "r2_stats_test.txt") for folder in (run / "march_from_2", run))
+    assert set(table[2]) == {""}
+    assert table[1:] != original[1:]
+    assert json.loads((run / "march_from_2" / "eval.json").read_text())["test/rel_l2"] > 0
+    result = pdebench("--mode=eval", f"--workdir={run}", "--march_from=9")
+    assert result.returncode == 2
+    assert "task.first=9, but am_series has states 0 to 4" in result.stderr
+    result = pdebench("--config=configs/flare_elas.py:smoke", "--teacher_forced")
+    assert result.returncode == 2
+    assert "--teacher_forced is for --mode=eval of a run on printed parts layer by layer" in result.stderr
