@@ -1,6 +1,6 @@
 """Graphs of meshes for models that send messages along edges: pairs (source, target) in the order of their targets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -24,6 +24,15 @@ _SIDES = {
 def by_target(edge_index: Int[np.ndarray, "2 E"]) -> Int[np.ndarray, " E"]:
     """Return the order of edges (row 0 source, row 1 target) by target, then by source."""
     return np.lexsort((edge_index[0], edge_index[1]))
+
+
+def edges_of_mesh(blocks: Iterable[tuple[str, Int[np.ndarray, "M _"]]]) -> Int[np.ndarray, "2 E"] | None:
+    """Return the edges of a mesh of several types of cells, those of other types left out; None where none is left."""
+    found = [edges_of_cells(kind, cells) for kind, cells in blocks if kind in _SIDES and len(cells)]
+    if not found:
+        return None
+    joined = np.unique(np.concatenate(found, axis=1), axis=1)
+    return joined[:, by_target(joined)]
 
 
 def edges_of_cells(kind: str, cells: Int[np.ndarray, "M _"]) -> Int[np.ndarray, "2 E"]:

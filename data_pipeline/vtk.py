@@ -133,6 +133,31 @@ def mesh_cells(mesh: "DataSet") -> dict[str, Int[np.ndarray, "F K"]]:
     return found
 
 
+def cells_within(
+    surface: "DataSet", first: Float[np.ndarray, " 3"], size: Float[np.ndarray, " 3"], shape: Int[np.ndarray, " 3"]
+) -> Bool[np.ndarray, "X Y Z"]:
+    """Return which cells of a regular grid have their centres within a closed surface.
+
+    `first` is the centre of the first cell, `size` that of all cells and `shape` how many there are along each axis.
+    """
+    pyvista = _pyvista("a grid in a surface")
+    from vtkmodules.vtkImagingStencil import vtkImageStencilToImage, vtkPolyDataToImageStencil
+
+    stencil = vtkPolyDataToImageStencil()
+    stencil.SetInputData(surface)
+    stencil.SetOutputOrigin(*first)
+    stencil.SetOutputSpacing(*size)
+    stencil.SetOutputWholeExtent(0, int(shape[0]) - 1, 0, int(shape[1]) - 1, 0, int(shape[2]) - 1)
+    image = vtkImageStencilToImage()
+    image.SetInputConnection(stencil.GetOutputPort())
+    image.SetInsideValue(1)
+    image.SetOutsideValue(0)
+    image.SetOutputScalarTypeToUnsignedChar()
+    image.Update()
+    values = pyvista.convert_array(image.GetOutput().GetPointData().GetScalars())
+    return values.reshape(shape[::-1]).transpose(2, 1, 0) > 0
+
+
 def surface_triangles(mesh: "DataSet") -> Int[np.ndarray, "F 3"]:
     """Return the triangles of the surface of a mesh as numbers of its points; quadratic faces are cut at all nodes."""
     bare = mesh.copy(deep=False)

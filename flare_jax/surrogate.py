@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike
 from flare_jax import params as model_params
 from flare_jax.convert.trained import TrainedModel, read_trained, write_trained
 from flare_jax.field_codec import FieldCodec, Fields, Inputs
+from flare_jax.graph_inputs import Edges, check_edges, pad_edges
+from flare_jax.layers.segment import edge_features
 
 # A name is kept for the cloud of a single call; those of several have their number.
 _CLOUD = "the cloud"
@@ -66,6 +68,12 @@ class Surrogate:
         grid = self._trained.model.options.get("grid_shape")
         return int(np.prod(grid)) if grid else None
 
+    @property
+    def edge_rows(self) -> int:
+        """Rows of the edges that a model of messages takes: source, target and, with 3, the mark of a kind; else 0."""
+        edge_dim = self._trained.model.options.get("edge_dim")
+        return 0 if edge_dim is None else 2 + edge_dim - len(self._codec.axes)
+
     def __repr__(self) -> str:
         model = self._trained.model.model_type
         return f"Surrogate({model}, coordinates {self._codec.axes}, inputs {self.inputs}, targets {self.targets})"
@@ -75,6 +83,7 @@ class Surrogate:
         points: ArrayLike | Sequence[ArrayLike],
         inputs: Inputs | Sequence[Inputs] | None = None,
         *,
+        edges: ArrayLike | Sequence[ArrayLike] | None = None,
         batch_size: int = 8,
         pad: bool = True,
         name: str = _CLOUD,
@@ -83,7 +92,8 @@ class Surrogate:
 
         Several clouds are an array [B, N, D] or a sequence of arrays of any sizes; `inputs` is then a sequence of as
         many mappings, and the result is a list. A mapping of inputs has for each name an array [N, C], or [N] for one
-        channel, or what is the same at all points: [C] or a number.
+        channel, or what is the same at all points: [C] or a number. `edges`, for models that send messages along them,
+        is an array [2, E] (`edge_rows`) of one cloud, in both directions, or a sequence of them.
 
         Clouds are padded to few different sizes, so that few programs are compiled, and predicted `batch_size` at a
         time. Without `pad` a program is compiled for every size, which saves up to a quarter of the time of a large
@@ -93,21 +103,29 @@ class Surrogate:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r} must be an integer of at least 1; choose a smaller or larger")
         if _is_one_cloud(points):
-            return self._predict_all([self._encode(points, inputs, name)], 1, pad)[0]
+            encoded = self._encode(points, inputs, name)
+            return self._predict_all([encoded], [check_edges(edges, self.edge_rows, len(encoded), name)], 1, pad)[0]
         clouds = list(points)
         given = _per_cloud(inputs, len(clouds))
         encoded = [
             self._encode(cloud, one, f"cloud {number}")
             for number, (cloud, one) in enumerate(zip(clouds, given, strict=True))
         ]
-        return self._predict_all(encoded, batch_size, pad)
+        graphs = [
+            check_edges(one, self.edge_rows, len(cloud), f"cloud {number}")
+            for number, (one, cloud) in enumerate(zip(_edges_per_cloud(edges, len(clouds)), encoded, strict=True))
+        ]
+        return self._predict_all(encoded, graphs, batch_size, pad)
 
     def save(self, folder: Path | str) -> None:
         """Write a new folder that `flare_jax.load` reads without the run; raises ValueError if something is there."""
         write_trained(folder, self._trained)
 
     def as_function(self) -> "tuple[Any, dict[str, np.ndarray]]":
-        """Return `apply(params, x [B, N, C_in], mask [B, N] or None)` -> encoded outputs, and its parameters."""
+        """Return `apply(params, x [B, N, C_in], mask [B, N] or None)` -> encoded outputs, and its parameters.
+
+        Models of messages take a fourth argument: edges [B, E, 2 or 3], padded and sorted by target as they want them.
+        """
         return self._function, dict(self._trained.params)
 
     def _encode(self, points: Any, inputs: Any, where: str) -> Float[np.ndarray, "N C"]:
@@ -122,7 +140,9 @@ class Surrogate:
             )
         return encoded
 
-    def _predict_all(self, clouds: Sequence[np.ndarray], batch_size: int, pad: bool) -> list[Fields]:
+    def _predict_all(
+        self, clouds: Sequence[np.ndarray], graphs: Sequence[Edges | None], batch_size: int, pad: bool
+    ) -> list[Fields]:
         pads = pad and self.num_points is None
         sizes = [padded_length(len(cloud)) if pads else len(cloud) for cloud in clouds]
         results: dict[int, Fields] = {}
@@ -133,20 +153,34 @@ class Surrogate:
             x = np.stack([np.pad(clouds[row], [(0, size - len(clouds[row])), (0, 0)]) for row in filled])
             counts = np.array([len(clouds[row]) for row in filled])
             mask = np.arange(size) < counts[:, None] if pads else None
-            outputs = np.asarray(self._apply(x, mask), np.float32)
+            graph = ()
+            if self.edge_rows:
+                most = max(1, *(graphs[row].shape[1] for row in filled))
+                graph = (pad_edges([graphs[row] for row in filled], padded_length(most) if pads else most),)
+            outputs = np.asarray(self._apply(x, mask, *graph), np.float32)
             for row, output in zip(rows, outputs, strict=False):
                 results[row] = self._codec.decode(output[: len(clouds[row])])
         return [results[row] for row in range(len(clouds))]
 
-    def _apply(self, x: Float[np.ndarray, "B N C"], mask: Bool[np.ndarray, "B N"] | None) -> Float[Array, "B N C_out"]:
+    def _apply(
+        self, x: Float[np.ndarray, "B N C"], mask: Bool[np.ndarray, "B N"] | None, *edges: np.ndarray
+    ) -> Float[Array, "B N C_out"]:
         with jax.default_matmul_precision(self._precision):
-            return self._compiled(self._params, x, mask)
+            return self._compiled(self._params, x, mask, *edges)
 
     @cached_property
     def _function(self) -> Any:
         trained = self._trained
         graphdef, _ = model_params.split(trained.model.abstract(trained.dtype))
-        return model_params.apply_fn(graphdef)
+        apply, space_dim = model_params.apply_fn(graphdef), len(self._codec.axes)
+        if not self.edge_rows:
+            return apply
+
+        def with_messages(params: Any, x: Array, mask: Array | None, edges: Array) -> Array:
+            x, edges = jnp.asarray(x), jnp.asarray(edges)
+            return apply(params, x, mask, edges=edges, edge_attr=edge_features(x, edges, space_dim, mask))
+
+        return with_messages
 
     @cached_property
     def _compiled(self) -> Any:
@@ -180,6 +214,14 @@ def _per_cloud(inputs: Inputs | Sequence[Inputs] | None, count: int) -> Sequence
         given = "one mapping" if isinstance(inputs, Mapping) else f"{len(inputs)} mappings"
         raise ValueError(f"the inputs are {given} for {count} clouds; give a sequence of one mapping per cloud")
     return inputs
+
+
+def _edges_per_cloud(edges: Any, count: int) -> Sequence[Any]:
+    if edges is None:
+        return [None] * count
+    if len(edges) != count:
+        raise ValueError(f"the edges are those of {len(edges)} clouds, but there are {count}; give one array per cloud")
+    return list(edges)
 
 
 def _batches(sizes: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -9,7 +9,7 @@ Parts are split, never their steps: in the folders train and test where these ar
 sorted names, which the run records.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,40 +44,63 @@ def load(
     edges: bool = False,
 ) -> PDEDataset:
     """Load the series of so many parts, with `edges` those of their meshes too; raises DataError."""
-    names = [name.strip() for name in fields.split(",")]
-    check_fields(names, "data.fields")
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
     folder = data_dir / FOLDER
     chosen = _choose(folder, n_train, n_test, split_seed)
-    cases = {split: [_read(path, drop_plate) for path in paths] for split, paths in chosen.items()}
+    cases = {split: [read_part(path, drop_plate) for path in paths] for split, paths in chosen.items()}
+    samples = {name: [path.stem for path in paths] for name, paths in chosen.items()}
+    return series_dataset(
+        cases,
+        fields,
+        Source.of(folder, samples=samples),
+        buckets=buckets,
+        hanging_edges=hanging_edges if edges else None,
+        mesh_of=lambda split, case: _mesh(read_part(chosen[split][case], drop_plate)),
+    )
+
+
+def series_dataset(
+    cases: Mapping[str, Sequence[SeriesCase]],
+    fields: str,
+    source: Source,
+    *,
+    buckets: int = 1,
+    hanging_edges: bool | None = None,
+    mesh_of: Callable[[str, int], tuple[np.ndarray, np.ndarray]] | None = None,
+) -> PDEDataset:
+    """Return the data set of the series of the splits train and test.
+
+    Parts have edges where `hanging_edges` is not None, those of hanging nodes where it is true. Raises DataError for
+    unknown fields.
+    """
+    names = [name.strip() for name in fields.split(",")]
+    check_fields(names, "data.fields")
     steps = max(len(case.zmax) for parts in cases.values() for case in parts)
     sizes = choose_buckets(np.array([len(case.pos) for case in cases["train"]]), buckets)
 
     def split(name: str, length: int = 0) -> Split:
         graphs = None
-        if edges:
-            parts = zip(cases[name], chosen[name], strict=True)
-            graphs = pad_edges([message_edges(one.pos, one.elems, hanging_edges, str(path)) for one, path in parts])
+        if hanging_edges is not None:
+            graphs = pad_edges([message_edges(one.pos, one.elems, hanging_edges, one.name) for one in cases[name]])
         return _split(cases[name], names, steps, graphs, length)
 
-    samples = {name: [path.stem for path in paths] for name, paths in chosen.items()}
     return PDEDataset(
         name="am_series",
         train=split("train", sizes[-1]),
         tests={"test": split("test")},
         x_normalizer=Normalizer(np.zeros(3), SCALE),
         y_normalizer=Normalizer.identity(len(names)),
-        source=Source.of(folder, samples=samples),
+        source=source,
         target_name=FIELDS[names[0]][-1],
         kind="layer_series",
         space_dim=3,
         times=np.arange(steps, dtype=np.float32),
         bucket_sizes=sizes,
         channels=channels_of(names),
-        sample_names=samples,
+        sample_names={name: [case.name for case in parts] for name, parts in cases.items()},
         offset=np.zeros(len(names)),
-        mesh_of=lambda split, case: _mesh(_read(chosen[split][case], drop_plate)),
+        mesh_of=mesh_of,
     )
 
 
@@ -112,7 +135,8 @@ def _choose(folder: Path, n_train: int, n_test: int, seed: int) -> dict[str, lis
     return {split: [paths[number] for number in np.sort(parts[split])] for split in ("train", "test")}
 
 
-def _read(path: Path, drop_plate: bool) -> SeriesCase:
+def read_part(path: Path, drop_plate: bool) -> SeriesCase:
+    """Read the series of a part of at least two steps, without its plate if that is to be dropped; raises DataError."""
     case = read_series(path)
     if len(case.zmax) < 2:
         raise DataError(f"{path} has {len(case.zmax)} step, which has no increment to learn; leave the part out")

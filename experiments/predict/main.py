@@ -16,8 +16,11 @@ from data_pipeline.custom.sample import Contents, Sample, make_sample
 from experiments import figures, workdir
 from experiments.errors import UserError
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
+from experiments.predict.graph import edges_of
 from experiments.predict.output import Output
+from experiments.predict.parts import is_surface_of_part, voxelised
 from experiments.predict.picture import draw_prediction, triangles_of
+from experiments.predict.series import is_of_series, march_parts
 from experiments.predict.signature import Signature
 from flare_jax import Surrogate, load
 from flare_jax.convert.trained import read_prediction
@@ -44,6 +47,9 @@ class Case:
 def main() -> None:
     """Predict what the flags ask for."""
     folder, source, target = (_path(name) for name in ("workdir", "input", "output"))
+    if is_of_series(folder):
+        march_parts(folder, source, target, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
+        return
     signature = Signature.from_json(read_prediction(folder))
     references = _references(source, _pattern(folder))
     output = Output(references, source, target)
@@ -120,7 +126,11 @@ def _note(error: Exception, reference: Reference, failures: dict[str, str], only
 
 
 def _read(reference: Reference, signature: Signature, output: Output) -> Case:
-    contents = read_contents(reference, cell_data=signature.channels.reads[0].cell_data)
+    reads = signature.channels.reads[0]
+    if is_surface_of_part(reference, reads):
+        contents = voxelised(reference)
+    else:
+        contents = read_contents(reference, cell_data=reads.cell_data)
     output.check_holds(reference, contents)
     fields = signature.fields(contents.present)
     sample = make_sample(reference.name, contents, fields, str(reference), targets_wanted=False)
@@ -138,7 +148,9 @@ def _read(reference: Reference, signature: Signature, output: Output) -> Case:
 
 
 def _predict(case: Case, surrogate: Surrogate, pads: bool) -> dict[str, np.ndarray]:
-    prediction = surrogate.predict(case.sample.points, case.sample.inputs, pad=pads, name=str(case.reference))
+    sample, where = case.sample, str(case.reference)
+    edges = edges_of(case.contents, sample.cells, sample.points, surrogate.edge_rows, where)
+    prediction = surrogate.predict(sample.points, sample.inputs, edges=edges, pad=pads, name=where)
     for name, values in prediction.items():
         if not np.isfinite(values).all():
             raise UserError(

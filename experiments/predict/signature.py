@@ -76,7 +76,7 @@ def _fields_from_json(content: Mapping[str, Any]) -> Fields:
 
 def signature_of(dataset: PDEDataset) -> Signature | None:
     """Return the signature of models trained on a data set, None where these need more than points and inputs."""
-    if dataset.kind != "steady" or dataset.fun_dim or dataset.has_time or dataset.train.edges is not None:
+    if dataset.kind != "steady" or dataset.fun_dim or dataset.has_time:
         return None
     firsts = np.cumsum([0, *dataset.spread_fields.values()])
     spreads = {

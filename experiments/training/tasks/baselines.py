@@ -28,17 +28,23 @@ def baseline_of(dataset: PDEDataset) -> str:
 def baseline_errors(dataset: PDEDataset, split: Split, first: int = 1) -> dict[str, float]:
     """Return the mean over samples of the headline error of predictions without a model, by their names.
 
-    It is in units of the spread where the targets are in these, else the relative L2 error, of samples whose targets
-    are not 0 everywhere. Predicted is the training mean of each channel (and frame), the last frame that is known at
-    the start, or for parts that grow the state before step `first`, with new nodes at 0 or like the nearest node below.
+    Parts that grow keep the state before step `first`, with new nodes at 0, or like the nearest node below them.
     """
-    if dataset.kind == "layer_series":
-        return {
-            name: float(
-                mean_of_defined(np.array([_still_error(split, case, first, fill) for case in range(len(split))]))
-            )
-            for name, fill in (("copy_last", False), ("nearest_fill", True))
-        }
+    if dataset.kind != "layer_series":
+        return {baseline_of(dataset): baseline_error(dataset, split)}
+    kept = {"copy_last": False, "nearest_fill": True}
+    return {
+        name: float(mean_of_defined(np.array([_still_error(split, case, first, fill) for case in range(len(split))])))
+        for name, fill in kept.items()
+    }
+
+
+def baseline_error(dataset: PDEDataset, split: Split) -> float:
+    """Return the mean over samples of the headline error: in units of the spread where the targets are in these, else
+    the relative L2 error, of samples whose targets are not 0 everywhere.
+
+    Predicted is the training mean of each channel (and frame), or the last frame that is known at the start.
+    """
     mean = training_mean(dataset.train) if baseline_of(dataset) == "mean_predictor" else None
     errors = []
     for case in range(len(split)):
@@ -57,7 +63,7 @@ def baseline_errors(dataset: PDEDataset, split: Split, first: int = 1) -> dict[s
         else:
             size = np.linalg.norm(target[points] + dataset.offset)
         errors.append(np.linalg.norm(error[points]) / size if size else np.nan)
-    return {baseline_of(dataset): float(mean_of_defined(np.array(errors)))}
+    return float(mean_of_defined(np.array(errors)))
 
 
 def _still_error(split: Split, case: int, first: int, fill: bool) -> float:

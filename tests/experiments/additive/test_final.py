@@ -10,46 +10,27 @@ from data_pipeline.errors import DataError
 from data_pipeline.graphs import NO_NODE
 from data_pipeline.pde import lpbf
 from tests.experiments.additive import parts
-from tests.experiments.programs import pdebench
-
-SMALL = (
-    "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.data.source=files",
-    "--config.data.n_train=4", "--config.data.n_test=2", "--config.train.epochs=0", "--config.train.steps=4",
-    "--config.data.buckets=2", "--config.train.batch_size=2",
-)  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("parts")
-    parts.write_final(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory):
-    """Return the folder of a small graph network trained on displacement and stress together."""
-    folder = tmp_path_factory.mktemp("run")
-    result = pdebench(
-        "--config=configs/am_final.py:model=mesh_graph_net,smoke", *SMALL, "--config.data.fields=disp_z,vm",
-        f"--data_dir={data}", f"--workdir={folder}",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    return folder
-
-
-def test_a_graph_network_on_two_fields(run):
-    options = json.loads((run / "config.json").read_text())["model_options"]
+@pytest.mark.slow
+def test_a_graph_network_on_two_fields(final_run):
+    options = json.loads((final_run / "config.json").read_text())["model_options"]
     assert options["edge_dim"] == 4  # the vector, and the mark of hanging nodes
-    summary = json.loads((run / "eval.json").read_text())
+    summary = json.loads((final_run / "eval.json").read_text())
     assert summary["fields"] == ["disp_z", "vm"]
     assert 0 < summary["test/rel_l2/vm"] < np.inf
+    medians = json.loads((final_run / "r2_medians.json").read_text())
+    assert medians["train"]["parts"] == 4
+    table = (final_run / "test_stats.txt").read_text().splitlines()
+    assert table[0] == "case_num,case_name,MSE,R-Square"
+    assert [row.split(",")[1] for row in table[1:]] == ["case00004_part_4", "case00005_part_5"]
+    assert {"r2_boxplot.png", "train_worst_parts.png"} <= {path.name for path in (final_run / "figures").iterdir()}
 
 
-def test_edges_of_a_part_with_hanging_nodes(data):
-    dataset = lpbf.load(data, 4, 2, edges=True)
+def test_edges_of_a_part_with_hanging_nodes(final_data):
+    dataset = lpbf.load(final_data, 4, 2, edges=True)
     assert dataset.edge_dim == 4
-    raw = np.load(data / "LPBF_FLARE" / "train" / "case00000_part_0.npz")
+    raw = np.load(final_data / "LPBF_FLARE" / "train" / "case00000_part_0.npz")
     edges = dataset.train.edges[0]
     real = edges[edges[:, 1] != NO_NODE]
     by_target = [tuple(pair) for pair in raw["edge_index"].T[:, ::-1]]
@@ -59,11 +40,11 @@ def test_edges_of_a_part_with_hanging_nodes(data):
     # 2 × 2 large elements under fine ones: the middle of a face has 4 parents, and that of an edge is joined to its 2
     # by the edges of fine elements.
     assert len(hanging) == 2 * 4 * 4
-    assert lpbf.load(data, 4, 2, hanging_edges=False, edges=True).edge_dim == 3
-    assert lpbf.load(data, 4, 2).train.edges is None
+    assert lpbf.load(final_data, 4, 2, hanging_edges=False, edges=True).edge_dim == 3
+    assert lpbf.load(final_data, 4, 2).train.edges is None
 
 
-def test_a_constant_temperature_is_refused(data, tmp_path):
+def test_a_constant_temperature_is_refused(final_data, tmp_path):
     parts.write_final(tmp_path)
     for path in tmp_path.rglob("*.npz"):
         arrays = dict(np.load(path))
@@ -71,7 +52,7 @@ def test_a_constant_temperature_is_refused(data, tmp_path):
     message = r"names temp, which is 25 everywhere in .*, so that there is nothing to learn .*; leave it out"
     with pytest.raises(DataError, match=message):
         lpbf.load(tmp_path, 4, 2, fields="disp_z,temp")
-    assert lpbf.load(data, 4, 2, fields="temp").c_out == 1
+    assert lpbf.load(final_data, 4, 2, fields="temp").c_out == 1
 
 
 def test_elements_that_are_no_boxes_have_no_hanging_nodes():

@@ -19,22 +19,10 @@ from tests.experiments.additive import parts
 from tests.experiments.programs import pdebench
 from tests.numerics import assert_close
 
-TINY = (
-    "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.data.n_train=4", "--config.data.n_test=2",
-    "--config.data.buckets=2", "--config.train.batch_size=2", "--config.train.epochs=0", "--config.train.steps=6",
-)  # fmt: skip
-
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("series")
-    parts.write_series(folder / "LPBF_series")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dataset(data):
-    return am_series.load(data, 4, 2)
+def dataset(series_data):
+    return am_series.load(series_data, 4, 2)
 
 
 def true_increments(dataset):
@@ -54,13 +42,13 @@ def batch_of(task, split="train"):
     return {name: jnp.asarray(value) for name, value in (task.train if split == "train" else task.tests[split]).items()}
 
 
-def test_splits_keep_parts_whole_and_are_recorded(data, dataset):
+def test_splits_keep_parts_whole_and_are_recorded(series_data, dataset):
     names = dataset.source.detail["samples"]
     assert len(names["train"]) == 4
     assert not set(names["train"]) & set(names["test"])
-    assert am_series.load(data, 4, 2, split_seed=3).source.detail["samples"] != names
+    assert am_series.load(series_data, 4, 2, split_seed=3).source.detail["samples"] != names
     with pytest.raises(DataError, match=r"data.n_train=5 and data.n_test=2, but .* holds 6 parts"):
-        am_series.load(data, 5, 2)
+        am_series.load(series_data, 5, 2)
 
 
 def test_first_steps_and_nodes_below():
@@ -159,53 +147,40 @@ def test_bad_options(dataset, options, message):
         layer_series_task(dataset, SimpleNamespace(), **options)
 
 
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory):
-    """Return the folder of a small graph network trained on all three fields."""
-    folder = tmp_path_factory.mktemp("run")
-    result = pdebench(
-        "--config=configs/am_series.py:model=mesh_graph_net,smoke", *TINY, "--config.task.fill_new_layer=True",
-        "--config.task.noise=0.01", f"--data_dir={data}", f"--workdir={folder}",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "new nodes like the nearest below" in result.stdout
-    return folder
-
-
 def rows_of(path):
     with path.open() as file:
         return list(csv.reader(file))
 
 
 @pytest.mark.slow
-def test_a_run_reports_every_step_of_every_part(run):
-    summary = json.loads((run / "eval.json").read_text())
+def test_a_run_reports_every_step_of_every_part(series_run):
+    summary = json.loads((series_run / "eval.json").read_text())
     names = {split: summary["data"]["detail"]["samples"][split] for split in ("train", "test")}
     assert {"test/rel_l2_copy_last", "test/rel_l2_nearest_fill", "test/rel_l2_last", "test/rmse/disp_z"} <= set(summary)
     for split, parts_of_split in names.items():
-        table = rows_of(run / f"r2_stats_{split}.txt")
+        table = rows_of(series_run / f"r2_stats_{split}.txt")
         assert table[0] == parts_of_split
         assert len(table) == 1 + 5
         assert set(table[1]) == {""}  # the state that is given
         heights = {"part_0": 3, "part_1": 4, "part_2": 5, "part_3": 3, "part_4": 4, "part_5": 5}
         for column, name in enumerate(table[0]):
             assert [bool(row[column]) for row in table[1:]] == [0 < step < heights[name] for step in range(5)]
-        assert len(rows_of(run / f"{split}_stats.txt")) == 1 + len(parts_of_split)
-    medians = json.loads((run / "r2_medians.json").read_text())
+        assert len(rows_of(series_run / f"{split}_stats.txt")) == 1 + len(parts_of_split)
+    medians = json.loads((series_run / "r2_medians.json").read_text())
     assert np.isfinite(medians["test"]["r2"]["median"])
     assert np.isfinite(medians["train"]["rel_l2_pooled"])
-    figures = {path.name for path in (run / "figures").iterdir()}
+    figures = {path.name for path in (series_run / "figures").iterdir()}
     assert {"r2_boxplot.png", "test_worst_parts.png", "test_median_disp_z.png", "learning_curve.png"} <= figures
 
 
 @pytest.mark.slow
-def test_series_open_as_growing_meshes(run, data):
+def test_series_open_as_growing_meshes(series_run, series_data):
     pv = pytest.importorskip("pyvista")
-    summary = json.loads((run / "eval.json").read_text())
+    summary = json.loads((series_run / "eval.json").read_text())
     name = summary["data"]["detail"]["samples"]["test"][0]
-    (file,) = (run / "paraview").glob(f"am_series_mesh_graph_net_smoke-test*-{name}.pvd")
+    (file,) = (series_run / "paraview").glob(f"am_series_mesh_graph_net_smoke-test*-{name}.pvd")
     reader = pv.get_reader(str(file))
-    case = am_series.read_series(data / "LPBF_series" / f"{name}.npz")
+    case = am_series.read_series(series_data / "LPBF_series" / f"{name}.npz")
     assert reader.time_values == list(range(len(case.zmax)))
     counts = []
     for step in reader.time_values:
@@ -222,16 +197,16 @@ def test_series_open_as_growing_meshes(run, data):
 
 
 @pytest.mark.slow
-def test_marching_from_another_step(run):
-    before = (run / "eval.json").read_bytes()
-    result = pdebench("--mode=eval", f"--workdir={run}", "--march_from=2")
+def test_marching_from_another_step(series_run):
+    before = (series_run / "eval.json").read_bytes()
+    result = pdebench("--mode=eval", f"--workdir={series_run}", "--march_from=2")
     assert result.returncode == 0, result.stderr
-    assert (run / "eval.json").read_bytes() == before
-    table, original = (rows_of(folder / "r2_stats_test.txt") for folder in (run / "march_from_2", run))
+    assert (series_run / "eval.json").read_bytes() == before
+    table, original = (rows_of(folder / "r2_stats_test.txt") for folder in (series_run / "march_from_2", series_run))
     assert set(table[2]) == {""}
     assert table[1:] != original[1:]
-    assert json.loads((run / "march_from_2" / "eval.json").read_text())["test/rel_l2"] > 0
-    result = pdebench("--mode=eval", f"--workdir={run}", "--march_from=9")
+    assert json.loads((series_run / "march_from_2" / "eval.json").read_text())["test/rel_l2"] > 0
+    result = pdebench("--mode=eval", f"--workdir={series_run}", "--march_from=9")
     assert result.returncode == 2
     assert "task.first=9, but am_series has states 0 to 4" in result.stderr
     result = pdebench("--config=configs/flare_elas.py:smoke", "--teacher_forced")
