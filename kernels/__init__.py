@@ -1,9 +1,9 @@
 """GPU operations without any Flax; each has a plain reference implementation beside its fast ones."""
 
-from kernels._cudnn import fused_attention
+from kernels._cudnn import fused_attention, fused_reading
 from kernels._target import platform
-from kernels.causal_flare import causal_flare
-from kernels.causal_linear_attention import causal_linear_attention
+from kernels.causal_flare import causal_flare, stablemax_flare
+from kernels.causal_linear_attention import causal_linear_attention, gated_linear_attention
 from kernels.flare_mixer import flare_mixer
 from kernels.flarepp_mixer import flarepp_mixer
 from kernels.gather import gather
@@ -16,9 +16,12 @@ __all__ = [
     "flare_mixer",
     "flarepp_mixer",
     "fused_attention",
+    "fused_reading",
+    "gated_linear_attention",
     "gather",
     "platform",
     "residual_mlp",
     "residual_mlp_branches",
+    "stablemax_flare",
     "triple_attention",
 ]

@@ -20,10 +20,22 @@ import numpy as np
 
 from tests.golden_checks.core import Comparison
 
+# Kernels and models of spec/causal_lm.md, with tolerances of their own.
+CAUSAL_KINDS = (
+    "causal_lm",
+    "kernel/causal_flare_block",
+    "kernel/causal_flare_forget",
+    "kernel/causal_flare_prefill",
+    "kernel/causal_flare_stablemax",
+    "kernel/causal_gated_state",
+)
+
 
 def checker_name(config: Mapping[str, Any]) -> str:
     """Return the module of `tests.golden_checks` that checks files with this configuration."""
     kind = config.get("kind")
+    if kind in CAUSAL_KINDS:
+        return "causal"
     if kind is not None:
         return "kernels" if str(kind).startswith("kernel/") else str(kind)
     if "backend" in config and "model_type" in config:

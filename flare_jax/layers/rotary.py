@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from flare_jax.checks import check_choice, check_integer
 
@@ -44,6 +44,22 @@ class RotaryEmbedding:
         else:
             companion = jnp.stack((-odd, even), axis=-1).reshape(x.shape)
         return (x * cosine + companion * sine).astype(x.dtype)
+
+
+def rotate_halves(
+    x: Float[Array, "B N H D"], positions: Int[Array, "B N"], base: float = 10_000.0
+) -> Float[Array, "B N H D"]:
+    """Return x turned by its positions: entry i < D/2 forms a pair with entry i + D/2, of angle n·base^(−2i/D).
+
+    The layout of language models; any positions, computed in float32. D has to be even.
+    """
+    width = x.shape[-1]
+    frequencies = jnp.asarray(base ** (-np.arange(0, width, 2) / width), jnp.float32)
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    cosine, sine = jnp.cos(angles), jnp.sin(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate((first * cosine - second * sine, second * cosine + first * sine), axis=-1)
+    return turned.astype(x.dtype)
 
 
 def check_even_heads(head_dim: int) -> None:

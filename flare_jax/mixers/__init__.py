@@ -3,10 +3,13 @@
 from flare_jax.mixers.adaptive_slice_attention import AdaptiveSliceAttention
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.block import PreNormBlock
+from flare_jax.mixers.causal_attention import CausalAttention, CausalAttentionConfig
+from flare_jax.mixers.causal_flare_attention import CausalFlareAttention, CausalFlareConfig
 from flare_jax.mixers.cross_attention import CrossAttention, CrossAttentionBlock
 from flare_jax.mixers.damped_ema import DampedEMA
 from flare_jax.mixers.ema_attention import EmaAttention, EmaConfig
 from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
+from flare_jax.mixers.gated_linear_mixer import GatedLinearAttention, GatedLinearConfig
 from flare_jax.mixers.learned_slice_attention import (
     DroppedSliceConfig,
     LearnedSliceAttention,
@@ -39,6 +42,10 @@ from flare_jax.mixers.triple_attention import TripleAttention, TripleConfig
 __all__ = [
     "AdaptiveSliceAttention",
     "BidirectionalMamba2",
+    "CausalAttention",
+    "CausalAttentionConfig",
+    "CausalFlareAttention",
+    "CausalFlareConfig",
     "CrossAttention",
     "CrossAttentionBlock",
     "DampedEMA",
@@ -47,6 +54,8 @@ __all__ = [
     "EmaConfig",
     "FlareAttention",
     "FlareAttentionConfig",
+    "GatedLinearAttention",
+    "GatedLinearConfig",
     "GridSliceConfig",
     "Hydra",
     "LearnedSliceAttention",

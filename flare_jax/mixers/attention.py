@@ -58,6 +58,11 @@ def self_attention(
     return plain(q, k, v)
 
 
+def fused_serves(q: Float[Array, "B N H D"]) -> bool:
+    """Return whether the fused kernel can serve these queries, without mask and dropout, on the default device."""
+    return not _obstacle(q, None, False)
+
+
 def check_attention(implementation: str | None, dtype: DTypeLike) -> str | None:
     """Return the implementation; raises ValueError if it is unknown or has no kernel for `dtype`."""
     if implementation is None:

@@ -104,6 +104,10 @@ class ChunkedBackend(Backend):
     def tile_latents(self, latents: int) -> int:
         return min(self.latents, latents)
 
+    def split_tokens(self, latents: Latents, operands: Operands) -> int:
+        cut = self._cut(latents, operands)
+        return cut.steps * cut.size
+
     def read_statistics(self, latents: Latents, operands: Operands, scale: float) -> ReadStatistics:
         cut = self._cut(latents, operands)
         one = functools.partial(tile.read_statistics, scale=scale, dot=self._dot)
@@ -140,13 +144,15 @@ class ChunkedBackend(Backend):
         cut = self._cut(reading.latents, reading.operands)
         one = functools.partial(tile.slopes, scale=scale, dot=self._dot)
 
-        def step(carry: tuple[State, Future], tokens: Tokens) -> tuple[tuple[State, Future], tuple]:
-            state, past = carry
-            slope, new, past = _over_programs(one)(reading.latents, tokens, state, starts, past)
-            return (new, past), (slope, state.maximum, state.mass)
+        def step(carry: tuple[State, jax.Array, Future], tokens: Tokens) -> tuple[tuple, tuple]:
+            state, faded, past = carry
+            start = starts._replace(maximum=faded)
+            slope, new, start, past = _over_programs(one)(reading.latents, tokens, state, start, past)
+            return (new, start.maximum, past), (slope, state.maximum, state.mass)
 
         past = Future(jnp.zeros_like(starts.total), jnp.zeros_like(starts.mass))
-        (_, past), walked = jax.lax.scan(step, (starts, past), self._reading_tokens(cut, reading, dy))
+        carry = (starts, starts.maximum, past)
+        (_, _, past), walked = jax.lax.scan(step, carry, self._reading_tokens(cut, reading, dy))
         return walked, past
 
     def gradients(
@@ -164,7 +170,7 @@ class ChunkedBackend(Backend):
             tokens, walked = inputs
             found, future = _over_programs(one)(reading.latents, tokens, *walked, future)
             queries = jax.tree.map(jnp.add, queries, (found.dq, found.dq_decode))
-            return (future, queries), (found.dk, found.dv, found.dk_decode)
+            return (future, queries), (found.dk, found.dv, found.dk_decode, found.dlogits)
 
         batch, heads, splits, latents = ends.slopes.shape
         queries = jax.tree.map(
@@ -173,8 +179,10 @@ class ChunkedBackend(Backend):
         )
         inputs = (self._reading_tokens(cut, reading, dy, mean), walked)
         (_, queries), tokens = jax.lax.scan(step, (ends, queries), inputs, reverse=True)
+        *tokens, dlogits = tokens
         dk, dv, dk_decode = jax.tree.map(cut.join, tokens)
-        return Gradients(dk, dv, queries[0], dk_decode, queries[1])
+        dlogits = None if dlogits is None else cut.join_scalars(dlogits)
+        return Gradients(dk, dv, queries[0], dk_decode, queries[1], dlogits)
 
     def _cut(self, latents: Latents, operands: Operands) -> _Cut:
         batch, points, heads, _ = operands.k.shape
@@ -189,7 +197,8 @@ class ChunkedBackend(Backend):
         arrays = (operands.k, operands.v, operands.k_decode)
         if mask is not None:  # whatever padding holds must not reach a product
             arrays = jax.tree.map(lambda x: jnp.where(mask[:, :, None, None], x, 0), arrays)
-        return Tokens(*(cut.tokens(x) for x in arrays), cut.valid(operands))
+        log_decay = cut.scalars(operands.token_decay, 0.0)
+        return Tokens(*(cut.tokens(x) for x in arrays), cut.valid(operands), log_decay=log_decay)
 
     def _reading_tokens(
         self, cut: _Cut, reading: Reading, dy: jax.Array | None = None, mean: jax.Array | None = None

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kernels._checks import check_scale
-from kernels.causal_flare.operands import Operands, State, empty_state, reciprocal
+from kernels.causal_flare.operands import LOWEST, Operands, State, empty_state, exact_decay, fade, reciprocal
 from kernels.causal_flare.validation import check_operands, check_sizes, check_state
 
 
@@ -28,6 +28,7 @@ def decode_step(
     mask: Bool[Array, "B"] | None = None,
     q_decode: Float[Array, "H M _"] | None = None,
     k_decode: Float[Array, "B H _"] | None = None,
+    log_decay: Float[Array, "B H"] | None = None,
 ) -> tuple[Float[Array, "B H C"], State]:
     """Return the output of one token and the state after it: `causal_flare` continued by a token.
 
@@ -41,11 +42,11 @@ def decode_step(
     if q_decode is not None or k_decode is not None:
         q_decode = q if q_decode is None else q_decode
         k_decode = k if k_decode is None else k_decode
-    tokens = [None if x is None else x[:, None] for x in (k, v, k_decode, mask)]
-    operands = Operands(q, tokens[0], tokens[1], q_decode, tokens[2], tokens[3])
+    tokens = [None if x is None else x[:, None] for x in (k, v, k_decode, mask, log_decay)]
+    operands = Operands(q, tokens[0], tokens[1], q_decode, *tokens[2:])
     check_operands(operands, token=True)
     check_state(state, operands)
-    return advance(state, q, q_decode, k, v, k_decode, mask, scale)
+    return advance(state, q, q_decode, k, v, k_decode, mask, log_decay, scale)
 
 
 def advance(
@@ -56,6 +57,7 @@ def advance(
     v: jax.Array,
     k_decode: jax.Array | None,
     mask: jax.Array | None,
+    log_decay: jax.Array | None,
     scale: float,
 ) -> tuple[jax.Array, State]:
     """Return the output `[B, H, C]`, in the dtype of v, and the new state, without checks."""
@@ -64,7 +66,10 @@ def advance(
     read_logits = logits if q_decode is None else scale * _product(q_decode, hide(k_decode))
     if mask is not None:
         logits = jnp.where(mask[:, None, None], logits, -jnp.inf)
-    maximum = jax.lax.stop_gradient(jnp.maximum(state.maximum, logits))
+    if log_decay is not None:
+        decay = exact_decay(log_decay)
+        state = fade(state, (decay if mask is None else jnp.where(mask[:, None], decay, 0.0))[..., None])
+    maximum = jax.lax.stop_gradient(jnp.maximum(jnp.maximum(state.maximum, logits), LOWEST))
     decay, weight = jnp.exp(state.maximum - maximum), jnp.exp(logits - maximum)
     mass = decay * state.mass + weight
     values = hide(v).astype(jnp.float32)

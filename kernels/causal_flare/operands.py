@@ -7,13 +7,15 @@ import jax.numpy as jnp
 
 # Where a running maximum starts: finite, so that a difference of two starts is 0 and not NaN.
 LOWEST = -1e30
+# A log decay below this one forgets everything exactly: sums of log decays stay small enough for float32.
+FORGETS_ALL = -1e4
 
 
 class Operands(NamedTuple):
     """Inputs of the mixer; the decode operands are both None where reading shares the logits of the prefix softmax.
 
     Shapes: q `[H, M, D]`, k `[B, N, H, D]`, v `[B, N, H, C]`, q_decode and k_decode like q and k with a width of their
-    own, mask `[B, N]` bool.
+    own, mask `[B, N]` bool, log_decay `[B, N, H]` float32.
     """
 
     q: jax.Array
@@ -22,6 +24,7 @@ class Operands(NamedTuple):
     q_decode: jax.Array | None = None
     k_decode: jax.Array | None = None
     mask: jax.Array | None = None
+    log_decay: jax.Array | None = None
 
     @property
     def separate(self) -> bool:
@@ -32,6 +35,14 @@ class Operands(NamedTuple):
     def read_pair(self) -> tuple[jax.Array, jax.Array]:
         """The latents' and the tokens' operand of the read logits."""
         return (self.q_decode, self.k_decode) if self.separate else (self.q, self.k)
+
+    @property
+    def token_decay(self) -> jax.Array | None:
+        """The log decays `[B, H, N]`, 0 for masked tokens, which leave the state as it is."""
+        if self.log_decay is None:
+            return None
+        decay = self.log_decay if self.mask is None else jnp.where(self.mask[:, :, None], self.log_decay, 0.0)
+        return jnp.swapaxes(decay, 1, 2)
 
 
 class State(NamedTuple):
@@ -55,10 +66,20 @@ def empty_state(shape: tuple[int, ...], channels: int) -> State:
 
 def merge(first: State, second: State) -> State:
     """Return the state after the tokens of both; associative."""
-    maximum = jnp.maximum(first.maximum, second.maximum)
+    maximum = jax.lax.stop_gradient(jnp.maximum(first.maximum, second.maximum))
     shares = [jnp.exp(state.maximum - maximum) for state in (first, second)]
     mass = shares[0] * first.mass + shares[1] * second.mass
     return State(maximum, mass, shares[0][..., None] * first.total + shares[1][..., None] * second.total)
+
+
+def fade(state: State, log_decay: jax.Array) -> State:
+    """Return the state after all its tokens have faded by exp(log_decay) `[B, H, M]`; minus infinity forgets them."""
+    return state._replace(maximum=state.maximum + log_decay)
+
+
+def exact_decay(log_decay: jax.Array) -> jax.Array:
+    """Return log decays with minus infinity where they forget everything."""
+    return jnp.where(log_decay < FORGETS_ALL, -jnp.inf, log_decay)
 
 
 def reciprocal(mass: jax.Array) -> jax.Array:

@@ -73,18 +73,19 @@ def _slopes_kernel(inputs: Any, outputs: Any, *, layout: Layout, scale: float) -
     latents = program.load_latents(latent_refs)
     first = program.load_state(start_refs)
 
-    def step(index: jax.Array, carry: tuple[State, Future]) -> tuple[State, Future]:
-        state, past = carry
+    def step(index: jax.Array, carry: tuple[State, jax.Array, Future]) -> tuple[State, jax.Array, Future]:
+        state, faded, past = carry
         start = index * size
         plt.store(maximum_ref.at[index, :], state.maximum)
         plt.store(mass_ref.at[index, :], state.mass)
         tokens = program.load_tokens(token_refs, start, size)
-        slope, state, past = tile.slopes(latents, tokens, state, first, past, scale, program.dot)
+        origin = first._replace(maximum=faded)
+        slope, state, origin, past = tile.slopes(latents, tokens, state, origin, past, scale, program.dot)
         program.store_slopes(slope_ref, start, slope)
-        return state, past
+        return state, origin.maximum, past
 
     past = Future(jnp.zeros_like(first.total), jnp.zeros_like(first.mass))
-    _, past = jax.lax.fori_loop(0, program.tiles(size), step, (first, past))
+    _, _, past = jax.lax.fori_loop(0, program.tiles(size), step, (first, first.maximum, past))
     store_rows(past_refs.values, 0, past.values, layout.channels, None)
     store_vector(past_refs.slopes, 0, past.slopes, None)
 
@@ -109,6 +110,8 @@ def _gradients_kernel(inputs: Any, outputs: Gradients, *, layout: Layout, scale:
         program.store_tokens(outputs.dv, start, found.dv, layout.channels)
         if outputs.dk_decode is not None:
             program.store_tokens(outputs.dk_decode, start, found.dk_decode, layout.decode_width)
+        if outputs.dlogits is not None:
+            program.store_scalars(outputs.dlogits, start, found.dlogits)
         return future, jax.tree.map(jnp.add, queries, (found.dq, found.dq_decode))
 
     queries = jax.tree.map(lambda q: jnp.zeros(q.shape, jnp.float32), (latents.q, latents.q_decode))
@@ -127,6 +130,9 @@ class PallasBackend(Backend):
 
     def tile_latents(self, latents: int) -> int:
         return min(self.blocks.latents, padded_width(latents))
+
+    def split_tokens(self, latents: Latents, operands: Operands) -> int:
+        return Layout.create(self.blocks, latents, operands, self.target).split_tokens
 
     def read_statistics(self, latents: Latents, operands: Operands, scale: float) -> ReadStatistics:
         layout = Layout.create(self.blocks, latents, operands, self.target)
@@ -168,6 +174,7 @@ class PallasBackend(Backend):
             layout.split_rows(layout.width),
             layout.token_output(layout.decode_width) if separate else None,
             layout.split_rows(layout.decode_width) if separate else None,
+            None if reading.operands.log_decay is None else layout.scalar_output(),
         )
         walked_specs = (layout.slope_output().spec, layout.step_output().spec, layout.step_output().spec)
         end_specs = Future(layout.split_rows(layout.channels).spec, layout.split_vectors().spec)
@@ -202,7 +209,7 @@ class PallasBackend(Backend):
 
 def _tokens(operands: Operands) -> Tokens:
     mask = None if operands.mask is None else operands.mask.astype(jnp.int8)
-    return Tokens(operands.k, operands.v, operands.k_decode, mask)
+    return Tokens(operands.k, operands.v, operands.k_decode, mask, log_decay=operands.token_decay)
 
 
 def _reading_tokens(reading: Reading, dy: jax.Array | None = None, mean: jax.Array | None = None) -> Tokens:

@@ -83,7 +83,7 @@ class Layout:
     def token_inputs(self, tokens: Tokens) -> Tokens:
         """Return the specifications of the arrays in `tokens`, which hold all tokens; `valid` is `[B, N]`."""
         rows = {name: _spec(getattr(tokens, name), self.token_rows) for name in ("k", "v", "k_decode", "dy")}
-        names = ("read_maximum", "read_mass", "mean")
+        names = ("read_maximum", "read_mass", "mean", "log_decay")
         scalars = {name: None if getattr(tokens, name) is None else self.token_scalars() for name in names}
         mask = pl.BlockSpec((None, self.split_tokens), lambda h, s, b: (b, s)) if self.masked else None
         return Tokens(valid=mask, **rows, **scalars)

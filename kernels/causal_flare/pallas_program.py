@@ -71,6 +71,7 @@ class Program:
             scalars(refs.read_mass, 1.0),
             rows(refs.dy, self.layout.channels),
             scalars(refs.mean, 0.0),
+            scalars(refs.log_decay, 0.0),
         )
 
     def _load_mask(self, ref: Any, start: jax.Array, size: int, existing: jax.Array | None) -> jax.Array:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels.causal_flare.decode import advance
-from kernels.causal_flare.operands import Operands, State, reciprocal
+from kernels.causal_flare.operands import FORGETS_ALL, LOWEST, Operands, State, reciprocal
 
 
 def _float32(x: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
@@ -26,10 +26,16 @@ def dense_mixer(operands: Operands, state: State, *, scale: float) -> tuple[jax.
     read_logits = scale * _einsum("hmd,bnhd->bhmn", q_decode, k_decode) if operands.separate else logits
     if operands.mask is not None:
         logits = jnp.where(operands.mask[:, None, None, :], logits, -jnp.inf)
-    spread = jnp.where(jnp.tri(logits.shape[-1], dtype=bool), logits[..., None, :], -jnp.inf)
-    running = jax.lax.stop_gradient(jnp.maximum(state.maximum[..., None], jnp.max(spread, axis=-1)))
+    earlier, entering, fading = jnp.tri(logits.shape[-1], dtype=bool), state.maximum[..., None], 0.0
+    if operands.log_decay is not None:
+        since, kept = _decay_since(operands.token_decay)
+        earlier = earlier & kept[:, :, None, 1:, 1:]
+        fading = since[:, :, None, 1:, 1:]
+        entering = jnp.where(kept[:, :, None, 1:, 0], entering + since[:, :, None, 1:, 0], -jnp.inf)
+    spread = jnp.where(earlier, logits[..., None, :] + fading, -jnp.inf)
+    running = jnp.maximum(LOWEST, jax.lax.stop_gradient(jnp.maximum(entering, jnp.max(spread, axis=-1))))
     weights = jnp.exp(spread - running[..., None])
-    carry = jnp.exp(state.maximum[..., None] - running)
+    carry = jnp.exp(entering - running)
     mass = carry * state.mass[..., None] + jnp.sum(weights, axis=-1)
     share = jax.nn.softmax(read_logits, axis=2) * reciprocal(mass)
     y = _einsum("bhmt,bhmtn,bhnc->bthc", share, weights, jnp.swapaxes(v, 1, 2))
@@ -38,9 +44,20 @@ def dense_mixer(operands: Operands, state: State, *, scale: float) -> tuple[jax.
     return y.astype(operands.v.dtype), State(running[..., -1], mass[..., -1], total)
 
 
+def _decay_since(decay: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return by how much what token τ wrote has faded at token t, and whether it was not forgotten, `[B, H, t, τ]`.
+
+    The first row and column, of N + 1, are those of the state at the start.
+    """
+    forgets = decay < FORGETS_ALL
+    sums = jnp.cumsum(jnp.pad(jnp.where(forgets, 0.0, decay), ((0, 0), (0, 0), (1, 0))), axis=-1)
+    resets = jnp.cumsum(jnp.pad(forgets, ((0, 0), (0, 0), (1, 0))), axis=-1)
+    return sums[..., :, None] - sums[..., None, :], resets[..., :, None] == resets[..., None, :]
+
+
 def recurrent_mixer(operands: Operands, state: State, *, scale: float) -> tuple[jax.Array, State]:
     """Return outputs and final state token by token, as decoding computes them."""
-    arrays = (operands.k, operands.v, operands.k_decode, operands.mask)
+    arrays = (operands.k, operands.v, operands.k_decode, operands.mask, operands.log_decay)
     tokens = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), arrays)
 
     def step(state: State, token: tuple) -> tuple[State, jax.Array]:

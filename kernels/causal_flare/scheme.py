@@ -14,7 +14,16 @@ import jax.numpy as jnp
 
 from kernels import _operation
 from kernels._target import Target, on_target
-from kernels.causal_flare.operands import Operands, State, empty_state, merge, reciprocal
+from kernels.causal_flare.operands import (
+    FORGETS_ALL,
+    Operands,
+    State,
+    empty_state,
+    exact_decay,
+    fade,
+    merge,
+    reciprocal,
+)
 from kernels.causal_flare.tile import Future, Gradients, Latents
 
 
@@ -41,6 +50,10 @@ class Backend(abc.ABC):
         """Return how many of `latents` latents form a tile; the last tile is padded."""
 
     @abc.abstractmethod
+    def split_tokens(self, latents: Latents, operands: Operands) -> int:
+        """Return how many tokens each split has, but for the last."""
+
+    @abc.abstractmethod
     def read_statistics(self, latents: Latents, operands: Operands, scale: float) -> ReadStatistics:
         """Return the statistics of a softmax over the latents of the tile alone.
 
@@ -49,7 +62,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def summarize(self, latents: Latents, operands: Operands, scale: float) -> State:
-        """Return the state after each split on its own."""
+        """Return the state after each split on its own, with forgetting relative to the last token of the split."""
 
     @abc.abstractmethod
     def read(self, reading: Reading, starts: State, scale: float) -> jax.Array:
@@ -65,7 +78,8 @@ class Backend(abc.ABC):
     ) -> Gradients:
         """Return float32 gradients of the tokens, and of the latents per split `[B, H, splits, m, D]`.
 
-        `mean` is dy·y `[B, H, N]`, `ends` what later splits say about the state that leaves each split.
+        `mean` is dy·y `[B, H, N]`, `ends` what later splits say about the state that leaves each split; `dlogits` comes
+        back `[B, H, N]`.
         """
 
 
@@ -102,7 +116,8 @@ def _mix_forward(backends: Backends, scale: float, target: Target, operands: Ope
 
     def body(y: jax.Array, tile: tuple[Latents, State]) -> tuple[jax.Array, State]:
         latents, initial = tile
-        starts, final = _prefix_states(initial, backend.summarize(latents, operands, scale))
+        fading = _split_decay(backend, latents, operands)
+        starts, final = _prefix_states(initial, backend.summarize(latents, operands, scale), fading)
         return y + backend.read(Reading(latents, operands, statistics), starts, scale), final
 
     v = operands.v
@@ -124,24 +139,48 @@ def _mix_backward(
 
     def body(tokens: tuple, tile: tuple[Latents, State, State]) -> tuple[tuple, tuple]:
         latents, initial, dfinal = tile
-        starts, final = _prefix_states(initial, backend.summarize(latents, operands, scale))
+        fading = _split_decay(backend, latents, operands)
+        starts, final = _prefix_states(initial, backend.summarize(latents, operands, scale), fading)
         reading = Reading(latents, operands, statistics)
         walked, futures = backend.slopes(reading, dy, starts, scale)
-        ends, future = _futures(starts, final, futures, dfinal)
+        ends, future = _futures(starts, final, futures, dfinal, fading)
         found = backend.gradients(reading, dy, mean, walked, ends, scale)
-        tokens = jax.tree.map(jnp.add, tokens, (found.dk, found.dv, found.dk_decode))
+        tokens = jax.tree.map(jnp.add, tokens, (found.dk, found.dv, found.dk_decode, found.dlogits))
         latent_gradients = jax.tree.map(lambda x: jnp.sum(x, axis=(0, 2)), (found.dq, found.dq_decode))
         return tokens, (latent_gradients, _state_gradient(initial, future))
 
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (operands.k, operands.v, operands.k_decode))
-    (dk, dv, dk_decode), ((dq, dq_decode), dstate) = _fold(body, zeros, (tiles, states, cotangent_tiles))
+    arrays = (operands.k, operands.v, operands.k_decode, operands.token_decay)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), arrays)
+    (dk, dv, dk_decode, dlogits), ((dq, dq_decode), dstate) = _fold(body, zeros, (tiles, states, cotangent_tiles))
     latents = operands.q.shape[1]
     dq, dq_decode = jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, x.shape[3])[:, :latents], (dq, dq_decode)
     )
-    found = Operands(dq, dk, dv, dq_decode, dk_decode, None)
     dtype = operands.v.dtype
-    return jax.tree.map(lambda x: x.astype(dtype), found), jax.tree.map(lambda x: _untile(x, latents), dstate)
+    found = jax.tree.map(lambda x: x.astype(dtype), Operands(dq, dk, dv, dq_decode, dk_decode, None))
+    dstate = jax.tree.map(lambda x: _untile(x, latents), dstate)
+    return found._replace(log_decay=_decay_gradient(operands, dlogits, dstate)), dstate
+
+
+def _decay_gradient(operands: Operands, dlogits: jax.Array | None, dstate: State) -> jax.Array | None:
+    """Return the gradient of the log decays `[B, N, H]`, which move the logits of all earlier tokens together."""
+    if dlogits is None:
+        return None
+    earlier = jnp.cumsum(dlogits, axis=2) - dlogits + jnp.sum(dstate.maximum, axis=2)[..., None]
+    decays = operands.token_decay >= FORGETS_ALL
+    if operands.mask is not None:
+        decays = decays & operands.mask[:, None, :]
+    return jnp.swapaxes(jnp.where(decays, earlier, 0.0), 1, 2)
+
+
+def _split_decay(backend: Backend, latents: Latents, operands: Operands) -> jax.Array | None:
+    """Return the sum of the log decays `[B, H, splits]` of each split, None without forgetting."""
+    decay = operands.token_decay
+    if decay is None:
+        return None
+    size = backend.split_tokens(latents, operands)
+    decay = jnp.pad(exact_decay(decay), ((0, 0), (0, 0), (0, -decay.shape[2] % size)))
+    return jnp.sum(decay.reshape(*decay.shape[:2], -1, size), axis=3)
 
 
 def _tile(backend: Backend, operands: Operands, state: State) -> tuple[Latents, State]:
@@ -198,17 +237,29 @@ def _read_statistics(backend: Backend, tiles: Latents, operands: Operands, scale
     return statistics._replace(maximum=jnp.where(operands.mask[:, None, :], statistics.maximum, jnp.inf))
 
 
-def _prefix_states(initial: State, sums: State) -> tuple[State, State]:
+def _prefix_states(initial: State, sums: State, fading: jax.Array | None) -> tuple[State, State]:
     """Return the state at the start of every split, and the one after the last."""
     joined = jax.tree.map(lambda x, y: jnp.concatenate([x[:, :, None], y], axis=2), initial, sums)
-    states = jax.lax.associative_scan(merge, joined, axis=2)
+    if fading is None:
+        states = jax.lax.associative_scan(merge, joined, axis=2)
+    else:
+        fading = jnp.pad(fading, ((0, 0), (0, 0), (1, 0)))
+        states, _ = jax.lax.associative_scan(_merge_faded, (joined, fading[..., None]), axis=2)
     return jax.tree.map(lambda x: x[:, :, :-1], states), jax.tree.map(lambda x: x[:, :, -1], states)
 
 
-def _futures(starts: State, final: State, futures: Future, dfinal: State) -> tuple[Future, Future]:
+def _merge_faded(first: tuple[State, jax.Array], second: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+    (earlier, before), (later, fading) = first, second
+    return merge(fade(earlier, fading), later), before + fading
+
+
+def _futures(
+    starts: State, final: State, futures: Future, dfinal: State, fading: jax.Array | None
+) -> tuple[Future, Future]:
     """Return what all later tokens say about the end of every split, and about the initial state."""
     ends = jax.tree.map(lambda x, y: jnp.concatenate([x[:, :, 1:], y[:, :, None]], axis=2), starts, final)
-    kept = jnp.exp(starts.maximum - ends.maximum) * starts.mass * reciprocal(ends.mass)
+    left = starts if fading is None else fade(starts, fading[..., None])
+    kept = jnp.exp(left.maximum - ends.maximum) * starts.mass * reciprocal(ends.mass)
     last = Future(final.mass[..., None] * dfinal.total, -final.mass * dfinal.mass)
     kept = jnp.concatenate([kept, jnp.zeros_like(kept[:, :, :1])], axis=2)
     futures = jax.tree.map(lambda x, y: jnp.concatenate([x, y[:, :, None]], axis=2), futures, last)

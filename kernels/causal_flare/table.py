@@ -60,6 +60,10 @@ OPERATION = Operation(
     ),
 )
 
+# With stablemax or blocks: nothing but array code, on every device.
+STABLEMAX = Operation("stablemax_flare", implementations=(Implementation("reference"), Implementation("xla")))
+BLOCKS = Operation("causal_flare with block", implementations=(Implementation("reference"), Implementation("xla")))
+
 
 def chunk_sizes(target: Target) -> tuple[int, int, int]:
     """Return the tokens and the latents of a tile of `xla`, and how many weights it holds at once."""

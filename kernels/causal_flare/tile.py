@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels.causal_flare.operands import State, reciprocal
+from kernels.causal_flare.operands import FORGETS_ALL, LOWEST, State, fade, reciprocal
 
 # Multiplies two tiles over the given axes with float32 sums.
 Dot = Callable[[jax.Array, jax.Array, tuple[int, int]], jax.Array]
@@ -30,6 +30,7 @@ class Tokens(NamedTuple):
 
     `read_maximum` and `read_mass` `[t]` normalise the read weights over all latents, not only those of a tile; the
     maximum is +inf for a token that takes no part. In the backward, dy `[t, C]` and `mean` `[t]`, the product dy·y.
+    `log_decay` `[t]` or None is 0 for a token that takes no part.
     """
 
     k: jax.Array
@@ -40,16 +41,21 @@ class Tokens(NamedTuple):
     read_mass: jax.Array | None = None
     dy: jax.Array | None = None
     mean: jax.Array | None = None
+    log_decay: jax.Array | None = None
 
 
 class Gradients(NamedTuple):
-    """What one tile contributes: dk `[t, D]`, dv `[t, C]`, dq `[m, D]`, and dk_decode and dq_decode or None."""
+    """What one tile contributes: dk `[t, D]`, dv `[t, C]`, dq `[m, D]`, and dk_decode and dq_decode or None.
+
+    `dlogits` `[t]` or None is the gradient of the logits of the prefix softmax, summed over the latents of the tile.
+    """
 
     dk: jax.Array
     dv: jax.Array
     dq: jax.Array
     dk_decode: jax.Array | None
     dq_decode: jax.Array | None
+    dlogits: jax.Array | None = None
 
 
 class Future(NamedTuple):
@@ -57,6 +63,18 @@ class Future(NamedTuple):
 
     values: jax.Array
     slopes: jax.Array
+
+
+class _Forgetting(NamedTuple):
+    """Log decays up to each token `[t]` and in all; how many tokens forget everything, up to each and in all.
+
+    Such a token adds nothing to the sums, which so stay differences of near numbers.
+    """
+
+    sums: jax.Array
+    total: jax.Array
+    resets: jax.Array
+    last: jax.Array
 
 
 class _Prefix(NamedTuple):
@@ -94,27 +112,61 @@ def _read_weights(latents: Latents, tokens: Tokens, logits: jax.Array, scale: fl
     return jnp.exp(logits - tokens.read_maximum[None, :]) * (1.0 / tokens.read_mass)[None, :]
 
 
-def _prefix(logits: jax.Array, state: State) -> _Prefix:
+def _forgetting(tokens: Tokens) -> _Forgetting | None:
+    if tokens.log_decay is None:
+        return None
+    resets = (tokens.log_decay < FORGETS_ALL).astype(jnp.float32)
+    decay = jnp.where(resets > 0, 0.0, tokens.log_decay)
+    order = jnp.arange(decay.shape[0], dtype=jnp.int32)
+    earlier = order[:, None] >= order[None, :]
+    sums, counts = (jnp.sum(jnp.where(earlier, x[None, :], 0.0), axis=1) for x in (decay, resets))
+    return _Forgetting(sums, jnp.sum(decay), counts, jnp.sum(resets))
+
+
+def _prefix(logits: jax.Array, tokens: Tokens, state: State) -> _Prefix:
     order = jnp.arange(logits.shape[1], dtype=jnp.int32)
-    earlier = (order[:, None] >= order[None, :])[None, :, :]
-    spread = jnp.where(earlier, logits[:, None, :], -jnp.inf)
-    running = jnp.maximum(state.maximum[:, None], jnp.max(spread, axis=2))
+    earlier = order[:, None] >= order[None, :]
+    entering, forgetting = state.maximum[:, None], _forgetting(tokens)
+    if forgetting is not None:
+        # Relative to the start of the tile a token weighs more, the more is forgotten before it.
+        logits = logits - forgetting.sums[None, :]
+        earlier = earlier & (forgetting.resets[:, None] == forgetting.resets[None, :])
+        kept = (forgetting.resets == 0)[None, :]
+        entering = jnp.where(kept, entering, LOWEST)
+    spread = jnp.where(earlier[None, :, :], logits[:, None, :], -jnp.inf)
+    running = jnp.maximum(entering, jnp.max(spread, axis=2))
     weights = jnp.exp(spread - running[:, :, None])
-    carry = jnp.exp(state.maximum[:, None] - running)
+    carry = jnp.exp(entering - running)
+    if forgetting is not None:
+        carry = jnp.where(kept, carry, 0.0)
     return _Prefix(weights, carry, reciprocal(carry * state.mass[:, None] + jnp.sum(weights, axis=2)))
 
 
-def _write(logits: jax.Array, state: State) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return new maximum and mass, the share of the old state `[m]` and the weights of the tokens `[m, t]`."""
-    maximum = jnp.maximum(state.maximum, jnp.max(logits, axis=1))
-    decay = jnp.exp(state.maximum - maximum)
+def _write(logits: jax.Array, tokens: Tokens, state: State) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return new maximum and mass, the share of the old state `[m]` and the weights of the tokens `[m, t]`.
+
+    With forgetting the maximum is relative to the last token.
+    """
+    forgetting = _forgetting(tokens)
+    if forgetting is None:
+        return _sum_up(logits, state.maximum, state.mass)
+    logits = logits - forgetting.sums[None, :]
+    logits = jnp.where((forgetting.resets == forgetting.last)[None, :], logits, -jnp.inf)
+    entering = jnp.where(forgetting.last == 0, state.maximum, LOWEST)
+    maximum, mass, decay, weights = _sum_up(logits, entering, jnp.where(forgetting.last == 0, state.mass, 0.0))
+    return maximum + forgetting.total, mass, jnp.where(forgetting.last == 0, decay, 0.0), weights
+
+
+def _sum_up(logits: jax.Array, entering: jax.Array, mass: jax.Array) -> tuple[jax.Array, ...]:
+    maximum = jnp.maximum(entering, jnp.max(logits, axis=1))
+    decay = jnp.exp(entering - maximum)
     weights = jnp.exp(logits - maximum[:, None])
-    return maximum, decay * state.mass + jnp.sum(weights, axis=1), decay, weights
+    return maximum, decay * mass + jnp.sum(weights, axis=1), decay, weights
 
 
 def absorb(logits: jax.Array, tokens: Tokens, state: State, dot: Dot) -> State:
     """Return the state after the tokens of the tile."""
-    maximum, mass, decay, weights = _write(logits, state)
+    maximum, mass, decay, weights = _write(logits, tokens, state)
     total = decay[:, None] * state.total + dot(weights.astype(tokens.v.dtype), tokens.v, (1, 0))
     return State(maximum, mass, total)
 
@@ -122,7 +174,7 @@ def absorb(logits: jax.Array, tokens: Tokens, state: State, dot: Dot) -> State:
 def read(latents: Latents, tokens: Tokens, state: State, scale: float, dot: Dot) -> tuple[jax.Array, State]:
     """Return what these latents contribute to the outputs `[t, C]`, and the state after the tile."""
     logits = write_logits(latents, tokens, scale, dot)
-    prefix = _prefix(logits, state)
+    prefix = _prefix(logits, tokens, state)
     dtype = tokens.v.dtype
     share = _read_weights(latents, tokens, logits, scale, dot) * prefix.inverse
     mixing = jnp.sum(share[:, :, None] * prefix.weights, axis=0)
@@ -133,13 +185,14 @@ def read(latents: Latents, tokens: Tokens, state: State, scale: float, dot: Dot)
 
 def slopes(
     latents: Latents, tokens: Tokens, state: State, start: State, past: Future, scale: float, dot: Dot
-) -> tuple[jax.Array, State, Future]:
-    """Return dy·z `[m, t]` for the latents z after every token, the state after the tile, and `past` with its tokens.
+) -> tuple[jax.Array, State, State, Future]:
+    """Return dy·z `[m, t]` for the latents z after every token, the states after the tile, and `past` with its tokens.
 
-    `past` collects what the tokens since `start` say about the state `start`, of which only maximum and mass are used.
+    `past` collects what the tokens since `start` say about the state `start`, of which only maximum and mass are used;
+    `start` fades with what is forgotten.
     """
     logits = write_logits(latents, tokens, scale, dot)
-    prefix = _prefix(logits, state)
+    prefix = _prefix(logits, tokens, state)
     pairs = dot(tokens.dy, tokens.v, (1, 1))
     seen = dot(state.total.astype(tokens.dy.dtype), tokens.dy, (1, 1))
     slope = (prefix.carry * seen + jnp.sum(prefix.weights * pairs[None, :, :], axis=2)) * prefix.inverse
@@ -148,7 +201,10 @@ def slopes(
     read_share = _read_weights(latents, tokens, logits, scale, dot) * ratio
     values = past.values + dot(read_share.astype(tokens.dy.dtype), tokens.dy, (1, 0))
     past = Future(values, past.slopes + jnp.sum(read_share * slope, axis=1))
-    return slope, absorb(logits, tokens, state, dot), past
+    forgetting = _forgetting(tokens)
+    if forgetting is not None:
+        start = fade(start, jnp.where(forgetting.last == 0, forgetting.total, -jnp.inf))
+    return slope, absorb(logits, tokens, state, dot), start, past
 
 
 def gradients(
@@ -159,8 +215,8 @@ def gradients(
     `state` is the entering one, its total is not used; `future` is relative to the leaving one.
     """
     logits = write_logits(latents, tokens, scale, dot)
-    prefix = _prefix(logits, state)
-    _, mass, decay, weights = _write(logits, state)
+    prefix = _prefix(logits, tokens, state)
+    _, mass, decay, weights = _write(logits, tokens, state)
     dtype = tokens.v.dtype
     left = weights * reciprocal(mass)[:, None]
     reading = _read_weights(latents, tokens, logits, scale, dot)
@@ -174,6 +230,8 @@ def gradients(
     gradient = gradient + left * (dot(later, tokens.v, (1, 1)) - future.slopes[:, None])
     read_gradient = reading * (slope - tokens.mean[None, :])
     result = _logit_gradients(latents, tokens, scale * gradient, scale * read_gradient, dv, dot)
+    if tokens.log_decay is not None:
+        result = result._replace(dlogits=jnp.sum(gradient, axis=0))
     kept = decay * state.mass * reciprocal(mass)
     share = prefix.carry * prefix.inverse * state.mass[:, None] * reading
     values = kept[:, None] * future.values + dot(share.astype(dtype), tokens.dy, (1, 0))

@@ -37,6 +37,7 @@ def check_operands(operands: Operands, token: bool = False) -> None:
                 "give both the same number of latents."
             )
     _check_mask(operands, token)
+    _check_decay(operands, token)
     names = ("q", "v", "q_decode", "k_decode")
     check_dtypes("k", operands.k, **{name: getattr(operands, name) for name in names})
 
@@ -65,6 +66,19 @@ def _check_mask(operands: Operands, token: bool) -> None:
         )
 
 
+def _check_decay(operands: Operands, token: bool) -> None:
+    decay = operands.log_decay
+    if decay is None:
+        return
+    expected = operands.k.shape[:3]
+    if decay.shape != expected or decay.dtype != jnp.float32:
+        given, wanted = (tuple(x[:1] + x[2:] if token else x) for x in (decay.shape, expected))
+        raise ValueError(
+            f"log_decay has shape {describe(given)} and dtype {decay.dtype}; "
+            f"give a float32 array of shape {describe(wanted)}, logarithms of factors of at most 1."
+        )
+
+
 def check_state(state: State, operands: Operands) -> None:
     """Raise ValueError unless the state is one of these operands' sizes, float32."""
     batch, _, heads, channels = operands.v.shape
@@ -76,6 +90,14 @@ def check_state(state: State, operands: Operands) -> None:
                 f"the state's {name} has shape {describe(x.shape)} and dtype {x.dtype}; "
                 f"give a float32 array of shape {describe(expected)}, as init_state makes it."
             )
+
+
+def check_block(block: int, log_decay: jax.Array | None) -> None:
+    """Raise ValueError unless `block` is a positive integer, and 1 with forgetting."""
+    if not isinstance(block, int) or isinstance(block, bool) or block < 1:
+        raise ValueError(f"block is {block!r}; give a positive number of tokens.")
+    if block > 1 and log_decay is not None:
+        raise ValueError(f"block is {block} and log_decay is given; blocks do not forget, leave one of them out.")
 
 
 def check_sizes(**sizes: int) -> None:

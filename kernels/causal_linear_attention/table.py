@@ -80,6 +80,9 @@ OPERATION = Operation(
     ),
 )
 
+# With decay: nothing but array code, on every device.
+GATED = Operation("gated_linear_attention", implementations=(Implementation("reference"), Implementation("xla")))
+
 
 def chunk_points(width: int) -> int:
     """Return the chunk of `xla`: the matrix of weights and the state of a chunk should be about equally large."""

@@ -67,7 +67,15 @@ def causal_linear(row: Launch) -> tuple[Callable[..., Any], tuple]:
 
 def causal(row: Launch) -> tuple[Callable[..., Any], tuple]:
     q, k = array(2, 70, row.width, dtype=row.dtype), array(1, 4000, 2, row.width, dtype=row.dtype)
-    return lambda q, k, v: causal_flare(q, k, v, implementation="pallas"), (q, k, k)
+    decay = array(1, 4000, 2)
+
+    def call(q: jax.Array, k: jax.Array, v: jax.Array, decay: jax.Array) -> tuple[jax.Array, ...]:
+        plain = causal_flare(q, k, v, implementation="pallas")
+        # Reads of its own, forgetting and the state: every operand that the kernels can have.
+        separate = {"q_decode": 2 * q, "k_decode": 2 * k}
+        return plain, causal_flare(q, k, v, **separate, log_decay=decay, implementation="pallas", return_state=True)
+
+    return call, (q, k, k, decay)
 
 
 CALLS = {

@@ -14,7 +14,10 @@ from tests.numerics import assert_close, round_to_bfloat16
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes and options of one call; `logits` is about the largest logit, `tiled` cuts it into many small parts."""
+    """Sizes and options of one call; `logits` is about the largest logit, `tiled` cuts it into many small parts.
+
+    `decay` is about the largest log decay with its sign changed; with `resets` some tokens forget everything.
+    """
 
     batch: int = 2
     points: int = 37
@@ -29,6 +32,8 @@ class Case:
     state: bool = True
     dtype: str = "float32"
     tiled: bool = False
+    decay: float = 0.0
+    resets: bool = False
 
     def __str__(self) -> str:
         return "-".join(f"{k}={v}" for k, v in vars(self).items() if v != getattr(Case, k)) or "plain"
@@ -64,6 +69,12 @@ def inputs(case: Case) -> dict:
         mass = 1 + rng.random(shape)
         total = mass[..., None] * rng.standard_normal((*shape, case.channels))
         arguments["initial_state"] = State(*map(jnp.float32, (rng.standard_normal(shape), mass, total)))
+    if case.decay:
+        decay = -case.decay * rng.random(tokens)
+        if case.resets:
+            forgets = rng.random(tokens) < 0.1
+            decay = np.where(forgets, np.where(rng.random(tokens) < 0.5, -np.inf, -1e30), decay)
+        arguments["log_decay"] = jnp.float32(decay)
     if case.masked:
         mask = rng.random((case.batch, case.points)) < 0.6
         mask[-1] = False

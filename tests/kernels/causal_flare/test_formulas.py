@@ -15,7 +15,15 @@ from tests.numerics import assert_close
 FAST = ["xla", "pallas"]
 
 
-@pytest.mark.parametrize("case", [Case(points=19, masked=True, decode_width=3), Case(points=12, logits=300.0)], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(points=19, masked=True, decode_width=3),
+        Case(points=12, logits=300.0),
+        Case(points=19, masked=True, decay=2.0, resets=True),
+    ],
+    ids=str,
+)
 def test_the_two_reference_forms_agree(case):
     arguments = inputs(case)
     state, mask = arguments.pop("initial_state"), arguments.pop("mask", None)
@@ -64,7 +72,10 @@ def test_the_last_token_is_that_of_the_bidirectional_mixer():
 
 @pytest.mark.parametrize(
     ("implementation", "case"),
-    [("xla", Case(points=25, masked=True)), ("pallas", Case(points=25, decode_width=3, state=False))],
+    [
+        ("xla", Case(points=25, masked=True, decay=2.0, resets=True)),
+        ("pallas", Case(points=25, decode_width=3, state=False)),
+    ],
 )
 def test_prefill_then_decode_equals_one_forward(case, implementation):
     arguments = inputs(case)

@@ -12,8 +12,11 @@ FLOAT32 = [
     Case(batch=1, points=64, latents=16, width=16, channels=16, tiled=True, state=False),
     Case(batch=1, heads=1, points=18, latents=3, width=128, channels=128),
     Case(points=41, latents=18, decode_width=5, scale=0.3, masked=True, tiled=True),
+    Case(points=71, latents=18, decay=0.5, tiled=True),
+    Case(points=71, latents=18, decay=30.0, resets=True, masked=True, scale=0.3, decode_width=5, tiled=True),
 ]
 LARGE_LOGITS = Case(logits=500.0, points=70, latents=18, masked=True, tiled=True)
+LARGE_AND_FORGOTTEN = replace(LARGE_LOGITS, decay=100.0, resets=True)
 BFLOAT16 = [Case(dtype="bfloat16", points=70, latents=18, width=16, channels=16, masked=True, tiled=True)]
 # Larger than the interpreter can run: many splits and tiles with the launches that users get.
 ON_GPU = [
@@ -21,6 +24,7 @@ ON_GPU = [
     Case(batch=2, points=500, heads=2, latents=100, width=16, channels=24, masked=True),
     Case(batch=1, points=300, heads=2, latents=300, width=8, channels=8, decode_width=12),
     Case(batch=1, points=257, heads=2, latents=40, width=128, channels=128),
+    Case(batch=2, points=1000, heads=2, latents=40, width=32, channels=32, decay=3.0, resets=True, decode_width=32),
 ]
 FAST = ["xla", "pallas"]
 
@@ -39,9 +43,10 @@ def test_float32_agrees_with_reference(case, implementation):
 
 
 @pytest.mark.parametrize("implementation", FAST)
-def test_large_logits_stay_finite_and_accurate(implementation):
+@pytest.mark.parametrize("case", [LARGE_LOGITS, LARGE_AND_FORGOTTEN], ids=str)
+def test_large_logits_stay_finite_and_accurate(case, implementation):
     # Float32 logits of 500 are themselves only known to 3e-5.
-    assert_agrees(LARGE_LOGITS, implementation, ratio=5e-4)
+    assert_agrees(case, implementation, ratio=5e-4)
 
 
 @pytest.mark.parametrize("implementation", FAST)

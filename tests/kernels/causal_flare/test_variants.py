@@ -1,0 +1,125 @@
+"""Blocks and stablemax: both forms on golden files, sequences in parts, the limits of blocks; long forgetting."""
+
+import inspect
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import causal_flare, flare_mixer, stablemax_flare
+from kernels.causal_flare import decode_step, init_stablemax_state, init_state
+from tests.golden_checks.causal import check
+from tests.kernels.causal_flare.cases import Case, inputs
+from tests.numerics import assert_close
+
+GOLDENS = Path(__file__).parents[2] / "goldens"
+
+
+@pytest.mark.parametrize(
+    ("file", "implementation"),
+    [
+        ("forget_p1", "reference"),
+        ("forget_p1", "pallas"),
+        ("block_p3_ragged", "reference"),
+        ("stablemax_p2_gate", "reference"),
+        ("gated_state_p2_rank2", "reference"),
+    ],
+)
+def test_goldens(file, implementation):
+    with np.load(GOLDENS / f"causal_{file}.npz") as stored:
+        arrays = dict(stored)
+    comparisons = check(arrays, json.loads(str(arrays.pop("config"))), implementation)
+    assert {c.kind for c in comparisons} == {"output", "gradient"}
+    assert all(c.passed for c in comparisons), comparisons
+
+
+def test_one_block_is_the_bidirectional_mixer_and_blocks_of_one_the_causal_one():
+    arguments = inputs(Case(points=20, state=False))
+    assert_close("one block", causal_flare(**arguments, block=20), flare_mixer(**arguments), 1e-5)
+    assert_close("ones", causal_flare(**arguments, block=1), causal_flare(**arguments), 0.0)
+
+
+def test_blocks_in_parts_masked_and_with_large_logits_agree_with_the_dense_form():
+    arguments = inputs(Case(points=23, masked=True, logits=300.0, decode_width=3))
+    state = arguments.pop("initial_state")
+    expected, final = causal_flare(
+        **arguments, block=4, initial_state=state, implementation="reference", return_state=True
+    )
+    queries = {name: arguments.pop(name) for name in ("q", "q_decode")}
+    parts = []
+    for start, stop in ((0, 8), (8, 23)):
+        tokens = {name: x[:, start:stop] for name, x in arguments.items()}
+        y, state = causal_flare(**queries, **tokens, block=4, initial_state=state, return_state=True)
+        parts.append(y)
+    assert_close("y", jnp.concatenate(parts, axis=1), expected, 1e-4)
+    for name, x in final._asdict().items():
+        assert_close(name, getattr(state, name), x, 1e-4)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_stablemax_in_parts_and_masked_agrees_with_the_definition(gated):
+    arguments = inputs(Case(points=70, masked=True, state=False, logits=20.0))
+    if gated:  # 1 at the first tokens, which then forget everything exactly
+        gate = np.random.default_rng(3).random((2, 70, 2, 5))
+        arguments["write_gate"] = jnp.float32(np.where(np.arange(70)[:, None, None] < 3, 1.0, gate))
+    expected, final = stablemax_flare(**arguments, implementation="reference", return_state=True)
+    q, state = arguments.pop("q"), init_stablemax_state(2, 2, 5, 8)
+    parts = []
+    for start, stop in ((0, 66), (66, 67), (67, 70)):
+        tokens = {name: x[:, start:stop] for name, x in arguments.items()}
+        y, state = stablemax_flare(q, **tokens, initial_state=state, return_state=True)
+        parts.append(y)
+    assert_close("y", jnp.concatenate(parts, axis=1), expected, 1e-5)
+    for a, b in zip(state, final, strict=True):
+        assert_close("state", a, b, 1e-5)
+
+
+def test_a_hundred_thousand_steps_of_decoding_stay_near_the_exact_state():
+    steps, latents = 100_000, 3
+    rng = np.random.default_rng(0)
+    k, v = (rng.standard_normal((steps, 4)).astype(np.float32) for _ in range(2))
+    q = jnp.float32(rng.standard_normal((1, latents, 4)))
+    decay = np.float32(-1e-4 * rng.random(steps))
+
+    @jax.jit
+    def run(tokens):
+        def step(state, token):
+            k, v, decay = token
+            y, state = decode_step(state, q, k[None, None], v[None, None], log_decay=decay[None, None])
+            return state, jnp.max(jnp.abs(y))
+
+        return jax.lax.scan(step, init_state(1, 1, latents, 4), tokens)
+
+    state, sizes = run((k, v, decay))
+    assert np.isfinite(sizes).all()
+    sums = np.cumsum(decay.astype(np.float64))
+    weights = np.exp(np.asarray(q, np.float64)[0] @ k.T.astype(np.float64) + sums[-1] - sums)
+    expected = weights @ v / weights.sum(1, keepdims=True)
+    actual = np.asarray(state.total / state.mass[..., None])[0, 0]
+    assert np.max(np.abs(actual - expected)) <= 1e-4 * np.max(np.abs(expected))
+    log_mass = state.maximum + jnp.log(state.mass)
+    assert_close("log mass", log_mass[0, 0], np.log(weights.sum(1)), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "changes", "message"),
+    [
+        (causal_flare, {"block": 0}, "block is 0; give a positive number of tokens"),
+        (
+            causal_flare,
+            {"block": 4, "implementation": "pallas"},
+            "implementation is 'pallas'; give one of reference, xla",
+        ),
+        (causal_flare, {"block": 4, "log_decay": jnp.zeros((2, 6, 2))}, "block is 4 and log_decay is given"),
+        (causal_flare, {"log_decay": jnp.zeros((2, 6, 3))}, r"log_decay has shape \(2,6,3\) .* of shape \(2,6,2\)"),
+        (stablemax_flare, {"power": 0}, "power is 0; give a positive finite number"),
+        (stablemax_flare, {"write_gate": jnp.zeros((2, 6, 2, 4))}, r"write_gate has shape \(2,6,2,4\); .* \(2,6,2,5\)"),
+        (stablemax_flare, {"initial_state": init_stablemax_state(2, 2, 5, 7)}, r"the state's latents has shape"),
+    ],
+)
+def test_errors_name_value_and_remedy(call, changes, message):
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(call)(**{**inputs(Case(points=6, state=False)), **changes})
