@@ -7,12 +7,13 @@ A model is a type, with options behind colons: `flare_pp:latent_std=1.0:optimize
 with its recipe, whose schedule fits into the epochs. --parameters chooses the width, a multiple of the heads, that
 comes nearest to so many, and where feed-forward parts have no residuals of their own their hidden width; --blocks
 trains each model with several depths. Results are written after every run, and a second call with the same --output
-trains only what is missing; --seconds limits a call. --figure draws the error over the seconds and the parameters.
+trains only what is missing; --seconds limits a call. --parallel_seeds=8 trains so many seeds of a model in one program,
+whose time they share. --figure draws the error over the seconds and the parameters.
 """
 
 import argparse
 import ast
-import json
+import math
 import sys
 import tempfile
 import time
@@ -35,8 +36,13 @@ from configs.common import update
 from data_pipeline.command import Parser, integer, seconds
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.registry import load_dataset
+from experiments.errors import NotFiniteError
 from experiments.pdebench import models
-from experiments.training.loop import train
+from experiments.seeds import grouped
+from experiments.training.loop import Outcome, train_together
+from experiments.training.records import read_log
+from experiments.training.setup import Setup
+from experiments.training.source import open_source
 from flare_jax.params import count_parameters, split
 
 Row = dict[str, Any]
@@ -98,47 +104,64 @@ def _count(config: ConfigDict, **changes: Any) -> int:
     return count_parameters(split(model)[1])
 
 
-def run(config: ConfigDict, dataset: PDEDataset, seed: int) -> Row:
-    """Train once and return test errors of averaged and last weights, seconds of training and of a step."""
+def run(config: ConfigDict, dataset: PDEDataset, seeds: Sequence[int]) -> dict[int, Row]:
+    """Train some seeds in one program; return of each the test errors of averaged and last weights, and its times.
+
+    `step_ms` is that of all seeds together, `train_s` the share of one in the seconds of training. A seed whose loss
+    stops being finite has the reason instead of its errors.
+    """
     config = ConfigDict(config.to_dict())
     precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
     begin = time.perf_counter()
     with jax.default_matmul_precision(precision), tempfile.TemporaryDirectory() as folder:
-        setup = setup_of(config, dataset, seed=seed)
-        state = train(setup, config, Path(folder), quiet=True)
-        events = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+        setups = [setup_of(config, dataset, seed=seed) for seed in seeds]
+        setup, folders = setups[0], [Path(folder) / f"seed_{seed}" for seed in seeds]
+        for own in folders:
+            own.mkdir()
+        source = open_source(setup, config, len(seeds))
+        outcomes = train_together(setups, config, folders, source, places=len(seeds), quiet=True)
+        logs = [read_log(own / "metrics.jsonl") for own in folders]
         test = setup.mesh.place_dataset(setup.task.tests["test"])
-        weights = setup.weights(state)
-        errors = {
-            name: float(np.mean(setup.evaluate(weights[name], test)[setup.task.headline]))
-            for name in WEIGHTS
-            if name in weights
-        }
-    timing = next(event for event in reversed(events) if event["event"] == "timing")
-    steps = config.train.epochs * (setup.task.num_train // config.train.batch_size)
-    return {
-        "errors": errors,
-        "step_ms": timing["step_ms"],
-        "train_s": 1e-3 * timing["step_ms"] * steps,
+        errors = [_errors(setup, outcome, test) for outcome in outcomes]
+    times = [line for log in logs for line in log if line["event"] == "timing"]
+    step_ms = times[0]["step_ms"] if times else math.nan
+    row = {
+        "step_ms": step_ms,
+        "train_s": 1e-3 * step_ms * setup.plan.steps / len(seeds),
         "wall_s": time.perf_counter() - begin,
+        "parallel_seeds": len(seeds),
     }
+    return {seed: {**error, **row} for seed, error in zip(seeds, errors, strict=True)}
+
+
+def _errors(setup: Setup, outcome: Outcome, test: Mapping[str, Any]) -> Row:
+    if isinstance(outcome, NotFiniteError):
+        return {"failure": str(outcome)}
+    weights = setup.weights(outcome)
+    found = {name: setup.evaluate(weights[name], test)[setup.task.headline] for name in WEIGHTS if name in weights}
+    return {"errors": {name: float(np.mean(values)) for name, values in found.items()}}
 
 
 def table(rows: Mapping[str, Row]) -> str:
     """Return one line per model: size, time, mean and deviation over seeds, and its reduction against the first."""
     lines, first = [], None
     for name, row in rows.items():
-        values = [min(seed["errors"].values()) for seed in row["seeds"].values()]
+        values = [min(seed["errors"].values()) for seed in _finished(row)]
         if not values:
             continue
         mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         first = first or mean
-        seconds = float(np.mean([seed["train_s"] for seed in row["seeds"].values()]))
+        seconds = float(np.mean([seed["train_s"] for seed in _finished(row)]))
         cells = [name, f"{row['parameters']:,}", f"{row['channel_dim']}", f"{seconds:.0f}", str(len(values))]
         lines.append([*cells, f"{mean:.3e} ± {deviation:.1e}", f"{100 * (1 - mean / first):.0f} %"])
     return markdown_table(
         ["model", "parameters", "width", "GPU s", "seeds", "test relative L2", "below the first"], lines
     )
+
+
+def _finished(row: Row) -> list[Row]:
+    """Return the seeds of a model that reached the end."""
+    return [seed for seed in row["seeds"].values() if "errors" in seed]
 
 
 def draw(rows: Mapping[str, Row], path: str, data: str) -> None:
@@ -147,12 +170,12 @@ def draw(rows: Mapping[str, Row], path: str, data: str) -> None:
     panels = figure.subplots(1, 2, sharey=True)
     curves: dict[str, list[Row]] = {}
     for name, row in rows.items():
-        if row["seeds"]:
+        if _finished(row):
             curves.setdefault(name.partition(" ")[0], []).append(row)
     for name, points in curves.items():
         points = sorted(points, key=lambda row: row["parameters"])
-        errors = [np.mean([min(s["errors"].values()) for s in row["seeds"].values()]) for row in points]
-        seconds = [np.mean([s["train_s"] for s in row["seeds"].values()]) for row in points]
+        errors = [np.mean([min(s["errors"].values()) for s in _finished(row)]) for row in points]
+        seconds = [np.mean([s["train_s"] for s in _finished(row)]) for row in points]
         panels[0].plot(seconds, errors, marker="o", markersize=4, label=name)
         panels[1].plot([row["parameters"] for row in points], errors, marker="o", markersize=4)
     for panel, text in zip(panels, ("seconds of training", "parameters"), strict=True):
@@ -173,6 +196,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--blocks", default="", help="depths, separated by commas; those of the recipes if empty")
     parser.add_argument("--epochs", type=integer(1), default=100, help="epochs of each training")
     parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
+    parser.add_argument("--parallel_seeds", type=integer(1), default=1, help="seeds that are trained in one program")
     parser.add_argument("--data_dir", default="data", help="folder of the data")
     parser.add_argument("--output", required=True, help="JSON file of the results, continued if it exists")
     parser.add_argument("--figure", help="write the figure here")
@@ -189,7 +213,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train the models one after the other, seed by seed, and print the table."""
+    """Train the models one after the other, seed by seed or group by group, and print the table."""
     options = parse(arguments)
     check_output(options.output)
     check_output(options.figure)
@@ -203,19 +227,22 @@ def main(arguments: Sequence[str]) -> int:
         options.data, Path(options.data_dir), source="auto", **{name: section[name] for name in fields}
     )
     print(dataset.source.describe(), flush=True)
-    for seed in options.seeds.split(","):
+    seeds = list(dict.fromkeys(options.seeds.split(",")))
+    for group in grouped(seeds, options.parallel_seeds):
         for name, config in planned:
             row = rows.setdefault(
                 name, {"parameters": parameter_count(config), "channel_dim": config.model.channel_dim, "seeds": {}}
             )
+            wanted = [seed for seed in group if seed not in row["seeds"]]
             # A run takes about as long as one of the same model did.
             expected = max((known["wall_s"] for known in row["seeds"].values()), default=0.0)
-            if seed in row["seeds"] or time.monotonic() - begin + expected > options.seconds:
+            if not wanted or time.monotonic() - begin + expected > options.seconds:
                 continue
-            row["seeds"][seed] = run(config, dataset, int(seed))
-            print(name, seed, row["seeds"][seed], flush=True)
+            for seed, result in run(config, dataset, [int(seed) for seed in wanted]).items():
+                row["seeds"][str(seed)] = result
+                print(name, seed, result, flush=True)
             write_results(options.output, {"data": options.data, "epochs": options.epochs, "rows": rows})
-    missing = sum(seed not in rows[name]["seeds"] for name, _ in planned for seed in options.seeds.split(","))
+    missing = sum(seed not in rows[name]["seeds"] for name, _ in planned for seed in seeds)
     if missing:
         print(f"{missing} runs are missing: call again with the same --output for the rest", flush=True)
     print(table(rows))

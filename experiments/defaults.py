@@ -36,6 +36,7 @@ def training_defaults(name: str) -> ConfigDict:
     config.train = ConfigDict(
         {
             "seeds": (0,),
+            "parallel_seeds": 1,  # seeds that are trained together in one program
             "epochs": 100,  # exactly one of epochs and steps is positive
             "steps": 0,
             "batch_size": 2,

@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """A bad option, a bad workdir or a run that cannot go on; the message names the value and the remedy."""
+
+
+class NotFiniteError(UserError):
+    """The training of one seed is over, because its loss or its state is not finite; other seeds go on."""

@@ -12,7 +12,8 @@ from experiments.model_options import known_options
 LINES = {
     "name": "name of the run, and of its folder below out/",
     "figures": "draw figures at the end",
-    "train.seeds": "random seeds, one independent run each, trained together",
+    "train.seeds": "random seeds, one independent run each",
+    "train.parallel_seeds": "seeds that are trained together in one program, in groups of up to so many",
     "train.epochs": "epochs to train; 0 where train.steps is set",
     "train.steps": "batches to train; 0 where train.epochs is set",
     "train.batch_size": "samples per batch",

@@ -81,6 +81,11 @@ def _unused_because(name: str, config: Any) -> str | None:
             "edge_dim" in config.model,
             f"with model.type={config.model.type}, which sends no messages along edges",
         ),
+        (
+            name == "train.parallel_seeds" and config.train.parallel_seeds > 1,
+            len(config.train.seeds) > 1,
+            "with one seed in train.seeds",
+        ),
         (name == "data.memory_gib", stream == "auto", f"with data.stream={stream}"),
         (name == "data.cache", stream != "never", f"with data.stream={stream}"),
     )

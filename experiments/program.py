@@ -1,9 +1,8 @@
-"""What the experiment programs share around their data and models: hosts, folders, checkpoints, several seeds."""
+"""What the experiment programs share around their data and models: hosts, flags, folders, records of the data."""
 
 import errno
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,13 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import cli, converted, report, workdir
+from experiments import cli, converted, workdir
 from experiments.errors import UserError
 from experiments.ranges import check_complete
 from experiments.training import hosts, initial
 from experiments.training.costs import measure
-from experiments.training.loop import saved_checkpoints, train
 from experiments.training.setup import Setup
-from experiments.training.state import TrainState
-from experiments.training.trackers import check_trackers, open_trackers
+from experiments.training.trackers import check_trackers
 from flare_jax.convert.starting import StartingWeights
 from runtime import signals
 from runtime.json_files import write_json
@@ -167,8 +164,9 @@ def asked_of_generator(request: Request) -> tuple[str, ...]:
 
 
 def read_start(request: Request) -> StartingWeights | None:
-    """Return the weights that the training begins with, None for new ones and where it has begun."""
-    if request.mode != "train" or workdir.is_trained(request.folder):
+    """Return the weights that the training begins with, None for new ones and where all seeds have begun."""
+    begun = workdir.is_trained(request.folder) and workdir.has_begun(request.folder, request.config.train.seeds)
+    if request.mode != "train" or begun:
         return None
     return initial.read_start(request.config.train)
 
@@ -196,45 +194,6 @@ def matmul_precision(config: Any) -> AbstractContextManager:
     return jax.default_matmul_precision(None if name == "default" else name)
 
 
-def seed_folder(config: Any, seed: int, folder: Path) -> Path:
-    """Return the folder of one seed: the run's own where there is only one."""
-    if len(config.train.seeds) == 1:
-        return folder
-    hosts.say(f"seed {seed}")
-    (folder / f"seed_{seed}").mkdir(exist_ok=True)
-    return folder / f"seed_{seed}"
-
-
-def trained_state(setup: Setup, request: Request, folder: Path) -> tuple[TrainState, str]:
-    """Train, or restore the newest readable state or the one that --step names; return it with the report's name.
-
-    `folder` is that of the seed.
-    """
-    if request.mode == "train":
-        main = hosts.is_main()
-        trackers = open_trackers(request.track, folder, request.config, request.folder.parent) if main else []
-        return train(setup, request.config, folder, trackers=trackers), "eval.json"
-    file = "eval.json" if request.step is None else f"eval_step_{request.step}.json"
-    return _restore(setup, folder, request.step), file
-
-
-def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
-    if converted.is_converted(folder):
-        return converted.load_state(setup, folder, step)
-    if not (folder / "checkpoints").is_dir():
-        raise UserError(f"{folder} holds no checkpoints; train first, with the same --workdir")
-    checkpoints = saved_checkpoints(setup, folder)
-    steps = checkpoints.steps()
-    if step is not None and step not in steps:
-        raise UserError(f"--step={step} is not among the checkpoints {steps} in {folder / 'checkpoints'}")
-    if step is not None:
-        return checkpoints.restore(setup.template, step)
-    state = checkpoints.restore_latest(setup.template, hosts.say)
-    if state is None:
-        raise UserError(f"{folder / 'checkpoints'} holds no complete checkpoint; train first, with the same --workdir")
-    return state
-
-
 def report_costs(setup: Setup, request: Request) -> None:
     """Measure what training costs, say so and write timing.json into the folder of the request; nothing else is."""
     values, text = measure(setup, request.config)
@@ -242,28 +201,3 @@ def report_costs(setup: Setup, request: Request) -> None:
     if hosts.is_main():
         request.folder.mkdir(parents=True, exist_ok=True)
         write_json(request.folder / "timing.json", values)
-
-
-def refuse_infinite(summaries: Mapping[int, Mapping[str, Any]], headline: str) -> None:
-    """Raise UserError where the reported headline metric of a seed is not finite; call it when all is written."""
-    for seed, summary in summaries.items():
-        for name, value in summary.items():
-            if name.endswith(f"/{headline}") and not math.isfinite(value):
-                raise UserError(
-                    f"{name} is {value} with the weights of step {summary['step']} of seed {seed}, so these predict "
-                    "nothing; evaluate an earlier checkpoint by --step, or train with a lower "
-                    "optimizer.learning_rate in another workdir"
-                )
-
-
-def report_seeds(
-    request: Request, summaries: Mapping[int, Mapping[str, Any]], headline: str, show: Callable[[float, float], str]
-) -> None:
-    """Say mean and spread over seeds of the headline metric as `show(mean, spread)` words them; write those of all."""
-    combined = report.combine_seeds(summaries)
-    for name, value in combined.items():
-        if name.endswith(f"/{headline}"):
-            hosts.say(f"{name} over seeds {combined['seeds']}: {show(value['mean'], value['std'])}")
-    with writing(request):
-        if hosts.is_main():
-            report.write_eval(request.folder, "eval.json", combined)

@@ -35,6 +35,7 @@ _TEXT = {"kinds": (str,)}
 _SEED = _integer(0, 2**32 - 1)
 _FRACTION = _number(minimum=0, below=1)
 _RANGES = {
+    "train.parallel_seeds": _integer(1),
     "train.epochs": _integer(0),
     "train.steps": _integer(0),
     "train.batch_size": _integer(1),

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,17 @@ from runtime.locks import locked
 
 CONFIG_FILE = "config.json"
 # Options that may differ when a run is resumed: they do not change what is computed, only where or what is drawn.
-_FREE = ("mesh.", "figures", "data.dir", "data.source", "data.cache", "name")
+_FREE = ("mesh.", "figures", "train.parallel_seeds", "data.dir", "data.source", "data.cache", "name")
 # Options that were added later, with the values that say what runs without them did.
 _ADDED = {
-    "train": {"init_from": "", "init_weights": "", "init_strict": False, "init_normalizers": "refit", "freeze": ""},
+    "train": {
+        "parallel_seeds": 1,
+        "init_from": "",
+        "init_weights": "",
+        "init_strict": False,
+        "init_normalizers": "refit",
+        "freeze": "",
+    },
 }
 _SECTIONS = ("data", "model", "train", "optimizer", "schedule", "eval", "checkpoint", "mesh")
 _MINIMUM_FREE_BYTES = 64 * 2**20
@@ -69,6 +76,12 @@ def is_trained(workdir: Path) -> bool:
     return any(step > 0 for folder in _checkpoint_folders(workdir) for step in checkpoint_steps(folder))
 
 
+def has_begun(workdir: Path, seeds: Sequence[int]) -> bool:
+    """Tell whether every seed of the run in `workdir` has a checkpoint to go on from."""
+    folders = [workdir / f"seed_{seed}" for seed in seeds] if len(seeds) > 1 else [workdir]
+    return all(checkpoint_steps(folder / "checkpoints") for folder in folders)
+
+
 def _checkpoint_folders(workdir: Path) -> list[Path]:
     return [path for name in ("checkpoints", "seed_*/checkpoints") for path in workdir.glob(name) if path.is_dir()]
 
@@ -76,6 +89,14 @@ def _checkpoint_folders(workdir: Path) -> list[Path]:
 def write_config_file(workdir: Path, config: ConfigDict, more: Mapping[str, Any]) -> None:
     """Write config.json with the configuration and further entries beside it."""
     write_json(workdir / CONFIG_FILE, {"config": _plain(config), **more})
+
+
+def write_seed_config(workdir: Path, folder: Path, seed: int) -> None:
+    """Make the folder of one of several seeds like that of a run of this seed alone."""
+    content = read_config_file(workdir)
+    content["config"]["train"] |= {"seeds": [seed], "parallel_seeds": 1}
+    folder.mkdir(exist_ok=True)
+    write_json(folder / CONFIG_FILE, content)
 
 
 def read_config_file(workdir: Path) -> dict[str, Any]:

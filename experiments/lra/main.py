@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import nnx
 from ml_collections import ConfigDict
 
 from data_pipeline.sequence.dataset import SequenceDataset
@@ -16,9 +17,11 @@ from experiments.lra import figures, models, report
 from experiments.lra.options import check_lra_options
 from experiments.lra.original import token_warning
 from experiments.lra.task import classification_task, recursive_task
+from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
 from experiments.training.initial import started
 from experiments.training.mesh import Mesh, make_mesh
+from experiments.training.packing import Params
 from experiments.training.records import read_log
 from experiments.training.setup import Setup, build_setup
 from experiments.training.state import TrainState
@@ -55,18 +58,17 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     hosts.say(f"{config.data.name}: {len(dataset.train)} training samples, {dataset.source.describe()}")
     if request.mode == "time":
         with program.matmul_precision(config):
-            program.report_costs(_set_up(config, config.train.seeds[0], dataset, mesh), request)
+            program.report_costs(_set_up(config, dataset, mesh), request)
         return
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     if converted.is_converted(folder) and (warning := token_warning(dataset)):
         hosts.say(warning)
     program.record_data(request, data_record, start)
     with program.matmul_precision(config):
-        summaries = {seed: _run_seed(request, seed, dataset, data_record, mesh, start) for seed in config.train.seeds}
-    headline = next(iter(summaries.values()))["headline"]
-    if len(summaries) > 1:
-        program.report_seeds(request, summaries, headline, report.spread)
-    program.refuse_infinite(summaries, headline)
+        setup = _set_up(config, dataset, mesh, start)
+        seeds = Seeds(request, setup, lambda seed: _begin(config, dataset, seed, start)[1])
+        summaries = {trained.seed: _report_seed(request, setup, trained, dataset, data_record) for trained in seeds}
+    finish_seeds(request, seeds, summaries, setup.task.headline, report.spread)
 
 
 def _load(config: ConfigDict, asked: Collection[str]) -> SequenceDataset:
@@ -82,33 +84,39 @@ def _load(config: ConfigDict, asked: Collection[str]) -> SequenceDataset:
     )
 
 
-def _set_up(
-    config: ConfigDict, seed: int, dataset: SequenceDataset, mesh: Mesh, start: StartingWeights | None = None
-) -> Setup:
-    """Return the set-up of one seed."""
+def _begin(
+    config: ConfigDict,
+    dataset: SequenceDataset,
+    seed: int,
+    start: StartingWeights | None,
+    say: hosts.Say = hosts.silent,
+) -> tuple[nnx.GraphDef, Params]:
+    """Return the structure of the model and the parameters that the training of a seed begins with."""
     facts = models.task_facts(dataset)
     graphdef, params = model_params.split(models.build(config, facts, seed))
     if start is not None:
-        params = started(params, start, config, lambda: models.width_names(config, facts), hosts.say)
+        params = started(params, start, config, lambda: models.width_names(config, facts), say)
+    return graphdef, params
+
+
+def _set_up(config: ConfigDict, dataset: SequenceDataset, mesh: Mesh, start: StartingWeights | None = None) -> Setup:
+    """Return the set-up of the first seed."""
+    seed = config.train.seeds[0]
+    graphdef, params = _begin(config, dataset, seed, start, hosts.say)
     make_task = recursive_task if config.model.type == models.RECURSIVE else classification_task
     task = make_task(dataset, graphdef, config)
     return build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
 
 
-def _run_seed(
+def _report_seed(
     request: program.Request,
-    seed: int,
+    setup: Setup,
+    trained: Trained,
     dataset: SequenceDataset,
     data_record: Mapping[str, Any],
-    mesh: Mesh,
-    start: StartingWeights | None,
 ) -> dict[str, Any]:
-    """Train or restore one seed, evaluate it and write its report; return the content of its eval.json."""
-    config = request.config
-    folder = program.seed_folder(config, seed, request.folder)
-    setup = _set_up(config, seed, dataset, mesh, start)
-    task = setup.task
-    state, file = program.trained_state(setup, request, folder)
+    """Evaluate a seed and write its report; return the content of its eval.json."""
+    config, task, state, folder = request.config, setup.task, trained.state, trained.folder
     results = shared_report.evaluate_all(setup, state, config.eval.train_samples)
     confusions = report.confusions(setup, setup.weights(state)[config.eval.weights], dataset, setup.eval_batch_size)
     lengths = {
@@ -126,14 +134,14 @@ def _run_seed(
         **{f"{name}/by_length": rows for name, rows in lengths.items()},
         "headline": task.headline,
         "step": int(state.step),
-        "seed": seed,
+        "seed": trained.seed,
         "parameters": setup.packing.count,
         "data": dict(data_record),
     }
     hosts.say("\n".join(report.result_lines(summary, task.headline)))
     with program.writing(request):
         if hosts.is_main():
-            shared_report.write_eval(folder, file, summary)
+            shared_report.write_eval(folder, trained.file, summary)
             shared_report.write_per_case(folder / "per_case.csv", results)
             if config.figures:
                 _draw(setup, state, dataset, summary, folder)

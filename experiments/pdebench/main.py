@@ -19,10 +19,12 @@ from experiments.pdebench.analyze import analyze, check_analyzable
 from experiments.pdebench.mixer_statistics import write_statistics
 from experiments.pdebench.normalizers import with_normalizers
 from experiments.predict.signature import signature_of
+from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
 from experiments.training.evaluate import PerCase
 from experiments.training.initial import started
 from experiments.training.mesh import Mesh, make_mesh
+from experiments.training.packing import Params
 from experiments.training.setup import Setup, build_setup
 from experiments.training.task import mean_of_defined
 from experiments.training.tasks import build_task
@@ -66,7 +68,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         options = models.model_options(config.model, models.data_facts(dataset, mesh.points))
         models.check_grid_split(options, mesh.points)
         with program.matmul_precision(config):
-            program.report_costs(_set_up(config, options, config.train.seeds[0], dataset, mesh)[1], request)
+            program.report_costs(_set_up(config, options, dataset, mesh)[1], request)
         return
     if FLAGS.mode == "analyze" and dataset.kind != "steady":
         raise UserError(f"--mode=analyze works for steady fields, but {dataset.name} has frames; use --mode=eval")
@@ -84,14 +86,15 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     dataset = models.fitting_tests(dataset, options, hosts.say)
     models.check_grid_split(options, mesh.points)
     with program.matmul_precision(config):
-        summaries = {
-            seed: _run_seed(request, options, seed, dataset, data_record, mesh, start) for seed in config.train.seeds
-        }
-    if FLAGS.mode == "analyze":
-        return
-    if len(summaries) > 1:
-        program.report_seeds(request, summaries, headline_of(dataset), lambda mean, std: f"{mean:.4e} ± {std:.1e}")
-    program.refuse_infinite(summaries, headline_of(dataset))
+        graphdef, setup = _set_up(config, options, dataset, mesh, start)
+        seeds = Seeds(request, setup, lambda seed: _begin(config, options, dataset, seed, start)[1])
+        if FLAGS.mode == "analyze":
+            for trained in seeds:
+                _analyze(request, graphdef, setup, trained, dataset)
+            return
+        summaries = {trained.seed: _report_seed(request, setup, trained, dataset, data_record) for trained in seeds}
+    show = lambda mean, std: f"{mean:.4e} ± {std:.1e}"  # noqa: E731
+    finish_seeds(request, seeds, summaries, headline_of(dataset), show)
 
 
 def _load(request: program.Request) -> PDEDataset:
@@ -115,49 +118,63 @@ def _load(request: program.Request) -> PDEDataset:
     return dataset
 
 
-def _set_up(
-    config: ConfigDict,
-    options: Mapping[str, Any],
-    seed: int,
-    dataset: PDEDataset,
-    mesh: Mesh,
-    start: StartingWeights | None = None,
-) -> tuple[nnx.GraphDef, Setup]:
-    """Return the model and the set-up of one seed."""
-    inputs = models.call_inputs(config.model.type)
-    channels = (input_channels(dataset, inputs), dataset.c_out)
-    graphdef, params = model_params.split(models.build(config, options, *channels, seed))
-    if start is not None:
-        params = started(params, start, config, lambda: models.width_names(config, options, *channels), hosts.say)
-    task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
-    return graphdef, build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
-
-
 def _data_options(config: ConfigDict) -> dict[str, Any]:
     names = ("source", "num_generate", "generate_seed", "resolution", "n_train", "n_test")
     of_loader = {name: config.data[name] for name in find_record(config.data.name).options if name in config.data}
     return {**{name: config.data[name] for name in names if name in config.data}, "options": of_loader}
 
 
-def _run_seed(
-    request: program.Request,
+def _begin(
+    config: ConfigDict,
     options: Mapping[str, Any],
+    dataset: PDEDataset,
     seed: int,
+    start: StartingWeights | None,
+    say: hosts.Say = hosts.silent,
+) -> tuple[nnx.GraphDef, Params]:
+    """Return the structure of the model and the parameters that the training of a seed begins with."""
+    channels = (input_channels(dataset, models.call_inputs(config.model.type)), dataset.c_out)
+    graphdef, params = model_params.split(models.build(config, options, *channels, seed))
+    if start is not None:
+        params = started(params, start, config, lambda: models.width_names(config, options, *channels), say)
+    return graphdef, params
+
+
+def _set_up(
+    config: ConfigDict,
+    options: Mapping[str, Any],
+    dataset: PDEDataset,
+    mesh: Mesh,
+    start: StartingWeights | None = None,
+) -> tuple[nnx.GraphDef, Setup]:
+    """Return the structure of the model and the set-up of the first seed."""
+    seed = config.train.seeds[0]
+    graphdef, params = _begin(config, options, dataset, seed, start, hosts.say)
+    inputs = models.call_inputs(config.model.type)
+    task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, config.get("task", {}))
+    return graphdef, build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
+
+
+def _analyze(
+    request: program.Request, graphdef: nnx.GraphDef, setup: Setup, trained: Trained, dataset: PDEDataset
+) -> None:
+    """Analyse a seed with what its model says of itself: statistics of its mixers, or scores."""
+    config = request.config
+    if "return_statistics" in models.call_inputs(config.model.type):
+        write_statistics(graphdef, setup, trained.state, config, trained.folder)
+    else:
+        analyze(graphdef, setup, trained.state, config, dataset, trained.folder, FLAGS.eigenvectors)
+
+
+def _report_seed(
+    request: program.Request,
+    setup: Setup,
+    trained: Trained,
     dataset: PDEDataset,
     data_record: Mapping[str, Any],
-    mesh: Mesh,
-    start: StartingWeights | None,
 ) -> dict[str, Any]:
-    """Train or restore one seed, evaluate or analyse it and write its report; return what the report says."""
-    config = request.config
-    folder = program.seed_folder(config, seed, request.folder)
-    graphdef, setup = _set_up(config, options, seed, dataset, mesh, start)
-    task = setup.task
-    state, file = program.trained_state(setup, request, folder)
-    if FLAGS.mode == "analyze":
-        if "return_statistics" in models.call_inputs(config.model.type):
-            return write_statistics(graphdef, setup, state, config, folder)
-        return analyze(graphdef, setup, state, config, dataset, folder, FLAGS.eigenvectors)
+    """Evaluate a seed and write its report; return what the report says."""
+    config, task, state, folder = request.config, setup.task, trained.state, trained.folder
     results = report.evaluate_all(setup, state)
     chosen = setup.weights(state)[config.eval.weights]
     baselines = {
@@ -177,7 +194,7 @@ def _run_seed(
         },
         **({"fields": list(dataset.channels.targets)} if dataset.channels else {}),
         "step": int(state.step),
-        "seed": seed,
+        "seed": trained.seed,
         "parameters": setup.packing.count,
         "data": dict(data_record),
     }
@@ -185,7 +202,7 @@ def _run_seed(
     log, folder = folder, marching.output_folder(folder)
     with program.writing(request):
         if hosts.is_main():
-            report.write_eval(folder, file, summary)
+            report.write_eval(folder, trained.file, summary)
             report.write_per_case(folder / "per_case.csv", results, dataset.sample_names)
             _write_frames(frames, dataset, folder, config.figures)
         if config.figures:

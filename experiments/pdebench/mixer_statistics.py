@@ -12,7 +12,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from experiments.training import hosts
-from experiments.training.loop import Setup
+from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from flare_jax.params import apply_fn
 from runtime.json_files import write_json

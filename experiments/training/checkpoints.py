@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from experiments.errors import UserError
+from experiments.errors import NotFiniteError, UserError
 from experiments.training.packing import Packing
 from experiments.training.state import TrainState
 from flare_jax.convert.checkpoints import RECORD, STATE, checkpoint_steps, make_record, read_record, read_state
@@ -96,7 +96,7 @@ class Checkpoints(SavedCheckpoints):
         """Begin to write `state`; `metrics` ranks it among the best.
 
         An `interim` checkpoint is one that the plan has not: it is kept until the next one, and takes no other's place.
-        Raises UserError if the state is not finite, or if an earlier write failed.
+        Raises NotFiniteError if the state is not finite, UserError if an earlier write failed.
         """
         tree = to_saved(state, self._packing)
         self._check_finite(tree, step)
@@ -163,7 +163,7 @@ class Checkpoints(SavedCheckpoints):
                 self.wait()
                 kept = self.steps()
                 rest = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written"
-                raise UserError(
+                raise NotFiniteError(
                     f"the state after step {step} is not finite ({jax.tree_util.keystr(path)} holds NaN or infinity), "
                     f"so it is not saved; {rest}; lower the learning rate, or check optimizer.* and schedule.*, and "
                     "start in another workdir"

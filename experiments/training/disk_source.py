@@ -5,7 +5,7 @@ Batches come in the same order as from data on the device, so that a run can be 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -46,7 +46,7 @@ class DiskSource:
         self._epoch_order = jax.jit(lambda key, epoch: self._epochs.order(jax.random.wrap_key_data(key), epoch))
         self._compiled: dict[int, Callable[..., Any]] = {}
         self._reader: Prefetcher[tuple[int, np.ndarray], tuple[int, Batch]] | None = None
-        self._idle = IdleClock()
+        self._idle: IdleClock | None = None
         self._position = -1
         self._points = batch * task.points_per_sample
         self.compile_seconds = self.waited = 0.0
@@ -57,11 +57,15 @@ class DiskSource:
         del state, step, stop
         return False
 
-    def __call__(self, state: TrainState, step: int, stop: int) -> tuple[TrainState, dict[str, np.ndarray], float]:
+    def __call__(
+        self, state: TrainState, step: int, stop: int, active: Sequence[bool] = ()
+    ) -> tuple[TrainState, dict[str, np.ndarray], float]:
         """Run steps `step` … `stop` − 1; return the state, the metrics of each step and the seconds taken.
 
-        Among the metrics is `input_wait_s`, the seconds for which the device waited for input.
+        Among the metrics is `input_wait_s`, the seconds for which the device waited for input. Seeds are trained one
+        at a time, so that `active` says nothing.
         """
+        del active
         if step != self._position:
             self._open(state, step)
         results: list[dict[str, Array]] = []
@@ -82,13 +86,17 @@ class DiskSource:
         return state, {**values, "input_wait_s": np.array(waited)}, seconds
 
     def close(self) -> None:
-        """End the threads."""
-        self._close_reader()
-        self._idle.close()
+        """End the threads and forget the times; the compiled steps stay, for the training of other seeds."""
+        self._close_threads()
+        self._position = -1
+        self.compile_seconds = self.waited = 0.0
+        self.timings = []
 
-    def _close_reader(self) -> None:
+    def _close_threads(self) -> None:
         if self._reader is not None:
             self._reader.close()
+            self._idle.close()
+        self._reader = self._idle = None
 
     def timing(self) -> dict[str, float]:
         """Return the step time and the throughput, and the share of the time that was spent waiting for input."""
@@ -107,7 +115,8 @@ class DiskSource:
 
     def _open(self, state: TrainState, step: int) -> None:
         """Begin to read the batches from `step` on, to the end of the run."""
-        self._close_reader()
+        self._close_threads()
+        self._idle = IdleClock()
         key = np.asarray(jax.random.key_data(state.key))
         self._reader = Prefetcher(self._load, self._order(key, step), ahead=self._ahead, workers=self._workers)
         self._reader.start()

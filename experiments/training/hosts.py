@@ -1,11 +1,13 @@
 """Several processes as one program: process 0 writes files and speaks, the others wait for it where they must."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+Say = Callable[[str], None]
 
 
 def is_main() -> bool:
@@ -17,6 +19,10 @@ def say(text: str) -> None:
     """Print a line, once for all processes."""
     if is_main():
         print(text, flush=True)
+
+
+def silent(text: str) -> None:
+    """Print nothing, where it was said already."""
 
 
 def largest(number: int) -> int:

@@ -1,17 +1,22 @@
-"""The training loop: restore, run chunks of an epoch on the device, log, evaluate, checkpoint."""
+"""The training loop: restore, run chunks of an epoch on the device, log, evaluate, checkpoint.
+
+Seeds that are trained together are at the same step, except that one may have ended early, and that after an
+interruption some may have saved a later step than others: those wait until the others have caught up.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.errors import UserError
+from experiments.errors import NotFiniteError
 from experiments.training import hosts
-from experiments.training.checkpoints import Checkpoints, SavedCheckpoints
 from experiments.training.costs import costs, describe
-from experiments.training.records import Console, MetricsLog
+from experiments.training.records import Console
+from experiments.training.seed_run import SeedRun, SeedStates
 from experiments.training.setup import Setup
 from experiments.training.source import Source, open_source
 from experiments.training.state import TrainState
@@ -19,23 +24,7 @@ from experiments.training.task import summarize_per_case
 from experiments.training.trackers import Tracker
 from runtime import signals
 
-
-def saved_checkpoints(setup: Setup, workdir: Path) -> SavedCheckpoints:
-    """Return the checkpoints of the run in `workdir` for reading."""
-    return SavedCheckpoints(workdir / "checkpoints", setup.packing)
-
-
-def open_checkpoints(setup: Setup, config: Any, workdir: Path) -> Checkpoints:
-    """Open the checkpoints of the run in `workdir` for writing."""
-    return Checkpoints(
-        workdir / "checkpoints",
-        setup.packing,
-        keep_last=config.checkpoint.keep_last,
-        keep_best=config.checkpoint.keep_best,
-        metric=setup.task.headline,
-        higher_is_better=setup.task.higher_is_better,
-        config=config.to_dict(),
-    )
+Outcome = TrainState | NotFiniteError
 
 
 def train(
@@ -48,74 +37,77 @@ def train(
     Raises UserError when the loss or the state stops being finite or a checkpoint cannot be written, and Interrupted,
     after a checkpoint of the steps that are done, when a signal asks the program to end; what was saved before stays.
     """
-    with signals.protected():
-        checkpoints = open_checkpoints(setup, config, workdir)
-        restored = checkpoints.restore_latest(setup.template, hosts.say)
-        state = setup.template if restored is None else setup.mesh.replicate(restored)
-        start = int(state.step)
-        with hosts.main_first("unreadable checkpoints"):
-            checkpoints.drop_after(start)
-        checkpoints.prune()
-        log = MetricsLog(workdir / "metrics.jsonl" if hosts.is_main() else None, start, hosts.say, trackers)
-        console = Console(setup.plan.steps, start, quiet or not hosts.is_main())
-        if start == setup.plan.steps:
-            console.say(f"all {start} steps are done already")
-        elif restored is not None:
-            console.say(f"resuming from step {start} of {setup.plan.steps}")
-        source = open_source(setup, config)
-        try:
-            state = _run(setup, config, state, source, checkpoints, log, console)
-            checkpoints.wait()
-        finally:
-            source.close()
-            console.stop()
-            log.close()
-            checkpoints.close()
-    return state
+    source = open_source(setup, config)
+    (outcome,) = train_together([setup], config, [workdir], source, quiet=quiet, trackers=[trackers])
+    if isinstance(outcome, NotFiniteError):
+        raise outcome
+    return outcome
 
 
-def _run(
-    setup: Setup,
+def train_together(
+    setups: Sequence[Setup],
     config: Any,
-    state: TrainState,
+    workdirs: Sequence[Path],
     source: Source,
-    checkpoints: Checkpoints,
-    log: MetricsLog,
-    console: Console,
-) -> TrainState:
+    *,
+    places: int = 1,
+    quiet: bool = False,
+    trackers: Sequence[Sequence[Tracker]] = (),
+) -> list[Outcome]:
+    """Train the seeds of `setups` in one program, each in its folder and as `train` does it alone.
+
+    `source` has `places` for seeds, at least as many as there are; it is closed at the end. A seed whose loss or state
+    stops being finite ends, and is said to; the others go on. `trackers` are those of each seed, where there are any.
+    Returns the final state, or why there is none, of each.
+    """
+    with signals.protected(), ExitStack() as stack:
+        stack.callback(source.close)
+        runs = []
+        for setup, workdir, own in zip(setups, workdirs, trackers or [()] * len(setups), strict=True):
+            runs.append(SeedRun(setup, config, workdir, own))
+            stack.enter_context(closing(runs[-1]))
+        console = Console(setups[0].plan.steps, min(run.start for run in runs), quiet or not hosts.is_main())
+        stack.callback(console.stop)
+        for run in runs:
+            if text := run.describe_start():
+                console.say(_of_seed(run, runs, text))
+        states = SeedStates([run.initial for run in runs], places, setups[0].mesh)
+        _run(runs, states, config, source, console)
+        for run in runs:
+            run.checkpoints.wait()
+        return [run.failure or states.of(place) for place, run in enumerate(runs)]
+
+
+def _run(runs: Sequence[SeedRun], states: SeedStates, config: Any, source: Source, console: Console) -> None:
+    setup = runs[0].setup
     plan, task = setup.plan, setup.task
-    test = {task.selection: setup.mesh.place_dataset(task.tests[task.selection])}
-    both = {**test, "train": setup.mesh.place_dataset(_first_training_samples(setup))}
-    step, headline = int(state.step), math.nan
-    if step == 0:
-        checkpoints.save(state, 0, None)
-        log.write("eval", 0, {"epoch": 0.0, **_errors(setup, state, both)})
-    saved = True
-    while step < plan.steps:
+    together = {"parallel_seeds": len(runs)} if len(runs) > 1 else {}
+    data = {
+        task.selection: setup.mesh.place_dataset(task.tests[task.selection]),
+        "train": setup.mesh.place_dataset(_first_training_samples(setup)),
+    }
+    for place, run in enumerate(runs):
+        if run.step == 0:
+            state = states.of(place)
+            run.save(state, None)
+            run.log.write("eval", 0, {"epoch": 0.0, **_errors(setup, state, data)})
+    while unfinished := [run for run in runs if run.unfinished]:
+        step = min(run.step for run in unfinished)
         stop = plan.next_stop(step)
-        _end_if_asked(state, step, saved, checkpoints)
-        if source.prepare(state, step, stop):
-            _end_if_asked(state, step, saved, checkpoints)
-        state, values, seconds = source(state, step, stop)
-        _stop_if_not_finite(values, step, checkpoints, config)
-        step = stop
-        record = _train_record(setup, values, step, seconds)
-        log.write("train", step, record)
-        metrics = None
-        if plan.evaluates(step):
-            metrics = _errors(setup, state, both if plan.evaluates_training(step) else test)
-            headline = metrics[f"{task.selection}/{task.headline}_{config.eval.weights}"]
-            log.write("eval", step, {"epoch": record["epoch"], **metrics})
-        if step == plan.steps:
-            # Before the last checkpoint, behind which nothing is done again.
-            log.write("timing", step, costs(setup, source))
-        saved = plan.saves(step)
-        if saved:
-            checkpoints.save(state, step, None if metrics is None else {task.headline: headline})
-        console.advance(step, _progress_text(record, f"{task.selection} {task.headline}", headline))
+        now = {place: run for place, run in enumerate(runs) if run.unfinished and run.step == step}
+        _end_if_asked(runs, states)
+        if source.prepare(states.joined, step, stop):
+            _end_if_asked(runs, states)
+        active = [place in now for place in range(states.places)]
+        states.joined, values, seconds = source(states.joined, step, stop, active)
+        record = _shared_record(setup, values, stop, stop - step, seconds)
+        costs_of_all = costs(setup, source) | together if stop == plan.steps else None
+        for place, run in now.items():
+            with _ending(run, runs):
+                _advance(run, place, states, _of_place(values, place, states.places), record, costs_of_all, data)
+        console.advance(stop, _progress_text(list(now.values()), record))
     if source.timings:
         console.say(f"{source.describe()}\n{describe(costs(setup, source))}")
-    return state
 
 
 def _first_training_samples(setup: Setup) -> dict[str, Any]:
@@ -135,26 +127,70 @@ def _errors(setup: Setup, state: TrainState, splits: Mapping[str, Any]) -> dict[
     }
 
 
-def _end_if_asked(state: TrainState, step: int, saved: bool, checkpoints: Checkpoints) -> None:
+def _advance(
+    run: SeedRun,
+    place: int,
+    states: SeedStates,
+    values: dict[str, np.ndarray],
+    shared: dict[str, float],
+    costs_of_all: dict[str, Any] | None,
+    data: Mapping[str, Any],
+) -> None:
+    """Log what a chunk of steps did for one seed, evaluate on `data` and save where the plan says so."""
+    setup, config, task, plan = run.setup, run.config, run.setup.task, run.setup.plan
+    run.check_finite(values, run.step)
+    run.step, run.saved = run.step + len(values["loss"]), False
+    run.loss = float(np.mean(values["loss"]))
+    own = {"loss": run.loss, "grad_norm": float(np.mean(values["grad_norm"]))}
+    run.log.write("train", run.step, {"epoch": shared["epoch"], **own, **shared})
+    if not plan.saves(run.step):
+        return
+    state, metrics = states.of(place), None
+    if plan.evaluates(run.step):
+        splits = data if plan.evaluates_training(run.step) else {task.selection: data[task.selection]}
+        metrics = _errors(setup, state, splits)
+        run.headline = metrics[f"{task.selection}/{task.headline}_{config.eval.weights}"]
+        run.log.write("eval", run.step, {"epoch": shared["epoch"], **metrics})
+    if costs_of_all is not None:
+        # Before the last checkpoint, behind which nothing is done again.
+        run.log.write("timing", run.step, costs_of_all)
+    run.save(state, None if metrics is None else {task.headline: run.headline})
+
+
+@contextmanager
+def _ending(run: SeedRun, runs: Sequence[SeedRun]) -> Iterator[None]:
+    """Let a seed that is not finite end by itself, and say so, where others may go on."""
+    try:
+        yield
+    except NotFiniteError as error:
+        run.failure = error
+        if len(runs) > 1:
+            hosts.say(f"warning: {_of_seed(run, runs, str(error))}")
+
+
+def _end_if_asked(runs: Sequence[SeedRun], states: SeedStates) -> None:
     """Raise Interrupted, with everything on disk, where a signal asked any process of the run to end."""
     number = hosts.largest(signals.requested())
     if not number:
         return
-    if not saved:
-        checkpoints.save(state, step, None, interim=True)
-    checkpoints.wait()
-    hosts.say(f"stopped after step {step}")
+    for place, run in enumerate(runs):
+        if run.failure is None and not run.saved:
+            with _ending(run, runs):
+                run.save(states.of(place), None, interim=True)
+    for run in runs:
+        run.checkpoints.wait()
+    hosts.say(f"stopped after step {max(run.step for run in runs)}")
     raise signals.Interrupted(number)
 
 
-def _train_record(setup: Setup, values: dict[str, np.ndarray], step: int, seconds: float) -> dict[str, float]:
-    """Return what is logged of one chunk: means over its steps, and the schedule's values at its last step."""
+def _shared_record(
+    setup: Setup, values: dict[str, np.ndarray], step: int, steps: int, seconds: float
+) -> dict[str, float]:
+    """Return what is logged of one chunk and is the same for all seeds: schedules at its last step, and times."""
     record = {
         "epoch": step / setup.plan.steps_per_epoch,
-        "loss": float(np.mean(values["loss"])),
-        "grad_norm": float(np.mean(values["grad_norm"])),
         "learning_rate": float(setup.learning_rate(step - 1)),
-        "step_ms": 1e3 * seconds / len(values["loss"]),
+        "step_ms": 1e3 * seconds / steps,
     }
     if "input_wait_s" in values:
         record["input_wait_percent"] = 100 * float(values["input_wait_s"]) / seconds
@@ -163,21 +199,24 @@ def _train_record(setup: Setup, values: dict[str, np.ndarray], step: int, second
     return record
 
 
-def _progress_text(record: dict[str, float], metric: str, headline: float) -> str:
-    test = "" if math.isnan(headline) else f"  {metric} {headline:.4g}"
+def _of_place(values: dict[str, np.ndarray], place: int, places: int) -> dict[str, np.ndarray]:
+    return values if places == 1 else {name: value[place] for name, value in values.items()}
+
+
+def _of_seed(run: SeedRun, runs: Sequence[SeedRun], text: str) -> str:
+    return text if len(runs) == 1 else f"seed {run.setup.seed}: {text}"
+
+
+def _progress_text(runs: Sequence[SeedRun], record: dict[str, float]) -> str:
+    """Return one line of the chunk; of several seeds means over those that go on."""
+    task = runs[0].setup.task
+    going = [run for run in runs if run.failure is None]
+    if not going:
+        return "no seed goes on"
+    loss, headline = (float(np.mean([getattr(run, name) for run in going])) for name in ("loss", "headline"))
+    test = "" if math.isnan(headline) else f"  {task.selection} {task.headline} {headline:.4g}"
+    means = f"  means of {len(going)} seeds" if len(runs) > 1 else ""
     return (
-        f"epoch {record['epoch']:.4g}  loss {record['loss']:.4g}{test}  "
+        f"epoch {record['epoch']:.4g}  loss {loss:.4g}{test}{means}  "
         f"lr {record['learning_rate']:.2e}  {record['step_ms']:.2f} ms/step"
-    )
-
-
-def _stop_if_not_finite(values: dict[str, np.ndarray], step: int, checkpoints: Checkpoints, config: Any) -> None:
-    bad = ~(np.isfinite(values["loss"]) & np.isfinite(values["grad_norm"]))
-    if not bad.any():
-        return
-    checkpoints.wait()
-    raise UserError(
-        f"the loss or its gradient became NaN or infinite at step {step + int(np.argmax(bad))}; the checkpoint of step "
-        f"{checkpoints.steps()[-1]} is kept; lower optimizer.learning_rate={config.optimizer.learning_rate:g} or "
-        f"train.clip_norm={config.train.clip_norm:g} and start in another workdir"
     )

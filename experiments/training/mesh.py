@@ -35,6 +35,11 @@ class Mesh:
     def data(self) -> int:
         return self.devices.shape["data"]
 
+    @property
+    def platform(self) -> str:
+        """The kind of the devices: "cpu", "gpu" or "tpu"."""
+        return self.devices.devices.flat[0].platform
+
     def whole_batch(self, samples: int) -> int:
         """Return the least batch size that holds so many samples and splits over the devices."""
         return -(-samples // self.data) * self.data

@@ -1,7 +1,7 @@
 """What training, resuming and evaluating a run share, assembled from its configuration."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optax
@@ -24,7 +24,8 @@ from experiments.training.task import Task
 class Setup:
     """Everything that training, resuming and evaluating one run share.
 
-    `template` is the state before the first step; training donates its arrays, after which only shapes are left.
+    `template` is the state of `seed` before the first step; training donates its arrays, after which only shapes are
+    left. All else is that of every seed.
     """
 
     task: Task
@@ -34,9 +35,15 @@ class Setup:
     learning_rate: Schedule
     beta1: Schedule | None
     mesh: Mesh
+    seed: int
     template: TrainState
     evaluate: Callable[[Params, Mapping[str, Array]], PerCase]
     eval_batch_size: int
+
+    def for_seed(self, params: Params, seed: int) -> "Setup":
+        """Return the same set-up for another seed, whose initial parameters are `params`."""
+        state = create_state(params, self.packing, self.optimizer, seed, ema=bool(self.template.ema))
+        return replace(self, seed=seed, template=self.mesh.replicate(state))
 
     def weights(self, state: TrainState) -> dict[str, Params]:
         """Return the parameter sets that are evaluated: raw, and ema where an average is kept."""
@@ -76,6 +83,7 @@ def build_setup(
         learning_rate=learning_rate,
         beta1=beta1,
         mesh=mesh,
+        seed=seed,
         template=mesh.replicate(state),
         evaluate=make_evaluator(task, eval_batch, mesh),
         eval_batch_size=eval_batch,

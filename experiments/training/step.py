@@ -1,7 +1,8 @@
-"""One optimizer step as a pure function, and a chunk of an epoch as a scan over such steps."""
+"""One optimizer step as a pure function, and a chunk of an epoch as a scan over such steps, for one seed or several."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from experiments.training.task import Batch, Recurrence, Task
 StepMetrics = dict[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 _Begin = Callable[[TrainState], tuple[TrainState, Array]]
+_Steps = Callable[[TrainState], tuple[TrainState, StepMetrics]]
 _Update = Callable[[TrainState, Array, Params], tuple[TrainState, StepMetrics]]
 
 
@@ -131,10 +133,60 @@ def make_chunk(
     program. `step` makes `repeats` steps on every batch, of which `first` and `length` are multiples. The metrics come
     back stacked, [length].
     """
+    steps = _make_steps(step, epochs, repeats, mesh)
 
     @partial(jax.jit, static_argnames="length", donate_argnums=0)
     @mesh.traced
-    def chunk(
+    def chunk(state: TrainState, *of_epoch: Any, length: int) -> tuple[TrainState, StepMetrics]:
+        return mesh.constrain_replicated(steps(state, *of_epoch, length=length))
+
+    return chunk
+
+
+def make_chunk_of_seeds(
+    step: Step, *, epochs: Epochs, repeats: int = 1, mesh: Mesh, batched: bool
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    """Return `chunk(states, active, data, epoch, first, *, length)`: that of `make_chunk` for several seeds at once.
+
+    Arrays of `states` and of the metrics have the seeds on their first axis. Those that `active` [S] leaves out keep
+    their state; the others are at the same step. `batched` computes all seeds in the same operations, which fills an
+    accelerator; otherwise they come one after the other in the same program, each computed exactly as alone.
+    """
+    steps = _make_steps(step, epochs, repeats, mesh)
+
+    def in_turn(states: TrainState, active: Array, run: _Steps) -> tuple[TrainState, StepMetrics]:
+        run = jax.jit(run)  # traced once, for its shapes and for the program
+
+        def skip(state: TrainState) -> tuple[TrainState, StepMetrics]:
+            _, metrics = jax.eval_shape(run, state)
+            return state, jax.tree.map(lambda value: jnp.zeros(value.shape, value.dtype), metrics)
+
+        return jax.lax.map(lambda pair: jax.lax.cond(pair[1], run, skip, pair[0]), (states, active))
+
+    def together(states: TrainState, active: Array, run: _Steps) -> tuple[TrainState, StepMetrics]:
+        # The number of the step is no array over seeds: a branch that it decides would be computed both ways.
+        axes = TrainState(step=None, params=0, ema=0, opt_state=0, key=0)
+        now = jnp.max(jnp.where(active, states.step, 0))
+        new, metrics = jax.vmap(run, in_axes=(axes,), out_axes=(axes, 0))(states._replace(step=now))
+
+        def kept(new: Array, old: Array) -> Array:
+            return jnp.where(active.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        return jax.tree.map(kept, new, states), metrics
+
+    @partial(jax.jit, static_argnames="length", donate_argnums=0)
+    @mesh.traced
+    def chunk(states: TrainState, active: Array, *of_epoch: Any, length: int) -> tuple[TrainState, StepMetrics]:
+        way = together if batched else in_turn
+        return mesh.constrain_replicated(way(states, active, lambda state: steps(state, *of_epoch, length=length)))
+
+    return chunk
+
+
+def _make_steps(step: Step, epochs: Epochs, repeats: int, mesh: Mesh) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    """Return the function that `make_chunk` compiles."""
+
+    def steps(
         state: TrainState, data: tuple[Mapping[str, Array], ...], epoch: Array, first: Array, *, length: int
     ) -> tuple[TrainState, StepMetrics]:
         def on_bucket(rows: Mapping[str, Array], carry: TrainState, index: Array) -> tuple[TrainState, StepMetrics]:
@@ -151,7 +203,6 @@ def make_chunk(
             for values in epochs.order(state.key, epoch)
         )
         state, metrics = jax.lax.scan(body, state, chosen)
-        metrics = {name: value.reshape(length) for name, value in metrics.items()}
-        return mesh.constrain_replicated(state), mesh.constrain_replicated(metrics)
+        return state, {name: value.reshape(length) for name, value in metrics.items()}
 
-    return chunk
+    return steps

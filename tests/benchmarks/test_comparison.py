@@ -31,6 +31,12 @@ def test_runs_are_continued_and_drawn(tmp_path, data_dir, capsys):
     assert f"| {spec} 1 blocks |" in text
     assert "| 0 % |" in text
     assert figure.stat().st_size > 1000
+    # The seeds that are missing are trained together; the first stays what it is.
+    assert comparison.main([*common, f"--output={output}", "--seeds=0,1,2", "--parallel_seeds=4"]) == 0
+    (row,) = json.loads(output.read_text())["rows"].values()
+    assert row["seeds"]["0"] == run
+    assert [seed["parallel_seeds"] for seed in row["seeds"].values()] == [1, 2, 2]
+    assert "| 3 |" in capsys.readouterr().out
 
 
 def test_widths_are_matched_and_options_are_those_of_the_spec():

@@ -137,13 +137,27 @@ def test_truncated_checkpoint_is_reported_and_the_previous_one_used(data_dir, tm
 
 def test_several_seeds_are_summarised(data_dir, tmp_path):
     run = tmp_path / "run"
-    result = pdebench(
-        *TINY, f"--data_dir={data_dir}", f"--workdir={run}", "--config.train.seeds=3,5", "--config.figures=False"
-    )
+    common = (*TINY, f"--data_dir={data_dir}", "--config.figures=False")
+    result = pdebench(*common, f"--workdir={run}", "--config.train.seeds=3,5")
     assert result.returncode == 0, result.stderr
     combined = json.loads((run / "eval.json").read_text())
-    values = [json.loads((run / f"seed_{seed}" / "eval.json").read_text())["test/rel_l2"] for seed in (3, 5)]
+    reports = [json.loads((run / f"seed_{seed}" / "eval.json").read_text()) for seed in (3, 5)]
+    values = [report["test/rel_l2"] for report in reports]
     assert values[0] != values[1]
     assert combined["test/rel_l2"]["values"] == values
     np.testing.assert_allclose(combined["test/rel_l2"]["std"], np.std(values, ddof=1))
     assert "±" in result.stdout
+    # Together in one program they are the same.
+    together = tmp_path / "together"
+    result = pdebench(*common, f"--workdir={together}", "--config.train.seeds=3,5", "--config.train.parallel_seeds=2")
+    assert result.returncode == 0, result.stderr
+    assert "seeds 3, 5 in one program" in result.stdout
+    assert json.loads((together / "eval.json").read_text()) == combined
+    # The folder of a seed is that of a run of its own.
+    alone = pdebench(*common, f"--workdir={together / 'seed_5'}", "--config.train.seeds=5")
+    assert alone.returncode == 0, alone.stderr
+    assert "steps are done already" in alone.stdout
+    assert json.loads((together / "seed_5" / "eval.json").read_text()) == reports[1]
+    evaluated = pdebench("--mode=eval", f"--workdir={together / 'seed_3'}", "--step=16")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((together / "seed_3" / "eval_step_16.json").read_text()) == reports[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs import flare_ablations_elas, flare_darcy_small, flare_elas
-from experiments import figures, program, report
+from experiments import figures, report, seeds
 from experiments.errors import UserError
 from experiments.options import check_options
 from flare_jax.models.registry import MODELS
@@ -68,6 +68,6 @@ def test_configs_are_valid_and_say_how_to_run_them(module, variant):
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_a_headline_that_is_not_finite_is_an_error(value):
     good = {"step": 8, "test/rel_l2": 0.5, "test/mse": value, "train/rel_l2_raw": value}
-    program.refuse_infinite({0: good}, "rel_l2")
+    seeds.refuse_infinite({0: good}, "rel_l2")
     with pytest.raises(UserError, match=rf"test/rel_l2 is {value} with the weights of step 1 of seed 3"):
-        program.refuse_infinite({0: good, 3: {"step": 1, "test/rel_l2": value}}, "rel_l2")
+        seeds.refuse_infinite({0: good, 3: {"step": 1, "test/rel_l2": value}}, "rel_l2")

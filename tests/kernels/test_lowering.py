@@ -89,6 +89,25 @@ CALLS = {
 ROWS = [(name, row) for name, operation in OPERATIONS.items() for row in operation.launches]
 
 
+FIRST_ROWS = {name: row for name, row in reversed(ROWS) if row.implementation == "pallas"}
+
+
+def differentiated(call: Callable[..., Any], arguments: tuple) -> tuple[Callable[..., Any], tuple, tuple]:
+    """Return the value and gradient of a sum over the results, its arguments with a gradient, and the masks."""
+
+    def loss(floats: tuple, others: tuple) -> jax.Array:
+        return sum(jnp.sum(jnp.square(y.astype(jnp.float32))) for y in jax.tree.leaves(call(*floats, *others)))
+
+    floats = tuple(x for x in arguments if not (isinstance(x, jax.ShapeDtypeStruct) and x.dtype == bool))
+    return jax.value_and_grad(loss), floats, arguments[len(floats) :]
+
+
+def counts(function: Callable[..., Any], *arguments: Any) -> tuple[int, int]:
+    """Return how many kernels and how many loops the function is on a GPU."""
+    text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    return sum(map(text.count, ("triton_kernel_call", "__gpu$xla.gpu.triton"))), text.count("stablehlo.while")
+
+
 def test_a_launch_of_the_residual_mlp_reads_its_parameters_as_one_array():
     row = next(row for row in OPERATIONS["residual_mlp"].launches if row.dtype == "tf32")
     call, arguments = branches(row)
@@ -118,11 +137,15 @@ def test_every_operation_is_lowered():
 def test_forward_and_backward_are_lowered_for_cuda(name, row):
     call, arguments = CALLS[name](row)
 
-    def loss(floats: tuple, others: tuple) -> jax.Array:
-        return sum(jnp.sum(jnp.square(y.astype(jnp.float32))) for y in jax.tree.leaves(call(*floats, *others)))
+    gradient, floats, others = differentiated(call, arguments)
+    kernels, _ = counts(gradient, floats, others)
+    assert kernels >= 2, "no kernels in the program"
 
-    floats = tuple(x for x in arguments if not (isinstance(x, jax.ShapeDtypeStruct) and x.dtype == bool))
-    gradient = jax.jit(jax.value_and_grad(loss))
-    text = gradient.trace(floats, arguments[len(floats) :]).lower(lowering_platforms=("cuda",)).as_text()
-    target = "triton_kernel_call" if row.implementation == "triton" else "__gpu$xla.gpu.triton"
-    assert text.count(target) >= 2, "no kernels in the program"
+
+@pytest.mark.parametrize(("name", "row"), [pytest.param(*one, id=one[0]) for one in FIRST_ROWS.items()])
+def test_several_problems_at_once_are_as_many_kernels_and_no_loop(name, row):
+    """What training several seeds in one program does: points, latents and weights all have an axis more."""
+    gradient, floats, others = differentiated(*CALLS[name](row))
+    eight = jax.tree.map(lambda x: array(8, *x.shape, dtype=x.dtype), floats)
+    together = jax.vmap(gradient, in_axes=(0, None))
+    assert counts(together, eight, others) == counts(gradient, floats, others)

@@ -160,7 +160,7 @@ def test_a_run_is_not_resumed_on_other_data(finished, tmp_path):
 
 
 def test_several_seeds(data_dir, tmp_path):
-    config = tiny(MATCH3, data_dir, train__seeds=(0, 3), train__steps=2, eval__every=2)
+    config = tiny(MATCH3, data_dir, train__seeds=(0, 3), train__parallel_seeds=2, train__steps=2, eval__every=2)
     combined = run_here(config, tmp_path)
     value = combined["validation/token_accuracy"]
     assert len(value["values"]) == 2

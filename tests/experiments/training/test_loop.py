@@ -9,14 +9,16 @@ import optax
 import pytest
 
 from experiments.errors import UserError
+from experiments.training.checkpoints import Checkpoints
 from experiments.training.costs import measure
 from experiments.training.evaluate import make_evaluator
-from experiments.training.loop import saved_checkpoints, train
+from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
 from experiments.training.plan import make_plan
 from experiments.training.records import MetricsLog, read_log
 from experiments.training.sampling import Epochs
+from experiments.training.seed_run import saved_checkpoints
 from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from experiments.training.step import average_decay, make_step
@@ -152,9 +154,7 @@ def test_resumed_run_is_bit_exact(tmp_path, accumulation):
         pass
 
     # Stop the first part after half of the checkpoints, as a kill would, then resume.
-    from experiments.training import loop
-
-    original, saved = loop.Checkpoints.save, []
+    original, saved = Checkpoints.save, []
 
     def save(self, state, step, metrics):
         original(self, state, step, metrics)
@@ -163,12 +163,12 @@ def test_resumed_run_is_bit_exact(tmp_path, accumulation):
             self.wait()
             raise Stop
 
-    loop.Checkpoints.save = save
+    Checkpoints.save = save
     try:
         with pytest.raises(Stop):
             train(setup, long, tmp_path / "parts", quiet=True)
     finally:
-        loop.Checkpoints.save = original
+        Checkpoints.save = original
     assert 0 < saved[-1] < setup.plan.steps
     _, resumed = _train(long, tmp_path / "parts")
     for a, b in zip(_arrays(straight), _arrays(resumed), strict=True):

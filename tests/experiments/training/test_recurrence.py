@@ -9,11 +9,12 @@ import optax
 import pytest
 
 from experiments.errors import UserError
-from experiments.training.loop import saved_checkpoints, train
+from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing, parameter_group
 from experiments.training.plan import make_plan
 from experiments.training.records import read_log
+from experiments.training.seed_run import saved_checkpoints
 from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from experiments.training.step import make_step

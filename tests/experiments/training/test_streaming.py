@@ -11,7 +11,8 @@ import pytest
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.streaming.cache import build_cache
 from data_pipeline.streaming.rows import StoredMask, StoredRows
-from experiments.training import disk_source, loop
+from experiments.training import disk_source
+from experiments.training.checkpoints import Checkpoints
 from experiments.training.device_source import DeviceSource
 from experiments.training.disk_source import DiskSource
 from experiments.training.evaluate import make_evaluator, make_predictor
@@ -99,7 +100,7 @@ def test_resumed_run_is_bit_exact(tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
-    original = loop.Checkpoints.save
+    original = Checkpoints.save
 
     def save(self, state, step, metrics):
         original(self, state, step, metrics)
@@ -109,7 +110,7 @@ def test_resumed_run_is_bit_exact(tmp_path, monkeypatch):
 
     straight = run("straight")
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Checkpoints, "save", save)
+        patch.setattr(Checkpoints, "save", save)
         with pytest.raises(Stop):
             run("parts")
     resumed = run("parts")

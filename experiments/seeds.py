@@ -1,0 +1,163 @@
+"""The seeds of a run: trained or restored in their folders, and what they report together."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from experiments import converted, report, workdir
+from experiments.errors import NotFiniteError, UserError
+from experiments.program import Request, writing
+from experiments.training import hosts
+from experiments.training.loop import train_together
+from experiments.training.packing import Params
+from experiments.training.seed_run import saved_checkpoints
+from experiments.training.setup import Setup
+from experiments.training.source import open_source
+from experiments.training.state import TrainState
+from experiments.training.trackers import Tracker, open_trackers
+
+Seed = TypeVar("Seed")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A seed that is trained, or restored: its folder, its state, and the name of its report."""
+
+    seed: int
+    folder: Path
+    state: TrainState
+    file: str
+
+
+class Seeds:
+    """The seeds of a request, trained or restored one after the other or in groups, to be evaluated one by one.
+
+    `setup` is that of the first seed, `initial(seed)` returns the initial parameters of another. `failures` says why
+    seeds ended before the end of the training; these are not evaluated.
+    """
+
+    def __init__(self, request: Request, setup: Setup, initial: Callable[[int], Params]) -> None:
+        self._request, self._setup, self._initial = request, setup, initial
+        self._seeds = tuple(request.config.train.seeds)
+        self.failures: dict[int, NotFiniteError] = {}
+
+    def __iter__(self) -> Iterator[Trained]:
+        return self._trained() if self._request.mode == "train" else self._restored()
+
+    def _trained(self) -> Iterator[Trained]:
+        config = self._request.config
+        groups = grouped(self._seeds, config.train.parallel_seeds)
+        places = len(groups[0])
+        # One source for all groups: their programs are the same.
+        source = open_source(self._setup, config, places)
+        for group in groups:
+            if len(group) > 1:
+                hosts.say(f"seeds {', '.join(map(str, group))} in one program")
+            elif len(self._seeds) > 1:
+                hosts.say(f"seed {group[0]}")
+            folders = [self._folder(seed) for seed in group]
+            setups = [self._setup_of(seed) for seed in group]
+            trackers = [self._trackers(folder) for folder in folders]
+            outcomes = train_together(setups, config, folders, source, places=places, trackers=trackers)
+            for seed, folder, outcome in zip(group, folders, outcomes, strict=True):
+                if isinstance(outcome, NotFiniteError):
+                    self.failures[seed] = outcome
+                    continue
+                if len(group) > 1:
+                    hosts.say(f"seed {seed}")
+                yield Trained(seed, folder, outcome, "eval.json")
+
+    def _restored(self) -> Iterator[Trained]:
+        step = self._request.step
+        for seed in self._seeds:
+            if len(self._seeds) > 1:
+                hosts.say(f"seed {seed}")
+            folder = self._folder(seed)
+            file = "eval.json" if step is None else f"eval_step_{step}.json"
+            yield Trained(seed, folder, _restore(self._setup, folder, step), file)
+
+    def _folder(self, seed: int) -> Path:
+        """Return the folder of one seed: the run's own where there is only one, else one like that of a single run."""
+        if len(self._seeds) == 1:
+            return self._request.folder
+        folder = self._request.folder / f"seed_{seed}"
+        if self._request.mode == "train" and hosts.is_main():
+            workdir.write_seed_config(self._request.folder, folder, seed)
+        return folder
+
+    def _trackers(self, folder: Path) -> Sequence[Tracker]:
+        request = self._request
+        return open_trackers(request.track, folder, request.config, request.folder.parent) if hosts.is_main() else ()
+
+    def _setup_of(self, seed: int) -> Setup:
+        return self._setup if seed == self._setup.seed else self._setup.for_seed(self._initial(seed), seed)
+
+
+def grouped(seeds: Sequence[Seed], largest: int) -> list[tuple[Seed, ...]]:
+    """Return the seeds in order, in as few groups as hold `largest` each, of sizes as equal as possible."""
+    size = -(-len(seeds) // -(-len(seeds) // largest))
+    return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
+
+
+def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
+    if converted.is_converted(folder):
+        return converted.load_state(setup, folder, step)
+    if not (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder} holds no checkpoints; train first, with the same --workdir")
+    checkpoints = saved_checkpoints(setup, folder)
+    steps = checkpoints.steps()
+    if step is not None and step not in steps:
+        raise UserError(f"--step={step} is not among the checkpoints {steps} in {folder / 'checkpoints'}")
+    if step is not None:
+        return checkpoints.restore(setup.template, step)
+    state = checkpoints.restore_latest(setup.template, hosts.say)
+    if state is None:
+        raise UserError(f"{folder / 'checkpoints'} holds no complete checkpoint; train first, with the same --workdir")
+    return state
+
+
+def refuse_infinite(summaries: Mapping[int, Mapping[str, Any]], headline: str) -> None:
+    """Raise UserError where the reported headline metric of a seed is not finite."""
+    for seed, summary in summaries.items():
+        for name, value in summary.items():
+            if name.endswith(f"/{headline}") and not math.isfinite(value):
+                raise UserError(
+                    f"{name} is {value} with the weights of step {summary['step']} of seed {seed}, so these predict "
+                    "nothing; evaluate an earlier checkpoint by --step, or train with a lower "
+                    "optimizer.learning_rate in another workdir"
+                )
+
+
+def finish_seeds(
+    request: Request,
+    seeds: Seeds,
+    summaries: Mapping[int, Mapping[str, Any]],
+    headline: str,
+    show: Callable[[float, float], str],
+) -> None:
+    """Say mean and spread over seeds of the headline metric as `show(mean, spread)` words them; write those of all.
+
+    Raises UserError for seeds that ended early, and where the headline metric of one is not finite.
+    """
+    if len(request.config.train.seeds) > 1 and summaries:
+        _report_seeds(request, summaries, headline, show)
+    if seeds.failures:
+        reasons = [str(error) for error in seeds.failures.values()]
+        if len(request.config.train.seeds) > 1:
+            reasons = [f"seed {seed}: {text}" for seed, text in zip(seeds.failures, reasons, strict=True)]
+        raise UserError("; ".join(reasons))
+    refuse_infinite(summaries, headline)
+
+
+def _report_seeds(
+    request: Request, summaries: Mapping[int, Mapping[str, Any]], headline: str, show: Callable[[float, float], str]
+) -> None:
+    combined = report.combine_seeds(summaries)
+    for name, value in combined.items():
+        if name.endswith(f"/{headline}"):
+            hosts.say(f"{name} over seeds {combined['seeds']}: {show(value['mean'], value['std'])}")
+    with writing(request):
+        if hosts.is_main():
+            report.write_eval(request.folder, "eval.json", combined)

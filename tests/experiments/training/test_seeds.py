@@ -1,0 +1,252 @@
+"""Several seeds in one program: each is what it is alone, whatever happens to the others."""
+
+import signal
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.errors import NotFiniteError, UserError
+from experiments.seeds import grouped
+from experiments.training.checkpoints import Checkpoints
+from experiments.training.device_source import DeviceSource
+from experiments.training.loop import train, train_together
+from experiments.training.mesh import make_mesh
+from experiments.training.records import MetricsLog, read_log
+from experiments.training.seed_run import SeedStates, saved_checkpoints
+from experiments.training.setup import build_setup
+from experiments.training.source import open_source
+from runtime import signals
+from tests.experiments.training.test_streaming import tasks as streamed_and_loaded
+from tests.experiments.training.toy import toy_config, toy_params, toy_task
+
+SEEDS = (0, 4, 7)
+
+
+def params_of(seed):
+    return {name: value + 0.01 * seed for name, value in toy_params().items()}
+
+
+def setup_of(config, task=None, seed=SEEDS[0]):
+    return build_setup(task or toy_task(), params_of(seed), config, seed, make_mesh(1, 1))
+
+
+def setups_of(config, task=None, params=params_of):
+    first = setup_of(config, task)
+    return [first.for_seed(params(seed), seed) for seed in SEEDS]
+
+
+def train_all(config, folder, places=3, task=None, params=params_of, count=3):
+    """Train the first `count` seeds in one program; return their outcomes."""
+    setups = setups_of(config, task, params)[:count]
+    folders = [folder / f"seed_{seed}" for seed in SEEDS[:count]]
+    for one in folders:
+        one.mkdir(parents=True, exist_ok=True)
+    source = open_source(setups[0], config, places)
+    return train_together(setups, config, folders, source, places=places, quiet=True)
+
+
+def arrays(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))]
+
+
+def assert_same(one, other):
+    for a, b in zip(arrays(one), arrays(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def events(folder):
+    """Return the log without times."""
+    lines = [line for line in read_log(folder / "metrics.jsonl") if line["event"] != "timing"]
+    return [{name: value for name, value in line.items() if name != "step_ms"} for line in lines]
+
+
+def dropout_task():
+    """The toy problem with noise from the step's key, and parameters that are drawn anew every other step."""
+    task = toy_task()
+
+    def predict(params, batch, key):
+        prediction = task.predict(params, batch, key)
+        return prediction if key is None else prediction + 0.1 * jax.random.normal(key, prediction.shape)
+
+    def refresh(params, step, key):
+        drawn = lambda bias: bias + 0.01 * jax.random.normal(key, bias.shape)  # noqa: E731
+        return {**params, "a.bias": jax.lax.cond(step % 2 == 0, drawn, lambda bias: bias, params["a.bias"])}
+
+    return replace(task, predict=predict, refresh=refresh)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Every seed trained alone: configuration, folder and states."""
+    config, folder = toy_config(epochs=6, accumulation=2), tmp_path_factory.mktemp("alone")
+    config.checkpoint.every = config.eval.every = 2
+    states = []
+    for seed in SEEDS:
+        (folder / f"seed_{seed}").mkdir()
+        setup = setup_of(config, dropout_task(), seed)
+        states.append(train(setup, config, folder / f"seed_{seed}", quiet=True))
+    return config, folder, states
+
+
+@pytest.mark.parametrize("places", [3, 4])
+def test_each_seed_is_bit_for_bit_what_it_is_alone(alone, tmp_path, places):
+    config, folder, states = alone
+    outcomes = train_all(config, tmp_path, places, dropout_task())
+    setup = setup_of(config)
+    for seed, outcome, state in zip(SEEDS, outcomes, states, strict=True):
+        assert_same(outcome, state)
+        own, single = tmp_path / f"seed_{seed}", folder / f"seed_{seed}"
+        assert events(own) == events(single)
+        kept = [saved_checkpoints(setup, one) for one in (own, single)]
+        assert kept[0].steps() == kept[1].steps()
+        assert_same(*(one.restore(setup.template, one.steps()[0]) for one in kept))
+    timing = read_log(own / "metrics.jsonl")[-1]
+    assert (timing["event"], timing["parallel_seeds"]) == ("timing", 3)
+
+
+def test_seeds_in_the_same_operations_agree_to_rounding(alone, tmp_path):
+    """What an accelerator does; a branch on the step's number must stay one, not become a choice of two results."""
+    config, _, states = alone
+    setups = setups_of(config, dropout_task())
+    source = DeviceSource(setups[0], config, len(SEEDS), batched=True)
+    joined = SeedStates([setup.template for setup in setups], len(SEEDS), setups[0].mesh)
+    waiting = arrays(joined.of(1))
+    steps = setups[0].plan.steps_per_epoch
+    joined.joined, values, _ = source(joined.joined, 0, steps, [True, False, True])
+    assert values["loss"].shape == (3, steps)
+    for got, want in zip(arrays(joined.of(1)), waiting, strict=True):
+        np.testing.assert_array_equal(got, want)
+    joined.joined, _, _ = source(joined.joined, 0, steps, [False, True, False])
+    for first in range(steps, setups[0].plan.steps, steps):
+        joined.joined, _, _ = source(joined.joined, first, first + steps)
+    for place, state in enumerate(states):
+        for got, want in zip(arrays(joined.of(place)), arrays(state), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    program = str(source._chunk.trace(*source._arguments(joined.joined, 0, [True] * 3), length=steps).jaxpr)
+    assert "cond[" in program
+
+
+def test_a_program_is_compiled_once_for_seeds_that_are_trained_one_after_the_other(tmp_path):
+    config, traced = toy_config(epochs=2), []
+    task = toy_task()
+
+    def loss(prediction, batch):
+        traced.append(1)
+        return task.loss(prediction, batch)
+
+    setups = setups_of(config, replace(task, loss=loss, metrics={"error": task.loss}))
+    source = open_source(setups[0], config)
+    counts = []
+    for number, setup in enumerate(setups):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        train_together([setup], config, [folder], source, quiet=True)
+        counts.append(len(traced))
+        assert read_log(folder / "metrics.jsonl")[-1]["event"] == "timing"
+    assert counts[0] == counts[-1] > 0
+
+
+def test_a_seed_that_is_not_finite_ends_alone_and_is_named(alone, tmp_path, capsys):
+    config, folder, states = alone
+
+    def params(seed):
+        scale = 1e30 if seed == SEEDS[1] else 1.0
+        return {name: scale * value for name, value in params_of(seed).items()}
+
+    outcomes = train_all(config, tmp_path, task=dropout_task(), params=params)
+    assert isinstance(outcomes[1], NotFiniteError)
+    assert f"seed {SEEDS[1]}: the loss or its gradient became NaN or infinite at step 1;" in capsys.readouterr().out
+    assert saved_checkpoints(setup_of(config), tmp_path / f"seed_{SEEDS[1]}").steps() == [0]
+    for number in (0, 2):
+        assert_same(outcomes[number], states[number])
+        assert events(tmp_path / f"seed_{SEEDS[number]}") == events(folder / f"seed_{SEEDS[number]}")
+
+
+def test_a_state_that_is_not_finite_ends_its_seed_alone(tmp_path):
+    config = toy_config(epochs=0, steps=2)
+    config.optimizer.learning_rate, config.optimizer.weight_decay = 1.0, 1e38
+    config.schedule.name, config.train.clip_norm, config.train.ema_decay = "constant", 0.0, 0.0
+    config.eval.weights = "raw"
+    # The decay overflows the second seed only.
+    params = lambda seed: {name: value * (10.0 if seed == SEEDS[1] else 0.0) for name, value in toy_params().items()}  # noqa: E731
+    outcomes = train_all(config, tmp_path, params=params)
+    assert [isinstance(outcome, NotFiniteError) for outcome in outcomes] == [False, True, False]
+    assert "the state after step" in str(outcomes[1])
+
+
+def test_seeds_that_were_killed_at_different_steps_end_as_if_they_had_not_been(alone, tmp_path, monkeypatch):
+    config, folder, states = alone
+    save = Checkpoints.save
+
+    class Killed(Exception):
+        pass
+
+    def kill(self, state, step, metrics):
+        if step >= 6 and "seed_4" in str(self.directory):
+            raise Killed
+        save(self, state, step, metrics)
+        self.wait()
+
+    monkeypatch.setattr(Checkpoints, "save", kill)
+    with pytest.raises(Killed):
+        train_all(config, tmp_path, task=dropout_task())
+    monkeypatch.undo()
+    setup = setup_of(config)
+    reached = [saved_checkpoints(setup, tmp_path / f"seed_{seed}").steps()[-1] for seed in SEEDS]
+    assert len(set(reached)) > 1
+    outcomes = train_all(config, tmp_path, task=dropout_task())
+    for seed, outcome, state in zip(SEEDS, outcomes, states, strict=True):
+        assert_same(outcome, state)
+        assert events(tmp_path / f"seed_{seed}") == events(folder / f"seed_{seed}")
+
+
+def test_seeds_that_are_asked_to_end_are_saved_and_go_on(alone, tmp_path, monkeypatch):
+    config, _, states = alone
+    write = MetricsLog.write
+
+    def ask(self, event, step, values):
+        write(self, event, step, values)
+        if step >= 3:
+            monkeypatch.setattr(signals._state, "requested", signal.SIGTERM)
+
+    monkeypatch.setattr(signals._state, "requested", 0)
+    monkeypatch.setattr(MetricsLog, "write", ask)
+    with pytest.raises(signals.Interrupted):
+        train_all(config, tmp_path, task=dropout_task())
+    monkeypatch.undo()
+    setup = setup_of(config)
+    reached = {saved_checkpoints(setup, tmp_path / f"seed_{seed}").steps()[-1] for seed in SEEDS}
+    assert len(reached) == 1
+    # Alone or together: the folder of a seed is that of a run of its own.
+    assert_same(train(setup_of(config, dropout_task(), 7), config, tmp_path / "seed_7", quiet=True), states[2])
+    for outcome, state in zip(train_all(config, tmp_path, task=dropout_task()), states, strict=True):
+        assert_same(outcome, state)
+
+
+def test_seeds_with_batches_of_several_sizes(tmp_path):
+    """Each seed takes the sizes in another order, and computes its own only."""
+    _, loaded = streamed_and_loaded(tmp_path, True)
+    config = toy_config(epochs=2, batch_size=2)
+    folders = [tmp_path / "together", tmp_path / "alone"]
+    outcomes = train_all(config, folders[0], task=loaded, count=2, places=2)
+    folders[1].mkdir()
+    assert_same(outcomes[1], train(setup_of(config, loaded, SEEDS[1]), config, folders[1], quiet=True))
+
+
+def test_streams_are_refused(tmp_path):
+    streamed, _ = streamed_and_loaded(tmp_path, True)
+    config = toy_config(epochs=2, batch_size=2)
+    config.train.parallel_seeds = 2
+    with pytest.raises(UserError, match=r"train.parallel_seeds=2 needs training data in memory.*parallel_seeds=1"):
+        open_source(setup_of(config, streamed), config, 2)
+
+
+@pytest.mark.parametrize(
+    ("largest", "want"), [(1, [1] * 9), (2, [2, 2, 2, 2, 1]), (4, [3, 3, 3]), (8, [5, 4]), (20, [9])]
+)
+def test_groups_are_few_and_of_about_equal_sizes(largest, want):
+    groups = grouped(tuple(range(9)), largest)
+    assert [len(group) for group in groups] == want
+    assert sum(groups, ()) == tuple(range(9))
