@@ -1,6 +1,7 @@
 """GPU operations without any Flax; each has a plain reference implementation beside its fast ones."""
 
 from kernels._cudnn import fused_attention, fused_reading
+from kernels._operation import array_code
 from kernels._target import platform
 from kernels.causal_flare import causal_flare, stablemax_flare
 from kernels.causal_linear_attention import causal_linear_attention, gated_linear_attention
@@ -11,6 +12,7 @@ from kernels.residual_mlp import residual_mlp, residual_mlp_branches
 from kernels.triple_attention import triple_attention
 
 __all__ = [
+    "array_code",
     "causal_flare",
     "causal_linear_attention",
     "flare_mixer",

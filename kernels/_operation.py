@@ -8,6 +8,8 @@ import abc
 import functools
 import importlib.util
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +21,23 @@ H100 = "H100 80GB, jax 0.11.2, 2026-11"
 H200 = "H200, jax 0.11.2, 2026-11-29"
 H200 = "H200, jax 0.11.2, 2026-11-29"
 NOT_MEASURED = "not measured: from registers and occupancy of the compiled kernels"
+
+
+_ARRAY_CODE: ContextVar[bool] = ContextVar("array_code", default=False)
+
+
+@contextmanager
+def array_code() -> Iterator[None]:
+    """Trace every operation within as its reference, plain array code, whatever implementation is asked for.
+
+    That is the form for programs which leave this process: it runs on every platform and takes symbolic shapes. Its
+    memory grows with points times latents.
+    """
+    token = _ARRAY_CODE.set(True)
+    try:
+        yield
+    finally:
+        _ARRAY_CODE.reset(token)
 
 
 @dataclass(frozen=True)
@@ -201,6 +220,8 @@ class Operation:
 
     def resolve(self, implementation: str | None, request: Request) -> "Selection":
         """Return what may run, or raise ValueError where a named implementation cannot serve the request anywhere."""
+        if _ARRAY_CODE.get():
+            implementation = "reference"
         if implementation is not None and implementation not in self.names:
             raise ValueError(
                 f"implementation is {implementation!r}; give one of {', '.join(self.names)}, or None to choose one."

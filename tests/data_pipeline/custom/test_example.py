@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.custom import example
-from data_pipeline.custom.example import Flow, ring_mesh, solve
+from data_pipeline.custom.example import airfoil, ellipse, ring_mesh, solve
 from data_pipeline.custom.folder import find_samples
 from data_pipeline.custom.readers import read_contents, read_sample
 from data_pipeline.custom.sample import parse_fields
@@ -14,7 +14,7 @@ FIELDS = parse_fields("points", "angle", "pressure,velocity")
 
 
 def test_flow_satisfies_its_equations():
-    flow = Flow(0.9, 0.5, 0.3)
+    flow = ellipse(0.9, 0.5, 0.3)
     ring, _ = ring_mesh(64, 9)
     wall = solve(flow, ring[:64].astype(np.float64))
     x, y = wall["points"].T
@@ -31,11 +31,29 @@ def test_flow_satisfies_its_equations():
 def test_flow_is_free_of_sources_and_curl():
     """Integrals of the velocity along and across a closed ring of points vanish."""
     ring, _ = ring_mesh(2000, 3)
-    fields = solve(Flow(0.8, 0.4, -0.2), ring[2000:4000])
+    fields = solve(ellipse(0.8, 0.4, -0.2), ring[2000:4000])
     steps = (np.roll(fields["points"], -1, 0) - fields["points"]).astype(np.float64)
     middle = (np.roll(fields["velocity"], -1, 0) + fields["velocity"]) / 2
     assert abs(np.sum(middle * steps)) < 1e-4
     assert abs(np.sum(middle[:, 0] * steps[:, 1] - middle[:, 1] * steps[:, 0])) < 1e-4
+
+
+def test_flow_around_an_airfoil_has_the_lift_of_its_circulation():
+    flow = airfoil(0.15, 0.1, 0.1)
+    ring, _ = ring_mesh(4000, 3)
+    wall, outer = (solve(flow, ring[rows].astype(np.float64)) for rows in (slice(4000), slice(4000, 8000)))
+    steps = (np.roll(outer["points"], -1, 0) - outer["points"]).astype(np.float64)
+    middle = (np.roll(outer["velocity"], -1, 0) + outer["velocity"]) / 2
+    np.testing.assert_allclose(np.sum(middle * steps), -flow.circulation, rtol=1e-4)
+    assert abs(np.sum(middle[:, 0] * steps[:, 1] - middle[:, 1] * steps[:, 0])) < 1e-4
+    # Kutta and Joukowski: the force on the wall is perpendicular to the stream and as large as the circulation.
+    edges = (np.roll(wall["points"], -1, 0) - wall["points"]).astype(np.float64)
+    pressure = (np.roll(wall["pressure"], -1, 0) + wall["pressure"]) / 2
+    force = np.array([-np.sum(pressure * edges[:, 1]), np.sum(pressure * edges[:, 0])]) / 2
+    np.testing.assert_allclose(force, flow.circulation * np.array([-np.sin(0.1), np.cos(0.1)]), atol=2e-3)
+    tail = wall["velocity"][np.argmax(wall["points"][:, 0])]
+    assert np.linalg.norm(tail) < 0.3
+    assert flow.circulation > 0
 
 
 def test_triangles_fill_the_ring():

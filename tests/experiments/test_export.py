@@ -1,0 +1,138 @@
+"""Exported files give what the model gives, for any number of points; a file that does not is not left."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import flare_jax
+from experiments.errors import UserError
+from experiments.export import formats, main
+from experiments.export.function import ExportedFunction
+from flare_jax import params as model_params
+from flare_jax.convert.descriptions import ModelDescription
+from flare_jax.convert.trained import TrainedModel, read_trained, write_trained
+from flare_jax.field_codec import FieldCodec
+from kernels import array_code, flare_mixer
+from tests.flare_jax.test_surrogate import DEPTHS, SIZES
+from tests.program_server import run_program
+
+ROOT = Path(__file__).parents[2]
+# Coordinates far from their origin, two of three; a pressure on an offset.
+CODEC = FieldCodec(
+    (0, 2), {"angle": 1}, {"p": 1, "u": 2},
+    *(np.float64(v) for v in ([4.6e6 + 0.3, 2, 3], [50, 4, 8], [2, 0, 0], [3, 1, 1], [10, 5, 5])),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    model = ModelDescription("flare", 3, 3, SIZES | DEPTHS)
+    _, params = model_params.split(model.build(seed=3))
+    folder = tmp_path_factory.mktemp("export") / "saved"
+    write_trained(folder, TrainedModel(model, {n: np.asarray(v) for n, v in params.items()}, CODEC.to_json()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    rng = np.random.default_rng(5)
+    points = np.stack([4.6e6 + 50 * rng.random(31), np.zeros(31), rng.random(31)], axis=-1)
+    return points.astype(np.float32), np.full((31, 1), 0.5, np.float32)
+
+
+def test_an_artefact_of_jax(saved, cloud, tmp_path):
+    result = run_program("experiments.export", (f"--workdir={saved}", f"--out={tmp_path / 'new' / 'model.jax'}"))
+    assert result.returncode == 0, result.stderr
+    assert "for any number of points; largest error against the model" in result.stdout
+    assert "takes points [N, 3], angle [N, 1]; gives p [N, 1], u [N, 2]" in result.stdout
+    points, angle = cloud
+    exported = jax.export.deserialize(bytearray((tmp_path / "new" / "model.jax").read_bytes()))
+    assert set(exported.platforms) == {"cpu", "cuda"}
+    fields = exported.call(points, {"angle": angle})
+    for name, values in flare_jax.load(saved).predict(points, {"angle": angle}).items():
+        np.testing.assert_allclose(fields[name], values, rtol=0, atol=1e-5 * np.abs(values).max())
+
+
+@pytest.mark.slow
+def test_an_onnx_model_and_the_example(saved, cloud, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    result = run_program("experiments.export", (f"--workdir={saved}", f"--out={tmp_path / 'model.onnx'}"))
+    assert result.returncode == 0, result.stderr
+    points, angle = cloud
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    fields = dict(zip(["p", "u"], session.run(["p", "u"], {"points": points, "angle": angle}), strict=True))
+    for name, values in flare_jax.load(saved).predict(points, {"angle": angle}).items():
+        np.testing.assert_allclose(fields[name], values, rtol=0, atol=1e-5 * np.abs(values).max())
+    example = [sys.executable, ROOT / "docs/examples/predict_onnx.py", tmp_path / "model.onnx"]
+    result = subprocess.run(example, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "p (1000, 1) mean" in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_the_example_in_cpp_compiles(tmp_path):
+    source = ROOT / "docs/examples/predict_onnx.cpp"
+    headers = next((path.parent for path in Path("/usr/include").rglob("onnxruntime_cxx_api.h")), None)
+    if headers is None:
+        pytest.skip("no headers of ONNX Runtime")
+    subprocess.run(["c++", "-std=c++17", "-fsyntax-only", f"-I{headers}", source], check=True)
+
+
+def test_a_file_that_differs_is_not_left(saved, tmp_path, monkeypatch):
+    def wrong(function, path, points):
+        path.write_bytes(b"model")
+        return lambda arrays: [1.001 * field for field in function.expected(arrays)]
+
+    def impossible(function, path, points):
+        raise NotImplementedError("no rule\nfor this")
+
+    function = ExportedFunction.of(read_trained(saved))
+    assert main.largest_error(function, function.expected, (7,)) == 0
+    assert main.largest_error(function, wrong(function, tmp_path / "a", 0), (7,)) == pytest.approx(1e-3)
+    monkeypatch.setitem(formats.WRITERS, ".jax", wrong)
+    flags = {
+        "workdir": str(saved),
+        "out": str(tmp_path / "new.jax"),
+        "points": 0,
+        "step": None,
+        "seed": None,
+        "weights": None,
+    }
+    monkeypatch.setattr(main, "FLAGS", type("Flags", (), flags))
+    with pytest.raises(UserError, match=r"differs from the model by 1.0e-03, more than 1e-05, so it is not left"):
+        main.main()
+    monkeypatch.setitem(formats.WRITERS, ".jax", impossible)
+    with pytest.raises(
+        UserError, match=r"model type flare cannot be written as .jax \(no rule for this\); give --points"
+    ):
+        main.main()
+    assert not [path for path in tmp_path.iterdir() if path.name != "a"]
+
+
+def test_refusals(saved, tmp_path):
+    for arguments, words in (
+        ((f"--workdir={saved}", "--out=model.pt"), "--out=model.pt must end in one of .jax, .onnx"),
+        ((f"--workdir={saved}",), "--out is missing"),
+        ((f"--workdir={tmp_path}", "--out=model.jax"), "so there is no run in it"),
+        ((f"--workdir={saved}", "--out=model.jax", "--points=-1"), "--points=-1 must be a number of points"),
+    ):
+        result = run_program("experiments.export", arguments)
+        assert result.returncode == 2
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_array_code_has_no_kernels():
+    q, k = np.ones((2, 4, 8), np.float32), np.ones((1, 6, 2, 8), np.float32)
+
+    def traced():
+        return str(jax.make_jaxpr(lambda q, k: flare_mixer(q, k, k, implementation="xla"))(q, k))
+
+    with array_code():
+        assert "on_target" not in traced()
+    assert "on_target" in traced()
