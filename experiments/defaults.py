@@ -26,6 +26,7 @@ def pde_defaults(dataset: str) -> ConfigDict:
         }
     )
     config.task = ConfigDict(record.task_section())
+    config.eval.simple_predictors = True  # errors of predictors that take seconds, beside those of the model
     return config
 
 

@@ -28,20 +28,21 @@ def learning_curve(
     baseline: float,
     baseline_label: str = "predicting the training mean",
     error_label: str = "relative L2 error",
+    split: str = "test",
 ) -> Figure:
     """Draw training loss and errors against the epoch, and beside them the gradient's norm and the learning rate.
 
-    The errors are those on the test and on some training samples, with that of a prediction without a model.
+    The errors are those on `split` and on some training samples, with that of a prediction without a model.
     """
     figure = Figure(figsize=(15.0, 4.0), layout="constrained")
     axes, gradient, rate = figure.subplots(1, 3, width_ratios=(3, 2, 2))
     axes.semilogy(*curve(log, "train", "loss"), color=_TRAIN, label="training loss")
     for weights, color, style in (("ema", _EMA, "o-"), ("raw", _RAW, "s--")):
-        for split, words, size in (("test", "test", 4), ("train", "training samples", 2)):
-            epochs, values = curve(log, "eval", f"{split}/{metric}_{weights}")
+        for part, words, size in ((split, split, 4), ("train", "training samples", 2)):
+            epochs, values = curve(log, "eval", f"{part}/{metric}_{weights}")
             if epochs:
                 label = f"{words}, {weights} weights"
-                alpha = 1.0 if split == "test" else 0.5
+                alpha = 0.5 if part == "train" else 1.0
                 axes.semilogy(epochs, values, style, color=color, markersize=size, alpha=alpha, label=label)
     draw_optimization(gradient, rate, log)
     axes.axhline(baseline, color=_BASELINE, linestyle=":", label=baseline_label)

@@ -15,6 +15,8 @@ from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from experiments.training.task import summarize_per_case
 from experiments.training.tasks.baselines import BASELINES
+from experiments.training.tasks.errors import RMS
+from experiments.training.tasks.simple import SIMPLE
 from runtime.files import replacing
 from runtime.json_files import write_json
 
@@ -133,18 +135,39 @@ def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
             other = "raw" if summary["weights"] == "ema" else "ema"
             if f"{name}_{other}" in summary:
                 parts.append(f"{other} weights {summary[f'{name}_{other}']:.4e}")
-            parts += [
-                f"{words} {summary[f'{name}_{baseline}']:.4e}"
-                for baseline, words in BASELINES.items()
-                if f"{name}_{baseline}" in summary
-            ]
+            without = _without_a_model(summary, name)
+            parts += [f"{words} {error:.4e}" for words, error in without.items()]
             lines.append(", ".join(parts))
-            fields = {key: summary[key] for key in summary if key in {f"{name}/{f}" for f in summary.get("fields", ())}}
-            if fields:
-                lines.append(
-                    "  " + ", ".join(f"{key.removeprefix(f'{name}/')} {value:.4e}" for key, value in fields.items())
-                )
+            fields = [_field_text(summary, split, metric, field) for field in summary.get("fields", ())]
+            if any(fields):
+                lines.append("  " + ", ".join(filter(None, fields)))
+            lines += _beaten(split, value, without)
     return lines + weights_warnings(summary, metric)
+
+
+def _without_a_model(summary: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Return the errors on metric `SPLIT/METRIC` of predictions that need no network, by what these are."""
+    known = {f"{name}_{key}": words for key, words in (BASELINES | SIMPLE).items()}
+    return {words: summary[key] for key, words in known.items() if key in summary}
+
+
+def _field_text(summary: Mapping[str, Any], split: str, metric: str, field: str) -> str:
+    """Return the errors of one field, relative and in its unit, as far as there are any."""
+    relative, absolute = (summary.get(f"{split}/{kind}/{field}") for kind in (metric, RMS))
+    texts = [] if relative is None else [f"{relative:.4e}"]
+    texts += [] if absolute is None else [f"RMS {absolute:.4e}" if relative is None else f"(RMS {absolute:.4e})"]
+    return " ".join([field, *texts]) if texts else ""
+
+
+def _beaten(split: str, error: float, without: Mapping[str, float]) -> list[str]:
+    """Return a warning where a prediction without a network is as good as the model."""
+    best = min(without, key=without.__getitem__, default=None)
+    if best is None or error < without[best]:
+        return []
+    return [
+        f"warning: on {split} the model, with an error of {error:.4g}, does not beat {best}, {without[best]:.4g}; "
+        "train longer or on more samples, look for inputs that decide the field, or use the simple prediction"
+    ]
 
 
 def weights_warnings(summary: Mapping[str, Any], metric: str) -> list[str]:

@@ -67,6 +67,7 @@ class Seeds:
                     continue
                 if len(group) > 1:
                     hosts.say(f"seed {seed}")
+                _say_if_better(self._setup, folder, int(outcome.step))
                 yield Trained(seed, folder, outcome, "eval.json")
 
     def _restored(self) -> Iterator[Trained]:
@@ -76,7 +77,10 @@ class Seeds:
                 hosts.say(f"seed {seed}")
             folder = self._folder(seed)
             file = "eval.json" if step is None else f"eval_step_{step}.json"
-            yield Trained(seed, folder, _restore(self._setup, folder, step), file)
+            state = _restore(self._setup, folder, step)
+            if step is None:
+                _say_if_better(self._setup, folder, int(state.step))
+            yield Trained(seed, folder, state, file)
 
     def _folder(self, seed: int) -> Path:
         """Return the folder of one seed: the run's own where there is only one, else one like that of a single run."""
@@ -116,6 +120,22 @@ def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
     if state is None:
         raise UserError(f"{folder / 'checkpoints'} holds no complete checkpoint; train first, with the same --workdir")
     return state
+
+
+def _say_if_better(setup: Setup, folder: Path, step: int) -> None:
+    """Say where the validation samples prefer an earlier checkpoint to the one of `step`."""
+    task = setup.task
+    if not task.ranks or converted.is_converted(folder):
+        return
+    saved = saved_checkpoints(setup, folder)
+    errors = {one: saved.metric(one, task.headline) for one in saved.steps()}
+    known = {one: error for one, error in errors.items() if error is not None}
+    best = (max if task.higher_is_better else min)(known, key=known.__getitem__, default=step)
+    if step in known and known[best] != known[step]:
+        hosts.say(
+            f"{task.selection} {task.headline} was best at step {best}, {known[best]:.4g} and {known[step]:.4g} at the "
+            f"last; --step={best} evaluates and predicts with that checkpoint"
+        )
 
 
 def refuse_infinite(summaries: Mapping[int, Mapping[str, Any]], headline: str) -> None:

@@ -19,7 +19,16 @@ from runtime.locks import locked
 
 CONFIG_FILE = "config.json"
 # Options that may differ when a run is resumed: they do not change what is computed, only where or what is drawn.
-_FREE = ("mesh.", "figures", "train.parallel_seeds", "data.dir", "data.source", "data.cache", "name")
+_FREE = (
+    "mesh.",
+    "figures",
+    "train.parallel_seeds",
+    "eval.simple_predictors",
+    "data.dir",
+    "data.source",
+    "data.cache",
+    "name",
+)
 # Options that were added later, with the values that say what runs without them did.
 _ADDED = {
     "train": {
@@ -31,6 +40,7 @@ _ADDED = {
         "freeze": "",
     },
 }
+_ADDED_TO_OWN_DATA = {"split": "", "n_val": 0}
 _SECTIONS = ("data", "model", "train", "optimizer", "schedule", "eval", "checkpoint", "mesh")
 _MINIMUM_FREE_BYTES = 64 * 2**20
 
@@ -114,6 +124,8 @@ def read_config_file(workdir: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not the configuration of a run ({error}); check --workdir") from error
     for section, options in _ADDED.items():
         content["config"][section] = {**options, **content["config"][section]}
+    if content["config"]["data"].get("name") == "custom":
+        content["config"]["data"] = {**_ADDED_TO_OWN_DATA, **content["config"]["data"]}
     content["config"]["train"]["seeds"] = tuple(content["config"]["train"]["seeds"])
     return content
 

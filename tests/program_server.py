@@ -25,6 +25,7 @@ _PRELOADED = [
     "experiments.lra.main",
     "experiments.predict.main",
     "flare_jax.convert.runs",
+    "sklearn.ensemble",
 ]
 
 

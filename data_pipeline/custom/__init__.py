@@ -18,7 +18,7 @@ A file is a sample: `.npz`; `.h5` or `.hdf5` with the arrays at its root; or a m
 fields at its points, and field data as values of the sample. What a mesh has at its cells is taken as well with
 the option `cell_data`: `centres` makes the centres of the cells the points, `nodes` averages it to the points.
 
-An HDF5 file may also hold many samples, one group each. The samples of the subfolder (or HDF5 group) `train` train and
-those of `test`, and of others whose name begins with `test`, are tests; where there are no such folders, tests are
-drawn at random.
+An HDF5 file may also hold many samples, one group each. The samples of the subfolder (or HDF5 group) `train` train,
+those of `val` validate, and those of `test`, and of others whose name begins with `test`, are tests; where there are no
+such folders, tests are drawn at random, or the option `split` divides the samples.
 """

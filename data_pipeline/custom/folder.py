@@ -1,21 +1,21 @@
-"""Which samples a user's folder or HDF5 file holds, and which of them train and test."""
+"""Which samples a user's folder or HDF5 file holds, by the folders or groups that say what they are for."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from data_pipeline.custom.readers import HDF5_SUFFIXES, SUFFIXES, Reference, list_groups, natural_key
 from data_pipeline.custom.series import SERIES_SUFFIX, steps_of
 from data_pipeline.errors import DataError
-from data_pipeline.files import first_samples, matching
+from data_pipeline.files import matching
 
 # Files that name their parts are read so far to find them.
 _INDEX_BYTES = 1 << 20
 # Files that hold several samples.
 FILES_OF_MANY = (*HDF5_SUFFIXES, SERIES_SUFFIX)
+# Names of the folders, or groups, of validation samples, all of which are the split `val`.
+_VALIDATION = ("val", "valid", "validation")
 EXAMPLE = "python -m data_pipeline.custom.example --out=FOLDER"
 
 
@@ -27,8 +27,9 @@ def find_samples(path: Path, pattern: str = "") -> dict[str, list[Reference]]:
     if path.is_file():
         splits = _in_file(path)
     elif path.is_dir():
-        names = _split_names(p.name for p in path.iterdir() if p.is_dir())
-        splits = {name: _in_folder(path / name, pattern, cases=bool(name) or not names) for name in ("", *names)}
+        names = _split_names((p.name for p in path.iterdir() if p.is_dir()), path)
+        splits = {"": _in_folder(path, pattern, cases=not names)}
+        splits |= {split: _in_folder(path / name, pattern, cases=True) for split, name in names.items()}
     else:
         raise DataError(f"data.path={str(path)!r} does not exist; put samples there, or write example ones: {EXAMPLE}")
     splits = {name: references for name, references in splits.items() if references}
@@ -36,13 +37,21 @@ def find_samples(path: Path, pattern: str = "") -> dict[str, list[Reference]]:
         chosen = f" whose names fit data.files={pattern!r}" if pattern else ""
         raise DataError(
             f"data.path={str(path)!r} holds no samples{chosen}; they are files ending in {', '.join(SUFFIXES)}, there, "
-            "in its subfolders train and test, or in a folder for each"
+            "in its subfolders train, val and test, or in a folder for each"
         )
     return splits
 
 
-def _split_names(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if name == "train" or name.startswith("test"))
+def _split_names(names: Iterable[str], path: Path) -> dict[str, str]:
+    """Return the folders or groups of splits by what they are called here; raises DataError for two of one."""
+    known = sorted(name for name in names if name in ("train", *_VALIDATION) or name.startswith("test"))
+    splits: dict[str, str] = {}
+    for name in known:
+        split = "val" if name in _VALIDATION else name
+        if split in splits:
+            raise DataError(f"{path} has {splits[split]} and {name}, both for validation; keep one of them")
+        splits[split] = name
+    return splits
 
 
 def _in_folder(folder: Path, pattern: str, cases: bool) -> list[Reference]:
@@ -109,62 +118,10 @@ def _in_file(path: Path) -> dict[str, list[Reference]]:
             f"data.path={str(path)!r} is one file, which has to be HDF5 ({' or '.join(HDF5_SUFFIXES)}) or a series "
             f"({SERIES_SUFFIX}); name the folder of the samples"
         )
-    splits = list_groups(path)
-    wanted = {name: splits[name] for name in ("", *_split_names(splits)) if name in splits}
+    groups = list_groups(path)
+    wanted = {"": groups.get("", []), **{split: groups[name] for split, name in _split_names(groups, path).items()}}
     return {name: [Reference(path, group) for group in _sorted(groups)] for name, groups in wanted.items()}
 
 
 def _sorted(groups: Sequence[str]) -> list[str]:
     return sorted(groups, key=natural_key)
-
-
-def split_samples(
-    samples: Mapping[str, Sequence[Reference]], n_train: int, n_test: int, seed: int, path: Path
-) -> dict[str, list[Reference]]:
-    """Return the samples that train under 'train' and those of each test, 'test' among them.
-
-    Where the files are in no splits, `n_test` samples drawn with `seed` test (a tenth where that is 0) and the others
-    train. `n_train` and `n_test` limit how many of each split are taken, in order, where they are not 0.
-    """
-    if set(samples) == {""}:
-        return _drawn(samples[""], n_train, n_test, seed, path)
-    if "train" not in samples or "test" not in samples:
-        raise DataError(
-            f"data.path={str(path)!r} has samples in {_spoken(samples)}; put them into train and test, or all into one "
-            "place without these"
-        )
-    if "" in samples:
-        raise DataError(
-            f"data.path={str(path)!r} has samples outside of train and test, the first {samples[''][0].path.name}; "
-            "move or delete them"
-        )
-    counts = {"train": ("data.n_train", n_train)}
-    chosen = {}
-    for name, references in samples.items():
-        option, count = counts.get(name, ("data.n_test", n_test))
-        if name in ("train", "test"):
-            count = count or len(references)
-            chosen[name] = list(references)[first_samples(len(references), count, option, f"{path}/{name}")]
-        else:
-            chosen[name] = list(references)[: count or None]
-    return chosen
-
-
-def _drawn(
-    references: Sequence[Reference], n_train: int, n_test: int, seed: int, path: Path
-) -> dict[str, list[Reference]]:
-    total = len(references)
-    n_test = n_test or max(1, round(total / 10))
-    n_train = n_train or total - n_test
-    if n_train < 1 or n_test < 1 or n_train + n_test > total:
-        raise DataError(
-            f"data.path={str(path)!r} holds {total} samples, too few for data.n_train={n_train} and "
-            f"data.n_test={n_test}; provide more or lower these"
-        )
-    order = np.random.default_rng(seed).permutation(total)
-    chosen = {"test": order[:n_test], "train": order[n_test : n_test + n_train]}
-    return {name: [references[row] for row in sorted(rows)] for name, rows in chosen.items()}
-
-
-def _spoken(samples: Mapping[str, Sequence[Reference]]) -> str:
-    return " and ".join(name or "no split" for name in samples)

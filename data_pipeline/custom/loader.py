@@ -13,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.clouds import choose_buckets, pad_clouds
-from data_pipeline.custom.folder import EXAMPLE, find_samples, split_samples
+from data_pipeline.clouds import choose_buckets
+from data_pipeline.custom.folder import EXAMPLE, find_samples
+from data_pipeline.custom.in_memory import SamplesInMemory
 from data_pipeline.custom.readers import Reference, list_arrays, read_sample
 from data_pipeline.custom.sample import Fields, Sample, check_cell_data, parse_fields
+from data_pipeline.custom.sanity import duplicate_notes, without_zero_samples
 from data_pipeline.custom.scaling import input_normalizer, target_normalizer, target_scales, varying
+from data_pipeline.custom.splitting import split_samples
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
@@ -25,7 +28,6 @@ from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import DatasetRecord
 from data_pipeline.seeds import check_seed
 from data_pipeline.streaming.cache import FORMAT, Cache, build_cache, open_cache
-from data_pipeline.streaming.moments import Moments
 from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerprint
 
 OPTIONS = {
@@ -36,7 +38,9 @@ OPTIONS = {
     "targets": "",
     "cell_data": "",  # what a mesh has at its cells: '' unused | centres: they are the points | nodes: averaged to them
     "grid": "",  # sizes of a structured grid, such as 64,64, whose points are stored with the last axis fastest
-    "split_seed": 0,  # draws the tests where the files are in no folders train and test
+    "split": "",  # shares of train, val, test, such as 0.8,0.1,0.1, or a JSON file with lists of sample names
+    "split_seed": 0,  # draws the samples of splits that are in no folders of these
+    "n_val": 0,  # samples that choose the best checkpoint; 0: those of the folder val, or none
     "buckets": 4,  # sizes to which clouds are padded, one compilation each
     "stream": "auto",  # auto: stream files of more than memory_gib in all | always | never
     "memory_gib": 8.0,
@@ -73,7 +77,9 @@ def load(
     targets: str = "",
     cell_data: str = "",
     grid: str = "",
+    split: str = "",
     split_seed: int = 0,
+    n_val: int = 0,
     buckets: int = 4,
     stream: str = "auto",
     memory_gib: float = 8.0,
@@ -93,7 +99,7 @@ def load(
     if not memory_gib >= 0:
         raise DataError(f"data.memory_gib={memory_gib} must be at least 0, which streams all files")
     check_cell_data(cell_data)
-    splits = split_samples(find_samples(Path(path), files), n_train, n_test, split_seed, Path(path))
+    splits = split_samples(find_samples(Path(path), files), n_train, n_val, n_test, split, split_seed, Path(path))
     references = [reference for name in sorted(splits) for reference in splits[name]]
     fields = parse_fields(points, inputs, targets, list_arrays(references[0], cell_data), cell_data)
     sizes = [path.stat().st_size for path in {reference.path for reference in references}]
@@ -104,10 +110,11 @@ def load(
         folder = Path(cache) if cache else data_dir / "cache"
         arrays = _open_cache(folder / f"{Path(path).name}-{_key(references, fields)}", len(references), read)
     else:
-        arrays = _InMemory(list(map(read, range(len(references)))))
+        arrays = SamplesInMemory(list(map(read, range(len(references)))))
     starts = np.cumsum([0, *(len(splits[name]) for name in sorted(splits))])
     rows = {name: np.arange(starts[i], starts[i + 1]) for i, name in enumerate(sorted(splits))}
-    rows, notes = _without_zero_samples(arrays, rows, references)
+    rows, notes = without_zero_samples(arrays, rows, references)
+    notes += duplicate_notes(arrays, rows, references)
     names = {name: [references[row].name for row in rows[name]] for name in splits}
     return _assemble(arrays, rows, layout, _grid_shape(grid), buckets, Path(path), names, fields, notes)
 
@@ -141,25 +148,6 @@ def _spoken(widths: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({width} channels)" for name, width in widths.items()) or "(none)"
 
 
-def _without_zero_samples(
-    arrays: "_InMemory | Cache", rows: Mapping[str, np.ndarray], references: Sequence[Reference]
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the rows of the samples whose targets are not zero everywhere, and a note on the others."""
-    kept, left_out = {}, []
-    for name, chosen in rows.items():
-        extremes = [arrays.moments(np.array([row]), "y") for row in chosen]
-        known = np.array([(one.low != 0).any() or (one.high != 0).any() for one in extremes])
-        if not known.any():
-            raise DataError(
-                f"the targets of all samples in {name} are zero, the first {references[chosen[0]]}; check data.targets"
-            )
-        kept[name] = chosen[known]
-        left_out += [str(references[row]) for row in chosen[~known]]
-    some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-    note = f"samples whose targets are zero everywhere have no relative error; left out are {len(left_out)}: {some}"
-    return kept, [note] if left_out else []
-
-
 def _grid_shape(text: str) -> tuple[int, ...] | None:
     if not text:
         return None
@@ -186,29 +174,8 @@ def _open_cache(folder: Path, total: int, read: Callable[[int], dict[str, np.nda
         return build_cache(folder, total, read, advance)
 
 
-class _InMemory:
-    """Arrays of all samples, with statistics as a cache keeps them."""
-
-    def __init__(self, samples: list[dict[str, np.ndarray]]) -> None:
-        self.samples = samples
-
-    def moments(self, rows: np.ndarray, name: str) -> Moments:
-        return Moments.merge(Moments.of(self.samples[row][name]) for row in rows)
-
-    def count(self, row: int) -> int:
-        return len(self.samples[row]["x"])
-
-    def split(self, rows: np.ndarray, columns: tuple[int, ...], scalings: Sequence[Normalizer], length: int) -> Split:
-        """Return some samples as padded arrays."""
-        x_scaling, y_scaling = scalings
-        clouds = [x_scaling.encode(self.samples[row]["x"][:, columns]) for row in rows]
-        x, mask = pad_clouds(clouds, length)
-        y, _ = pad_clouds([y_scaling.encode(self.samples[row]["y"]) for row in rows], x.shape[1])
-        return Split(x, y, mask)
-
-
 def _assemble(
-    arrays: _InMemory | Cache,
+    arrays: SamplesInMemory | Cache,
     rows: Mapping[str, np.ndarray],
     layout: Mapping[str, Mapping[str, int]],
     grid: tuple[int, ...] | None,
@@ -231,7 +198,7 @@ def _assemble(
     counts = {name: np.array([arrays.count(row) for row in chosen]) for name, chosen in rows.items()}
     _check_grid(grid, counts)
     sizes = choose_buckets(counts["train"], buckets)
-    make = _stored_split if isinstance(arrays, Cache) else _InMemory.split
+    make = _stored_split if isinstance(arrays, Cache) else SamplesInMemory.split
     splits = {
         name: make(arrays, chosen, columns, (x_normalizer, scaling), sizes[-1] if name == "train" else 0)
         for name, chosen in rows.items()

@@ -86,6 +86,13 @@ class Cache:
                 raise _damaged(self.folder, f"{name} of sample {row} in {path.name} does not match its checksum")
             self._verified.add((row, name))
 
+    def array(self, row: int, name: str) -> Float[np.ndarray, "N C"]:
+        """Return array `name` of sample `row`; raises DataError."""
+        place = self.entries[row][name]
+        out = np.empty(place.shape, place.dtype)
+        self.read(row, name, out)
+        return out
+
     def count(self, row: int) -> int:
         """Return the number of points of sample `row`."""
         return next(iter(self.entries[row].values())).shape[0]

@@ -14,19 +14,21 @@ from experiments.training.evaluate import PerCase, make_predictor
 from experiments.training.packing import Params
 from experiments.training.records import read_log
 from experiments.training.setup import Setup
+from experiments.training.task import Task
 from experiments.training.tasks.baselines import BASELINES, baseline_of
 from experiments.training.tasks.errors import ERROR_WORDS
 
 
 def draw_learning_curve(
-    dataset: PDEDataset, metric: str, summary: Mapping[str, Any], folder: Path, figures_folder: Path
+    dataset: PDEDataset, task: Task, summary: Mapping[str, Any], folder: Path, figures_folder: Path
 ) -> None:
     """Draw the learning curve of the run in `folder`, if it has a log of its training."""
+    metric, split = task.headline, task.selection
     log = read_log(folder / "metrics.jsonl", hosts.say)
     if hosts.is_main() and any(line["event"] == "train" for line in log):
         name = baseline_of(dataset)
         curve = figures.learning_curve(
-            log, metric, summary[f"test/{metric}_{name}"], BASELINES[name], ERROR_WORDS[metric]
+            log, metric, summary[f"{split}/{metric}_{name}"], BASELINES[name], ERROR_WORDS[metric], split
         )
         figures.save(curve, figures_folder / "learning_curve.png")
 

@@ -18,6 +18,7 @@ from experiments.pdebench import drawing, marching, models
 from experiments.pdebench.analyze import analyze, check_analyzable
 from experiments.pdebench.mixer_statistics import write_statistics
 from experiments.pdebench.normalizers import with_normalizers
+from experiments.pdebench.yardsticks import simple_predictors
 from experiments.predict.signature import signature_of
 from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
@@ -29,7 +30,7 @@ from experiments.training.setup import Setup, build_setup
 from experiments.training.task import mean_of_defined
 from experiments.training.tasks import build_task
 from experiments.training.tasks.baselines import baseline_errors
-from experiments.training.tasks.errors import headline_of
+from experiments.training.tasks.errors import headline_of, with_units
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
 from flare_jax.convert.starting import StartingWeights
@@ -85,6 +86,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
             workdir.record(folder, "prediction", signature and signature.to_json())
     dataset = models.fitting_tests(dataset, options, hosts.say)
     models.check_grid_split(options, mesh.points)
+    simple = {} if FLAGS.mode == "analyze" else simple_predictors(request, dataset, data_record["fingerprint"])
     with program.matmul_precision(config):
         graphdef, setup = _set_up(config, options, dataset, mesh, start)
         seeds = Seeds(request, setup, lambda seed: _begin(config, options, dataset, seed, start)[1])
@@ -92,7 +94,9 @@ def _run(request: program.Request, mesh: Mesh) -> None:
             for trained in seeds:
                 _analyze(request, graphdef, setup, trained, dataset)
             return
-        summaries = {trained.seed: _report_seed(request, setup, trained, dataset, data_record) for trained in seeds}
+        summaries = {
+            trained.seed: _report_seed(request, setup, trained, dataset, data_record, simple) for trained in seeds
+        }
     show = lambda mean, std: f"{mean:.4e} ± {std:.1e}"  # noqa: E731
     finish_seeds(request, seeds, summaries, headline_of(dataset), show)
 
@@ -172,10 +176,11 @@ def _report_seed(
     trained: Trained,
     dataset: PDEDataset,
     data_record: Mapping[str, Any],
+    simple: Mapping[str, float],
 ) -> dict[str, Any]:
     """Evaluate a seed and write its report; return what the report says."""
     config, task, state, folder = request.config, setup.task, trained.state, trained.folder
-    results = report.evaluate_all(setup, state)
+    results = with_units(dataset, report.evaluate_all(setup, state))
     chosen = setup.weights(state)[config.eval.weights]
     baselines = {
         f"{name}/{task.headline}_{baseline}": error
@@ -186,7 +191,7 @@ def _report_seed(
     framed = [*dataset.tests, *(["train"] if dataset.kind == "layer_series" else [])] if task.frame_metrics else []
     frames = {name: report.evaluate_frames(setup, chosen, name) for name in framed}
     summary = {
-        **report.summarize(results, config.eval.weights, baselines),
+        **report.summarize(results, config.eval.weights, {**baselines, **simple}),
         **{
             f"{name}/{metric}_by_frame": mean_of_defined(values, 0).tolist()
             for name, per_frame in frames.items()
@@ -206,7 +211,7 @@ def _report_seed(
             report.write_per_case(folder / "per_case.csv", results, dataset.sample_names)
             _write_frames(frames, dataset, folder, config.figures)
         if config.figures:
-            drawing.draw_learning_curve(dataset, task.headline, summary, log, folder / "figures")
+            drawing.draw_learning_curve(dataset, task, summary, log, folder / "figures")
             for name in dataset.tests:
                 per_case = results[name][config.eval.weights]
                 drawing.draw_cases(setup, chosen, dataset, name, per_case, folder / "figures")

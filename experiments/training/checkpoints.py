@@ -38,6 +38,14 @@ class SavedCheckpoints:
         """Return the steps of the complete checkpoints, oldest first."""
         return checkpoint_steps(self.directory)
 
+    def metric(self, step: int, name: str) -> float | None:
+        """Return the number `name` by which a checkpoint was ranked, None where it was not."""
+        try:
+            value = (read_record(self.directory / str(step)).get("metrics") or {}).get(name)
+        except ValueError:
+            return None
+        return value if isinstance(value, int | float) and math.isfinite(value) else None
+
     def restore(self, template: TrainState, step: int) -> TrainState:
         """Return the state saved at `step` with the placement of `template`; raises UserError if it is unreadable."""
         try:

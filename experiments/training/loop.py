@@ -154,7 +154,7 @@ def _advance(
     if costs_of_all is not None:
         # Before the last checkpoint, behind which nothing is done again.
         run.log.write("timing", run.step, costs_of_all)
-    run.save(state, None if metrics is None else {task.headline: run.headline})
+    run.save(state, {task.headline: run.headline} if metrics and task.ranks else None)
 
 
 @contextmanager

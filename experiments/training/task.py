@@ -39,9 +39,10 @@ class Task:
     `predict(params, batch, key)` returns the prediction in data units; `loss(prediction, batch)` and each entry of
     `metrics` return one number per sample, shape [B]. `loss_counts(batch)` says over how many labels or points that of
     the loss is a sum, by default one: the loss of an optimizer step is the sum over all its samples divided by the sum
-    of these numbers, however the samples are cut into batches. `headline` names the metric that, on the split
-    `selection` of `tests`, ranks checkpoints: lower is better unless `higher_is_better`. `points_per_sample` converts
-    steps into points for the reported throughput.
+    of these numbers, however the samples are cut into batches. `headline` names the metric that is evaluated on the
+    split `selection` of `tests` in training, and ranks checkpoints unless that is `test`, which may choose nothing:
+    lower is better unless `higher_is_better`. `points_per_sample` converts steps into points for the reported
+    throughput.
 
     `weighted_by` names, for metrics whose mean over samples is a weighted one, the metric with the weights, which is
     not reported itself. `recurrence` replaces prediction and loss in training, and so does
@@ -75,6 +76,11 @@ class Task:
     @property
     def num_train(self) -> int:
         return len(next(iter(self.train.values()))) * self.windows
+
+    @property
+    def ranks(self) -> bool:
+        """Whether checkpoints are ranked: only samples that validate may choose one."""
+        return not self.selection.startswith("test")
 
     @property
     def repeats(self) -> int:

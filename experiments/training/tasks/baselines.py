@@ -55,14 +55,7 @@ def baseline_error(dataset: PDEDataset, split: Split) -> float:
             prediction = split.fx[case][:, None, -dataset.c_out :]
         else:
             prediction = mean
-        # Squares of values far from 1 are no float32 numbers.
-        target = np.asarray(target, np.float64)
-        error = target - np.broadcast_to(prediction, target.shape)
-        if dataset.spread_fields:
-            size = np.sqrt(np.count_nonzero(points) * len(dataset.spread_fields))
-        else:
-            size = np.linalg.norm(target[points] + dataset.offset)
-        errors.append(np.linalg.norm(error[points]) / size if size else np.nan)
+        errors.append(case_error(dataset, np.broadcast_to(prediction, target.shape)[points], target[points]))
     return float(mean_of_defined(np.array(errors)))
 
 
@@ -80,6 +73,19 @@ def _still_error(split: Split, case: int, first: int, fill: bool) -> float:
         error += np.square(state[there] - truth).sum()
         size += np.square(truth).sum()
     return np.sqrt(error / size) if size else np.nan
+
+
+def case_error(
+    dataset: PDEDataset, prediction: Float[np.ndarray, "N *T C"], target: Float[np.ndarray, "N *T C"]
+) -> float:
+    """Return the headline error of one sample from its real points; NaN where its target is 0 everywhere."""
+    # Squares of values far from 1 are no float32 numbers.
+    target = np.asarray(target, np.float64)
+    if dataset.spread_fields:
+        size = np.sqrt(len(target) * len(dataset.spread_fields))
+    else:
+        size = np.linalg.norm(target + dataset.offset)
+    return float(np.linalg.norm(target - prediction) / size) if size else np.nan
 
 
 def training_mean(train: Split) -> Float[np.ndarray, "*T C"]:

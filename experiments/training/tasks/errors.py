@@ -12,7 +12,7 @@ from experiments.training import losses
 from experiments.training.losses import Field, Mask
 
 Error = Callable[[Field, Field, Mask], Array]
-SPREAD, RELATIVE = "rel_spread", "rel_l2"
+SPREAD, RELATIVE, RMS = "rel_spread", "rel_l2", "rms"
 ERROR_WORDS = {SPREAD: "error in units of the spread", RELATIVE: "relative L2 error"}
 
 
@@ -40,6 +40,27 @@ def field_errors(dataset: PDEDataset) -> dict[str, Error]:
         offset = None if dataset.metric_offset is None else dataset.metric_offset[channels]
         errors[f"{RELATIVE}/{name}"] = _of(channels, partial(losses.relative_l2, offset=offset))
     return errors
+
+
+def with_units(
+    dataset: PDEDataset, results: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
+) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """Return the metrics per sample of every split and set of weights, with `rms/NAME` for every field beside them.
+
+    That is the root mean square error over the points of the sample, in the unit of the field; of vectors that of their
+    length. Data sets whose errors are not in units of a spread get none.
+    """
+    columns = _columns(dataset) if dataset.spread_fields else {}
+    name_of = {name: f"{SPREAD}/{name}" if len(columns) > 1 else SPREAD for name in columns}
+
+    def add(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        absolute = {
+            f"{RMS}/{name}": np.asarray(found[name_of[name]], np.float64) * dataset.channels.scales[channels.start]
+            for name, channels in columns.items()
+        }
+        return {**found, **absolute}
+
+    return {split: {kind: add(found) for kind, found in sets.items()} for split, sets in results.items()}
 
 
 def _columns(dataset: PDEDataset) -> dict[str, slice]:

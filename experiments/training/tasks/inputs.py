@@ -14,6 +14,9 @@ from data_pipeline.streaming.rows import is_stored, pad_stored
 from experiments.training.packing import Params
 from flare_jax.layers.segment import edge_features
 
+# What data sets call their samples that validate.
+VALIDATION = ("val", "valid")
+
 
 @dataclass(frozen=True)
 class ModelCall:
@@ -81,7 +84,7 @@ def pad_points(arrays: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.
 
 
 def task_arrays(dataset: PDEDataset, points_multiple: int) -> dict[str, object]:
-    """Return the fields of a task that come from the data set alone: arrays, buckets and sizes."""
+    """Return the fields of a task that come from the data set: arrays, buckets, sizes and the split that selects."""
     train = dataset.train
     masked = len(dataset.bucket_sizes) > 1 and train.mask is not None
     sizes = [-(-size // points_multiple) * points_multiple for size in dataset.bucket_sizes] if masked else []
@@ -91,4 +94,5 @@ def task_arrays(dataset: PDEDataset, points_multiple: int) -> dict[str, object]:
         "tests": {name: pad_points(split.arrays(), points_multiple) for name, split in dataset.tests.items()},
         "points_per_sample": points,
         "bucket_sizes": tuple(dict.fromkeys(sizes)),
+        "selection": next((name for name in VALIDATION if name in dataset.tests), "test"),
     }

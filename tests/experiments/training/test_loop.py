@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from experiments import seeds
 from experiments.errors import UserError
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.costs import measure
@@ -256,6 +257,24 @@ def test_a_state_that_is_not_finite_stops_before_it_is_saved(tmp_path, steps, ev
     kept = saved_checkpoints(setup, tmp_path)
     assert kept.steps() == [0]
     assert all(np.isfinite(leaf).all() for leaf in _arrays(kept.restore(setup.template, 0)))
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_checkpoints_are_ranked_by_validation_and_never_by_the_test(tmp_path, capsys, split):
+    """Samples that the first parameters fit make the error grow: an early checkpoint is best, if they validate."""
+    task, config = toy_task(), toy_config(epochs=6)
+    config.eval.weights, config.checkpoint.keep_last = "raw", 1
+    x = task.tests["test"]["x"]
+    task = replace(task, tests={split: {"x": x, "y": x @ toy_params()["a.kernel"]}}, selection=split)
+    setup, _ = _train(config, tmp_path, task)
+    log = [line[f"{split}/error_raw"] for line in read_log(tmp_path / "metrics.jsonl") if line["event"] == "eval"]
+    best = 6 * (1 + int(np.argmin(log)))
+    assert (len(log), best) == (6, 6)
+    saved = saved_checkpoints(setup, tmp_path)
+    assert saved.steps() == ([36] if split == "test" else [best, 36])
+    seeds._say_if_better(setup, tmp_path, 36)
+    said = capsys.readouterr().out
+    assert ("val error was best at step" in said and f"--step={best} evaluates" in said) == (split == "val")
 
 
 def test_a_metric_that_overflows_is_null_in_the_log_and_never_best(tmp_path):
