@@ -20,6 +20,7 @@ from experiments.pdebench.mixer_statistics import write_statistics
 from experiments.pdebench.normalizers import with_normalizers
 from experiments.pdebench.yardsticks import simple_predictors
 from experiments.predict.signature import signature_of
+from experiments.predict.training_range import TrainingRange
 from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
 from experiments.training.evaluate import PerCase
@@ -80,10 +81,9 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     program.record_data(request, data_record, start)
     if FLAGS.mode == "train" and hosts.is_main():
         workdir.record(folder, "model_options", options)
-    if hosts.is_main() and "prediction" not in workdir.read_config_file(folder):
-        signature = signature_of(dataset)
+    if hosts.is_main():
         with program.writing(request):
-            workdir.record(folder, "prediction", signature and signature.to_json())
+            _record_prediction(folder, dataset)
     dataset = models.fitting_tests(dataset, options, hosts.say)
     models.check_grid_split(options, mesh.points)
     simple = {} if FLAGS.mode == "analyze" else simple_predictors(request, dataset, data_record["fingerprint"])
@@ -99,6 +99,18 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         }
     show = lambda mean, std: f"{mean:.4e} ± {std:.1e}"  # noqa: E731
     finish_seeds(request, seeds, summaries, headline_of(dataset), show)
+
+
+def _record_prediction(folder: Path, dataset: PDEDataset) -> None:
+    """Write into config.json what the model takes and gives, and what it was trained on, where that is not there."""
+    known = workdir.read_config_file(folder)
+    signature = signature_of(dataset)
+    if "prediction" not in known:
+        known["prediction"] = signature and signature.to_json()
+    prediction = known["prediction"]
+    if signature and prediction and "training_range" not in prediction:
+        prediction = {**prediction, "training_range": TrainingRange.of(dataset).to_json()}
+    workdir.record(folder, "prediction", prediction)
 
 
 def _load(request: program.Request) -> PDEDataset:

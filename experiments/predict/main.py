@@ -22,6 +22,7 @@ from experiments.predict.parts import is_surface_of_part, voxelised
 from experiments.predict.picture import draw_prediction, triangles_of
 from experiments.predict.series import is_of_series, march_parts
 from experiments.predict.signature import Signature
+from experiments.predict.training_range import Judgement, TrainingRange, describe_judgements
 from flare_jax import Surrogate, load
 from flare_jax.convert.trained import read_prediction
 from flare_jax.field_codec import fitting
@@ -50,17 +51,22 @@ def main() -> None:
     if is_of_series(folder):
         march_parts(folder, source, target, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
         return
-    signature = Signature.from_json(read_prediction(folder))
+    known = read_prediction(folder)
+    signature = Signature.from_json(known)
+    trained_on = TrainingRange.from_json(known["training_range"]) if "training_range" in known else None
     references = _references(source, _pattern(folder))
     output = Output(references, source, target)
-    errors, failures, first = {}, {}, None
+    errors, failures, judgements, first = {}, {}, {}, None
     with output:
         for case in _predicted(references, signature, output, folder, failures):
             found = field_errors(case.prediction, case.sample.targets, signature.spreads)
             if found:
                 errors[case.reference.name] = found
+            if trained_on is not None:
+                judgements[case.reference.name] = _judge(case, signature, trained_on)
             first = first or case
     _report(output, len(references) - len(failures), errors)
+    _report_range(output, judgements)
     if FLAGS.figure is not None and first is not None:
         _draw(first, signature, Path(FLAGS.figure))
     if failures:
@@ -160,6 +166,12 @@ def _predict(case: Case, surrogate: Surrogate, pads: bool) -> dict[str, np.ndarr
     return prediction
 
 
+def _judge(case: Case, signature: Signature, trained_on: TrainingRange) -> Judgement:
+    codec = signature.codec
+    encoded = codec.encode(case.sample.points, case.sample.inputs, str(case.reference))
+    return trained_on.judge(encoded, signature.channels, codec.x_mean, codec.x_std)
+
+
 def _written(case: Case) -> dict[str, np.ndarray]:
     """Return the fields to add to those of the input: predictions, and beside a truth the errors; [N] or [N, C]."""
     fields = {}
@@ -182,7 +194,22 @@ def _report(output: Output, count: int, errors: Mapping[str, Any]) -> None:
     print("\n".join([f"{count} prediction{'' if count == 1 else 's'} in {target}", *output.remarks()]))
     if not errors:
         return
-    path = target.with_suffix(".errors.json") if target.suffix else target / "errors.json"
+    path = _beside(target, "errors")
     write_json(path, errors)
     print("\n".join(describe_errors(mean_errors(errors))))
     print(f"errors of {len(errors)} sample{'s' if len(errors) > 1 else ''} in {path}")
+
+
+def _report_range(output: Output, judgements: Mapping[str, Judgement]) -> None:
+    """Write how far every sample is from the training's, and warn in one line of those that are outside."""
+    if not judgements:
+        return
+    write_json(_beside(output.path, "range"), {name: vars(one) for name, one in judgements.items()})
+    warning = describe_judgements(judgements)
+    if warning:
+        print(warning)
+
+
+def _beside(target: Path, what: str) -> Path:
+    """Return the JSON file beside the output, or in its folder."""
+    return target.with_suffix(f".{what}.json") if target.suffix else target / f"{what}.json"

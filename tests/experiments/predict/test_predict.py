@@ -73,6 +73,8 @@ def test_a_file_with_the_truth(data, run, tmp_path):
     assert result.returncode == 0, result.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "again.npz")["velocity_predicted"], made["velocity_predicted"])
     assert (tmp_path / "pred.png").read_bytes().startswith(b"\x89PNG")
+    judged = json.loads((tmp_path / "out" / "pred.range.json").read_text())["ellipse_0011"]
+    assert judged["score"] >= judged["geometry"] > 0
     # The run's own evaluation of this sample, which weighs both fields alike, says the same.
     scales = json.loads((run / "config.json").read_text())["prediction"]["scales"]
     error = np.column_stack([made["pressure_error"], made["velocity_error"]]) / scales
@@ -135,7 +137,7 @@ def test_one_unreadable_file_does_not_stop_the_rest(data, run, tmp_path):
     assert "c.h5 cannot be read as an HDF5 file" in result.stderr
     assert "Traceback" not in result.stderr
     assert "no number at 1 points, which do not count" in result.stdout
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "d.vtp", "errors.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "d.vtp", "errors.json", "range.json"]
     made = np.load(tmp_path / "out" / "a.npz")
     assert str(made["note"]) == "kept"
     assert np.isfinite(made["pressure_predicted"]).all()

@@ -267,7 +267,8 @@ def test_checkpoints_are_ranked_by_validation_and_never_by_the_test(tmp_path, ca
     x = task.tests["test"]["x"]
     task = replace(task, tests={split: {"x": x, "y": x @ toy_params()["a.kernel"]}}, selection=split)
     setup, _ = _train(config, tmp_path, task)
-    log = [line[f"{split}/error_raw"] for line in read_log(tmp_path / "metrics.jsonl") if line["event"] == "eval"]
+    lines = [line for line in read_log(tmp_path / "metrics.jsonl") if line["event"] == "eval" and line["step"]]
+    log = [line[f"{split}/error_raw"] for line in lines]
     best = 6 * (1 + int(np.argmin(log)))
     assert (len(log), best) == (6, 6)
     saved = saved_checkpoints(setup, tmp_path)

@@ -1,0 +1,166 @@
+"""How far a sample is from those that a model was trained on: its values, and the geometry of its points.
+
+A sample is described by a few numbers of its encoded inputs: mean, deviation and extremes of every channel, how they
+vary together, and how far points are from their middle. Its distance to the nearest training sample, in units of how
+far these are from each other, is that of its geometry; 1 is as far as the farthest of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from data_pipeline.dataset import Channels, PDEDataset
+from experiments.predict.units import named_unit
+
+_MOST_SAMPLES, _MOST_POINTS = 256, 20_000_000
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
+# Descriptions that differ by less, in units of the training's deviation, are the same: that of a mesh of another size.
+_SAME = 0.02
+# Beyond the extremes of the training by this share of their distance is still as good as within.
+_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a sample compares with the training: `score` above 1 is outside, for the `reasons`."""
+
+    score: float
+    geometry: float
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TrainingRange:
+    """Extremes [C] of the encoded channels over all training samples, and descriptions of some of these [S, K].
+
+    `whitening` [K, K] makes descriptions comparable; `unit` is the largest distance of a sample from the next one.
+    `extents` are the least and the greatest size of a sample, in units of its coordinates.
+    """
+
+    low: Float[np.ndarray, " C"]
+    high: Float[np.ndarray, " C"]
+    described: Float[np.ndarray, "S K"]
+    whitening: Float[np.ndarray, "K K"]
+    unit: float
+    extents: tuple[float, float]
+
+    @classmethod
+    def of(cls, dataset: PDEDataset) -> "TrainingRange":
+        """Return the range of the training samples of steady fields."""
+        low, high = dataset.input_bounds()
+        space, std = dataset.space_dim, np.asarray(dataset.x_normalizer.std, np.float64)[: dataset.space_dim]
+        rows = np.random.default_rng(0).permutation(len(dataset.train))
+        rows = rows[: min(_MOST_SAMPLES, max(8, _MOST_POINTS // dataset.train.x.shape[1]))]
+        samples = [np.asarray(dataset.train.x[row], np.float64)[dataset.train.real(row)] for row in rows]
+        described = np.stack([describe(sample, space) for sample in samples])
+        sizes = [float((np.ptp(sample[:, :space], axis=0) * std).max()) for sample in samples]
+        whitening = _whitening(described)
+        unit = _largest_distance(described @ whitening)
+        return cls(np.float64(low), np.float64(high), described, whitening, unit, (min(sizes), max(sizes)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content for config.json; six digits are enough."""
+        return {
+            "low": self.low.tolist(),
+            "high": self.high.tolist(),
+            "described": [[float(f"{value:.6g}") for value in row] for row in self.described.tolist()],
+            "extents": list(self.extents),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "TrainingRange":
+        """Undo `to_json`."""
+        described = np.float64(content["described"])
+        whitening = _whitening(described)
+        unit = _largest_distance(described @ whitening)
+        bounds = (np.float64(content[name]) for name in ("low", "high"))
+        return cls(*bounds, described, whitening, unit, tuple(content["extents"]))
+
+    def judge(
+        self, encoded: Float[np.ndarray, "N C"], channels: Channels, mean: np.ndarray, std: np.ndarray
+    ) -> Judgement:
+        """Compare the encoded inputs of a sample with the training; `mean` and `std` [C] decode them for words."""
+        encoded = np.asarray(encoded, np.float64)
+        space = len(channels.axes)
+        given = describe(encoded, space)
+        geometry = float(np.linalg.norm((self.described - given) @ self.whitening, axis=1).min() / self.unit)
+        size = float((np.ptp(encoded[:, :space], axis=0) * std[:space]).max())
+        reasons, excess = [], 0.0
+        for name, columns in _named(channels).items():
+            low, high = encoded[:, columns].min(0), encoded[:, columns].max(0)
+            width = np.maximum(self.high[columns] - self.low[columns], _SAME)
+            beyond = np.maximum(self.low[columns] - low, high - self.high[columns]) / width
+            if beyond.max() <= _MARGIN:
+                continue
+            excess = max(excess, float(beyond.max()))
+            worst = columns.start + int(np.argmax(beyond))
+            decoded = [float(v * std[worst] + mean[worst]) for v in (encoded[:, worst].min(), encoded[:, worst].max())]
+            known = [float(bounds[worst] * std[worst] + mean[worst]) for bounds in (self.low, self.high)]
+            unit = named_unit(name, decoded, known, (size, self.extents) if columns.stop <= space else None)
+            reasons.append(f"{name} {_span(decoded)} outside of {_span(known)}{unit}")
+        if geometry > 1 + _MARGIN and not reasons:
+            reasons.append(
+                f"its points are {geometry:.3g} times as far from those of the nearest as training samples are"
+            )
+        return Judgement(max(geometry, 1 + excess if excess else 0.0), geometry, reasons)
+
+
+def describe(encoded: Float[np.ndarray, "N C"], space: int) -> Float[np.ndarray, " K"]:
+    """Return the numbers that describe a sample, whose first `space` channels are the coordinates."""
+    mean, centred = encoded.mean(0), encoded - encoded.mean(0)
+    radii = np.quantile(np.linalg.norm(centred[:, :space], axis=1), _QUANTILES)
+    std = centred.std(0)
+    rows, columns = np.triu_indices(encoded.shape[1], 1)
+    shared = centred.T @ centred / len(encoded)
+    # Covariances as lengths, like the deviations.
+    mixed = np.sign(shared[rows, columns]) * np.sqrt(np.abs(shared[rows, columns]))
+    return np.concatenate([mean, std, encoded.min(0), encoded.max(0), mixed, radii])
+
+
+def _whitening(described: Float[np.ndarray, "S K"]) -> Float[np.ndarray, "K K"]:
+    """Return the matrix after which descriptions vary alike in all directions, none by less than `_SAME` before."""
+    centred = described - described.mean(0)
+    variances, directions = np.linalg.eigh(centred.T @ centred / max(len(described) - 1, 1))
+    return directions / np.sqrt(np.maximum(variances, 0) + _SAME**2)
+
+
+def _largest_distance(points: Float[np.ndarray, "S K"]) -> float:
+    """Return the largest distance of a point to the nearest other one; of a single one the deviation."""
+    if len(points) < 2:
+        return 1.0
+    squares = np.square(points).sum(1)
+    distances = squares[:, None] + squares - 2 * points @ points.T
+    np.fill_diagonal(distances, np.inf)
+    return float(np.sqrt(np.maximum(distances.min(1).max(), 0.0))) or 1.0
+
+
+def _named(channels: Channels) -> dict[str, slice]:
+    """Return the channels of every coordinate and input by what it is called."""
+    found = {f"coordinate {'xyz'[axis]}": slice(place, place + 1) for place, axis in enumerate(channels.axes)}
+    first = len(channels.axes)
+    for name, width in channels.inputs.items():
+        found[name], first = slice(first, first + width), first + width
+    return found
+
+
+def _span(pair: Sequence[float]) -> str:
+    return f"{pair[0]:.4g}" if pair[0] == pair[1] else f"{pair[0]:.4g} to {pair[1]:.4g}"
+
+
+def describe_judgements(judgements: Mapping[str, Judgement]) -> str:
+    """Return one line of warning for the samples that are outside of the training's range, '' where none is."""
+    outside = {name: one for name, one in judgements.items() if one.reasons}
+    if not outside:
+        return ""
+    worst = sorted(outside, key=lambda name: -outside[name].score)
+    listed = "; ".join(
+        f"{name} (score {outside[name].score:.3g}): {', '.join(outside[name].reasons)}" for name in worst[:3]
+    )
+    more = f"; and {len(worst) - 3} more" if len(worst) > 3 else ""
+    return (
+        f"warning: {len(outside)} of {len(judgements)} samples are outside of what the model was trained on, where its "
+        f"predictions may be wrong: {listed}{more}"
+    )
