@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from data_pipeline.clouds import pad_clouds
-from data_pipeline.custom.example import random_flow, ring_mesh, solve
+from data_pipeline.custom.example import random_airfoil, random_ellipse, ring_mesh, solve
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
 from experiments.predict.training_range import TrainingRange, describe_judgements
@@ -16,7 +16,7 @@ from experiments.predict.units import named_unit
 CHANNELS = Channels((0, 1), {"angle": 1}, {"pressure": 1}, np.ones(1), ())
 
 
-def flows(numbers):
+def flows(numbers, random_flow=random_ellipse):
     """Return points and angle [N, 3] of the example's flows with these numbers."""
     samples = []
     for number in numbers:
@@ -60,6 +60,13 @@ def test_other_shapes_are_told_from_new_ones_of_the_same_kind(judge, change):
     outside = [judge(np.column_stack([changes[change](sample[:, :2]), sample[:, 2]])).score for sample in new]
     assert auroc(inside, outside) > 0.97
     assert np.mean(np.array(inside) > 1.05) < 0.1
+
+
+def test_airfoils_are_no_ellipses(judge):
+    inside, outside = (
+        [judge(one).score for one in flows(range(500, 540), kind)] for kind in (random_ellipse, random_airfoil)
+    )
+    assert auroc(inside, outside) > 0.97
 
 
 def test_reasons_name_values_and_units(judge):
