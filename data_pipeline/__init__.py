@@ -1,0 +1,5 @@
+# A package of flare_jax (see flare_jax_programs.py).
+
+import flare_jax_programs
+
+flare_jax_programs.check_packages(("runtime",))

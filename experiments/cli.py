@@ -52,6 +52,7 @@ def define_flags(modes: tuple[str, ...] = ("train", "time", "eval")) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; print expected errors as one sentence and exit with status 2."""
+    sys.argv[1:] = [with_own_config(text) for text in sys.argv[1:]]
     debug = "--debug" in sys.argv or "--debug=true" in sys.argv
     if not debug:
         _silence_writer_threads()
@@ -135,6 +136,15 @@ def _check_overrides(arguments: list[str]) -> None:
             raise UserError(f"option config.{name} does not exist; {hint}")
         if text is not None:
             _check_value(name, text, known[name])
+
+
+def with_own_config(argument: str) -> str:
+    """Return `--config=configs/FILE` with the place of the config that comes with the project, where none is here."""
+    match = re.match(r"(--?config=)(configs/[^:]*)(.*)$", argument)
+    if match is None or Path(match[2]).is_file():
+        return argument
+    own = Path(__file__).resolve().parents[1] / match[2]
+    return f"{match[1]}{own}{match[3]}" if own.is_file() else argument
 
 
 def _config_path(arguments: list[str]) -> str | None:

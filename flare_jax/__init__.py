@@ -3,8 +3,14 @@
 `flare_jax.load(FOLDER)` opens a trained run as a function of points and inputs (`flare_jax.surrogate`).
 """
 
-from flare_jax import analysis, convert, layers, mixers, models, params
-from flare_jax.surrogate import Surrogate, load
+# A package of flare_jax (see flare_jax_programs.py).
+
+import flare_jax_programs
+
+flare_jax_programs.check_packages(("kernels", "runtime"))
+
+from flare_jax import analysis, convert, layers, mixers, models, params  # noqa: E402
+from flare_jax.surrogate import Surrogate, load  # noqa: E402
 
 __all__ = ["Surrogate", "analysis", "convert", "layers", "load", "mixers", "models", "params"]
 __version__ = "0.1.0"

@@ -1,5 +1,7 @@
 """GPU operations without any Flax; each has a plain reference implementation beside its fast ones."""
 
+# A package of flare_jax (see flare_jax_programs.py).
+
 from kernels._cudnn import fused_attention, fused_reading
 from kernels._operation import array_code
 from kernels._target import platform

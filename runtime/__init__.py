@@ -2,3 +2,5 @@
 
 Nothing here imports JAX or NumPy, so that a program can take its signals before it loads either.
 """
+
+# A package of flare_jax (see flare_jax_programs.py).
