@@ -79,6 +79,7 @@ LINES = {
     "data.n_val": "validation samples, which choose the best checkpoint; 0: those of the folder val, or none",
     "data.buckets": "sizes that clouds of points are padded to, one compilation each",
     "data.fields": "fields to predict, by commas",
+    "data.distance_features": "distances to the surface as inputs beside the places",
     "data.drop_plate": "leave out the plate below the part",
     "data.hanging_edges": "edges of hanging nodes to the larger element, for messages along edges",
     "data.history": "known frames",

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from flare_jax.layers.segment import NO_NODE
 
-Edges = Int[np.ndarray, "_ E"]
+Edges = Int[np.ndarray, "_ _"]
 
 
 def check_edges(edges: ArrayLike | None, rows: int, points: int, where: str) -> Edges | None:

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.additive.case import SeriesCase, read_series
+from data_pipeline.additive.inputs import input_channels, input_normalizer, node_inputs
 from data_pipeline.additive.messages import message_edges
-from data_pipeline.additive.samples import FIELDS, SCALE, check_fields, scaled_fields
+from data_pipeline.additive.samples import FIELDS, check_fields, scaled_fields
 from data_pipeline.additive.series import TOLERANCE, active_nodes, fill_sources
 from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.custom.sample import Field, Fields
@@ -40,6 +41,7 @@ def load(
     drop_plate: bool = False,
     split_seed: int = 0,
     hanging_edges: bool = True,
+    distance_features: bool = False,
     *,
     edges: bool = False,
 ) -> PDEDataset:
@@ -56,6 +58,7 @@ def load(
         Source.of(folder, samples=samples),
         buckets=buckets,
         hanging_edges=hanging_edges if edges else None,
+        distances=distance_features,
         mesh_of=lambda split, case: _mesh(read_part(chosen[split][case], drop_plate)),
     )
 
@@ -67,12 +70,13 @@ def series_dataset(
     *,
     buckets: int = 1,
     hanging_edges: bool | None = None,
+    distances: bool = False,
     mesh_of: Callable[[str, int], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> PDEDataset:
     """Return the data set of the series of the splits train and test.
 
-    Parts have edges where `hanging_edges` is not None, those of hanging nodes where it is true. Raises DataError for
-    unknown fields.
+    Parts have edges where `hanging_edges` is not None, those of hanging nodes where it is true. With `distances` the
+    distance features are inputs. Raises DataError for unknown fields.
     """
     names = [name.strip() for name in fields.split(",")]
     check_fields(names, "data.fields")
@@ -83,13 +87,14 @@ def series_dataset(
         graphs = None
         if hanging_edges is not None:
             graphs = pad_edges([message_edges(one.pos, one.elems, hanging_edges, one.name) for one in cases[name]])
-        return _split(cases[name], names, steps, graphs, length)
+        inputs = [node_inputs(one.pos, one.elems, distances, one.name) for one in cases[name]]
+        return _split(cases[name], inputs, names, steps, graphs, length)
 
     return PDEDataset(
         name="am_series",
         train=split("train", sizes[-1]),
         tests={"test": split("test")},
-        x_normalizer=Normalizer(np.zeros(3), SCALE),
+        x_normalizer=input_normalizer(distances),
         y_normalizer=Normalizer.identity(len(names)),
         source=source,
         target_name=FIELDS[names[0]][-1],
@@ -97,7 +102,7 @@ def series_dataset(
         space_dim=3,
         times=np.arange(steps, dtype=np.float32),
         bucket_sizes=sizes,
-        channels=channels_of(names),
+        channels=_channels(names, input_channels(distances)),
         sample_names={name: [case.name for case in parts] for name, parts in cases.items()},
         offset=np.zeros(len(names)),
         mesh_of=mesh_of,
@@ -108,11 +113,12 @@ def _mesh(case: SeriesCase) -> tuple[np.ndarray, np.ndarray]:
     return case.pos, case.elems
 
 
-def channels_of(names: Sequence[str]) -> Channels:
+def _channels(names: Sequence[str], inputs: Mapping[str, int]) -> Channels:
     """Return the fields in the units of the files."""
     published = tuple(Field(FIELDS[name][0], FIELDS[name][1], FIELDS[name][1], name) for name in names)
     scales = np.float32([FIELDS[name][2] for name in names])
-    return Channels((0, 1, 2), {}, dict.fromkeys(names, 1), scales, (Fields("pos", (), published, True, "elems"),))
+    reads = Fields("pos", tuple(Field(name) for name in inputs), published, True, "elems")
+    return Channels((0, 1, 2), inputs, dict.fromkeys(names, 1), scales, (reads,))
 
 
 def _choose(folder: Path, n_train: int, n_test: int, seed: int) -> dict[str, list[Path]]:
@@ -178,9 +184,14 @@ def fill_nodes(case: SeriesCase) -> np.ndarray:
 
 
 def _split(
-    cases: Sequence[SeriesCase], names: Sequence[str], steps: int, edges: np.ndarray | None, length: int
+    cases: Sequence[SeriesCase],
+    inputs: Sequence[np.ndarray],
+    names: Sequence[str],
+    steps: int,
+    edges: np.ndarray | None,
+    length: int,
 ) -> Split:
-    x, mask = pad_clouds([case.pos / SCALE for case in cases], length)
+    x, mask = pad_clouds(inputs, length)
     shape = (len(cases), x.shape[1])
     y = np.zeros((*shape, steps, len(names)), np.float32)
     layer, below = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
@@ -206,6 +217,7 @@ RECORD = DatasetRecord(
         "drop_plate": False,
         "split_seed": 0,
         "hanging_edges": True,
+        "distance_features": False,
     },
     has_edges=True,
     kind="layer_series",

@@ -12,12 +12,14 @@ Errors are those of the fields themselves. The original compares them after deco
 numbers, which makes its relative error far smaller; see `original_relative_l2` among the losses.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.additive.inputs import input_channels, input_normalizer, node_inputs
 from data_pipeline.additive.messages import message_edges, read_elements
-from data_pipeline.additive.samples import FIELDS, SCALE, check_fields
+from data_pipeline.additive.samples import FIELDS, check_fields
 from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.custom.sample import Field, Fields
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
@@ -39,6 +41,7 @@ def load(
     fields: str = "disp_z",
     buckets: int = 4,
     hanging_edges: bool = True,
+    distance_features: bool = False,
     *,
     edges: bool = False,
 ) -> PDEDataset:
@@ -52,7 +55,7 @@ def load(
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
     folder = data_dir / FOLDER
     parts = {"train": _parts(folder / "train", n_train), "test": _parts(folder / "test", n_test)}
-    train = _read(parts["train"], names)
+    train = _read(parts["train"], names, distance_features)
     _check_varies([values for _, values in train], names, folder / "train")
     graphs = {name: _graphs(paths, hanging_edges) if edges else None for name, paths in parts.items()}
     counts = np.array([len(points) for points, _ in train])
@@ -60,29 +63,30 @@ def load(
     return PDEDataset(
         name="lpbf",
         train=_split(train, graphs["train"], sizes[-1]),
-        tests={"test": _split(_read(parts["test"], names), graphs["test"])},
-        x_normalizer=Normalizer(np.zeros(3), SCALE),
+        tests={"test": _split(_read(parts["test"], names, distance_features), graphs["test"])},
+        x_normalizer=input_normalizer(distance_features),
         y_normalizer=Normalizer.identity(len(names)),
         source=Source.of(folder),
         target_name=FIELDS[names[0]][-1],
         space_dim=3,
         bucket_sizes=sizes,
-        channels=_channels(names),
+        channels=_channels(names, input_channels(distance_features)),
         sample_names={name: [path.stem for path in paths] for name, paths in parts.items()},
         mesh_of=lambda split, case: read_elements(parts[split][case]),
     )
 
 
-def _channels(names: list[str]) -> Channels:
+def _channels(names: list[str], inputs: Mapping[str, int]) -> Channels:
     """Return the fields in the units of the files, which have them under their published names or under ours."""
     published = tuple(Field(FIELDS[name][0], FIELDS[name][1], FIELDS[name][1], name) for name in names)
+    given = tuple(Field(name) for name in inputs)
     ours = tuple(Field(name) for name in names)
     return Channels(
         (0, 1, 2),
-        {},
+        inputs,
         dict.fromkeys(names, 1),
         np.float32([FIELDS[name][2] for name in names]),
-        (Fields("pos", (), published, True, "elems"), Fields("points", (), ours, True)),
+        (Fields("pos", given, published, True, "elems"), Fields("points", given, ours, True)),
     )
 
 
@@ -93,8 +97,8 @@ def _parts(folder: Path, count: int) -> list[Path]:
     return paths[first_samples(len(paths), count, f"data.n_{folder.name}", str(folder))]
 
 
-def _read(paths: list[Path], names: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return scaled points and fields of every part."""
+def _read(paths: list[Path], names: list[str], distances: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return inputs and scaled fields of every part."""
     widths = {"pos": 3, **{FIELDS[name][0]: 3 if name == "disp_z" else 1 for name in names}}
     parts = []
     for path in paths:
@@ -103,7 +107,9 @@ def _read(paths: list[Path], names: list[str]) -> list[tuple[np.ndarray, np.ndar
         if len(set(sizes.values())) > 1:
             raise DataError(f"{path} has arrays of different lengths {sizes}; download it again")
         chosen = [arrays[FIELDS[name][0]][:, FIELDS[name][1]] / FIELDS[name][2] for name in names]
-        parts.append((arrays["pos"] / SCALE, np.stack(chosen, axis=-1)))
+        elements = read_elements(path)[1] if distances else np.empty((0, 8), np.int64)
+        inputs = node_inputs(arrays["pos"], elements, distances, str(path))
+        parts.append((inputs, np.stack(chosen, axis=-1)))
     return parts
 
 
@@ -139,8 +145,9 @@ RECORD = DatasetRecord(
     n_train=N_TRAIN,
     n_test=N_TEST,
     # Fields to predict, separated by commas; sizes to which training parts are padded, one compilation each; edges
-    # between hanging nodes and the corners of larger elements, for models of messages along edges.
-    options={"fields": "disp_z", "buckets": 4, "hanging_edges": True},
+    # between hanging nodes and the corners of larger elements, for models of messages along edges; distances to the
+    # surface as inputs.
+    options={"fields": "disp_z", "buckets": 4, "hanging_edges": True, "distance_features": False},
     has_edges=True,
     generator="lpbf",
     stand_in=True,
@@ -149,7 +156,7 @@ RECORD = DatasetRecord(
     c_in=3,
     c_out=1,
     recipe={"all": {"epochs": 250, "batch_size": 1, "weight_decay": 1e-4}},
-    model={"upt": MANY_SUPERNODES},
+    model={"upt": {**MANY_SUPERNODES, "space_dim": 3}},
     smoke={
         "data": {"n_train": 12, "n_test": 3, "num_generate": 19},
         "train": {"epochs": 10, "batch_size": 1},

@@ -18,7 +18,7 @@ from experiments.errors import UserError
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
 from experiments.predict.graph import edges_of
 from experiments.predict.output import Output
-from experiments.predict.parts import is_surface_of_part, voxelised
+from experiments.predict.parts import is_surface_of_part, voxelised, with_distances
 from experiments.predict.picture import draw_prediction, triangles_of
 from experiments.predict.series import is_of_series, march_parts
 from experiments.predict.signature import Signature
@@ -138,6 +138,7 @@ def _read(reference: Reference, signature: Signature, output: Output) -> Case:
     else:
         contents = read_contents(reference, cell_data=reads.cell_data)
     output.check_holds(reference, contents)
+    contents = with_distances(contents, signature, str(reference))
     fields = signature.fields(contents.present)
     sample = make_sample(reference.name, contents, fields, str(reference), targets_wanted=False)
     if contents.unreadable:

@@ -88,7 +88,13 @@ def _place(path: Path, target: Path, alone: bool) -> Path:
 def _dataset(case: SeriesCase, config: Any, path: Path) -> PDEDataset:
     source = Source("own files", str(path))
     hanging = config.data.hanging_edges if models.takes_edges(config.model.type) else None
-    return series_dataset({"train": [case], "test": [case]}, config.data.fields, source, hanging_edges=hanging)
+    return series_dataset(
+        {"train": [case], "test": [case]},
+        config.data.fields,
+        source,
+        hanging_edges=hanging,
+        distances=config.data.distance_features,
+    )
 
 
 def _model(

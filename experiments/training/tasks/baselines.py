@@ -8,10 +8,12 @@ from jaxtyping import Float
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.streaming.rows import is_stored
 from experiments.training.task import mean_of_defined
+from experiments.training.tasks.nearest_parts import nearest_parts_errors
 
 BASELINES = {
     "mean_predictor": "predicting the training mean",
     "persistence": "repeating the last known frame",
+    "nearest_parts": "the fields of the nearest training parts",
     "copy_last": "leaving every node as it is",
     "nearest_fill": "new nodes like the nearest below",
 }
@@ -28,10 +30,15 @@ def baseline_of(dataset: PDEDataset) -> str:
 def baseline_errors(dataset: PDEDataset, split: Split, first: int = 1) -> dict[str, float]:
     """Return the mean over samples of the headline error of predictions without a model, by their names.
 
-    Parts that grow keep the state before step `first`, with new nodes at 0, or like the nearest node below them.
+    Parts that grow keep the state before step `first`, with new nodes at 0, or like the nearest node below them. Tests
+    of printed parts are also compared with the training parts that are most like them.
     """
     if dataset.kind != "layer_series":
-        return {baseline_of(dataset): baseline_error(dataset, split)}
+        errors = {baseline_of(dataset): baseline_error(dataset, split)}
+        if dataset.mesh_of is not None and split is not dataset.train:
+            found = np.array(list(nearest_parts_errors(dataset, split)))
+            errors["nearest_parts"] = float(mean_of_defined(found))
+        return errors
     kept = {"copy_last": False, "nearest_fill": True}
     return {
         name: float(mean_of_defined(np.array([_still_error(split, case, first, fill) for case in range(len(split))])))

@@ -13,6 +13,7 @@ from experiments.training.packing import Params
 from experiments.training.task import Batch, Task
 from experiments.training.tasks.errors import field_errors, headline_of
 from experiments.training.tasks.inputs import ModelCall, task_arrays
+from experiments.training.tasks.part_metrics import part_metrics
 
 # Statistics of the original's three random numbers with seed 0, by which it decodes LPBF's fields.
 ORIGINAL_LPBF_MEAN, ORIGINAL_LPBF_STD = 0.4510, 0.3421
@@ -38,7 +39,8 @@ def regression_task(
     `points_per_piece` lets models that can do so predict outside of training in pieces of so many points, which bounds
     the memory and not the cloud: the result is that of all points. `original_metric` adds the original's expression on
     LPBF to the metrics. Raises UserError if the data have an input that is not taken, no grid for the gradient, or too
-    few points, and if the model has no pieces. Of several fields each has errors among the metrics.
+    few points, and if the model has no pieces. Of several fields each has errors among the metrics; printed parts have
+    further ones.
     """
     _check_inputs(dataset, call_inputs)
     _check_options(dataset, gradient_weight, points_per_step)
@@ -56,6 +58,9 @@ def regression_task(
     headline, errors = headline_of(dataset), field_errors(dataset)
     metrics = {name: metric(function) for name, function in errors.items()}
     metrics |= {"mse": metric(losses.mean_squared_error), "r2": metric(losses.r_squared)}
+
+    if dataset.mesh_of is not None:
+        metrics |= part_metrics(list(dataset.channels.targets), dataset.channels.scales)
 
     def loss(prediction: Array, batch: Batch) -> Array:
         value = losses.or_zero(metrics[headline](prediction, batch))

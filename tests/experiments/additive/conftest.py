@@ -25,7 +25,8 @@ def final_run(final_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("final_run")
     result = pdebench(
         "--config=configs/am_final.py:model=mesh_graph_net,smoke", *_TINY, "--config.data.source=files",
-        "--config.data.fields=disp_z,vm", f"--data_dir={final_data}", f"--workdir={folder}",
+        "--config.data.fields=disp_z,vm", "--config.data.distance_features=True",
+        f"--data_dir={final_data}", f"--workdir={folder}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return folder

@@ -1,7 +1,10 @@
 """Runs on the final state of printed parts, as a user makes them."""
 
 import json
+from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +12,8 @@ from data_pipeline.additive.messages import message_edges
 from data_pipeline.errors import DataError
 from data_pipeline.graphs import NO_NODE
 from data_pipeline.pde import lpbf
+from experiments.training.tasks.nearest_parts import nearest_parts_errors
+from experiments.training.tasks.regression import regression_task
 from tests.experiments.additive import parts
 
 
@@ -19,6 +24,10 @@ def test_a_graph_network_on_two_fields(final_run):
     summary = json.loads((final_run / "eval.json").read_text())
     assert summary["fields"] == ["disp_z", "vm"]
     assert 0 < summary["test/rel_l2/vm"] < np.inf
+    assert {"test/rmse/disp_z", "test/max_error/vm", "test/rel_l2_largest/vm", "test/rel_l2_mean_predictor"} <= set(
+        summary
+    )
+    assert summary["test/rel_l2_nearest_parts"] < summary["test/rel_l2_mean_predictor"]
     medians = json.loads((final_run / "r2_medians.json").read_text())
     assert medians["train"]["parts"] == 4
     table = (final_run / "test_stats.txt").read_text().splitlines()
@@ -42,6 +51,44 @@ def test_edges_of_a_part_with_hanging_nodes(final_data):
     assert len(hanging) == 2 * 4 * 4
     assert lpbf.load(final_data, 4, 2, hanging_edges=False, edges=True).edge_dim == 3
     assert lpbf.load(final_data, 4, 2).train.edges is None
+
+
+def test_distances_to_the_surface_as_inputs(final_data):
+    dataset = lpbf.load(final_data, 4, 2, distance_features=True)
+    assert dataset.c_in == 13
+    raw = np.load(final_data / "LPBF_FLARE" / "train" / "case00001_part_1.npz")
+    count, heights = len(raw["pos"]), raw["pos"][:, 2]
+    found = dataset.train.x[1, :count]
+    np.testing.assert_allclose(found[:, :3], raw["pos"] / [30, 30, 60], rtol=1e-6)
+    # A block: down to the plate, and up to the top.
+    np.testing.assert_allclose(found[:, 3 + 6], heights / 60, atol=1e-6)
+    np.testing.assert_allclose(found[:, 3 + 9], (heights.max() - heights) / 60, atol=1e-6)
+
+
+def test_metrics_of_parts(final_data):
+    """Errors in the units of the files, and at the hundredth of the nodes that move most."""
+    dataset = lpbf.load(final_data, 4, 2, fields="disp_z,vm")
+    task = regression_task(dataset, lambda params, x, mask: jnp.zeros((*x.shape[:2], 2)))
+    batch = {name: jnp.asarray(value) for name, value in task.train.items()}
+    prediction = batch["y"] + 0.01 * jax.random.normal(jax.random.key(0), batch["y"].shape)
+    found = {name: np.asarray(metric(prediction, batch)) for name, metric in task.metrics.items()}
+    for case in range(4):
+        real = dataset.train.real(case)
+        truth, error = (np.float64(values[case][real, 1]) for values in (batch["y"], prediction - batch["y"]))
+        np.testing.assert_allclose(found["rmse/vm"][case], 1000 * np.sqrt(np.mean(error**2)), rtol=1e-4)
+        np.testing.assert_allclose(found["max_error/vm"][case], 1000 * np.abs(error).max(), rtol=1e-4)
+        most = np.abs(truth) >= np.sort(np.abs(truth))[-int(np.ceil(0.01 * real.sum()))]
+        relative = np.linalg.norm(error[most]) / np.linalg.norm(truth[most])
+        np.testing.assert_allclose(found["rel_l2_largest/vm"][case], relative, rtol=1e-4)
+
+
+def test_a_part_like_a_training_part_takes_its_fields(final_data):
+    dataset = lpbf.load(final_data, 4, 2)
+    three_times = replace(dataset.train, **{k: np.repeat(v[:2], 3, axis=0) for k, v in dataset.train.arrays().items()})
+    copies = replace(dataset, train=three_times)
+    errors = list(nearest_parts_errors(copies, dataset.train))
+    np.testing.assert_allclose(errors[:2], 0, atol=1e-7)
+    assert errors[2] > 0.1
 
 
 def test_a_constant_temperature_is_refused(final_data, tmp_path):

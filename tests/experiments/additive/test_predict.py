@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from data_pipeline.additive.voxels import mesh_of_surface
+from data_pipeline.custom.sample import Contents
 from data_pipeline.errors import DataError
+from experiments.errors import UserError
+from experiments.predict.graph import edges_of
 from tests.experiments.additive import parts
 from tests.program_server import run_program
 
@@ -71,7 +74,7 @@ def test_meshes_surfaces_and_published_files(final_run, final_data, cube, tmp_pa
     pv.PolyData(raw["pos"]).save(tmp_path / "cloud.vtp")
     result = predict(f"--workdir={final_run}", f"--input={tmp_path / 'cloud.vtp'}", f"--output={tmp_path / 'd.vtp'}")
     assert result.returncode == 2
-    assert "has no hexahedra, along whose edges" in result.stderr
+    assert "has no hexahedra, to whose surface" in result.stderr
 
 
 @pytest.mark.slow
@@ -95,3 +98,16 @@ def test_series_are_marched(series_run, series_data, cube, tmp_path):
         assert message in result.stderr
     written = parts.series_case(0, 1, 3)
     assert written.zmax[-1] == 3 * parts.SIZE
+
+
+def test_a_model_of_messages_needs_cells():
+    """Triangles and quadrilaterals have edges too; marked ones are those of hexahedra."""
+    points, quad = np.zeros((5, 2)), np.array([[0, 1, 2, 3]])
+    contents = Contents({}, ())
+    found = edges_of(contents, (("quad", quad), ("triangle", np.array([[0, 1, 4]]))), points, 2, "a")
+    assert found.shape[1] == 2 * 6  # the side of both counts once
+    with pytest.raises(UserError, match="a has no triangles, quadrilaterals, tetrahedra or hexahedra"):
+        edges_of(contents, (("vertex", np.arange(5)[:, None]),), points, 2, "a")
+    with pytest.raises(UserError, match="a has no hexahedra, along whose edges and at whose hanging nodes"):
+        edges_of(contents, (("quad", quad),), points, 3, "a")
+    assert edges_of(contents, (), points, 0, "a") is None
