@@ -107,6 +107,7 @@ LINES = {
     "task.noise": "standard deviation of the training noise",
     "task.fill_new_layer": "new nodes begin with the fields of the nearest node below them",
     "task.first": "step before which states are given in an evaluation",
+    "task.symmetries": "turn and mirror parts at random in every step, which changes no field",
     "task.teacher_forced": "evaluate every step from the true state before it",
     "task.times_per_step": "random times of a step; 0: one step on each time",
     "task.points_per_step": "random points of each sample that a step trains on; 0: all",

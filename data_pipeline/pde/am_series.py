@@ -222,8 +222,8 @@ RECORD = DatasetRecord(
     has_edges=True,
     kind="layer_series",
     # Noise on the fields that a model is given; new nodes begin with the fields of the nearest node below; march from
-    # the states before this step; feed the true states instead of predicted ones.
-    task_options={"noise": 0.0, "fill_new_layer": False, "first": 1, "teacher_forced": False},
+    # the states before this step; feed the true states instead of predicted ones; turn and mirror parts at random.
+    task_options={"noise": 0.0, "fill_new_layer": False, "first": 1, "teacher_forced": False, "symmetries": False},
     c_in=6,
     c_out=3,
     recipe={"all": {"epochs": 100, "batch_size": 1, "weight_decay": 1e-4}},

@@ -151,7 +151,8 @@ RECORD = DatasetRecord(
     has_edges=True,
     generator="lpbf",
     stand_in=True,
-    task_options={"original_metric": False},  # report the original's expression too
+    # Report the original's expression too; turn and mirror parts at random.
+    task_options={"original_metric": False, "symmetries": False},
     points=47_542,
     c_in=3,
     c_out=1,

@@ -14,6 +14,7 @@ from experiments.training.packing import Params
 from experiments.training.task import Batch, Task
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 from experiments.training.tasks.layer_metrics import case_metrics, step_metrics
+from experiments.training.tasks.symmetries import random_symmetries, turned
 
 # A state farther than this from 0, in units of the fields, has diverged; held there, its errors stay numbers.
 _FARTHEST = 1e3
@@ -31,6 +32,7 @@ def layer_series_task(
     fill_new_layer: bool = False,
     first: int = 1,
     teacher_forced: bool = False,
+    symmetries: bool = False,
 ) -> Task:
     """Return the task of predicting the increments between the states of `y` [S, N, T, C], each on the nodes it has.
 
@@ -38,6 +40,7 @@ def layer_series_task(
     mean squared error of the increments of the nodes that are there after the step, whatever their share of the part,
     and the mean over parts. `noise` is the standard deviation of Gaussian noise on the fields that the model sees, from
     which the target leads back. With `fill_new_layer` new nodes begin with the fields of the nearest node below them.
+    `symmetries` turns and mirrors parts at random in every step.
 
     Evaluation marches from the states before step `first`, which are true, feeding predictions, or with
     `teacher_forced` the true state before every step. Metrics count the nodes that are there, at predicted steps.
@@ -59,6 +62,9 @@ def layer_series_task(
         return jnp.where(there[..., None], call(params, batch["x"], there, **given), 0.0)
 
     def train_loss(params: Params, batch: Batch, key: Array) -> Array:
+        if symmetries:
+            number = random_symmetries(jax.random.fold_in(key, 2), batch["x"].shape[0])
+            batch = {**batch, "x": turned(batch["x"], number)}
         step = batch["window"] % (batch["steps"] - 1)
         now, after = (_frame(batch["y"], step + later) for later in (0, 1))
         there = nodes_at(batch, step + 1)

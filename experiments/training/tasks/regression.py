@@ -14,6 +14,7 @@ from experiments.training.task import Batch, Task
 from experiments.training.tasks.errors import field_errors, headline_of
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 from experiments.training.tasks.part_metrics import part_metrics
+from experiments.training.tasks.symmetries import random_symmetries, turned
 
 # Statistics of the original's three random numbers with seed 0, by which it decodes LPBF's fields.
 ORIGINAL_LPBF_MEAN, ORIGINAL_LPBF_STD = 0.4510, 0.3421
@@ -29,6 +30,7 @@ def regression_task(
     points_per_step: int = 0,
     points_per_piece: int = 0,
     original_metric: bool = False,
+    symmetries: bool = False,
 ) -> Task:
     """Return the task of predicting `dataset`'s fields with `apply(params, x, mask)`.
 
@@ -37,10 +39,10 @@ def regression_task(
     evaluation), and `fx` and `time` come from the data. `gradient_weight` adds so much of the error of the field's
     gradient on the data's grid (Darcy: 0.1); `points_per_step` trains on so many random points of each sample;
     `points_per_piece` lets models that can do so predict outside of training in pieces of so many points, which bounds
-    the memory and not the cloud: the result is that of all points. `original_metric` adds the original's expression on
-    LPBF to the metrics. Raises UserError if the data have an input that is not taken, no grid for the gradient, or too
-    few points, and if the model has no pieces. Of several fields each has errors among the metrics; printed parts have
-    further ones.
+    the memory and not the cloud: the result is that of all points. `symmetries` turns and mirrors printed parts at
+    random in every step; `original_metric` adds the original's expression on LPBF to the metrics. Raises UserError if
+    the data have an input that is not taken, no grid for the gradient, or too few points, and if the model has no
+    pieces. Of several fields each has errors among the metrics; printed parts have further ones.
     """
     _check_inputs(dataset, call_inputs)
     _check_options(dataset, gradient_weight, points_per_step)
@@ -80,6 +82,11 @@ def regression_task(
     def counts(batch: Batch) -> Array:
         return losses.has_relative_error(batch["y"], batch.get("mask"), offset=dataset.metric_offset)
 
+    def loss_of_turned(params: Params, batch: Batch, key: Array) -> Array:
+        number = random_symmetries(jax.random.fold_in(key, 2), batch["x"].shape[0])
+        there = {**batch, "x": turned(batch["x"], number)}
+        return loss_on_some_points(params, there, key) if points_per_step else loss(predict(params, there, key), there)
+
     def loss_on_some_points(params: Params, batch: Batch, key: Array) -> Array:
         samples, points = batch["x"].shape[:2]
         chosen = some_points(jax.random.fold_in(key, 1), samples=samples, points=points, count=points_per_step)
@@ -95,7 +102,7 @@ def regression_task(
         loss=loss,
         metrics=metrics,
         headline=headline,
-        train_loss=loss_on_some_points if points_per_step else None,
+        train_loss=loss_of_turned if symmetries else loss_on_some_points if points_per_step else None,
         loss_counts=None if dataset.spread_fields else counts,
     )
 

@@ -46,7 +46,7 @@ def series_run(series_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("series_run")
     result = pdebench(
         "--config=configs/am_series.py:model=mesh_graph_net,smoke", *_TINY, "--config.task.fill_new_layer=True",
-        "--config.task.noise=0.01", f"--data_dir={series_data}", f"--workdir={folder}",
+        "--config.task.noise=0.01", "--config.task.symmetries=True", f"--data_dir={series_data}", f"--workdir={folder}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "new nodes like the nearest below" in result.stdout

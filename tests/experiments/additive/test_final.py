@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipeline.additive.inputs import node_inputs
+from data_pipeline.additive.lattice import CORNERS
 from data_pipeline.additive.messages import message_edges
+from data_pipeline.additive.samples import SCALE
 from data_pipeline.errors import DataError
 from data_pipeline.graphs import NO_NODE
 from data_pipeline.pde import lpbf
 from experiments.training.tasks.nearest_parts import nearest_parts_errors
 from experiments.training.tasks.regression import regression_task
+from experiments.training.tasks.symmetries import turned
 from tests.experiments.additive import parts
 
 
@@ -63,6 +67,34 @@ def test_distances_to_the_surface_as_inputs(final_data):
     # A block: down to the plate, and up to the top.
     np.testing.assert_allclose(found[:, 3 + 6], heights / 60, atol=1e-6)
     np.testing.assert_allclose(found[:, 3 + 9], (heights.max() - heights) / 60, atol=1e-6)
+
+
+def test_symmetries_move_places_and_distances_alike():
+    """The inputs of a part that is turned are the turned inputs of the part, for all eight symmetries."""
+    pos, elements = parts.block(2, 3, fine=True)
+    pos = pos[:, [2, 1, 0]] * np.float32([1, 0.7, 1])  # no symmetry of its own
+    elements = elements_in_order(pos, elements)
+    x = jnp.asarray(node_inputs(pos, elements, True, "a"), jnp.float32)[None]
+    seen = set()
+    for number in range(8):
+        found = np.asarray(turned(x, jnp.array([number]))[0])
+        places = found[:, :3] * SCALE
+        seen.add(tuple(np.round(places[-1], 3)) + tuple(np.round(places[1], 3)))
+        moved = elements_in_order(places, elements)
+        expected = node_inputs(places, moved, True, "b")
+        unique = [*range(3), *range(6, 13)]  # the nearest surface point may be one of several
+        np.testing.assert_allclose(found[:, unique], expected[:, unique], atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(found[:, 3:6] * SCALE, axis=1), found[:, 6] * 73.4847, atol=1e-4)
+        np.testing.assert_array_equal(turned(x[..., :3], jnp.array([number]))[0], found[:, :3])
+    assert len(seen) == 8
+
+
+def elements_in_order(points, elements):
+    """Return elements with their corners in VTK's order after the points have moved."""
+    corners = points[elements]
+    codes = np.round((corners - corners.min(axis=1, keepdims=True)) / np.ptp(corners, axis=1)[:, None]).astype(int)
+    wanted = (codes[:, None] == CORNERS[None, :, None]).all(-1).argmax(-1)
+    return np.take_along_axis(elements, wanted, axis=1)
 
 
 def test_metrics_of_parts(final_data):
