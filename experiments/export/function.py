@@ -31,9 +31,17 @@ class ExportedFunction:
 
     @classmethod
     def of(cls, trained: TrainedModel) -> "ExportedFunction":
-        """Return the function of a trained model, in array code that every platform has, and in float32 in full."""
+        """Return the function of a trained model, in array code that every platform has, and in float32 in full.
+
+        Raises ValueError for a model that takes edges beside points and inputs.
+        """
         exact = replace(trained, dtype="float32", matmul_precision="highest")
         surrogate = Surrogate(exact)
+        if surrogate.edge_rows:
+            raise ValueError(
+                f"the model is a {trained.model.model_type}, which takes the edges of a mesh, and exported functions "
+                "take points and inputs alone; export a run of another model type"
+            )
         codec = surrogate.codec
         apply, params = surrogate.as_function()
         axes, space = list(codec.axes), max(codec.axes) + 1

@@ -7,7 +7,10 @@ from data_pipeline.additive.voxels import mesh_of_surface
 from data_pipeline.custom.sample import Contents
 from data_pipeline.errors import DataError
 from experiments.errors import UserError
+from experiments.export.function import ExportedFunction
 from experiments.predict.graph import edges_of
+from flare_jax.convert.descriptions import ModelDescription
+from flare_jax.convert.trained import TrainedModel
 from tests.experiments.additive import parts
 from tests.program_server import run_program
 
@@ -111,3 +114,11 @@ def test_a_model_of_messages_needs_cells():
     with pytest.raises(UserError, match="a has no hexahedra, along whose edges and at whose hanging nodes"):
         edges_of(contents, (("quad", quad),), points, 3, "a")
     assert edges_of(contents, (), points, 0, "a") is None
+
+
+def test_a_model_of_messages_is_not_exported():
+    model = ModelDescription("mesh_graph_net", 3, 1, {"edge_dim": 4})
+    numbers = {"x_mean": [0.0] * 3, "x_std": [1.0] * 3, "y_mean": [0.0], "y_std": [1.0], "scales": [1.0]}
+    prediction = {"axes": [0, 1, 2], "inputs": {}, "targets": {"disp_z": 1}, **numbers}
+    with pytest.raises(ValueError, match=r"a mesh_graph_net, which takes the edges of a mesh, .* another model type"):
+        ExportedFunction.of(TrainedModel(model, {}, prediction))
