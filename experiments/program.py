@@ -2,9 +2,9 @@
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 class Request:
     """What the command line asks for: `given` are the options set on it, `step` the checkpoint to evaluate, if any.
 
-    `track` names the trackers that a training feeds.
+    `track` names the trackers that a training feeds, `own` holds the flags that only this program has.
     """
 
     config: ConfigDict
@@ -40,6 +40,7 @@ class Request:
     mode: str = "train"
     step: int | None = None
     track: tuple[str, ...] = ()
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 def join_other_hosts() -> None:
@@ -61,11 +62,12 @@ def join_other_hosts() -> None:
         signals.renew()  # JAX's service for several hosts takes SIGTERM for itself
 
 
-def read_request(program: str, example: str) -> Request:
+def read_request(program: str, example: str, own: Sequence[str] = ()) -> Request:
     """Return what the flags ask for; only training takes the configuration from the command line.
 
-    `program` is the name of the one that runs, `example` the config file that the message about a missing one names.
-    Raises UserError for a configuration, or the folder of a run, of another program.
+    `program` is the name of the one that runs, `example` the config file that the message about a missing one names,
+    `own` are the flags that only this program has. Raises UserError for a configuration, or the folder of a run, of
+    another program.
     """
     for name in ("workdir", "data_dir"):
         if FLAGS[name].value == "":
@@ -77,7 +79,15 @@ def read_request(program: str, example: str) -> Request:
     if FLAGS.track and FLAGS.mode != "train":
         raise UserError(f"--track={','.join(FLAGS.track)} follows a training; it goes with --mode=train")
     check_trackers(FLAGS.track)
-    return Request(config, folder, cli.overrides(), FLAGS.mode, FLAGS.step, tuple(FLAGS.track))
+    return Request(
+        config,
+        folder,
+        cli.overrides(),
+        FLAGS.mode,
+        FLAGS.step,
+        tuple(FLAGS.track),
+        {name: FLAGS[name].value for name in own},
+    )
 
 
 def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> None:

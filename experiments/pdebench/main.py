@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -37,23 +36,25 @@ from flare_jax import params as model_params
 from flare_jax.convert.starting import StartingWeights
 from flare_jax.convert.trained import read_prediction
 
-FLAGS = flags.FLAGS
-
 
 def main() -> None:
     """Run the mode that the flags ask for."""
     program.join_other_hosts()
-    request = program.read_request("pdebench", "configs/flare_elas.py")
-    config = request.config
+    run(program.read_request("pdebench", "configs/flare_elas.py", own=("eigenvectors", *marching.FLAGS)))
+
+
+def run(request: program.Request) -> None:
+    """Check everything that can be checked, load the data, and train, evaluate or analyse every seed."""
+    config, eigenvectors = request.config, request.own.get("eigenvectors")
     marching.apply_flags(config, request)
     check_options(config, request.given)
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     models.check_model(config)
     models.check_edges_split(config.model.type, mesh.points)
-    if FLAGS.mode == "analyze":
-        check_analyzable(config.model, FLAGS.eigenvectors)
-    elif FLAGS.eigenvectors is not None:
-        raise UserError(f"--eigenvectors={FLAGS.eigenvectors} chooses a case to analyse; it goes with --mode=analyze")
+    if request.mode == "analyze":
+        check_analyzable(config.model, eigenvectors)
+    elif eigenvectors is not None:
+        raise UserError(f"--eigenvectors={eigenvectors} chooses a case to analyse; it goes with --mode=analyze")
     with program.held(request):
         _run(request, mesh)
 
@@ -72,14 +73,14 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         with program.matmul_precision(config):
             program.report_costs(_set_up(config, options, dataset, mesh)[1], request)
         return
-    if FLAGS.mode == "analyze" and dataset.kind != "steady":
+    if request.mode == "analyze" and dataset.kind != "steady":
         raise UserError(f"--mode=analyze works for steady fields, but {dataset.name} has frames; use --mode=eval")
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     options = workdir.recorded_model_options(folder)
     if options is None:
         options = models.model_options(config.model, models.data_facts(dataset, mesh.points))
     program.record_data(request, data_record, start)
-    if FLAGS.mode == "train" and hosts.is_main():
+    if request.mode == "train" and hosts.is_main():
         workdir.record(folder, "model_options", options)
     if hosts.is_main():
         with program.writing(request):
@@ -90,7 +91,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     with program.matmul_precision(config):
         graphdef, setup = _set_up(config, options, dataset, mesh, start)
         seeds = Seeds(request, setup, lambda seed: _begin(config, options, dataset, seed, start)[1])
-        if FLAGS.mode == "analyze":
+        if request.mode == "analyze":
             for trained in seeds:
                 _analyze(request, graphdef, setup, trained, dataset)
             return
@@ -179,7 +180,7 @@ def _analyze(
     if "return_statistics" in models.call_inputs(config.model.type):
         write_statistics(graphdef, setup, trained.state, config, trained.folder)
     else:
-        analyze(graphdef, setup, trained.state, config, dataset, trained.folder, FLAGS.eigenvectors)
+        analyze(graphdef, setup, trained.state, config, dataset, trained.folder, request.own.get("eigenvectors"))
 
 
 def _report_seed(
@@ -216,7 +217,7 @@ def _report_seed(
         "data": dict(data_record),
     }
     hosts.say("\n".join(report.result_lines(summary, task.headline)))
-    log, folder = folder, marching.output_folder(folder)
+    log, folder = folder, marching.output_folder(request, folder)
     with program.writing(request):
         if hosts.is_main():
             report.write_eval(folder, trained.file, summary)

@@ -1,11 +1,17 @@
 """Running the programs as a user does: subprocesses on miniature data of the true layout."""
 
+import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 
+from experiments.program import Request
 from tests.program_server import run_program
 
 ROOT = Path(__file__).parents[2]
@@ -30,12 +36,12 @@ TINY = (
 )
 
 
-def write_elasticity(data_dir: Path, samples: int = 24) -> Path:
+def write_elasticity(data_dir: Path, samples: int = 24, num_points: int = 972) -> Path:
     """Write fake elasticity files of the public layout; return their folder."""
     folder = data_dir / "Geo-FNO" / "elasticity" / "Meshes"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    points = rng.random((972, 2, samples)).astype(np.float32)
+    points = rng.random((num_points, 2, samples)).astype(np.float32)
     stress = 100 + 50 * np.sin(3 * points[:, 0] + points[:, 1] * rng.random(samples))
     np.save(folder / "Random_UnitCell_XY_10.npy", points)
     np.save(folder / "Random_UnitCell_sigma_10.npy", stress.astype(np.float32))
@@ -51,6 +57,20 @@ def write_darcy_small(data_dir: Path) -> Path:
         shape = (samples, side, side)
         np.savez(folder / f"darcy_{name}.npz", x=rng.random(shape) > 0.5, y=rng.random(shape).astype(np.float32))
     return folder
+
+
+def run_here(run: Callable[[Request], None], config: ConfigDict, folder: Path, **request: Any) -> dict[str, Any]:
+    """Call `run` of a program with a configuration in this process, and return the content of its eval.json.
+
+    Such runs are short, so the machine code is not optimised: compiling takes longer than running.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        run(Request(config, folder, request.pop("given", None) or {}, **request))
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+    return json.loads((folder / "eval.json").read_text())
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -1,71 +1,74 @@
-"""The smoke run of every model type, as a user starts it: it trains, evaluates, and its report can be made again."""
+"""The smoke run of every model type that takes any points: it trains, evaluates, and its report can be made again."""
 
 import json
 
 import pytest
 
+from configs.pde import get_config
+from data_pipeline.pde import elasticity
+from experiments.pdebench.main import run
 from experiments.pdebench.models import takes_edges
+from experiments.workdir import load_run_config
 from flare_jax.models.registry import MODELS
-from tests.experiments.programs import pdebench, write_darcy_small, write_elasticity
+from tests.experiments.programs import pdebench, run_here, write_darcy_small, write_elasticity
 
-# Compiling takes longer than a few steps of these networks, so they are made of one block.
-FEW_STEPS = (
-    "--config.train.epochs=0",
-    "--config.train.steps=3",
-    "--config.eval.every=3",
-    "--config.checkpoint.every=3",
-    "--config.figures=False",
-)
+# Compiling takes longer than a few steps of these networks, so they are made of one block; and as long as both splits
+# are of one size, they are evaluated by one program.
+FEW_STEPS = {
+    "train": {"epochs": 0, "steps": 3, "batch_size": 2},
+    "eval": {"every": 3},
+    "checkpoint": {"every": 3},
+    "data": {"source": "files", "n_train": 4, "n_test": 4},
+}
 ONE_BLOCK = {"num_blocks": 1, "num_approximator_blocks": 1}
+POINTS = 72
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    write_elasticity(folder)
-    write_darcy_small(folder)
-    return folder
+def small_data(tmp_path_factory):
+    """Elasticity samples of the public layout, but of few points."""
+    folder = tmp_path_factory.mktemp("small")
+    write_elasticity(folder, samples=8, num_points=POINTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elasticity, "POINTS", POINTS)
+        yield folder
 
 
-def _smoke(argument, data_dir, run, *more):
-    model_type = argument.partition(",")[0].removeprefix("model=")
-    sizes = [f"--config.model.{n}={v}" for n, v in ONE_BLOCK.items() if n in MODELS[model_type].options()]
-    return pdebench(
-        f"--config=configs/pde.py:{argument},smoke", *FEW_STEPS, *sizes, *more,
-        f"--data_dir={data_dir}", f"--workdir={run}",
-    )  # fmt: skip
+def smoke_config(argument, data_dir):
+    """Return a smoke configuration of a few steps of one block."""
+    config = get_config(f"{argument},smoke")
+    config.update(FEW_STEPS | {"model": {name: size for name, size in ONE_BLOCK.items() if name in config.model}})
+    config.data.dir = str(data_dir)
+    config.figures = False
+    return config
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model_type", [name for name in MODELS if not takes_edges(name)])
-def test_smoke_on_elasticity(model_type, data_dir, tmp_path):
-    sizes = ("--config.data.source=files", "--config.data.n_train=16", "--config.data.n_test=6")
-    result = _smoke(f"model={model_type},data=elasticity", data_dir, tmp_path, *sizes)
-    assert result.returncode == 0, result.stderr
-    summary = json.loads((tmp_path / "eval.json").read_text())
+def test_smoke_on_elasticity(model_type, small_data, tmp_path, capsys):
+    summary = run_here(run, smoke_config(f"model={model_type},data=elasticity", small_data), tmp_path)
     assert summary["step"] == 3
     assert 0 < summary["test/rel_l2"] < 10
-    assert "predicting the training mean" in result.stdout
+    assert "predicting the training mean" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("argument", ["model=transolver,data=darcy_small,conv2d", "model=gnot,data=darcy_small"])
-def test_structured_models_take_their_grid_from_the_data(argument, data_dir, tmp_path):
-    sizes = ("--config.data.n_train=12", "--config.data.n_test=5")
-    result = _smoke(argument, data_dir, tmp_path, *sizes)
-    assert result.returncode == 0, result.stderr
-    assert "test_32 left out: this model is bound to the grid (16, 16)" in result.stdout
-    assert json.loads((tmp_path / "config.json").read_text())["model_options"]["grid_shape"] == [16, 16]
-    before = json.loads((tmp_path / "eval.json").read_text())
-    again = pdebench("--mode=eval", f"--workdir={tmp_path}")
-    assert again.returncode == 0, again.stderr
-    assert json.loads((tmp_path / "eval.json").read_text()) == before
+def test_structured_models_take_their_grid_from_the_data(argument, tmp_path, capsys):
+    write_darcy_small(tmp_path / "data")
+    config = smoke_config(argument, tmp_path / "data")
+    before = run_here(run, config, tmp_path / "run")
+    assert "test_32 left out: this model is bound to the grid (16, 16)" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model_options"]["grid_shape"] == [16, 16]
+    assert run_here(run, load_run_config(tmp_path / "run"), tmp_path / "run", mode="eval") == before
 
 
-def test_structured_models_need_a_grid(data_dir, tmp_path):
-    sizes = ("--config.data.source=files", "--config.data.n_train=16", "--config.data.n_test=6")
-    result = _smoke(
-        "model=transolver,data=elasticity", data_dir, tmp_path, *sizes, "--config.model.grid_shape=data"
+def test_structured_models_need_a_grid(tmp_path):
+    write_elasticity(tmp_path)
+    result = pdebench(
+        "--config=configs/pde.py:model=transolver,data=elasticity,smoke", "--config.data.n_train=4",
+        "--config.data.n_test=4", "--config.data.source=files", "--config.model.grid_shape=data",
+        f"--data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}",
     )  # fmt: skip
     assert result.returncode == 2
     assert "the samples of data set elasticity are no grid" in result.stderr

@@ -1,14 +1,11 @@
 """Running the sequence program: in this process, or as a user does."""
 
-import json
 import subprocess
 from pathlib import Path
 
-import jax
-
 from configs import lra
 from experiments.lra.main import run
-from experiments.program import Request
+from tests.experiments import programs
 from tests.program_server import run_program
 
 
@@ -32,13 +29,7 @@ def run_here(config: object, folder: Path, given: dict | None = None, mode: str 
 
     Such runs are short, so the machine code is not optimised: compiling takes longer than running.
     """
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        run(Request(config, folder, given or {}, mode, step))
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
-    return json.loads((folder / ("timing.json" if mode == "time" else "eval.json")).read_text())
+    return programs.run_here(run, config, folder, given=given, mode=mode, step=step)
 
 
 def lra_command(*arguments: str) -> subprocess.CompletedProcess:
