@@ -87,7 +87,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
             _record_prediction(folder, dataset)
     dataset = models.fitting_tests(dataset, options, hosts.say)
     models.check_grid_split(options, mesh.points)
-    simple = {} if FLAGS.mode == "analyze" else simple_predictors(request, dataset, data_record["fingerprint"])
+    simple = {} if request.mode == "analyze" else simple_predictors(request, dataset, data_record["fingerprint"])
     with program.matmul_precision(config):
         graphdef, setup = _set_up(config, options, dataset, mesh, start)
         seeds = Seeds(request, setup, lambda seed: _begin(config, options, dataset, seed, start)[1])
