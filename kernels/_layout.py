@@ -61,7 +61,7 @@ class Tiling:
 
     @classmethod
     def create(cls, blocks: Blocks, points: int, latents: int, heads: int, masked: bool, all_latents: bool) -> "Tiling":
-        """Split the points so that about `blocks.programs` programs run for all `heads`, those of all samples."""
+        """Split the points so that about `blocks.programs` programs run for all `heads`, of all samples and copies."""
         block_points = min(blocks.points, padded_width(points)) * blocks.group
         block_latents = min(blocks.latents, padded_width(latents))
         programs_per_split = heads * (1 if all_latents else pl.cdiv(latents, block_latents))
@@ -155,7 +155,8 @@ class Layout:
     ) -> "Layout":
         """Choose tiles and splits for latents q and points k."""
         batch, points, heads, _ = k.shape
-        tiling = Tiling.create(blocks, points, q.shape[-2], batch * heads, mask is not None, all_latents)
+        rows = batch * heads * target.copies
+        tiling = Tiling.create(blocks, points, q.shape[-2], rows, mask is not None, all_latents)
         return cls(blocks, tiling, batch, heads, all_latents, target)
 
     @property

@@ -8,7 +8,7 @@ which is replaced by what it stands for when the program is lowered, once for ea
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -28,10 +28,15 @@ _ASSUMED_DEVICE = "NVIDIA H100"
 
 @dataclass(frozen=True)
 class Target:
-    """The platform that a program is lowered for, "cpu", "cuda", "rocm" or "tpu", and a CUDA GPU's capability."""
+    """The platform that a program is lowered for, "cpu", "cuda", "rocm" or "tpu", and a CUDA GPU's capability.
+
+    `copies` is how many times the call runs side by side under `jax.vmap`: one alone has to fill the device, many share
+    it.
+    """
 
     platform: str
     capability: tuple[int, int] = (0, 0)
+    copies: int = 1
 
     @classmethod
     def of(cls, platform: str) -> "Target":
@@ -99,10 +104,12 @@ class _Mapped:
 
     call: Any
     axes: tuple[int | None, ...]
+    size: int
 
     def flat(self, target: Target) -> Callable[..., Any]:
         """Return the mapped function of the flat arrays for one target."""
-        return jax.vmap(self.call.flat(target), in_axes=self.axes)
+        several = replace(target, copies=target.copies * self.size)
+        return jax.vmap(self.call.flat(several), in_axes=self.axes)
 
 
 def on_target(function: Callable[..., Any], *operands: Any) -> Any:
@@ -163,7 +170,8 @@ def _types(*types: Any, call: Any, traced: Any) -> Any:
 
 def _batch(arrays: Sequence[jax.Array], axes: Sequence[Any], *, call: Any, traced: Any) -> tuple[Any, Any]:
     # An axis that is not mapped is None.
-    mapped = _Mapped(call, tuple(axes))
+    size = next(x.shape[axis] for x, axis in zip(arrays, axes, strict=True) if axis is not None)
+    mapped = _Mapped(call, tuple(axes), size)
     traced, _ = _trace(mapped, arrays)
     results = _on_target.bind(*arrays, call=mapped, traced=traced)
     return results, [0] * len(results)

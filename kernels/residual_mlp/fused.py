@@ -1,6 +1,6 @@
 """The residual MLP where the target decides between the kernels and plain XLA, joined by `custom_vjp`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -27,6 +27,12 @@ class Call:
     def reference(self, operands: Operands) -> tuple[Array, ...]:
         """Return the results of plain XLA."""
         return residual_mlp_reference(self.structure, operands, self.precision)
+
+    def served(self, target: Target) -> Served:
+        """Return what runs on the target, for the rows of all copies."""
+        request = self.selection.request
+        request = replace(request, points=request.points * target.copies)
+        return replace(self.selection, request=request).on(target)
 
     def plan(self, served: Served, operands: Operands, target: Target) -> Any:
         """Return the plan of the kernels."""
@@ -57,7 +63,7 @@ def apply(call: Call, operands: Operands) -> tuple[Array, ...]:
 
 
 def _run(call: Call, target: Target, operands: Operands) -> tuple[Array, ...]:
-    served = call.selection.on(target)
+    served = call.served(target)
     if served.implementation == "reference":
         return call.reference(operands)
     return fused_forward(call.plan(served, operands, target), target, operands)
@@ -71,7 +77,7 @@ def _forward(call: Call, operands: Operands) -> tuple[tuple[Array, ...], Any]:
 
 def _run_and_keep(call: Call, shapes: list, target: Target, operands: Operands) -> tuple[tuple[Array, ...], list]:
     """Return the results, and what plain XLA keeps for its gradient, which is zeros where the kernels run."""
-    served = call.selection.on(target)
+    served = call.served(target)
     if served.implementation == "reference":
         # Traced in any case: from arrays that are one and the same object it would keep one of them only.
         results, pull_back = jax.jit(call.keep, inline=True)(operands)
@@ -87,7 +93,7 @@ def _backward(call: Call, residuals: tuple, cotangents: tuple[Array, ...]) -> tu
 def _gradients(
     call: Call, target: Target, operands: Operands, pull_back: Any, cotangents: tuple[Array, ...]
 ) -> Operands:
-    served = call.selection.on(target)
+    served = call.served(target)
     if served.implementation == "reference":
         return pull_back(cotangents)[0]
     return fused_backward(call.plan(served, operands, target), target, operands, cotangents)

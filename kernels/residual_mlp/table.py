@@ -186,7 +186,10 @@ def plan_for(
     served: Served, structure: Structure, operands: Operands, precision: lax.Precision, target: Target
 ) -> Plan:
     """Return the plan of the fused kernels on the target."""
-    forward, backward = served.blocks.forward, served.blocks.backward
+    forward, backward = (
+        replace(tiling, programs=max(1, tiling.programs // target.copies))
+        for tiling in (served.blocks.forward, served.blocks.backward)
+    )
     # A pass that ends in 16 columns makes Triton repeat the products of row tiles in all warps: 3 times the code.
     if min(layers[-1].outputs for layers in structure.branches) <= SMALLEST_BLOCK:
         forward = replace(forward, transposed=True)

@@ -1,5 +1,7 @@
 """Functions that are decided when a program is lowered: transformations, meshes, exports."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +53,15 @@ def test_inside_shard_map(check_vma):
         lambda x: on_target(named, x), mesh=mesh, in_specs=P("points"), out_specs=P("points"), check_vma=check_vma
     )
     np.testing.assert_array_equal(jax.jit(mapped)(X)["rows"], jnp.sum(X, axis=1))
+
+
+def test_a_mapped_function_knows_how_many_copies_run():
+    def copies(target: Target, x: jax.Array) -> jax.Array:
+        return x * target.copies
+
+    mapped = jax.vmap(jax.vmap(functools.partial(on_target, copies), in_axes=1), in_axes=(0,))
+    assert (jax.jit(mapped)(jnp.ones((3, 2, 5))) == 15).all()
+    assert jax.jit(functools.partial(on_target, copies))(1.0) == 1
 
 
 def test_an_export_for_cpu_and_cuda_has_both():

@@ -13,15 +13,22 @@ from tests.kernels.residual_mlp.cases import Case, apply, inputs
 CASE = Case(leading=(40,), widths=(16, 16, 16))
 
 
-def chosen(case: Case, arrays: dict, implementation: str = "pallas"):
-    """Return the plan of the kernels for a call."""
+def chosen(case: Case, arrays: dict, implementation: str = "pallas", copies: int | None = None):
+    """Return the plan of the kernels for a call, or for several of it side by side."""
     plans = []
+
+    def call(arrays: dict) -> jax.Array:
+        return apply(case, arrays, implementation)
+
     original = fused.plan_for
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "plan_for", lambda *arguments: plans.append(original(*arguments)) or plans[-1])
-        jax.eval_shape(lambda a: apply(case, a, implementation), arrays)
-    (plan,) = plans
-    return plan
+        if copies is None:
+            jax.eval_shape(call, arrays)
+        else:
+            several = jax.tree.map(lambda x: jax.ShapeDtypeStruct((copies, *x.shape), x.dtype), arrays)
+            jax.eval_shape(jax.vmap(call), several)
+    return plans[-1]
 
 
 @pytest.mark.parametrize("x", [jnp.zeros((0, 8)), jnp.ones((3, 8), jnp.float16)], ids=["empty", "float16"])
@@ -49,6 +56,18 @@ def inputs_of_shape(case: Case) -> dict:
     width = case.widths[0]
     weights, biases = [jnp.zeros((width, width))] * (case.inner + 2), [jnp.zeros(width)] * (case.inner + 2)
     return {"x": jnp.zeros((*case.leading, width), case.dtype), "branches": ((weights, biases),)}
+
+
+def test_copies_side_by_side_share_the_device():
+    few, many = (Case(leading=(rows,), widths=(64,) * 3, precision="default") for rows in (2000, 32_000))
+    shapes = {case: jax.eval_shape(functools.partial(inputs_of_shape, case)) for case in (few, many)}
+    alone, together, many = chosen(few, shapes[few]), chosen(few, shapes[few], copies=16), chosen(many, shapes[many])
+    assert alone.forward.programs == alone.backward.programs == 65536  # a tile each
+    assert together == replace(
+        many,
+        forward=replace(many.forward, programs=many.forward.programs // 16),
+        backward=replace(many.backward, programs=many.backward.programs // 16),
+    )
 
 
 def test_passes_that_end_in_few_columns_are_transposed():
