@@ -13,7 +13,7 @@ from experiments.training.evaluate import PerCase, make_evaluator
 from experiments.training.packing import Params
 from experiments.training.setup import Setup
 from experiments.training.state import TrainState
-from experiments.training.task import summarize_per_case
+from experiments.training.task import mean_of_defined, summarize_per_case
 from experiments.training.tasks.baselines import BASELINES
 from experiments.training.tasks.errors import RMS
 from experiments.training.tasks.simple import SIMPLE
@@ -100,6 +100,18 @@ def evaluate_frames(setup: Setup, params: Params, name: str) -> PerCase:
     data = setup.mesh.place_dataset({**task.tests, "train": task.train}[name])
     results = make_evaluator(task, setup.eval_batch_size, setup.mesh)(params, data)
     return {metric: results[metric] for metric in task.metrics}
+
+
+def evaluate_others(setup: Setup, params: Params) -> dict[str, float]:
+    """Return `SPLIT/METRIC_NAME`, the mean headline error of every other prediction of the task, for all splits."""
+    task, errors = setup.task, {}
+    for name, predict in task.other_predictions.items():
+        other = replace(task, predict=predict, metrics={task.headline: task.metrics[task.headline]})
+        evaluate = make_evaluator(other, setup.eval_batch_size, setup.mesh)
+        for split, arrays in {**task.tests, "train": task.train}.items():
+            values = evaluate(params, setup.mesh.place_dataset(arrays))[task.headline]
+            errors[f"{split}/{task.headline}_{name}"] = float(mean_of_defined(values))
+    return errors
 
 
 def write_frames(path: Path, per_frame: PerCase, times: np.ndarray) -> None:

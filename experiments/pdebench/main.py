@@ -205,6 +205,7 @@ def _report_seed(
     frames = {name: report.evaluate_frames(setup, chosen, name) for name in framed}
     summary = {
         **report.summarize(results, config.eval.weights, {**baselines, **simple}),
+        **report.evaluate_others(setup, chosen),
         **{
             f"{name}/{metric}_by_frame": mean_of_defined(values, 0).tolist()
             for name, per_frame in frames.items()

@@ -48,7 +48,7 @@ class Task:
     not reported itself. `recurrence` replaces prediction and loss in training, and so does
     `train_loss(params, batch, key)`, which returns one number per sample. `refresh(params, step, key)` returns the
     parameters that step begins with, for those that no gradient changes. `frame_metrics` are evaluated at the end of a
-    run and return one number per sample and frame, shape [B, T].
+    run and return one number per sample and frame, shape [B, T]; so are `other_predictions`, by the headline metric.
 
     A row of `train` can hold several training samples: with `windows` above 1 a batch has the number of the window,
     `window` [B], beside the rows. `bucket_sizes`, where given, are ascending numbers of points to which rows of `train`
@@ -70,6 +70,7 @@ class Task:
     train_loss: Callable[[Params, Batch, Array], Array] | None = None
     loss_counts: Callable[[Batch], Array] | None = None
     frame_metrics: Mapping[str, Callable[[Array, Batch], Array]] = field(default_factory=dict)
+    other_predictions: Mapping[str, Callable[[Params, Batch, Array | None], Array]] = field(default_factory=dict)
     windows: int = 1
     bucket_sizes: tuple[int, ...] = ()
 

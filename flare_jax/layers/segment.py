@@ -14,9 +14,14 @@ Edges = Int[Array, "B E _"]
 NO_NODE = int(np.iinfo(np.int32).max)
 
 
-def gather_nodes(values: Float[Array, "B N C"], nodes: Int[Array, "B E"]) -> Float[Array, "B E C"]:
-    """Return the values at one node per edge; padded edges get those of the last node."""
-    return jax.vmap(lambda v, index: v.at[index].get(mode="clip"))(values, nodes)
+def gather_nodes(
+    values: Float[Array, "B N C"], nodes: Int[Array, "B E"], *, ordered: bool = False
+) -> Float[Array, "B E C"]:
+    """Return the values at one node per edge; padded edges get those of the last node.
+
+    `ordered` says that the nodes of each graph ascend, so that the gradient is a sum over neighbours in memory.
+    """
+    return jax.vmap(lambda v, index: v.at[index].get(mode="clip", indices_are_sorted=ordered))(values, nodes)
 
 
 def sum_at_nodes(

@@ -89,7 +89,8 @@ class MessageBlock(nnx.Module):
         source, target = edges[..., 0], edges[..., 1]
         # W [x_i, x_j, e] = W1 x_i + W2 x_j + W3 e: a node is multiplied once, not once for every edge.
         at_target, at_source, of_edge = self.edge_mlp.parts(x.shape[-1])
-        hidden = gather_nodes(linear(x, at_target, None), target) + gather_nodes(linear(x, at_source, None), source)
+        hidden = gather_nodes(linear(x, at_target, None), target, ordered=True)
+        hidden = hidden + gather_nodes(linear(x, at_source, None), source)
         e = e + self.edge_mlp.finish(hidden + linear(e, of_edge, self.edge_mlp.fc1.bias[...]))
         sent = jnp.where(counts[..., None], e, 0).astype(jnp.float32)
         to_target = self.aggregate == "target"

@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from experiments.training.task import Batch
+from experiments.training.tasks.errors import RELATIVE, RMS
 
 Metric = Callable[[Array, Batch], Array]
 Series = Float[Array, "B N T C"]
@@ -122,10 +123,10 @@ def _of_fields(
         def metric(prediction: Array, batch: Batch) -> Array:
             columns = (prediction[..., channel : channel + 1], batch["y"][..., channel : channel + 1])
             sums = sums_of_squares(*columns, counted_entries(batch, first), axes)
-            if kind == "rel_l2":
+            if kind == RELATIVE:
                 return relative_error(sums)
             return jnp.sqrt(mean_square(sums)) * np.float32(scales[channel])
 
         return metric
 
-    return {f"{kind}/{name}": of(c, kind) for kind in ("rel_l2", "rmse") for c, name in enumerate(fields)}
+    return {f"{kind}/{name}": of(c, kind) for kind in (RELATIVE, RMS) for c, name in enumerate(fields)}

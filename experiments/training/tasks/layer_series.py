@@ -75,25 +75,30 @@ def layer_series_task(
             now += jnp.where(there[..., None], drawn, 0.0)
         return losses.mean_squared_error(increment(params, batch, now, there, key), after - now, there)
 
-    def predict(params: Params, batch: Batch, key: Array | None) -> Array:
-        return march(
-            lambda state, there: increment(params, batch, state, there, key),
-            batch,
-            first=first,
-            fill_new_layer=fill_new_layer,
-            teacher_forced=teacher_forced,
-        )
+    def marching(forced: bool) -> Callable[[Params, Batch, Array | None], Array]:
+        def predict(params: Params, batch: Batch, key: Array | None) -> Array:
+            return march(
+                lambda state, there: increment(params, batch, state, there, key),
+                batch,
+                first=first,
+                fill_new_layer=fill_new_layer,
+                teacher_forced=forced,
+            )
+
+        return predict
 
     fields = list(dataset.channels.targets)
     found = case_metrics(fields, dataset.channels.scales, first)
     return Task(
         **task_arrays(dataset, points_multiple),
-        predict=predict,
+        predict=marching(teacher_forced),
         loss=found["mse"],
         metrics=found,
         headline="rel_l2",
         train_loss=train_loss,
         frame_metrics=step_metrics(fields, dataset.channels.scales, first),
+        # How far its own predictions lead a march astray.
+        other_predictions={} if teacher_forced else {"teacher_forced": marching(True)},
         windows=steps - 1,
     )
 

@@ -29,7 +29,7 @@ def part_metrics(fields: Sequence[str], scales: Float[np.ndarray, " C"]) -> dict
     metrics: dict[str, Metric] = {}
     for channel, name in enumerate(fields):
         unit = np.float32(scales[channel])
-        metrics[f"rmse/{name}"] = of(
+        metrics[f"rms/{name}"] = of(
             channel, lambda p, t, m, unit=unit: unit * jnp.sqrt(losses.mean_squared_error(p, t, m))
         )
         metrics[f"max_error/{name}"] = of(

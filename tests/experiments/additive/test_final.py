@@ -28,7 +28,7 @@ def test_a_graph_network_on_two_fields(final_run):
     summary = json.loads((final_run / "eval.json").read_text())
     assert summary["fields"] == ["disp_z", "vm"]
     assert 0 < summary["test/rel_l2/vm"] < np.inf
-    assert {"test/rmse/disp_z", "test/max_error/vm", "test/rel_l2_largest/vm", "test/rel_l2_mean_predictor"} <= set(
+    assert {"test/rms/disp_z", "test/max_error/vm", "test/rel_l2_largest/vm", "test/rel_l2_mean_predictor"} <= set(
         summary
     )
     assert summary["test/rel_l2_nearest_parts"] < summary["test/rel_l2_mean_predictor"]
@@ -107,7 +107,7 @@ def test_metrics_of_parts(final_data):
     for case in range(4):
         real = dataset.train.real(case)
         truth, error = (np.float64(values[case][real, 1]) for values in (batch["y"], prediction - batch["y"]))
-        np.testing.assert_allclose(found["rmse/vm"][case], 1000 * np.sqrt(np.mean(error**2)), rtol=1e-4)
+        np.testing.assert_allclose(found["rms/vm"][case], 1000 * np.sqrt(np.mean(error**2)), rtol=1e-4)
         np.testing.assert_allclose(found["max_error/vm"][case], 1000 * np.abs(error).max(), rtol=1e-4)
         most = np.abs(truth) >= np.sort(np.abs(truth))[-int(np.ceil(0.01 * real.sum()))]
         relative = np.linalg.norm(error[most]) / np.linalg.norm(truth[most])

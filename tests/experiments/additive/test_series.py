@@ -81,7 +81,7 @@ def test_exact_increments_march_without_error(dataset):
         found = {name: np.asarray(metric(prediction, batch)) for name, metric in task.metrics.items()}
         assert found["rel_l2"].max() < 1e-5
         assert found["rel_l2_last"].max() < 1e-5
-        assert found["rmse/vm"].max() < 0.05  # MPa
+        assert found["rms/vm"].max() < 0.05  # MPa
         np.testing.assert_allclose(found["r2"], 1, atol=1e-5)
         steps = {name: np.asarray(metric(prediction, batch)) for name, metric in task.frame_metrics.items()}
         predicted = np.arange(5) < np.asarray(batch["steps"])[:, None]
@@ -156,7 +156,13 @@ def rows_of(path):
 def test_a_run_reports_every_step_of_every_part(series_run):
     summary = json.loads((series_run / "eval.json").read_text())
     names = {split: summary["data"]["detail"]["samples"][split] for split in ("train", "test")}
-    assert {"test/rel_l2_copy_last", "test/rel_l2_nearest_fill", "test/rel_l2_last", "test/rmse/disp_z"} <= set(summary)
+    assert {
+        "test/rel_l2_teacher_forced",
+        "test/rel_l2_copy_last",
+        "test/rel_l2_nearest_fill",
+        "test/rel_l2_last",
+        "test/rms/disp_z",
+    } <= set(summary)
     for split, parts_of_split in names.items():
         table = rows_of(series_run / f"r2_stats_{split}.txt")
         assert table[0] == parts_of_split
