@@ -27,7 +27,7 @@ _MODES = {
     "train": "train or resume, then evaluate",
     "time": "run training steps for ten seconds, say what they cost, and keep nothing but that",
     "eval": "evaluate a checkpoint",
-    "analyze": "statistics and spectra of a checkpoint's attention scores",
+    "analyze": "attention scores of a checkpoint, and on grids the energy spectrum of its predictions",
 }
 
 

@@ -165,6 +165,12 @@ def _plain(config: ConfigDict) -> dict[str, Any]:
     return decode_object(encode(config.to_dict()))
 
 
+def computed_options(config: ConfigDict) -> dict[str, Any]:
+    """Return the options that decide what a run computes, as JSON has them: {dotted name: value}."""
+    options = flatten(ConfigDict(_plain(config)))
+    return {name: value for name, value in sorted(options.items()) if not name.startswith(_FREE)}
+
+
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     before, after = flatten(ConfigDict(old)), flatten(ConfigDict(new))
     before["train.seeds"], after["train.seeds"] = list(before["train.seeds"]), list(after["train.seeds"])

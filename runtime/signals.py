@@ -84,6 +84,20 @@ def _ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def end_with(descriptor: int) -> None:
+    """Send this process SIGTERM, once, when the other end of a pipe is closed, of which `descriptor` reads.
+
+    That is when the process that holds it ends, in whatever way. (The kernel's own signal at the death of a parent
+    comes once for each thread of it, and a second one would end this process at once.)
+    """
+
+    def wait() -> None:
+        os.read(descriptor, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True, name="other process").start()
+
+
 @contextmanager
 def protected() -> Iterator[None]:
     """Let the block end in order after a signal; raises Interrupted behind it where one came."""

@@ -45,17 +45,28 @@ def run_program(
     command = [sys.executable, "-m", module, *arguments]
     with tempfile.TemporaryDirectory() as folder:
         out, error = Path(folder) / "out", Path(folder) / "error"
-        process = _server().Process(
-            target=_run, args=(module, list(arguments), dict(os.environ if env is None else env), out, error,
-                               largest_file_kib),
-        )  # fmt: skip
-        process.start()
+        process = start_program(module, arguments, out, error, env, largest_file_kib)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
             process.join()
             raise subprocess.TimeoutExpired(command, timeout, out.read_bytes(), error.read_bytes())
         return subprocess.CompletedProcess(command, process.exitcode, out.read_text(), error.read_text())
+
+
+def start_program(
+    module: str,
+    arguments: Sequence[str],
+    out: Path,
+    error: Path,
+    env: Mapping[str, str] | None = None,
+    largest_file_kib: int | None = None,
+) -> multiprocessing.Process:
+    """Start what `run_program` runs, with its output in the files `out` and `error`, and return the process."""
+    environment = dict(os.environ if env is None else env)
+    process = _server().Process(target=_run, args=(module, list(arguments), environment, out, error, largest_file_kib))
+    process.start()
+    return process
 
 
 def _server() -> multiprocessing.context.ForkServerContext:

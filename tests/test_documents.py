@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
+from experiments.errors import UserError
+from experiments.sweep.study import load_study
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -55,8 +57,20 @@ def test_commands_name_programs_configs_and_options_that_exist():
         words = shlex.split(command, posix=False)
         if importlib.util.find_spec(words[2]) is None:
             problems.append(f"no program {words[2]}: {command}")
-        problems += [f"{problem}: {command}" for problem in _config_problems(words[3:])]
+        problems += [f"{problem}: {command}" for problem in (*_config_problems(words[3:]), *_study_problems(words[3:]))]
     assert problems == []
+
+
+def _study_problems(words: list[str]) -> list[str]:
+    """Return what is wrong with the study of a command; a placeholder such as NAME.py is not."""
+    given = [word.removeprefix("--study=") for word in words if word.startswith("--study=")]
+    try:
+        for study in given:
+            if "NAME" not in study and "FILE" not in study:
+                load_study(study)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _config_problems(words: list[str]) -> list[str]:

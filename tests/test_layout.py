@@ -12,7 +12,14 @@ import flare_jax
 
 ROOT = Path(__file__).parent.parent
 # From bottom to top; a package may import itself and those on lower lines.
-LAYERS = (("kernels", "runtime"), ("flare_jax", "data_pipeline"), ("experiments",), ("configs",), ("benchmarks",))
+LAYERS = (
+    ("kernels", "runtime"),
+    ("flare_jax", "data_pipeline"),
+    ("experiments",),
+    ("configs",),
+    ("benchmarks",),
+    ("studies",),
+)
 PACKAGES = [package for layer in LAYERS for package in layer]
 
 

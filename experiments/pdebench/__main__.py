@@ -11,7 +11,7 @@ if __name__ == "__main__":
     from experiments import cli
 
     cli.define_flags(modes=("train", "time", "eval", "analyze"))
-    flags.DEFINE_integer("eigenvectors", None, "With --mode=analyze: test case whose eigenvectors are saved too.")
+    flags.DEFINE_list("eigenvectors", [], "With --mode=analyze: test cases whose eigenvectors and scores are kept.")
     flags.DEFINE_integer("march_from", None, "With --mode=eval of layer series: the first step that is predicted.")
     flags.DEFINE_bool(
         "teacher_forced", False, "With --mode=eval of layer series: predict each step from the true state."

@@ -1,11 +1,11 @@
-"""`--mode=analyze`: attention scores and spectra of a trained FLARE over its test sets.
+"""`--mode=analyze`: attention scores and spectra of a trained FLARE over its test sets (`energy`: of its fields).
 
 Into the folder `analysis` of the run go, per test set, `<test>.json` (statistics per block and head), `<test>.npz` (the
 eigenvalues of every case), and the figures eigenvals.png, spectra.pdf and scores.png. The numbers are kept: a second
 run of the same weights and data only draws.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +33,43 @@ from runtime.json_files import read_object, write_json
 Batch = tuple[np.ndarray, np.ndarray | None]
 
 
-def check_analyzable(section: ConfigDict, eigenvector_case: int | None = None) -> None:
-    """Raise UserError unless models of config section `model` give scores, or statistics without eigenvectors."""
-    ways = {"return_scores", "return_statistics"}
-    analyzable = [name for name in MODELS if ways & call_inputs(name)]
-    if section.type not in analyzable:
+def read_cases(texts: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of test cases given as text; raises UserError for anything else."""
+    if not all(text.isdecimal() for text in texts):
         raise UserError(
-            f"--mode=analyze needs attention scores, which model type {section.type!r} has not; it works for runs of "
-            f"{', '.join(analyzable)}"
+            f"--eigenvectors={','.join(texts)} must be numbers of test cases with commas between them, such as 0,3"
         )
-    if eigenvector_case is not None and "return_scores" not in call_inputs(section.type):
-        raise UserError(
-            f"--eigenvectors={eigenvector_case} needs attention scores, which model type {section.type!r} has not; "
-            "leave it out"
+    return tuple(map(int, texts))
+
+
+def why_no_scores(section: ConfigDict) -> str:
+    """Return why models of config section `model` give no scores or statistics of them, "" where they do."""
+    analyzable = [name for name in MODELS if {"return_scores", "return_statistics"} & call_inputs(name)]
+    if section.type not in analyzable:
+        return (
+            f"--mode=analyze needs attention scores, which model type {section.type!r} has not; it works for runs of "
+            f"{', '.join(analyzable)}, and for all on structured grids"
         )
     if section.get("num_latent_blocks", 0):
-        raise UserError(
+        return (
             f"--mode=analyze needs one matrix of scores per block, but this run has model.num_latent_blocks="
-            f"{section.num_latent_blocks}; analyse a run with 0"
+            f"{section.num_latent_blocks}; analyse a run with 0, or one on a structured grid"
+        )
+    return ""
+
+
+def check_analyzable(section: ConfigDict, cases: Sequence[int] = (), grid: bool = False) -> None:
+    """Raise UserError unless there is something to analyse.
+
+    That is scores, statistics of scores, for which no `cases` can be kept, or data on a structured `grid`.
+    """
+    reason = why_no_scores(section)
+    if reason and not grid:
+        raise UserError(reason)
+    if cases and (reason or "return_scores" not in call_inputs(section.type)):
+        raise UserError(
+            f"--eigenvectors={','.join(map(str, cases))} needs attention scores, which model type {section.type!r} "
+            "has not; leave it out"
         )
 
 
@@ -61,11 +80,11 @@ def analyze(
     config: ConfigDict,
     dataset: PDEDataset,
     folder: Path,
-    eigenvector_case: int | None = None,
+    cases: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Analyse every test set with the weights of the headline metric; return the content of the JSON files by test.
 
-    `eigenvector_case` also saves the right eigenvectors [blocks, H, N, M] of that case of `test`.
+    Of each of `cases` of `test` the right eigenvectors [blocks, H, N, M] and the scores [blocks, H, M, N] are kept.
     """
     output = folder / "analysis"
     output.mkdir(exist_ok=True)
@@ -79,8 +98,8 @@ def analyze(
             _write(output, name, content, blocks)
         hosts.say(f"{name}: {_describe(content)}")
         contents[name] = content
-    if eigenvector_case is not None:
-        _write_eigenvectors(graphdef, params, setup.task.tests["test"], eigenvector_case, output)
+    for case in cases:
+        _write_case(graphdef, params, setup.task.tests["test"], case, output)
     return contents
 
 
@@ -176,7 +195,7 @@ def _load(output: Path, name: str, key: str) -> tuple[dict[str, Any], tuple[Bloc
     return content, blocks
 
 
-def _write_eigenvectors(
+def _write_case(
     graphdef: nnx.GraphDef, params: Mapping[str, Any], arrays: Mapping[str, np.ndarray], case: int, output: Path
 ) -> None:
     if not 0 <= case < len(arrays["x"]):
@@ -187,3 +206,5 @@ def _write_eigenvectors(
     if hosts.is_main():
         with replacing(output / f"eigenvectors_{case}.npz") as temporary:
             np.savez(temporary, eigenvectors=np.stack(jax.device_get(vectors)))
+        with replacing(output / f"scores_{case}.npz") as temporary:
+            np.savez(temporary, scores=np.stack([block[0] for block in jax.device_get(scores)]))

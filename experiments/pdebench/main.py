@@ -14,7 +14,8 @@ from experiments.additive.report import write_report
 from experiments.errors import UserError
 from experiments.options import check_options
 from experiments.pdebench import drawing, marching, models
-from experiments.pdebench.analyze import analyze, check_analyzable
+from experiments.pdebench.analyze import analyze, check_analyzable, read_cases, why_no_scores
+from experiments.pdebench.energy import write_energy
 from experiments.pdebench.mixer_statistics import write_statistics
 from experiments.pdebench.normalizers import with_normalizers
 from experiments.pdebench.yardsticks import simple_predictors
@@ -45,16 +46,19 @@ def main() -> None:
 
 def run(request: program.Request) -> None:
     """Check everything that can be checked, load the data, and train, evaluate or analyse every seed."""
-    config, eigenvectors = request.config, request.own.get("eigenvectors")
+    config, cases = request.config, _cases(request)
     marching.apply_flags(config, request)
     check_options(config, request.given)
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     models.check_model(config)
     models.check_edges_split(config.model.type, mesh.points)
     if request.mode == "analyze":
-        check_analyzable(config.model, eigenvectors)
-    elif eigenvectors is not None:
-        raise UserError(f"--eigenvectors={eigenvectors} chooses a case to analyse; it goes with --mode=analyze")
+        grid = find_record(config.data.name).grid or config.data.get("grid")
+        check_analyzable(config.model, cases, bool(grid))
+    elif cases:
+        raise UserError(
+            f"--eigenvectors={','.join(map(str, cases))} chooses cases to analyse; it goes with --mode=analyze"
+        )
     with program.held(request):
         _run(request, mesh)
 
@@ -73,8 +77,11 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         with program.matmul_precision(config):
             program.report_costs(_set_up(config, options, dataset, mesh)[1], request)
         return
-    if request.mode == "analyze" and dataset.kind != "steady":
-        raise UserError(f"--mode=analyze works for steady fields, but {dataset.name} has frames; use --mode=eval")
+    if request.mode == "analyze" and dataset.kind != "steady" and dataset.grid_shape is None:
+        raise UserError(
+            f"--mode=analyze works for steady fields and for grids, but {dataset.name} has frames of meshes; use "
+            "--mode=eval"
+        )
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     options = workdir.recorded_model_options(folder)
     if options is None:
@@ -172,15 +179,25 @@ def _set_up(
     return graphdef, build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
 
 
+def _cases(request: program.Request) -> tuple[int, ...]:
+    return read_cases(request.own.get("eigenvectors") or ())
+
+
 def _analyze(
     request: program.Request, graphdef: nnx.GraphDef, setup: Setup, trained: Trained, dataset: PDEDataset
 ) -> None:
-    """Analyse a seed with what its model says of itself: statistics of its mixers, or scores."""
-    config = request.config
-    if "return_statistics" in models.call_inputs(config.model.type):
-        write_statistics(graphdef, setup, trained.state, config, trained.folder)
+    """Analyse a seed: statistics of its mixers or its scores, and on grids the energy of its predictions."""
+    config, state, folder = request.config, trained.state, trained.folder
+    if reason := why_no_scores(config.model):
+        hosts.say(f"no analysis of scores: {reason}")
+    elif dataset.kind != "steady":
+        hosts.say(f"no analysis of scores: {dataset.name} has frames, and scores are analysed of steady fields")
+    elif "return_statistics" in models.call_inputs(config.model.type):
+        write_statistics(graphdef, setup, state, config, folder)
     else:
-        analyze(graphdef, setup, trained.state, config, dataset, trained.folder, request.own.get("eigenvectors"))
+        analyze(graphdef, setup, state, config, dataset, folder, _cases(request))
+    if dataset.grid_shape is not None:
+        write_energy(setup, state, config, dataset, folder)
 
 
 def _report_seed(

@@ -127,7 +127,7 @@ class Console:
             self._last = now
             rate = (step - self._start_step) / max(now - self._start, 1e-9)
             left = (self._total - step) / max(rate, 1e-9)
-            self.say(f"step {step}/{self._total}  {text}  {_clock(left)} left")
+            self.say(f"step {step}/{self._total}  {text}  {clock(left)} left")
 
     def stop(self) -> None:
         """Take the bar off the terminal."""
@@ -135,7 +135,8 @@ class Console:
             self._progress.stop()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

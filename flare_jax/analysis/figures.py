@@ -1,7 +1,7 @@
 """Figures of FLARE's spectra and scores; they are returned, and the caller saves them (`figure.savefig('a.png')`)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,26 @@ def spectra_figure(spectra: Sequence[Float[np.ndarray, "B H M"]]) -> Figure:
         _draw_block(panel, spectra[index])
         panel.set_ylim(*_PUBLICATION_RANGE)
         panel.set_title(f"Block {index + 1}")
+    return figure
+
+
+def energy_figure(energies: Mapping[str, Float[np.ndarray, "K C"]], fields: Sequence[str], title: str = "") -> Figure:
+    """Return a figure (`energy.png`) with a panel for each of `fields`: energies over the wave number, by their names.
+
+    `energies` are those of `radial_energy`, averaged over cases; shell 0, the mean of a field, is left out.
+    """
+    figure = Figure(figsize=(1 + 4.2 * len(fields), 4), layout="constrained")
+    styles = ({"color": "black"}, {"color": "#0b6fa4"}, {"color": "#d1662a", "linestyle": "--"})
+    panels = figure.subplots(1, len(fields), squeeze=False).flat
+    for channel, (panel, field) in enumerate(zip(panels, fields, strict=True)):
+        for (name, values), style in zip(energies.items(), styles, strict=False):
+            panel.loglog(np.arange(1, len(values)), values[1:, channel], label=name, **style)
+        panel.set_title(field)
+        panel.set_xlabel("wave number")
+        panel.set_ylabel("energy")
+        panel.grid(alpha=0.3, which="both", linewidth=0.5)
+    figure.axes[0].legend(frameon=False)
+    figure.suptitle(title)
     return figure
 
 

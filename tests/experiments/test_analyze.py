@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.pde import elasticity
 from experiments.errors import UserError
-from experiments.pdebench.analyze import check_analyzable
+from experiments.pdebench.analyze import check_analyzable, read_cases
 from experiments.pdebench.mixer_statistics import mixer_statistics
 from flare_jax.analysis import effective_rank, mixing_spectrum
 from flare_jax.convert.runs import read_run
@@ -41,7 +41,7 @@ def run(data_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def analysed(run):
-    result = pdebench("--mode=analyze", f"--workdir={run}", "--eigenvectors=1")
+    result = pdebench("--mode=analyze", f"--workdir={run}", "--eigenvectors=0,1")
     assert result.returncode == 0, result.stderr
     return run / "analysis", result.stdout
 
@@ -87,6 +87,9 @@ def test_figures_and_eigenvectors(analysed, by_definition):
     mixing = (scatter / scatter.sum(0)).T @ (gather / gather.sum(1, keepdims=True))
     assert vectors.shape == (2, 2, 972, 4)
     value = mixing_spectrum(by_definition[2][0][1:2], precision="float64").eigenvalues[0, 0, 0]
+    kept = np.load(folder / "scores_1.npz")["scores"]
+    assert_close("scores", kept, np.stack([block[1] for block in by_definition[2]]), 1e-4)
+    assert (folder / "scores_0.npz").exists()
     assert_close("W x = λ x", mixing @ vectors[0, 0, :, 0], value * vectors[0, 0, :, 0], 1e-3)
 
 
@@ -104,6 +107,11 @@ def test_a_second_run_only_draws(run, analysed):
     assert pdebench("--mode=analyze", f"--workdir={run}", "--step=12").returncode == 0
     assert json.loads((folder / "test.json").read_text())["step"] == 12
     assert (np.load(folder / "test.npz")["eigenvalues_0"] != 0.25).any()
+
+
+def test_cases_that_are_none():
+    with pytest.raises(UserError, match="--eigenvectors=1,last must be numbers of test cases"):
+        read_cases(["1", "last"])
 
 
 def test_cases_that_are_not_there(run):
@@ -126,10 +134,16 @@ def test_models_without_scores_are_refused(section, message):
 
 
 def test_models_with_scores_are_not_refused():
-    check_analyzable(ConfigDict({"type": "flare_ablations", "num_latent_blocks": 0}), 1)
+    check_analyzable(ConfigDict({"type": "flare_ablations", "num_latent_blocks": 0}), (1,))
     check_analyzable(ConfigDict({"type": "flarepp"}))
     with pytest.raises(UserError, match="--eigenvectors=1 needs attention scores, which model type 'flarepp' has not"):
-        check_analyzable(ConfigDict({"type": "flarepp"}), 1)
+        check_analyzable(ConfigDict({"type": "flarepp"}), (1,))
+
+
+def test_models_without_scores_are_analysed_on_grids_for_their_energy_alone():
+    check_analyzable(ConfigDict({"type": "transformer"}), grid=True)
+    with pytest.raises(UserError, match="--eigenvectors=1,2 needs attention scores"):
+        check_analyzable(ConfigDict({"type": "transformer"}), (1, 2), grid=True)
 
 
 def test_statistics_of_mixers_are_means_over_samples():

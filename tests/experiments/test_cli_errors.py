@@ -79,9 +79,14 @@ def test_options_that_another_program_or_file_takes(arguments, words):
 def test_help_shows_the_flags(program):
     result = run_program(f"experiments.{program}", ["--help"])
     named = {
-        "pdebench": ("--config.SECTION.OPTION=VALUE", "--mode  <train|eval|analyze>: ", "--eigenvectors", "--workdir")
+        "pdebench": (
+            "--config.SECTION.OPTION=VALUE",
+            "--mode  <train|time|eval|analyze>: ",
+            "--eigenvectors",
+            "--workdir",
+        )
     }
-    named["lra"] = ("--config.SECTION.OPTION=VALUE", "--mode  <train|eval>: ", "--workdir", "--data_dir")
+    named["lra"] = ("--config.SECTION.OPTION=VALUE", "--mode  <train|time|eval>: ", "--workdir", "--data_dir")
     named["predict"] = ("--input", "--output", "--figure", "--workdir")
     assert [flag for flag in named[program] if flag not in result.stdout] == []
 

@@ -106,6 +106,16 @@ def test_small_darcy_is_tested_at_both_resolutions(tmp_path):
     summary = json.loads((tmp_path / "run" / "eval.json").read_text())
     assert {"test/rel_l2", "test_32/rel_l2", "test_32/rel_l2_mean_predictor"} <= set(summary)
     assert (tmp_path / "run" / "figures" / "test_32_worst.png").exists()
+    # The energy of all wave numbers is the mean square of the fields, at each resolution on its grid.
+    analysed = pdebench("--mode=analyze", f"--workdir={tmp_path / 'run'}")
+    assert analysed.returncode == 0, analysed.stderr
+    for name, side in (("test", 16), ("test_32", 32)):
+        content = json.loads((tmp_path / "run" / "analysis" / f"{name}_energy.json").read_text())
+        assert content["grid"] == [side, side]
+        np.testing.assert_allclose(np.sum(content["error"]), summary[f"{name}/mse"], rtol=1e-3)
+        files = np.load(tmp_path / "data" / "darcy_small" / f"darcy_test_{side}.npz")
+        np.testing.assert_allclose(np.sum(content["truth"]), np.mean(files["y"][-4:] ** 2), rtol=1e-4)
+        assert (tmp_path / "run" / "analysis" / f"{name}_energy.png").exists()
 
 
 def _cut_newest_checkpoint(run):

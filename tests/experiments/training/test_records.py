@@ -83,4 +83,4 @@ def test_quiet_console_is_silent(capsys):
 
 @pytest.mark.parametrize(("seconds", "text"), [(59.6, "1:00"), (61, "1:01"), (7325, "2:02:05")])
 def test_clock(seconds, text):
-    assert records._clock(seconds) == text
+    assert records.clock(seconds) == text

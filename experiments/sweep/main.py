@@ -1,0 +1,148 @@
+"""The program: plan the runs of a study, execute what is missing, collect tables and figures."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from experiments import figures
+from experiments.errors import UserError
+from experiments.sweep import jobs, rows
+from experiments.sweep.board import Board, name_of
+from experiments.sweep.runs import Run, plan_runs, read_value
+from experiments.sweep.schedule import Schedule, failure_of, forget_failures
+from experiments.sweep.study import Study, load_study
+
+FLAGS = flags.FLAGS
+_FAILED = 1
+
+
+def define_flags() -> None:
+    """Define the flags of the program, and have --help show them."""
+    before = set(FLAGS)
+    flags.DEFINE_string("study", None, "Study file, with :smoke for its small variant; those of the project: studies/.")
+    flags.DEFINE_string("out", "out/studies", "Folder of the runs, which studies share, and of the tables and figures.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data sets; replaces config.data.dir.")
+    flags.DEFINE_integer("jobs", 1, "Processes per GPU; on a machine without one, processes.")
+    flags.DEFINE_list("seeds", None, "Seeds of every run; by default those of the study.")
+    flags.DEFINE_integer("parallel_seeds", 0, "Seeds of a run that are trained in one program; 0: all.")
+    flags.DEFINE_multi_string("set", [], "OPTION=VALUE for all trainings, such as train.epochs=20; may be repeated.")
+    flags.DEFINE_multi_string("where", [], "COLUMN=VALUE|VALUE...: only these runs; may be repeated.")
+    flags.DEFINE_bool("list", False, "List the runs and how far they are; run nothing.")
+    flags.DEFINE_bool("dry_run", False, "Print the commands of the runs that are missing; run nothing.")
+    flags.DEFINE_bool("collect", False, "Write the tables of what is done; run nothing.")
+    flags.DEFINE_bool("plot", False, "Draw the figures of what is done; run nothing.")
+    flags.DEFINE_bool("retry_failed", False, "Begin runs again that failed before.")
+    flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    for name in sorted(set(FLAGS) - before):
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
+
+
+def main() -> None:
+    """Do what the flags ask for; exits with status 1 where a run failed."""
+    if FLAGS.study is None:
+        raise UserError("--study=FILE is missing; for example --study=studies/num_blocks.py")
+    jobs.check_jobs(FLAGS.jobs)
+    study = load_study(FLAGS.study)
+    changes = {name: read_value(value) for name, value in _pairs("set", FLAGS.set)}
+    where = {column: tuple(values.split("|")) for column, values in _pairs("where", FLAGS.where)}
+    runs = plan_runs(
+        study, Path(FLAGS.out), _given_seeds(), changes, where, data_dir=FLAGS.data_dir, together=FLAGS.parallel_seeds
+    )
+    if not runs:
+        raise UserError(f"study {study.name} has no run with --where={' --where='.join(FLAGS.where)}; choose others")
+    if FLAGS.list:
+        list_runs(runs)
+    if FLAGS.dry_run:
+        print("\n".join(command_lines(runs)))
+    failed = False
+    if not (FLAGS.list or FLAGS.dry_run or FLAGS.collect or FLAGS.plot):
+        if FLAGS.retry_failed:
+            forget_failures(runs)
+        failed = not execute(study, runs, jobs.make_slots(FLAGS.jobs), jobs.launch)
+    executed = not (FLAGS.list or FLAGS.dry_run)
+    if executed:
+        report(
+            study, runs, Path(FLAGS.out), tables=not FLAGS.plot or FLAGS.collect, draw=not FLAGS.collect or FLAGS.plot
+        )
+    if failed:
+        sys.exit(_FAILED)
+
+
+def execute(study: Study, runs: Sequence[Run], slots: Sequence[jobs.Slot], launch: jobs.Launch) -> bool:
+    """Execute what is missing and say what failed; return whether everything is done."""
+    board = Board(runs)
+    places = ", ".join(dict.fromkeys(slot.describe() for slot in slots))
+    print(f"{study.title}: {len({run.folder for run in runs})} runs, {len(slots)} at a time on {places}", flush=True)
+    outcome = Schedule(runs, slots, launch, board).execute()
+    named = {run.folder: name_of(run) for run in runs}
+    for folder, sentence in outcome.failed.items():
+        print(f"failed: {named[folder]}: {sentence} (log: {folder / jobs.LOG}; --retry_failed begins it again)")
+    for folder, sentence in outcome.ended.items():
+        print(f"ended: {named[folder]}: {sentence} (the same command goes on with it)")
+    return not outcome.failed and not outcome.ended
+
+
+def report(study: Study, runs: Sequence[Run], out: Path, tables: bool = True, draw: bool = True) -> list[rows.Row]:
+    """Write the tables and figures of what is done into the study's folder and print the table; return the rows."""
+    folder = out / study.name
+    found = [
+        rows.make_row(labels, seeds, study.columns, study.published, run.data())
+        for run in runs
+        for labels, seeds in run.results()
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    if tables:
+        rows.write_csv(folder / "results.csv", study.columns, found)
+        rows.write_markdown(folder / "results.md", study.title, study.columns, study.metrics, found)
+        print(rows.markdown(study.columns, study.metrics, found), end="")
+        print(f"{folder / 'results.csv'}, {folder / 'results.md'}")
+    if draw:
+        for name, drawing in study.figures.items():
+            figures.save(drawing.draw(study.title, found), folder / f"{name}.png")
+            print(folder / f"{name}.png")
+    return found
+
+
+def list_runs(runs: Sequence[Run]) -> None:
+    """Print a table of the runs: labels, folder, and how far each is."""
+    table = Table()
+    for column in ("run", "state", "folder"):
+        table.add_column(column, overflow="fold")
+    for run in runs:
+        table.add_row(name_of(run), _state(run), str(run.folder))
+    Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False, highlight=False)
+
+
+def _state(run: Run) -> str:
+    sentence = failure_of(run)
+    if sentence:
+        return f"failed: {sentence}"
+    return "done" if run.command() is None else f"{100 * run.progress():.0f} %"
+
+
+def command_lines(runs: Sequence[Run]) -> list[str]:
+    """Return the commands of the runs that are not done, each once."""
+    commands = {run.folder: run.command() for run in runs}
+    return [f"python -m {command[0]} {' '.join(command[1])}" for command in commands.values() if command]
+
+
+def _given_seeds() -> tuple[int, ...] | None:
+    if FLAGS.seeds is None:
+        return None
+    if not FLAGS.seeds or not all(text.isdecimal() for text in FLAGS.seeds):
+        raise UserError(f"--seeds={','.join(FLAGS.seeds)} must be integers with commas between them, such as 0,1,2")
+    return tuple(map(int, FLAGS.seeds))
+
+
+def _pairs(flag: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (name, value) of every NAME=VALUE; raises UserError for anything else."""
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            example = "train.epochs=20" if flag == "set" else "num_blocks=4|8"
+            raise UserError(f"--{flag}={text} is not understood; write such as --{flag}={example}")
+    return [(text.partition("=")[0], text.partition("=")[2]) for text in texts]

@@ -1,0 +1,120 @@
+"""The sweep as a user runs it: killed and begun again, listed, refused; nothing is run twice and nothing lost."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments.training.records import read_log
+from tests.experiments.programs import ROOT, environment, pdebench, write_elasticity
+from tests.program_server import run_program
+
+STUDY = """
+from experiments.sweep.figures import Curves
+from experiments.sweep.study import Part, Study, axis
+from studies.common import ELASTICITY, tiny
+
+CONFIG = f"{ELASTICITY}:smoke"
+
+def get_study(variant):
+    options = {**tiny(CONFIG), "train.epochs": 40, "checkpoint.every": 4, "eval.every": 40}
+    part = Part(config=CONFIG, options=options, axes=(axis("optimizer.learning_rate", 1e-3, 2e-3),))
+    return Study(name="rates", title="Rates", columns=("learning_rate",), parts=(part,),
+                 figures={"rates": Curves(x="learning_rate")})
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of two runs of some seconds, and its data."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "rates.py").write_text(STUDY)
+    write_elasticity(folder / "data")
+    return folder / "rates.py", folder / "data"
+
+
+def _arguments(study, out, *more):
+    return [f"--study={study[0]}", f"--data_dir={study[1]}", f"--out={out}", *more]
+
+
+def _wait(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_where_it_was(study, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "experiments.sweep", *_arguments(study, out)]
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=output)
+        _wait(lambda: list(out.glob("runs/*/checkpoints/[1-9]*/_CHECKPOINT_METADATA")))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (first,) = out.glob("runs/*")
+    # The run of the sweep ends by itself, with a checkpoint.
+    _wait(lambda: "run the same command again" in (first / "sweep.log").read_text())
+    reached = max(line["step"] for line in read_log(first / "metrics.jsonl"))
+    assert 0 < reached < 160
+    result = run_program("experiments.sweep", _arguments(study, out), env=environment())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"resuming from step {reached} of 160" in (first / "sweep.log").read_text()
+    folders = sorted(out.glob("runs/*"))
+    assert len(folders) == 2
+    for folder in folders:
+        steps = [line["step"] for line in read_log(folder / "metrics.jsonl") if line["event"] == "train"]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == json.loads((folder / "eval.json").read_text())["step"] == 160
+    assert (out / "rates" / "rates.png").exists()
+    table = (out / "rates" / "results.csv").read_text()
+    stamps = {folder: (folder / "eval.json").stat().st_mtime_ns for folder in folders}
+    # What is done is not run again, and equals what one run gives that nobody ended.
+    again = run_program("experiments.sweep", _arguments(study, out), env=environment())
+    assert again.returncode == 0, again.stderr
+    assert {folder: (folder / "eval.json").stat().st_mtime_ns for folder in folders} == stamps
+    assert (out / "rates" / "results.csv").read_text() == table
+    dry = run_program("experiments.sweep", _arguments(study, tmp_path / "straight", "--dry_run"), env=environment())
+    straight = next(line for line in dry.stdout.splitlines() if first.name in line).split()[3:]
+    assert pdebench(*straight).returncode == 0
+    results = [
+        json.loads((place / "runs" / first.name / "eval.json").read_text()) for place in (out, tmp_path / "straight")
+    ]
+    assert results[0] == results[1]
+
+
+def test_a_study_is_listed_and_nothing_is_run(tmp_path):
+    arguments = ["--study=studies/num_blocks.py", f"--out={tmp_path}", "--list", "--where=num_latents=16|64"]
+    result = run_program("experiments.sweep", [*arguments, "--where=data=darcy", "--seeds=0,1"], env=environment())
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("data darcy, num_latents 64") == 7
+    assert result.stdout.count(" 0 % ") == 14
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "--study=FILE is missing"),
+        ("--study=studies/none.py", "study studies/none.py does not exist"),
+        ("--study=studies/num_blocks.py:tiny", "study variant 'tiny' is not known"),
+        ("--study=studies/num_blocks.py --jobs=0", "--jobs=0 must be a number of processes per GPU"),
+        ("--study=studies/num_blocks.py --seeds=a", "--seeds=a must be integers"),
+        ("--study=studies/num_blocks.py --set=train.epochs", "--set=train.epochs is not understood"),
+        ("--study=studies/num_blocks.py --set=train.epoch=3", "has no option train.epoch"),
+        ("--study=studies/num_blocks.py --set=train.epochs=many", "option train.epochs='many' does not fit"),
+        ("--study=studies/num_blocks.py --set=train.epochs=-1", "train.epochs is -1"),
+        ("--study=studies/num_blocks.py --where=num_latents=17", "--where=num_latents=17 chooses no run"),
+        ("--study=studies/num_blocks.py --where=color=red", "choose from the columns data, num_latents, num_blocks"),
+    ],
+)
+def test_command_lines_that_cannot_be_followed(tmp_path, arguments, words):
+    result = run_program("experiments.sweep", [*arguments.split(), f"--out={tmp_path / 'out'}"], env=environment())
+    assert result.returncode == 2, result.stdout
+    assert "Traceback" not in result.stderr
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,166 @@
+"""The order of a sweep, with jobs that end as they are told: failures, signals, busy folders, places on devices."""
+
+import json
+import signal
+
+import pytest
+
+from experiments.errors import UserError
+from experiments.sweep import board, jobs, schedule
+from experiments.sweep.schedule import Schedule, failure_of, forget_failures
+from runtime import signals
+
+
+class FakeRun:
+    """A run that is done after `stages` jobs have ended well."""
+
+    def __init__(self, folder, name, stages=1):
+        self.labels, self.folder, self.left = {"run": name}, folder / name, [f"stage_{n}" for n in range(stages)]
+
+    def command(self):
+        return (self.left[0], (self.folder.name,)) if self.left else None
+
+    def ended(self, module):
+        self.left.remove(module)
+
+    def progress(self):
+        return float(not self.left)
+
+
+class FakeJobs:
+    """Launches jobs that end with the next of the endings of their run, (status, last line), by default well."""
+
+    def __init__(self, **endings):
+        self.endings, self.started, self.now, self.most, self.terminated = endings, [], 0, 0, []
+
+    def __call__(self, command, log, environment):
+        self.started.append((*command, dict(environment)))
+        self.now += 1
+        self.most = max(self.most, self.now)
+        status, text = (self.endings.get(log.parent.name, []) and self.endings[log.parent.name].pop(0)) or (0, "")
+        with log.open("a") as file:
+            file.write(f"{text}\n")
+        return FakeProcess(self, status, log.parent.name)
+
+
+class FakeProcess:
+    def __init__(self, owner, status, name):
+        self.owner, self.status, self.name, self.asked = owner, status, name, 0
+
+    def poll(self):
+        self.asked += 1
+        if self.asked < 3 or (self.status is None and self.name not in self.owner.terminated):
+            return None
+        self.owner.now -= self.asked == 3
+        return 143 if self.status is None else self.status
+
+    def terminate(self):
+        self.owner.terminated.append(self.name)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(schedule, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(schedule, "_BUSY_SECONDS", 0.0)
+
+
+def _execute(runs, launch, slots=None):
+    said = []
+    shown = board.Board(runs, said.append)
+    return Schedule(runs, slots or [jobs.Slot(None, {})] * 2, launch, shown).execute(), said
+
+
+def test_a_failed_run_is_reported_with_its_sentence_and_stops_no_other(tmp_path):
+    runs = [FakeRun(tmp_path, name) for name in ("a", "b", "c", "d")]
+    launch = FakeJobs(
+        b=[(2, "warning: x\nerror: train.batch_size=0 is none; raise it")], c=[(1, "Traceback\nKeyError: 3")]
+    )
+    outcome, said = _execute(runs, launch)
+    assert {folder.name: text for folder, text in outcome.failed.items()} == {
+        "b": "train.batch_size=0 is none; raise it",
+        "c": "it ended with status 1: KeyError: 3",
+    }
+    assert (runs[0].left, runs[3].left) == ([], [])
+    assert "run b: FAILED: train.batch_size=0 is none; raise it" in said
+    assert json.loads((tmp_path / "b" / "failure.json").read_text())["status"] == 2
+    # A second sweep reports it and leaves it alone, unless it is told to begin it again.
+    again = FakeJobs()
+    assert set(_execute(runs, again)[0].failed) == {runs[1].folder, runs[2].folder}
+    assert again.started == []
+    forget_failures(runs)
+    assert failure_of(runs[1]) == ""
+    assert not _execute(runs, again)[0].failed
+    assert [command for command, *_ in again.started] == ["stage_0"] * 2
+
+
+def test_a_run_with_several_jobs_goes_through_them_in_order(tmp_path):
+    launch = FakeJobs()
+    _execute([FakeRun(tmp_path, "a", stages=3)], launch)
+    assert [module for module, *_ in launch.started] == ["stage_0", "stage_1", "stage_2"]
+
+
+def test_a_run_that_a_signal_ended_is_begun_again_once(tmp_path):
+    killed = (-signal.SIGKILL, "")
+    runs = [FakeRun(tmp_path, "once"), FakeRun(tmp_path, "always")]
+    outcome, _ = _execute(runs, FakeJobs(once=[killed], always=[(143, ""), killed]))
+    assert runs[0].left == []
+    assert {folder.name: text for folder, text in outcome.ended.items()} == {"always": "it was ended by SIGKILL"}
+    assert not (tmp_path / "always" / "failure.json").exists()
+
+
+def test_a_folder_at_which_another_sweep_is_at_work_is_waited_for(tmp_path):
+    busy = (2, "error: another process is training in --workdir=a; wait for its end or use another --workdir")
+    data = (2, "error: another process is generating into 'data'; wait for it or choose another out folder")
+    run = FakeRun(tmp_path, "a")
+    outcome, _ = _execute([run], FakeJobs(a=[busy, data, busy]))
+    assert (run.left, outcome.failed, outcome.ended) == ([], {}, {})
+
+
+def test_jobs_that_end_well_without_results_do_not_go_on_for_ever(tmp_path):
+    run = FakeRun(tmp_path, "a")
+    run.ended = lambda module: None
+    outcome, _ = _execute([run], FakeJobs())
+    assert "it ended well but left no results" in outcome.failed[run.folder]
+
+
+def test_equal_runs_are_made_once_and_places_are_never_exceeded(tmp_path):
+    runs = [FakeRun(tmp_path, name) for name in ("a", "b", "a", "c", "d", "e")]
+    launch = FakeJobs()
+    _execute(runs, launch, [jobs.Slot(gpu, {"CUDA_VISIBLE_DEVICES": str(gpu)}) for gpu in (0, 1, 1)])
+    assert sorted(arguments for _, arguments, _ in launch.started) == [("a",), ("b",), ("c",), ("d",), ("e",)]
+    assert launch.most == 3
+    assert {environment["CUDA_VISIBLE_DEVICES"] for *_, environment in launch.started} == {"0", "1"}
+
+
+def test_a_signal_ends_the_jobs_in_order(tmp_path, monkeypatch):
+    runs = [FakeRun(tmp_path, name) for name in ("a", "b", "c")]
+    launch = FakeJobs(a=[(None, "")], b=[(None, "")])
+    shown = board.Board(runs, lambda text: monkeypatch.setattr(signals._state, "requested", signal.SIGTERM))
+    with pytest.raises(signals.Interrupted) as stopped:
+        Schedule(runs, [jobs.Slot(None, {})] * 2, launch, shown).execute()
+    assert stopped.value.status == 143
+    assert launch.terminated == ["a", "b"]
+    assert len(launch.started) == 2
+
+
+def test_places_on_all_gpus_of_a_host(tmp_path):
+    for name in ("nvidia0", "nvidia3", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    slots = jobs.make_slots(2, {}, tmp_path)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0", "1", "0", "1"]
+    assert {slot.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] for slot in slots} == {"0.450"}
+    (first, second) = jobs.make_slots(1, {"CUDA_VISIBLE_DEVICES": "4,7"}, tmp_path)
+    assert (first.environment, second.describe()) == ({"CUDA_VISIBLE_DEVICES": "4"}, "GPU 1")
+    assert jobs.make_slots(3, {"JAX_PLATFORMS": "cpu"}, tmp_path) == [jobs.Slot(None, {})] * 3
+    with pytest.raises(UserError, match="--jobs=0 must be a number of processes per GPU"):
+        jobs.check_jobs(0)
+
+
+def test_the_time_left_is_that_of_the_work_left(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(board.time, "monotonic", lambda: now[0])
+    runs, said = [FakeRun(tmp_path, name) for name in "abcd"], []
+    shown = board.Board(runs, said.append)
+    now[0], runs[0].left = 90.0, []
+    shown.show([], schedule.Outcome(failed={runs[3].folder: "x"}))
+    assert said == ["1 of 4 runs done, 0 at work, 1 failed, 3:00 left"]

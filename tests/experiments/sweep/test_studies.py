@@ -1,0 +1,103 @@
+"""Every study of the project: its smoke variant from the runs to the figures, and its published numbers."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from experiments.sweep import jobs
+from experiments.sweep.main import command_lines, execute, report
+from experiments.sweep.runs import plan_runs
+from experiments.sweep.study import Measurement, load_study
+from tests.experiments.programs import ROOT, environment, write_elasticity
+from tests.program_server import start_program
+
+STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.py") if path.stem not in ("__init__", "common"))
+# Its places are numbers of points, beside those at which ours are measured.
+BETWEEN = ("time_memory",)
+UNPUBLISHED = ("mixers", "spectra")
+
+
+class Forked:
+    """A job of the program server, as `jobs.launch` would start it."""
+
+    def __init__(self, command, log, changes):
+        self._log, (module, arguments) = log, command
+        self._parts = [log.with_suffix(f".{name}") for name in ("out", "error")]
+        self._process = start_program(module, arguments, *self._parts, environment(**changes))
+
+    def poll(self):
+        status = self._process.exitcode
+        if status is not None:
+            with self._log.open("ab") as file:
+                file.writelines(part.read_bytes() for part in self._parts)
+        return status
+
+    def terminate(self):
+        self._process.terminate()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Data for all studies, and one folder of runs, so that equal ones are made once."""
+    data = tmp_path_factory.mktemp("data")
+    write_elasticity(data)
+    return tmp_path_factory.mktemp("out"), data
+
+
+def _plan(name, folders):
+    study = load_study(f"studies/{name}.py:smoke")
+    return study, plan_runs(study, folders[0], data_dir=str(folders[1]))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_smoke_variant_ends_in_tables_and_figures(name, folders, capsys):
+    study, runs = _plan(name, folders)
+    done = execute(study, runs, [jobs.Slot(None, {})] * 2, Forked)
+    assert done, "\n".join((run.folder / jobs.LOG).read_text()[-2000:] for run in runs)
+    assert command_lines(runs) == []
+    rows = report(study, runs, folders[0])
+    values = [row for row in rows if row.values]
+    assert len(values) == len(runs)
+    for row in values:
+        assert {name for name, value in row.values.items() if math.isfinite(value.mean)} >= set(study.metrics)
+    folder = folders[0] / study.name
+    with (folder / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(rows)
+    assert [float(line[study.metrics[0]]) for line in lines if line[study.metrics[0]]]
+    assert f"| {' | '.join(study.columns)} | seeds |" in (folder / "results.md").read_text()
+    assert {path.stem for path in folder.glob("*.png")} == set(study.figures)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_published_numbers_belong_to_runs_and_their_figures_show_them(name):
+    study = load_study(f"studies/{name}.py")
+    runs = plan_runs(study, Path("nowhere"))
+    places = {tuple(run.labels.get(column) for column in study.columns) for run in runs}
+    assert len(places) == len(runs)
+    for numbers in study.published.values():
+        assert all(value > 0 for value in numbers.values())
+        assert name in BETWEEN or set(numbers) <= places
+    assert name in UNPUBLISHED or study.published["error" if name not in BETWEEN else "seconds"]
+    rows = report_rows(study, runs)
+    for drawing in study.figures.values():
+        drawn = drawing.draw(study.title, rows)
+        labels = [text for axes in drawn.axes for text in (*axes.get_legend_handles_labels()[1], axes.get_title())]
+        assert name in UNPUBLISHED or any("published" in label for label in labels)
+
+
+def report_rows(study, runs):
+    from experiments.sweep.rows import make_row
+
+    found = [(labels, seeds) for run in runs for labels, seeds in run.results()]
+    if isinstance(study.parts[0], Measurement):
+        found = [(labels, []) for labels, _ in study.parts[0].read(Path("nowhere"))]
+    return [make_row(labels, seeds, study.columns, study.published) for labels, seeds in found]
+
+
+def test_equal_runs_of_two_studies_are_one(folders):
+    _, heads = _plan("num_heads", folders)
+    _, spectra = _plan("spectra", folders)
+    assert {run.folder for run in spectra} <= {run.folder for run in heads}
