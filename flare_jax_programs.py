@@ -24,6 +24,7 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "predict": ("experiments.predict", (), "predict fields on your own points or meshes"),
     "export": ("experiments.export", (), "write a run as a file for jax alone or for ONNX"),
     "inspect": ("data_pipeline.inspect", (), "say what is in a file or folder, and how to train on it"),
+    "download": ("data_pipeline.download", (), "fetch public data sets"),
     "generate": ("data_pipeline.generate", (), "generate data sets by solving their physics"),
     "example": ("data_pipeline.custom.example", (), "write example files of your own data"),
     "convert": ("flare_jax.convert", (), "checkpoints from and to the PyTorch original"),

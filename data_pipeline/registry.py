@@ -10,6 +10,7 @@ from typing import Any
 from data_pipeline import pde
 from data_pipeline.custom import loader as custom
 from data_pipeline.dataset import PDEDataset
+from data_pipeline.download.sources import BY_NAME
 from data_pipeline.errors import DataError
 from data_pipeline.files import SOURCE_FILE, check_generated_with
 from data_pipeline.record import DatasetRecord
@@ -100,7 +101,8 @@ def _generate_missing(
 ) -> None:
     """Generate the files of a data set, or say what is missing and where to get it."""
     name, folder, generator = record.name, record.place(data_dir), record.generator
-    problem = f"{name}: {', '.join(missing)} not found in {folder}; get the files from {record.download}"
+    command = f" (python -m data_pipeline.download {name} --data_dir={data_dir})" if name in BY_NAME else ""
+    problem = f"{name}: {', '.join(missing)} not found in {folder}; get the files from {record.download}{command}"
     if generator is None:
         raise DataError(problem)
     if source == "files" or (source == "auto" and record.stand_in):

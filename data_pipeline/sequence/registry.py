@@ -10,6 +10,7 @@ from typing import Any
 
 from data_pipeline import sequence
 from data_pipeline.dataset import Source
+from data_pipeline.download.sources import BY_NAME
 from data_pipeline.errors import DataError
 from data_pipeline.files import check_generated_with, read_source
 from data_pipeline.registry import SOURCES
@@ -117,7 +118,8 @@ def _generate(
 def _where_to_get(task: SequenceTask, data_dir: Path, num: int, seed: int, values: Mapping[str, Any]) -> str:
     """Return the sentence about missing files."""
     wanted = " or ".join(f"{layout.place(data_dir, values)}/{layout.files[0]}" for layout in task.layouts)
-    remedies = [f"get the files from {task.download}"] if task.download else []
+    fetched = f" (python -m data_pipeline.download {task.name} --data_dir={data_dir})" if task.name in BY_NAME else ""
+    remedies = [f"get the files from {task.download}{fetched}"] if task.download else []
     if task.stand_in:
         remedies.append("set data.source=generated to try the program on an artificial stand-in")
     elif task.generator is not None:

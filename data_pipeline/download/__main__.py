@@ -1,0 +1,47 @@
+"""Fetch public data sets: `python -m data_pipeline.download elasticity darcy [--data_dir=data]`."""
+
+import sys
+from pathlib import Path
+
+from runtime import signals
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, or 2 where a set could not be fetched."""
+    from data_pipeline.command import Parser
+    from data_pipeline.download.fetch import download, is_there
+    from data_pipeline.download.sources import BY_HAND, BY_NAME, PUBLIC_SETS, find_public
+
+    parser = Parser(prog="python -m data_pipeline.download", description="Fetch public data sets and check them.")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"data set or task: {', '.join(BY_NAME)}")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="data root (default: %(default)s)")
+    parser.add_argument("--mirror", default="", help="address or folder that has the files instead, by their names")
+    parser.add_argument("--list", action="store_true", help="print names, sources and what is there already")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for public in PUBLIC_SETS:
+            there = [name for name in public.serves if is_there(name, options.data_dir)]
+            note = f" (there: {', '.join(there)})" if there else ""
+            print(f"{', '.join(public.serves)} -> {options.data_dir / public.folder}{note}")
+            print("".join(f"    {origin}\n" for origin in public.origins), end="")
+        print("".join(f"{name}: {text}\n" for name, text in BY_HAND.items()), end="")
+        return 0
+    if not options.names:
+        parser.error("name one or more data sets")
+    try:
+        for name in options.names:
+            find_public(name)  # all names are checked before anything is fetched
+        for name in options.names:
+            download(name, options.data_dir, options.mirror, lambda text: print(text, flush=True))
+    except signals.Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    signals.install("interrupted; run the same command again to go on")
+    sys.exit(main())
