@@ -38,6 +38,11 @@ def download(name: str, data_dir: Path, mirror: str, say: Say) -> None:
     with locked(transfers, f"another process downloads to {data_dir}; wait for its end"):
         _refuse_generated(folder)
         record = _fetch_all(public, folder, transfers, mirror, say)
+        if not is_there(name, data_dir):
+            raise DataError(
+                f"what was received does not hold the files of {name} as they are expected below {folder}; it was left "
+                "there: compare the names, or take another --mirror"
+            )
         check(name, data_dir)
         write_json(folder / RECORD_FILE, {**read_record(folder), **record})
     _remove_if_empty(transfers)

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Files:
-    """`content` by path; `breaks` are the numbers of bytes after which the next answers end; `seen` the ranges asked."""
+    """`content` by path; `breaks` are the bytes after which the next answers end, `seen` the ranges that were asked."""
 
     content: dict[str, bytes]
     breaks: list[int] = field(default_factory=list)
