@@ -19,6 +19,7 @@ from data_pipeline.errors import DataError
 
 ROOT = "SandBox"
 _STEP_FIELDS = ("dis", "svm", "tmp")
+GENERATED = b"Generated: "  # the beginning of the log of a simulation that this project generated
 _TERMINATED = b"Analysis terminated"
 
 
@@ -97,6 +98,7 @@ class Simulation:
         self.case, self._files, self._folder = case, files, f"{root}/{case}"
         self._prefix = self._find_prefix()
         log = self._log()
+        self.generated = log is not None and log.startswith(GENERATED)
         if log is not None and _TERMINATED in log:
             raise DataError("the simulation was terminated, its log says; leave the case out or run it again")
         name = self._result(".case")

@@ -98,6 +98,8 @@ def write_case(path: Path, case: FinalCase | SeriesCase) -> None:
 
 
 def _stored(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "U":
+        return array
     if name == "edge_index":
         return np.asarray(array, np.int64)
     return np.asarray(array, np.int32 if name in _INTEGERS else np.float32)

@@ -3,7 +3,7 @@
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from data_pipeline.additive.lattice import CORNERS, Lattice
@@ -22,22 +22,36 @@ def trilinear(
 
     Raises DataError for targets in no element and for elements that are not the boxes of a lattice.
     """
-    lattice = Lattice.of(points, elements)
-    owner = _smallest_elements(lattice, np.asarray(targets, np.float64))
-    outside = owner < 0
-    if outside.any():
-        place = ", ".join(f"{value:g}" for value in np.asarray(targets)[np.argmax(outside)])
+    values, found = trilinear_where(points, elements, fields, targets)
+    if not found.all():
+        place = ", ".join(f"{value:g}" for value in np.asarray(targets)[np.argmin(found)])
         raise DataError(
-            f"{int(outside.sum())} of {len(targets)} points lie in no element of the mesh, the first at ({place}) mm; "
+            f"{int((~found).sum())} of {len(targets)} points lie in no element of the mesh, the first at ({place}) mm; "
             "the two meshes are not of the same part"
         )
+    return values
+
+
+def trilinear_where(
+    points: Float[np.ndarray, "N 3"],
+    elements: Int[np.ndarray, "M 8"],
+    fields: Float[np.ndarray, "N C"],
+    targets: Float[np.ndarray, "P 3"],
+) -> tuple[Float[np.ndarray, "P C"], Bool[np.ndarray, " P"]]:
+    """Return what `trilinear` does, 0 at targets in no element, and which targets lie in one."""
+    lattice = Lattice.of(points, elements)
+    owner = _smallest_elements(lattice, np.asarray(targets, np.float64))
+    found = owner >= 0
+    chosen, places = owner[found], np.asarray(targets, np.float64)[found]
     low, high = (
-        np.stack([lattice.ticks[axis][limit[owner, axis]] for axis in range(3)], axis=-1)
+        np.stack([lattice.ticks[axis][limit[chosen, axis]] for axis in range(3)], axis=-1)
         for limit in (lattice.low, lattice.high)
     )
-    place = np.clip((targets - low) / (high - low), 0.0, 1.0)
+    place = np.clip((places - low) / (high - low), 0.0, 1.0)
     weights = np.where(CORNERS.astype(bool), place[:, None], 1.0 - place[:, None]).prod(axis=2)
-    return np.einsum("pk,pkc->pc", weights, np.asarray(fields, np.float64)[np.asarray(elements)[owner]])
+    values = np.zeros((len(targets), np.shape(fields)[1]))
+    values[found] = np.einsum("pk,pkc->pc", weights, np.asarray(fields, np.float64)[np.asarray(elements)[chosen]])
+    return values, found
 
 
 def inverse_distance(

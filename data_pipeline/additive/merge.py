@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 from data_pipeline.additive.case import SeriesCase
 from data_pipeline.additive.graph import edges
-from data_pipeline.additive.interpolate import inverse_distance, trilinear
-from data_pipeline.additive.series import active_nodes
+from data_pipeline.additive.interpolate import inverse_distance, trilinear_where
+from data_pipeline.additive.series import TOLERANCE, active_nodes
 from data_pipeline.additive.union import union
 from data_pipeline.errors import DataError
 
@@ -37,16 +37,36 @@ def merge(name: str, steps: Sequence[Step], interpolation: str = "trilinear") ->
         raise DataError(f"interpolation={interpolation!r} is not known; choose one of {', '.join(INTERPOLATIONS)}")
     pos, elems = union([(step.pos, step.elems) for step in steps])
     zmax = np.array([np.asarray(step.pos)[np.unique(step.elems), 2].max() for step in steps], np.float64)
-    active = active_nodes(pos[:, 2], zmax)
     states = np.zeros((len(steps), len(pos), 5))
-    for number, (step, there) in enumerate(zip(steps, active, strict=True)):
-        fields = np.concatenate([step.disp, step.vmstr, step.temp], axis=1)
+    for number, step in enumerate(steps):
         try:
-            if interpolation == "trilinear":
-                states[number, there] = trilinear(step.pos, step.elems, fields, pos[there])
-            else:
-                states[number, there] = inverse_distance(step.pos, fields, pos[there])
+            states[number] = state_on(pos, step, zmax[number], interpolation)
         except DataError as error:
             raise DataError(f"step {number} of {name}: {error}") from error
     times = np.array([step.time for step in steps], np.float64)
     return SeriesCase(name, pos, elems, edges(elems), zmax, times, states[..., :3], states[..., 3:4], states[..., 4:5])
+
+
+def state_on(
+    pos: Float[np.ndarray, "N 3"], step: Step, top: float, interpolation: str = "trilinear"
+) -> Float[np.ndarray, "N 5"]:
+    """Return displacement, von Mises stress and temperature of a step, of height `top`, at the nodes of another mesh.
+
+    They are 0 above the top, and where an overhang of the next group begins at the height of the top. Raises DataError
+    where the mesh of the step lacks other nodes.
+    """
+    there = np.flatnonzero(active_nodes(pos[:, 2], np.array([top]))[0])
+    fields = np.concatenate([step.disp, step.vmstr, step.temp], axis=1)
+    state = np.zeros((len(pos), fields.shape[1]))
+    if interpolation == "idw":
+        state[there] = inverse_distance(step.pos, fields, pos[there])
+        return state
+    state[there], found = trilinear_where(step.pos, step.elems, fields, pos[there])
+    lost = there[~found & (pos[there, 2] < top - TOLERANCE)]
+    if len(lost):
+        place = ", ".join(f"{value:g}" for value in pos[lost[0]])
+        raise DataError(
+            f"its mesh lacks {len(lost)} nodes of other steps below its top at {top:g} mm, the first at ({place}) mm; "
+            "the steps are not of the same part"
+        )
+    return state

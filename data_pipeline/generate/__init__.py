@@ -36,7 +36,8 @@ GENERATORS = {
     "airfoil_steady": "data_pipeline.generate.airfoil",
     "plasticity": "data_pipeline.generate.plasticity",
     "shapenet_car": "data_pipeline.generate.shapenet_car",
-    "lpbf": "data_pipeline.generate.lpbf",
+    "lpbf": "data_pipeline.additive.generate.dataset:files",
+    "lpbf_archives": "data_pipeline.additive.generate.dataset:archives",
     **{f"drivaerml_{size}": f"data_pipeline.generate.drivaerml:{size}" for size in SIZES},
     "listops": "data_pipeline.generate.sequence.listops",
     "pathfinder32": "data_pipeline.generate.sequence.pathfinder:32",
@@ -133,7 +134,7 @@ def _generate(
     partial.mkdir(exist_ok=True)
     remove_leftovers(partial)
     ranges = chunks.split(num, generator.chunk)
-    todo = chunks.unfinished(partial, ranges)
+    todo = chunks.unfinished(partial, ranges, generator.ragged)
     with show_progress(generator.name, num, num - sum(map(len, todo)), progress) as advance:
         chunks.solve(module, seed, partial, todo, workers, advance, asdict(settings))
     staging = partial / "files"

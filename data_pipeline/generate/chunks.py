@@ -34,11 +34,14 @@ def split(num: int, size: int) -> list[range]:
     return [range(start, min(start + size, num)) for start in range(0, num, size)]
 
 
-def unfinished(folder: Path, chunks: Sequence[range]) -> list[range]:
-    """Return the chunks not yet kept in `folder`; damaged ones are removed, so that they are solved again."""
+def unfinished(folder: Path, chunks: Sequence[range], ragged: bool = False) -> list[range]:
+    """Return the chunks not yet kept in `folder`; damaged ones are removed, so that they are solved again.
+
+    The arrays of all chunks must be alike, of `ragged` ones but for their lengths.
+    """
     names = {path.name for path in folder.glob("*.npz")}
     existing = [chunk for chunk in chunks if chunk_path(folder, chunk).name in names] if names else []
-    layouts = {chunk: _layout(chunk_path(folder, chunk), len(chunk)) for chunk in existing}
+    layouts = {chunk: _layout(chunk_path(folder, chunk), len(chunk), ragged) for chunk in existing}
     sound = [layout for layout in layouts.values() if layout is not None]
     alike = all(layout == sound[0] for layout in sound)
     kept = {chunk for chunk in existing if layouts[chunk] is not None and alike}
@@ -47,13 +50,20 @@ def unfinished(folder: Path, chunks: Sequence[range]) -> list[range]:
     return [chunk for chunk in chunks if chunk not in kept]
 
 
-def _layout(path: Path, samples: int) -> dict[str, _Layout] | None:
-    """Return shape of a sample and dtype of each array of a chunk; None if the file is damaged or another."""
+def _layout(path: Path, samples: int, ragged: bool) -> dict[str, _Layout] | None:
+    """Return shape of a sample and dtype of each array of a chunk; None if the file is damaged or another.
+
+    Of `ragged` samples the shape is the number of its axes.
+    """
     try:
         with open_npz(path) as archive:
             # Reading compares the sums in the file.
             arrays = {name: archive.read(name) for name in archive.files}
-        layout = {name: (array.shape[1:], array.dtype.str) for name, array in arrays.items() if len(array) == samples}
+        layout = {
+            name: ((array.ndim,) if ragged else array.shape[1:], array.dtype.str)
+            for name, array in arrays.items()
+            if len(array) == samples
+        }
         return layout if len(layout) == len(arrays) > 0 else None
     except (ValueError, TypeError):  # TypeError: an array without rows
         return None

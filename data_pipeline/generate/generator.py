@@ -51,6 +51,7 @@ class Generator:
         configure: `configure(settings)` gives the generator with other settings; None where there is no choice.
             Raises ValueError for settings that cannot be.
         max_workers: most processes that make sense, 1 where one process keeps all cores or the GPU busy.
+        ragged: samples have arrays of different lengths, so that `chunk` is 1.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Generator:
     settings: Mapping[str, int | str] = field(default_factory=dict)
     configure: "Callable[[Settings], Generator] | None" = None
     max_workers: int | None = None
+    ragged: bool = False
 
 
 def load_generator(source: str, settings: Settings | None = None) -> Generator:

@@ -1,9 +1,9 @@
 """Printed parts layer by layer: the fields after one group of layers, to be taken to the next (arXiv 2508.12594).
 
-One npz file per part, in the layout of `data_pipeline.additive.case`: T states on one mesh, 0 at nodes that are not
-there yet. A node is there from the first step whose top it does not exceed; plate nodes, below 0 mm, always are. Inputs
-are pos / (30, 30, 60) mm and the fields, which are displacement along the build direction / 1 mm, von Mises stress /
-1000 MPa and temperature / 500 °C; predicted are the increments to the next state.
+One npz file per part in LPBF_FLARE/series, in the format of `data_pipeline.additive.case`: T states on one mesh, 0 at
+nodes that are not there yet. A node is there from the first step whose top it does not exceed; plate nodes, below 0 mm,
+always are. Inputs are pos / (30, 30, 60) mm and the fields, which are displacement along the build direction / 1 mm,
+von Mises stress / 1000 MPa and temperature / 500 °C; predicted are the increments to the next state.
 
 Parts are split, never their steps: in the folders train and test where these are there, else by a permutation of the
 sorted names, which the run records.
@@ -17,6 +17,7 @@ import numpy as np
 from data_pipeline.additive.case import SeriesCase, read_series
 from data_pipeline.additive.inputs import input_channels, input_normalizer, node_inputs
 from data_pipeline.additive.messages import message_edges
+from data_pipeline.additive.published import SERIES
 from data_pipeline.additive.samples import FIELDS, check_fields, scaled_fields
 from data_pipeline.additive.series import TOLERANCE, active_nodes, fill_sources
 from data_pipeline.clouds import choose_buckets, pad_clouds
@@ -28,7 +29,7 @@ from data_pipeline.graphs import pad_edges
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 
-FOLDER = Path("LPBF_series")
+FOLDER = Path("LPBF_FLARE")
 N_TRAIN, N_TEST = 400, 100
 
 
@@ -48,14 +49,14 @@ def load(
     """Load the series of so many parts, with `edges` those of their meshes too; raises DataError."""
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
-    folder = data_dir / FOLDER
+    folder = data_dir / FOLDER / SERIES
     chosen = _choose(folder, n_train, n_test, split_seed)
     cases = {split: [read_part(path, drop_plate) for path in paths] for split, paths in chosen.items()}
     samples = {name: [path.stem for path in paths] for name, paths in chosen.items()}
     return series_dataset(
         cases,
         fields,
-        Source.of(folder, samples=samples),
+        Source.of(data_dir / FOLDER, samples=samples),
         buckets=buckets,
         hanging_edges=hanging_edges if edges else None,
         distances=distance_features,
@@ -206,9 +207,11 @@ def _split(
 RECORD = DatasetRecord(
     name="am_series",
     folder=FOLDER,
-    files=(".",),
-    download="your own simulations: python -m data_pipeline.additive extract --series",
+    files=(SERIES,),
+    download="your own simulations: python -m data_pipeline.additive --help",
     load=load,
+    generator="lpbf",
+    num_generate=200,
     n_train=N_TRAIN,
     n_test=N_TEST,
     options={
@@ -229,5 +232,8 @@ RECORD = DatasetRecord(
     recipe={"all": {"epochs": 100, "batch_size": 1, "weight_decay": 1e-4}},
     model={"upt": {**MANY_SUPERNODES, "space_dim": 3}},
     like="lpbf",
-    smoke={"data": {"n_train": 8, "n_test": 2}, "train": {"epochs": 3, "batch_size": 2}},
+    smoke={
+        "data": {"n_train": 8, "n_test": 2, "num_generate": 15, "resolution": 25},
+        "train": {"epochs": 3, "batch_size": 2},
+    },
 )

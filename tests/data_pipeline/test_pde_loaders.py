@@ -320,12 +320,12 @@ def test_stand_ins_are_made_only_on_request(tmp_path, monkeypatch):
 
     calls = []
     monkeypatch.setattr(generators, "generate", lambda *arguments, **settings: calls.append((arguments, settings)))
-    with pytest.raises(DataError, match=r"artificial stand-ins, run `.* lpbf --num=1 .*` or set data.source=generated"):
-        load("lpbf", tmp_path, 1, 1, source="auto")
+    with pytest.raises(DataError, match=r"artificial stand-ins, run `.* shapenet_car --num=1 .*` or set data.source"):
+        load("shapenet_car", tmp_path, 1, 1, source="auto")
     assert not calls
     with pytest.raises(DataError):  # the replaced generator writes nothing
-        load_dataset("lpbf", tmp_path, source="generated", num_generate=3, resolution=5, n_train=1, n_test=1)
-    assert calls == [(("lpbf", tmp_path), {"num": 3, "seed": 0, "resolution": 5})]
+        load_dataset("shapenet_car", tmp_path, source="generated", num_generate=3, resolution=5, n_train=1, n_test=1)
+    assert calls == [(("shapenet_car", tmp_path), {"num": 3, "seed": 0, "resolution": 5})]
 
 
 def test_options_that_a_loader_does_not_have(tmp_path):

@@ -88,7 +88,12 @@ def conjugate_gradients(
         direction = preconditioned + direction * (float(preconditioned @ (residual - last)) / product)
         product = new_product
         applied = matrix @ direction
-        step = product / float(direction @ applied)
+        energy = float(direction @ applied)
+        if not energy > 0.0:
+            raise ArithmeticError(
+                f"a matrix with {len(right)} unknowns is not positive definite; the body has loose parts"
+            )
+        step = product / energy
         solution += step * direction
         last = residual.copy()
         residual -= step * applied

@@ -65,6 +65,9 @@ class Resolution:
         return 5 * self.margin
 
 
+FINEST = Resolution()
+
+
 @dataclass(frozen=True)
 class Voxels:
     """The filled cells [X, Y, Z] of a part that stands on the plate, with cells of (dx, dy, dz) in mm."""
@@ -73,14 +76,14 @@ class Voxels:
     cell: tuple[float, float, float]
 
 
-def cell_size(extent_x: float, extent_y: float, resolution: Resolution) -> tuple[float, float, float]:
+def cell_size(extent_x: float, extent_y: float, resolution: Resolution = FINEST) -> tuple[float, float, float]:
     """Return the size of the finest cells of a part with this bounding box in mm."""
     cells = round(_BASE / resolution.height)
     sides = [extent / (cells * np.ceil(extent / _BASE - 1e-9)) for extent in (extent_x, extent_y)]
     return float(sides[0]), float(sides[1]), resolution.height
 
 
-def build_mesh(voxels: Voxels, resolution: Resolution) -> Body:
+def build_mesh(voxels: Voxels, resolution: Resolution = FINEST) -> Body:
     """Return the mesh of part and plate, centred on the plate, whose upper side is z = 0."""
     filled, margin, group = voxels.filled, resolution.margin, resolution.layers_per_group
     # Whole blocks of the coarsest level in every direction.

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from data_pipeline.additive.generate.octree import LAYER, Resolution, Voxels, build_mesh, cell_size
+from data_pipeline.additive.generate.octree import FINEST, LAYER, Resolution, Voxels, build_mesh, cell_size
 
 SMALLEST, LARGEST = 7.0, 60.0  # mm in the plane
 TALLEST, FLATTEST = 60.0, 2.4  # mm
@@ -40,15 +40,14 @@ Shape = Callable[[np.random.Generator, _Place], Bool[np.ndarray, "X Y Z"]]
 def random_part(seed: int, index: int, resolution: Resolution) -> tuple[str, Voxels]:
     """Return the kind and the voxels of part `index`: the first draw of a size between the limits that can be built."""
     rng = np.random.default_rng([seed, index])
-    finest = Resolution()
     for _ in range(_TRIES):
         kind = str(rng.choice(list(SHAPES)))
         size = _extents(rng)
         state = int(rng.integers(2**63))
-        voxels = _voxels(kind, size, state, finest)
-        if voxels is None or not FEWEST_NODES <= _nodes(voxels, finest) <= MOST_NODES:
+        voxels = _voxels(kind, size, state, FINEST)
+        if voxels is None or not FEWEST_NODES <= _nodes(voxels, FINEST) <= MOST_NODES:
             continue
-        if resolution != finest:
+        if resolution != FINEST:
             voxels = _voxels(kind, size, state, resolution)
         if voxels is not None:
             return kind, voxels

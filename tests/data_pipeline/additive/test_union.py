@@ -74,6 +74,25 @@ def test_steps_are_merged_with_zeros_above_the_top():
         merge("part", steps, "nearest")
 
 
+def test_an_overhang_that_begins_at_the_top_is_not_there_yet():
+    """Two piers, then a deck: nodes below the deck have the height of the piers, but come with the deck."""
+    piers, deck = [(0, 0, 0), (2, 0, 0)], [(x, 0, 1) for x in range(3)]
+    steps = []
+    for cells in (piers, piers + deck):
+        points, elements = boxes(cells, 1.0)
+        ones = np.ones((len(points), 1))
+        steps.append(Step(points, elements, np.repeat(ones, 3, 1), ones, ones, 0.0))
+    merged = merge("bridge", steps)
+    middle = (merged.pos[:, 2] == 1) & np.isin(merged.pos[:, 0], [1.0, 2.0])
+    assert middle.sum() == 4
+    np.testing.assert_array_equal(merged.temp[0, :, 0], merged.pos[:, 2] <= 1)
+    wide = boxes([(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0)], 1.0)
+    part = Step(*boxes([(0, 0, 0), (4, 0, 0)], 1.0), np.ones((16, 3)), np.ones((16, 1)), np.ones((16, 1)), 0.0)
+    whole = Step(*wide, np.ones((24, 3)), np.ones((24, 1)), np.ones((24, 1)), 0.0)
+    with pytest.raises(DataError, match="step 0 of other: its mesh lacks 4 nodes of other steps below its top at 1 mm"):
+        merge("other", [part, whole])
+
+
 def test_distances_of_a_wall():
     """A wall of 4 x 2 x 3: depths to faces are known, and refinement changes nothing at common nodes."""
     points, elements = block(4, 2, 3)

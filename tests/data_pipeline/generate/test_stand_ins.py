@@ -1,16 +1,14 @@
-"""The stand-ins: layout, bounds, nesting, closed surfaces, and an exact solution of the shrinking parts."""
-
-import json
+"""The stand-ins: layout, bounds, nesting, closed surfaces."""
 
 import numpy as np
 import pytest
 
-from data_pipeline.generate import GENERATORS, bodies, drivaerml, generate, hexahedra, lpbf, shapenet_car
+from data_pipeline.generate import GENERATORS, bodies, drivaerml, generate, shapenet_car
 from data_pipeline.generate.generator import load_generator
 from data_pipeline.registry import find_record
 
 
-@pytest.mark.parametrize("name", ["drivaerml_10k", "drivaerml_1m", "shapenet_car", "lpbf"])
+@pytest.mark.parametrize("name", ["drivaerml_10k", "drivaerml_1m", "shapenet_car"])
 def test_stand_ins_say_so(name):
     assert load_generator(GENERATORS[name]).solver.startswith("SYNTHETIC STAND-IN")
 
@@ -94,62 +92,3 @@ def test_car_files(tmp_path):
     assert 0.3 < scaled.std() < 1.5
     low, high = np.array([-2.0, -1.0, -4.5]), np.array([2.0, 4.5, 6.0])
     assert ((points[used] > low) & (points[used] < high)).all()
-
-
-def test_free_shrinkage_is_exact():
-    nodes, elements = hexahedra.mesh(np.ones((3, 2, 4), bool))
-    assert (nodes.shape, elements.shape) == ((60, 3), (24, 8))
-    material = hexahedra.elasticity_matrix(100.0, 0.0)
-    # With Poisson's ratio 0 a strain along z alone does not notice the clamped side.
-    inherent = np.array([0.0, 0.0, -0.01, 0.0, 0.0, 0.0])
-    moved = hexahedra.displacement(nodes, elements, 2.5, material, inherent)
-    np.testing.assert_allclose(moved[:, 2], -0.01 * 2.5 * nodes[:, 2], atol=1e-8)
-    np.testing.assert_allclose(moved[:, :2], 0.0, atol=1e-8)
-    np.testing.assert_allclose(hexahedra.nodal_von_mises(moved, elements, 2.5, material, inherent), 0.0, atol=1e-5)
-
-
-def test_linear_displacement_has_constant_stress():
-    nodes, elements = hexahedra.mesh(np.ones((2, 2, 2), bool))
-    gradient = np.array([[1.0, 0.4, 0.0], [0.2, -0.5, 0.0], [0.0, 0.0, 0.3]]) * 1e-3
-    material = hexahedra.elasticity_matrix(200.0, 0.3)
-    stress = material @ np.array([1.0, -0.5, 0.3, 0.0, 0.0, 0.6]) * 1e-3
-    xx, yy, zz, _, _, xy = stress
-    expected = np.sqrt(0.5 * ((xx - yy) ** 2 + (yy - zz) ** 2 + (zz - xx) ** 2) + 3.0 * xy**2)
-    moved = 1.5 * nodes @ gradient.T
-    np.testing.assert_allclose(hexahedra.nodal_von_mises(moved, elements, 1.5, material, np.zeros(6)), expected)
-
-
-def test_edges_of_two_cubes():
-    _, elements = hexahedra.mesh(np.ones((2, 1, 1), bool))
-    edges = hexahedra.edges(elements)
-    assert edges.shape == (2, 40)
-    assert {tuple(edge) for edge in edges.T} == {tuple(edge[::-1]) for edge in edges.T}
-
-
-def test_lpbf_files(tmp_path):
-    folder = generate("lpbf", tmp_path, num=7, workers=2, progress=False)
-    files = sorted(folder.glob("*/*.npz"))
-    assert [f"{path.parent.name}/{path.stem}" for path in files] == [
-        "test/synthetic_000006",
-        *(f"train/synthetic_{number:06d}" for number in range(6)),
-    ]
-    with np.load(folder / "train" / "synthetic_000002.npz") as arrays:
-        part = dict(arrays)
-    expected = lpbf.solve_part(0, 2)
-    count = len(expected["pos"])
-    assert {name: part[name].shape for name in ("pos", "disp", "vmstr", "temp")} == {
-        "pos": (count, 3),
-        "disp": (count, 3),
-        "vmstr": (count, 1),
-        "temp": (count, 1),
-    }
-    for name in ("pos", "disp", "elems"):
-        np.testing.assert_array_equal(part[name], expected[name])
-    assert part["elems"].max() == part["edge_index"].max() == count - 1
-    metadata = json.loads(str(part["_metadata"]))
-    assert metadata["synthetic"] is True
-    assert metadata["zmax"] == part["pos"][:, 2].max()
-    assert (part["disp"][part["pos"][:, 2] == 0.0] == 0.0).all()
-    assert 0.0 < -part["disp"][:, 2].min() < 1.0
-    loaded = find_record("lpbf").load(tmp_path, 6, 1)
-    assert loaded.tests["test"].x.shape[2] == 3

@@ -36,7 +36,7 @@ def final_run(final_data, tmp_path_factory):
 def series_data(tmp_path_factory):
     """Return the data root of series of parts."""
     folder = tmp_path_factory.mktemp("series")
-    parts.write_series(folder / "LPBF_series")
+    parts.write_series(folder / "LPBF_FLARE" / "series")
     return folder
 
 

@@ -82,7 +82,7 @@ def test_meshes_surfaces_and_published_files(final_run, final_data, cube, tmp_pa
 
 @pytest.mark.slow
 def test_series_are_marched(series_run, series_data, cube, tmp_path):
-    part = series_data / "LPBF_series" / "part_5.npz"
+    part = series_data / "LPBF_FLARE" / "series" / "part_5.npz"
     result = predict(f"--workdir={series_run}", f"--input={part}", f"--output={tmp_path / 'out' / 'march.pvd'}")
     assert result.returncode == 0, result.stderr
     assert "part_5: 5 steps in" in result.stdout

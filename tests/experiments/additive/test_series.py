@@ -186,7 +186,7 @@ def test_series_open_as_growing_meshes(series_run, series_data):
     name = summary["data"]["detail"]["samples"]["test"][0]
     (file,) = (series_run / "paraview").glob(f"am_series_mesh_graph_net_smoke-test*-{name}.pvd")
     reader = pv.get_reader(str(file))
-    case = am_series.read_series(series_data / "LPBF_series" / f"{name}.npz")
+    case = am_series.read_series(series_data / "LPBF_FLARE" / "series" / f"{name}.npz")
     assert reader.time_values == list(range(len(case.zmax)))
     counts = []
     for step in reader.time_values:
