@@ -202,8 +202,9 @@ def test_sets_of_loose_files_and_whole_repositories(tmp_path, monkeypatch, capsy
         assert run(tmp_path, "cylinder_flow", f"--mirror={files.address}") == 0
     folder = tmp_path / "data" / "MeshGraphNets" / "cylinder_flow"
     assert {path.name for path in folder.iterdir()} == {*parts, "DOWNLOAD.json"}
-    (tmp_path / "mirror" / "LPBF_FLARE" / "train").mkdir(parents=True)
-    (tmp_path / "mirror" / "LPBF_FLARE" / "train" / "a.npz").write_bytes(b"a")
+    for split in ("train", "test"):
+        (tmp_path / "mirror" / "LPBF_FLARE" / split).mkdir(parents=True)
+        (tmp_path / "mirror" / "LPBF_FLARE" / split / "a.npz").write_bytes(b"a")
     assert run(tmp_path, "lpbf", f"--mirror={tmp_path / 'mirror'}") == 0
     assert (tmp_path / "data" / "LPBF_FLARE" / "train" / "a.npz").read_bytes() == b"a"
     assert run(tmp_path, "lpbf", "--mirror=http://127.0.0.1:9") == 2
