@@ -14,7 +14,7 @@ import configs
 
 _SIZES = ("channel_dim", "num_blocks", "num_heads", "num_latents")
 # General configs want arguments; what they make is listed by their own docstrings.
-GENERAL = ("pde", "lra", "custom")
+GENERAL = ("pde", "lra", "custom", "lm")
 
 
 def experiments() -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.errors import UserError
+from flare_jax.models.language import LANGUAGE_MODELS
 from flare_jax.models.registry import MODELS
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
 from flare_jax.options import Option, unused_because, without_unused
@@ -15,6 +16,8 @@ from flare_jax.options import Option, unused_because, without_unused
 
 def known_options(section: ConfigDict) -> Mapping[str, Option]:
     """Return the options of the model type of a section, and of its backend; nothing for an unknown one."""
+    if section.type in LANGUAGE_MODELS:
+        return LANGUAGE_MODELS[section.type].options()
     if "backend" not in section:
         return MODELS[section.type].options() if section.type in MODELS else {}
     known = section.type in SEQUENCE_MODELS and section.backend in BACKENDS
@@ -39,6 +42,8 @@ def drop_unused(section: ConfigDict, values: Mapping[str, Any]) -> dict[str, Any
     """Return the values without those of options that have no effect beside the others."""
     if not known_options(section):
         return dict(values)
+    if section.type in LANGUAGE_MODELS:
+        return without_unused(LANGUAGE_MODELS[section.type].config, values)
     if "backend" not in section:
         return without_unused(MODELS[section.type].config, values)
     values = without_unused(SEQUENCE_MODELS[section.type].config, values)

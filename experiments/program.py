@@ -20,6 +20,7 @@ from experiments.training.costs import measure
 from experiments.training.setup import Setup
 from experiments.training.trackers import check_trackers
 from flare_jax.convert.starting import StartingWeights
+from flare_jax.models.language import LANGUAGE_MODELS
 from runtime import signals
 from runtime.json_files import write_json
 
@@ -108,8 +109,11 @@ def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> 
 
 
 def program_of(config: ConfigDict) -> str:
-    """Return the program that a configuration is for: only models of token sequences have a backend."""
-    return "lra" if "backend" in config.get("model", ()) else "pdebench"
+    """Return the program that a configuration is for; of the models of sequences only classifiers have a backend."""
+    model = config.get("model", {})
+    if model.get("type") in LANGUAGE_MODELS:
+        return "lm"
+    return "lra" if "backend" in model else "pdebench"
 
 
 def _from_flags(example: str) -> tuple[ConfigDict, Path]:

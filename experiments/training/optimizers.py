@@ -34,8 +34,10 @@ _UNDECAYED_LEAVES = (
     "latent_q_fixed",
     "gate_logit",
 )
+# Convolutions of one channel each, of language models.
+_UNDECAYED_CONVOLUTIONS = ("q_conv.kernel", "k_conv.kernel", "v_conv.kernel", "r_conv.kernel")
 _UNDECAYED_WORDS = ("embed", "layernorm", "rmsnorm", "cls_token")
-_LATENT_LEAVES = ("latent_q", "query")
+_LATENT_LEAVES = ("latent_q", "query", "latents", "latents_read")
 
 
 def parameter_group(path: str) -> str:
@@ -45,6 +47,8 @@ def parameter_group(path: str) -> str:
         return "latent"
     lowered = path.lower()
     # `bias` is matched as a suffix: names such as `dt_bias` are biases as well.
+    if path.endswith(_UNDECAYED_CONVOLUTIONS):
+        return "no_decay"
     if leaf in _UNDECAYED_LEAVES or leaf.endswith("bias") or any(word in lowered for word in _UNDECAYED_WORDS):
         return "no_decay"
     return "decay"

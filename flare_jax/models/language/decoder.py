@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from flare_jax.checks import check_dtype, check_integer
 from flare_jax.layers.dropout import Key, dropout, split_key
@@ -100,12 +100,23 @@ class CausalDecoder(nnx.Module):
         key: Key | None = None,
     ) -> Float[Array, "B N"]:
         """Return the cross-entropy of every label in nats, 0 for negative labels, without all logits at once."""
+        return self.scores(ids, labels, documents, key)[0]
+
+    def scores(
+        self,
+        ids: Int[Array, "B N"],
+        labels: Int[Array, "B N"],
+        documents: Int[Array, "B N"] | None = None,
+        key: Key | None = None,
+    ) -> tuple[Float[Array, "B N"], Bool[Array, "B N"]]:
+        """Return `losses`, and whether each label is the likeliest token; False for negative labels."""
         x = self._features(ids, documents, key)
 
-        def of_tokens(x: jax.Array, labels: jax.Array) -> jax.Array:
+        def of_tokens(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
             logits = self.logits(x)
             chosen = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[..., None], axis=-1)[..., 0]
-            return jnp.where(labels >= 0, jax.nn.logsumexp(logits, axis=-1) - chosen, 0.0)
+            losses = jnp.where(labels >= 0, jax.nn.logsumexp(logits, axis=-1) - chosen, 0.0)
+            return losses, jnp.argmax(logits, axis=-1) == labels
 
         batch, points = ids.shape
         count = min(points, -(-batch * points * self.vocab_size // _STORED_LOGITS))
@@ -118,7 +129,7 @@ class CausalDecoder(nnx.Module):
             return jnp.moveaxis(x.reshape(batch, count, -1, *x.shape[2:]), 1, 0)
 
         found = jax.lax.map(lambda part: jax.checkpoint(of_tokens)(*part), (cut(x), cut(labels)))
-        return jnp.moveaxis(found, 0, 1).reshape(batch, -1)[:, :points]
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(batch, -1)[:, :points], found)
 
     def init_state(self, batch: int, max_length: int) -> DecoderState:
         """Return the state before the first token; a softmax mixer has room for `max_length` tokens, others for any."""

@@ -54,6 +54,11 @@ SIZES: Mapping[str, tuple[int, int, int, int, int]] = types.MappingProxyType(
         "50M": (512, 10, 8, 32, 1536),
         "124M": (768, 12, 12, 32, 2048),
         "340M": (1024, 24, 16, 16, 2816),
+        # Two blocks, for associative recall; the number is the width.
+        "recall32": (32, 2, 2, 16, 128),
+        "recall64": (64, 2, 2, 64, 256),
+        "recall128": (128, 2, 2, 64, 512),
+        "recall256": (256, 2, 4, 64, 768),
     }
 )
 _GLA_HEADS = 4

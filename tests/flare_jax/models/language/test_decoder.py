@@ -115,7 +115,7 @@ def test_parameters_of_the_sizes(size, vocabulary, flare, attention, gla):
 
 
 def test_parameters_of_the_smallest_text_size_and_of_the_recommended_options():
-    assert set(SIZES) == {"tiny", "5M", "15M", "15M_bpe", "50M", "124M", "340M"}
+    assert {"tiny", "5M", "15M", "15M_bpe", "50M", "124M", "340M"} < set(SIZES)
     assert 4.3e6 < count("causal_flare", 256, size_options("causal_flare", "5M") | RECOMMENDED) < 5.5e6
     recommended = count("causal_flare", 32_000, size_options("causal_flare", "340M") | RECOMMENDED)
     assert round(recommended / 1e6, 1) == 342.6

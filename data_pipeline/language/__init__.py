@@ -1,0 +1,1 @@
+"""Text for language models: files or folders to token files, and associative recall."""

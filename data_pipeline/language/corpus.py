@@ -1,0 +1,117 @@
+"""Reading a corpus: documents of a file or a folder, cleaned, and which of them train, validate and test."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from data_pipeline.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document: its name within the corpus, its cleaned text in UTF-8, and the SHA-256 of its file."""
+
+    name: str
+    text: bytes
+    sha256: str
+
+
+def read_documents(path: Path, pattern: str) -> list[Document]:
+    """Return the documents of a file, or of the files of a folder and its subfolders whose names fit `pattern`.
+
+    Sorted by name; hidden files are left out. A byte order mark is dropped, line ends become those of Unix. Raises
+    DataError where there is nothing to read, and for a file that is not text in UTF-8 without the byte 0.
+    """
+    if not path.exists():
+        raise DataError(f"data.path={path} does not exist; name a text file or a folder of them")
+    if path.is_file():
+        return [_read(path, path.name)]
+    names = sorted(
+        str(file.relative_to(path))
+        for file in path.rglob(pattern or "*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    if not names:
+        raise DataError(f"data.path={path} holds no file that fits data.files={pattern!r}; change the pattern")
+    return [_read(path / name, name) for name in names]
+
+
+def _read(path: Path, name: str) -> Document:
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not text in UTF-8 (byte {error.start}); convert it, or leave it out by data.files"
+        ) from error
+    if "\0" in text:
+        raise DataError(f"{path} holds the byte 0, which separates documents; leave it out by data.files")
+    cleaned = text.replace("\r\n", "\n").encode()
+    return Document(name, cleaned, hashlib.sha256(content).hexdigest())
+
+
+def split_documents(
+    documents: Sequence[Document], val: str, test: str, val_share: float, test_share: float
+) -> dict[str, list[Document]]:
+    """Return the documents of each split that has any.
+
+    `val` and `test` are patterns of names, several by commas. Where both are empty the last `test_share` of the text,
+    in whole documents if there are several, is the test, and `val_share` before it validates. Raises DataError where
+    a pattern fits nothing, and where nothing is left to train or to test on.
+    """
+    if val or test:
+        chosen = _by_name(documents, {"test": test, "val": val})
+    elif len(documents) == 1:
+        chosen = _by_position(documents[0], val_share, test_share)
+    else:
+        chosen = _by_share(documents, val_share, test_share)
+    for name, option in (("train", "data.val and data.test"), ("test", "data.test or data.test_share")):
+        if not any(document.text for document in chosen[name]):
+            raise DataError(f"the {name} split of the text is empty; change {option}")
+    return {name: chosen[name] for name in SPLITS if chosen[name]}
+
+
+def _by_name(documents: Sequence[Document], patterns: dict[str, str]) -> dict[str, list[Document]]:
+    chosen: dict[str, list[Document]] = {name: [] for name in SPLITS}
+    wanted = {name: [part for part in text.split(",") if part] for name, text in patterns.items()}
+    for name, parts in wanted.items():
+        for part in parts:
+            if not any(fnmatch(document.name, part) for document in documents):
+                raise DataError(f"data.{name} has {part!r}, which fits no document, such as {documents[0].name!r}")
+    for document in documents:
+        found = next((name for name, parts in wanted.items() if any(fnmatch(document.name, p) for p in parts)), "train")
+        chosen[found].append(document)
+    return chosen
+
+
+def _by_position(document: Document, val_share: float, test_share: float) -> dict[str, list[Document]]:
+    """Cut one document into its beginning, which trains, and its end."""
+    ends = _bounds(len(document.text), val_share, test_share)
+    pieces, start = {}, 0
+    for name, end in zip(SPLITS, ends, strict=True):
+        piece = document.text[start:end]
+        pieces[name] = [Document(f"{document.name}:{name}", piece, document.sha256)] if piece else []
+        start = end
+    return pieces
+
+
+def _by_share(documents: Sequence[Document], val_share: float, test_share: float) -> dict[str, list[Document]]:
+    ends = _bounds(sum(len(document.text) for document in documents), val_share, test_share)
+    chosen: dict[str, list[Document]] = {name: [] for name in SPLITS}
+    seen = 0
+    for document in documents:
+        middle = seen + len(document.text) // 2
+        chosen[next(name for name, end in zip(SPLITS, ends, strict=True) if middle < end or end == ends[-1])].append(
+            document
+        )
+        seen += len(document.text)
+    return chosen
+
+
+def _bounds(size: int, val_share: float, test_share: float) -> tuple[int, int, int]:
+    train = int(size * (1 - val_share - test_share))
+    return train, int(size * (1 - test_share)) if val_share else train, size

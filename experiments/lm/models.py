@@ -1,0 +1,50 @@
+"""The model of a run from its configuration, and checks that need no data."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from experiments.errors import UserError
+from experiments.model_options import option_values
+from flare_jax import params as model_params
+from flare_jax.models.language import CausalDecoder, build_language_model
+
+
+def build(config: Any, vocab_size: int, seed: int) -> CausalDecoder:
+    """Return the model of a configuration for a vocabulary."""
+    return build_language_model(
+        config.model.type,
+        vocab_size,
+        option_values(config.model),
+        context=config.data.length,
+        rngs=nnx.Rngs(seed),
+        dtype=config.train.dtype,
+    )
+
+
+def check_model(config: Any) -> None:
+    """Trace the model on a short row, without arrays, so that bad options are reported before any data is read."""
+    if config.model.get("block", 1) > 1:
+        raise UserError(
+            f"model.block={config.model.block} shows a token the rest of its block, so that the next token is no "
+            "label; set model.block=1"
+        )
+    if config.data.get("reset_documents") and config.model.get("gather") == "stablemax":
+        raise UserError("data.reset_documents=True does not go with model.gather=stablemax, which keeps everything")
+    ids = jnp.zeros((1, 8), jnp.int32)
+
+    def forward() -> jax.Array:
+        graphdef, params = model_params.split(build(config, 16, 0))
+        return model_params.apply_fn(graphdef)(params, ids, key=jax.random.key(0))
+
+    jax.eval_shape(forward)
+
+
+def check_mesh(config: Any) -> None:
+    """Raise UserError for a mesh that splits rows: every token depends on all earlier ones."""
+    if config.mesh.points != 1:
+        raise UserError(
+            f"mesh.points={config.mesh.points}, but rows of text are split over samples only; use mesh.data"
+        )

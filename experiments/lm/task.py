@@ -1,0 +1,96 @@
+"""Language modelling as a task of the training package: the next token, or the answers of associative recall."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from data_pipeline.language.tokenizer import SEPARATOR
+from experiments.lm.data import LanguageData
+from experiments.training.packing import Params
+from experiments.training.task import Batch, Task
+from flare_jax import params as model_params
+
+# Loss and whether the label is the likeliest token, of every token.
+Scores = tuple[Array, Array]
+
+
+def language_task(data: LanguageData, graphdef: nnx.GraphDef, config: Any) -> Task:
+    """Return the task of a run with a model of structure `graphdef`."""
+    resets = bool(config.data.get("reset_documents"))
+
+    def predict(params: Params, batch: Batch, key: Array | None) -> Scores:
+        ids, labels = _inputs(batch)
+        documents = _documents(ids) if resets else None
+        return model_params.merge(graphdef, params).scores(ids, labels, documents, key)
+
+    def loss(scores: Scores, batch: Batch) -> Array:
+        return jnp.sum(scores[0], axis=1)
+
+    def mean_loss(scores: Scores, batch: Batch) -> Array:
+        return jnp.sum(scores[0], axis=1) / jnp.maximum(_counts(batch), 1)
+
+    def accuracy(scores: Scores, batch: Batch) -> Array:
+        return jnp.sum(scores[1], axis=1) / jnp.maximum(_counts(batch), 1)
+
+    metrics = {"loss": mean_loss, "accuracy": accuracy, "labels": lambda scores, batch: _counts(batch)}
+    weighted_by = {"loss": "labels", "accuracy": "labels"}
+    if not data.recall:
+        metrics["bits_per_byte"] = lambda scores, batch: loss(scores, batch) / (math.log(2) * _bytes(batch))
+        metrics["bytes"] = lambda scores, batch: _bytes(batch)
+        weighted_by["bits_per_byte"] = "bytes"
+    return Task(
+        train=data.train,
+        tests=data.tests,
+        predict=predict,
+        loss=loss,
+        loss_counts=_counts,
+        metrics=metrics,
+        headline="accuracy" if data.recall else "bits_per_byte",
+        points_per_sample=config.data.length,
+        higher_is_better=data.recall,
+        selection=data.selection,
+        weighted_by=weighted_by,
+    )
+
+
+def loss_by_position(scores: Scores, batch: Batch) -> Array:
+    """Return the losses of a row in nats, summed over the positions from 0 to 1, 1 to 2, 2 to 4, 4 to 8 and so on."""
+    return jax.vmap(lambda row: jax.ops.segment_sum(row, *_ranges(row.shape[0])))(scores[0])
+
+
+def labels_by_position(scores: Scores, batch: Batch) -> Array:
+    """Return how many labels the sums of `loss_by_position` are of."""
+    labels = _inputs(batch)[1] >= 0
+    return jax.vmap(lambda row: jax.ops.segment_sum(row.astype(jnp.float32), *_ranges(row.shape[0])))(labels)
+
+
+def _ranges(length: int) -> tuple[Array, int]:
+    numbers = jnp.asarray([position.bit_length() for position in range(length)])
+    return numbers, (length - 1).bit_length() + 1
+
+
+def _inputs(batch: Batch) -> tuple[Array, Array]:
+    """Return token numbers and the labels of each, negative ones where there is none."""
+    if "input_ids" in batch:
+        return batch["input_ids"].astype(jnp.int32), batch["labels"].astype(jnp.int32)
+    rows = batch["tokens"].astype(jnp.int32)
+    real = jnp.arange(rows.shape[1] - 1) < batch["labels"][:, None]
+    return rows[:, :-1], jnp.where(real, rows[:, 1:], -1)
+
+
+def _documents(ids: Array) -> Array:
+    """Return how many documents have ended before each token."""
+    ended = (ids == SEPARATOR).astype(jnp.int32)
+    return jnp.cumsum(ended, axis=1) - ended
+
+
+def _counts(batch: Batch) -> Array:
+    return jnp.sum(_inputs(batch)[1] >= 0, axis=1).astype(jnp.float32)
+
+
+def _bytes(batch: Batch) -> Array:
+    return jnp.maximum(batch["bytes"], 1.0)
