@@ -7,6 +7,7 @@ from typing import Any
 from flax import nnx
 from ml_collections import ConfigDict
 
+from data_pipeline.language.tokenizer import load_tokenizer
 from experiments import program, workdir
 from experiments import report as shared_report
 from experiments.errors import UserError
@@ -69,6 +70,9 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         "tokenizer": data.tokenizer, "tokens": str(data.tokenizer_folder or ""),
     }  # fmt: skip
     program.record_data(request, data_record, start)
+    if request.mode == "train" and data.tokenizer_folder is not None and hosts.is_main():
+        # The folder of a run is enough to generate from it.
+        load_tokenizer(data.tokenizer, data.tokenizer_folder).save(request.folder)
     with program.matmul_precision(config):
         setup = _set_up(config, data, mesh, start)
         seeds = Seeds(request, setup, lambda seed: _begin(config, data, seed, start)[1])

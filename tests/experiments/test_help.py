@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import custom, lra, pde
+from configs import custom, lm, lra, pde
 from data_pipeline.registry import DATASETS
 from data_pipeline.sequence.registry import TASKS
 from experiments import help
@@ -20,6 +20,9 @@ def configs():
     for model_type in MODELS:
         yield pde.get_config(f"model={model_type},data=darcy")
     yield custom.get_config()
+    for model in lm.MODELS:
+        yield lm.get_config(f"model={model},size=tiny")
+    yield lm.get_config("model=gla,size=recall64,recall")
     for task in TASKS:
         yield lra.get_config(f"task={task},model=flare")
     for backend in BACKENDS:

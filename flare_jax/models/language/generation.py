@@ -1,0 +1,147 @@
+"""Generating tokens: prompts in pieces of one size, then one compiled burst of steps again and again."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from flare_jax import params as model_params
+from flare_jax.checks import check_integer, check_seed
+from flare_jax.models.language.decoder import DecoderState
+
+# A cache of keys and values has room for a multiple of these tokens, so that few sizes are compiled.
+_ROOM = 1024
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn: at `temperature`, 0 for the likeliest one, among the `top_k` likeliest (0: all).
+
+    `top_p` keeps the likeliest tokens that together have at least this probability. Raises ValueError for values out of
+    range.
+    """
+
+    temperature: float | int = 1.0
+    top_k: int = 0
+    top_p: float | int = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature is {self.temperature} but must be at least 0; 0 takes the likeliest token")
+        check_integer("top_k", self.top_k, minimum=0)
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p} but must be above 0 and at most 1; 1 keeps all tokens")
+
+
+class _Progress(NamedTuple):
+    """Where generation is: states, logits of the next tokens, which rows go on, how many tokens are left `[B]`."""
+
+    state: DecoderState
+    logits: jax.Array
+    active: jax.Array
+    left: jax.Array
+
+
+def sample_tokens(logits: Float[Array, "B V"], keys: Key[Array, "B"], sampling: Sampling) -> Int[Array, "B"]:
+    """Return a token for every row, each from its own key."""
+    if sampling.temperature == 0:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    logits = logits / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[-1]:
+        least = jax.lax.top_k(logits, sampling.top_k)[0][:, -1:]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if sampling.top_p < 1:
+        order = -jnp.sort(-logits, axis=-1)
+        before = jnp.cumsum(jax.nn.softmax(order, axis=-1), axis=-1) - jax.nn.softmax(order, axis=-1)
+        # The likeliest token is always kept: nothing is before it.
+        least = jnp.min(jnp.where(before < sampling.top_p, order, jnp.inf), axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
+class Generator:
+    """Continues batches of prompts with a decoder; compiles one piece of prompts and one burst per number of rows.
+
+    `piece` is the number of prompt tokens that are read at a time, so that memory does not depend on their length, and
+    `burst` the number of tokens between two looks at the result. Random keys depend on the seed and on the position
+    alone: a prompt has the same continuation whatever stands beside it.
+    """
+
+    def __init__(
+        self,
+        graphdef: nnx.GraphDef,
+        params: Mapping[str, Any],
+        sampling: Sampling | None = None,
+        *,
+        stop: int | None = None,
+        piece: int = 512,
+        burst: int = 16,
+    ):
+        self._graphdef, self._params = graphdef, dict(params)
+        self._sampling, self._stop = sampling or Sampling(), stop
+        self._piece, self._burst_size = check_integer("piece", piece), check_integer("burst", burst)
+        self._read = jax.jit(self._read_piece, donate_argnums=(1, 2))
+        self._burst = jax.jit(self._run_burst, donate_argnums=1)
+
+    def __call__(self, prompts: Sequence[Sequence[int]], count: int, seed: int = 0) -> Iterator[list[list[int]]]:
+        """Yield the next tokens of every prompt, burst by burst, until each has `count` of them or met the stop token.
+
+        Raises ValueError for an empty prompt, or none.
+        """
+        check_integer("count", count)
+        key = jax.random.key(check_seed("seed", seed))
+        if not prompts or not all(len(prompt) for prompt in prompts):
+            raise ValueError("a prompt is empty, and there is nothing to go on from; give at least one token")
+        longest = max(map(len, prompts)) + count + self._burst_size
+        state, logits = self._prefilled(prompts, -(-longest // _ROOM) * _ROOM)
+        rows = len(prompts)
+        progress = _Progress(state, logits, jnp.ones(rows, bool), jnp.full(rows, count, jnp.int32))
+        while True:
+            progress, tokens = self._burst(self._params, progress, key)
+            found = np.asarray(tokens)
+            yield [[int(token) for token in row if token >= 0] for row in found.T]
+            if not np.any(progress.active):
+                return
+
+    def _prefilled(self, prompts: Sequence[Sequence[int]], max_length: int) -> tuple[DecoderState, jax.Array]:
+        """Return the state after the prompts, and the logits of what follows them."""
+        lengths = np.array([len(prompt) for prompt in prompts])
+        model = model_params.merge(self._graphdef, self._params)
+        state = model.init_state(len(prompts), max_length)
+        logits = jnp.zeros((len(prompts), model.vocab_size))
+        ids = np.zeros((len(prompts), -(-lengths.max() // self._piece) * self._piece), np.int32)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt)] = prompt
+        for start in range(0, ids.shape[1], self._piece):
+            real = np.clip(lengths - start, 0, self._piece).astype(np.int32)
+            state, logits = self._read(self._params, state, logits, ids[:, start : start + self._piece], real)
+        return state, logits
+
+    def _read_piece(
+        self, params: Any, state: DecoderState, logits: jax.Array, ids: jax.Array, lengths: jax.Array
+    ) -> tuple[DecoderState, jax.Array]:
+        found, state = model_params.merge(self._graphdef, params).prefill(ids, state, lengths)
+        return state, jnp.where((lengths > 0)[:, None], found, logits)
+
+    def _run_burst(self, params: Any, progress: _Progress, key: jax.Array) -> tuple[_Progress, jax.Array]:
+        """Return the progress after a burst, and its tokens `[burst, B]`, -1 for rows that have ended."""
+        model = model_params.merge(self._graphdef, params)
+
+        def step(progress: _Progress, _: None) -> tuple[_Progress, jax.Array]:
+            keys = jax.vmap(partial(jax.random.fold_in, key))(progress.state.position)
+            tokens = sample_tokens(progress.logits, keys, self._sampling)
+            going = progress.active
+            if self._stop is not None:
+                going = going & (tokens != self._stop)
+            left = progress.left - going
+            logits, state = model.decode_step(jnp.where(going, tokens, 0), progress.state, going)
+            return _Progress(state, logits, going & (left > 0), left), jnp.where(going, tokens, -1)
+
+        return jax.lax.scan(step, progress, None, self._burst_size)

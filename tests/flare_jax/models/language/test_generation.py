@@ -1,0 +1,81 @@
+"""Sampling and generation: a prompt has one continuation, whatever stands beside it, and nothing is compiled twice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flare_jax.models.language import Generator, Sampling, sample_tokens
+from tests.flare_jax.models.language.models import VOCABULARY, programs, tokens
+
+PROMPTS = [[3], [1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [2, 7]]
+
+
+def generator(name, sampling=None, **options):
+    model = programs(name)
+    return Generator(model.graphdef, model.params, sampling, piece=4, burst=5, **options)
+
+
+def continued(write, prompts, count, seed=0):
+    parts = list(write(prompts, count, seed))
+    return [[token for part in parts for token in part[row]] for row in range(len(prompts))]
+
+
+@pytest.mark.parametrize("name", ["recommended", "attention"])
+def test_a_prompt_has_the_same_continuation_in_a_batch_and_alone(name):
+    write = generator(name, Sampling(0.8, top_k=5, top_p=0.9))
+    together = continued(write, PROMPTS, 12, seed=7)
+    assert [len(row) for row in together] == [12] * 3
+    for prompt, expected in zip(PROMPTS, together, strict=True):
+        assert continued(write, [prompt], 12, seed=7) == [expected]
+    assert continued(write, PROMPTS, 12, seed=8) != together
+    # A piece and a burst for three rows, and for one.
+    assert write._read._cache_size() == write._burst._cache_size() == 2
+
+
+def test_the_likeliest_tokens_are_those_of_forward_passes():
+    (found,) = continued(generator("recommended", Sampling(0.0)), [PROMPTS[1]], 6)
+    model, ids = programs("recommended"), list(PROMPTS[1])
+    for _ in range(6):
+        row = jnp.zeros((1, tokens().shape[1]), jnp.int32).at[0, : len(ids)].set(jnp.asarray(ids))
+        ids.append(int(jnp.argmax(model.forward_documents(row, jnp.zeros_like(row))[0, len(ids) - 1])))
+    assert ids[len(PROMPTS[1]) :] == found
+
+
+def test_a_row_ends_at_the_stop_token():
+    write = generator("recommended", Sampling(0.0))
+    (whole,) = continued(write, [PROMPTS[1]], 12)
+    stop = whole[4]
+    (cut,) = continued(generator("recommended", Sampling(0.0), stop=stop), [PROMPTS[1]], 12)
+    assert cut == whole[: whole.index(stop)]
+
+
+def test_sampling_keeps_the_likeliest_tokens_in_their_proportions():
+    logits = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]])).repeat(4000, axis=0)
+    keys = jax.random.split(jax.random.key(0), 4000)
+
+    def shares(**options):
+        return np.bincount(sample_tokens(logits, keys, Sampling(**options)), minlength=4) / 4000
+
+    np.testing.assert_allclose(shares(), [0.5, 0.3, 0.15, 0.05], atol=0.03)
+    np.testing.assert_allclose(shares(top_k=2), [0.625, 0.375, 0, 0], atol=0.03)
+    np.testing.assert_allclose(shares(top_p=0.79), [0.625, 0.375, 0, 0], atol=0.03)
+    np.testing.assert_allclose(shares(top_p=0.81), [0.526, 0.316, 0.158, 0], atol=0.03)
+    np.testing.assert_allclose(shares(temperature=0.0), [1, 0, 0, 0])
+    np.testing.assert_allclose(shares(temperature=0.5), [0.685, 0.247, 0.062, 0.007], atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Sampling(temperature=-1), "temperature is -1 but must be at least 0"),
+        (lambda: Sampling(top_p=0), "top_p is 0 but must be above 0 and at most 1"),
+        (lambda: Sampling(top_k=-3), "top_k is -3 but must be an integer of at least 0"),
+        (lambda: next(generator("published")([[1], []], 3)), "a prompt is empty"),
+        (lambda: next(generator("published")([[1]], 0)), "count is 0 but must be an integer of at least 1"),
+    ],
+)
+def test_bad_requests_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+    assert VOCABULARY > 9
