@@ -2,7 +2,7 @@
 
 Some of the packages have names that others use too. A package that imports them calls `check_packages` first: a foreign
 one gives a sentence then, not an error about a name that it lacks. This module has a name of its own and imports
-nothing of the project.
+nothing of the project before that check.
 """
 
 import importlib.util
@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    from runtime import signals
+
+    signals.install("interrupted; run the same command again")
     module, before, _ = PROGRAMS[name]
     sys.argv = [f"flare-jax {name}", *before, *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -3,3 +3,7 @@
 import flare_jax_programs
 
 flare_jax_programs.check_packages(("runtime",))
+
+from runtime import signals  # noqa: E402
+
+signals.install_in_programs(__name__)

@@ -9,6 +9,10 @@ import flare_jax_programs
 
 flare_jax_programs.check_packages(("kernels", "runtime"))
 
+from runtime import signals  # noqa: E402
+
+signals.install_in_programs(__name__)
+
 from flare_jax import analysis, convert, layers, mixers, models, params  # noqa: E402
 from flare_jax.surrogate import Surrogate, load  # noqa: E402
 

@@ -15,6 +15,7 @@ import atexit
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +68,17 @@ def install(sentence: str) -> None:
     renew()
     if not started:
         threading.Thread(target=_answer_all, args=(reader,), daemon=True, name="signals").start()
+
+
+def install_in_programs(package: str) -> None:
+    """Answer the signals from now on where `python -m` starts a program of `package`, which calls this first of all.
+
+    Its other imports take seconds, and Python would answer Ctrl-C in their midst by a traceback.
+    """
+    # So Python calls it while it imports the packages around the module that it is to run.
+    locating, command = sys.argv[:1] == ["-m"], sys.orig_argv
+    if locating and "-m" in command and command[command.index("-m") + 1].split(".")[0] == package:
+        install("interrupted; run the same command again")
 
 
 def renew() -> None:

@@ -50,9 +50,10 @@ def memory_in_use() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from searching again and again what lives to the end: modules and tests."""
+    """Keep the garbage collector from searching again and again what lives long: modules, tests, traced programs."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,11 +37,11 @@ class TaskFacts:
 def task_facts(dataset: SequenceDataset) -> TaskFacts:
     """Return the facts of a loaded task."""
     return TaskFacts(
-        _kind(find_task(dataset.name)), dataset.vocab_size, dataset.num_logits, dataset.max_length, dataset.pad_id
+        task_kind(find_task(dataset.name)), dataset.vocab_size, dataset.num_logits, dataset.max_length, dataset.pad_id
     )
 
 
-def _kind(task: SequenceTask) -> TaskKind:
+def task_kind(task: SequenceTask) -> TaskKind:
     return TaskKind(task.token_level, task.documents, task.mlp_head)
 
 
@@ -77,7 +77,7 @@ def check_model(config: Any) -> None:
     Raises ValueError, among others where the task has padding to mask and the backend takes no mask.
     """
     task, masked = find_task(config.data.name), has_padding(config)
-    kind = _kind(task)
+    kind = task_kind(task)
     facts = TaskFacts(kind, 4, 4, _NOMINAL_LENGTH, 0 if masked else None)
     ids = jnp.zeros((1, kind.documents * _NOMINAL_LENGTH), jnp.int32)
 

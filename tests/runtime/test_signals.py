@@ -1,5 +1,6 @@
 """Programs end in order on Ctrl-C and SIGTERM, also where the main thread is in foreign code for a long time."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+import flare_jax_programs
 
 ROOT = Path(__file__).parents[2]
 START = """
@@ -93,3 +96,33 @@ last = Last()
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+PROGRAM_MODULES = sorted({module for module, *_ in flare_jax_programs.PROGRAMS.values()} | {"benchmarks.kernels"})
+
+
+@pytest.mark.parametrize("module", [*PROGRAM_MODULES, "flare_jax_programs"])
+def test_every_program_answers_while_it_still_imports(tmp_path, module):
+    """NumPy is the first that takes long; this one takes for ever."""
+    (tmp_path / "numpy.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    arguments = ["inspect"] if module == "flare_jax_programs" else []
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    status, _, error, _ = _end(process, signal.SIGINT)
+    assert status == 130
+    assert error.strip().endswith(("run the same command again", "run the same command again to go on",
+                                   "to go on from the finished samples"))  # fmt: skip
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_programs_of_others_keep_their_signals(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("import configs\n")
+    (tmp_path / "theirs" / "program.py").write_text("import signal; print(signal.getsignal(signal.SIGINT).__name__)")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "theirs.program"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "default_int_handler\n"

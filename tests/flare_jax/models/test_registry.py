@@ -57,7 +57,8 @@ def test_defaults(model_type):
     known = MODELS[model_type].options()
     needed = {name for name, option in known.items() if option.required}
     case = next(case for case in CASES.values() if case.model_type == model_type)
-    options = {name: case.options[name] for name in needed}
+    # All blocks are alike.
+    options = {name: case.options[name] for name in needed} | ({"num_blocks": 1} if "num_blocks" in known else {})
     n = case.num_points if case.padding == "refused" and needed else 17
     graphdef, params = split(nnx.eval_shape(lambda: build_model(model_type, 2, 3, options, rngs=ParameterKeys(0))))
     beside = graph(2, n, MODELS[model_type].options()["edge_dim"].default) if case.graph else {}
