@@ -10,8 +10,9 @@ The smoke variant trains on 1024 random points of each of a few artificial stand
 from ml_collections import ConfigDict
 
 from configs import pde
+from configs.expected import Expected
 
-EXPECTED = None  # not measured
+EXPECTED = Expected(step_ms=10.62, device="H100 80GB")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

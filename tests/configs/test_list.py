@@ -43,3 +43,7 @@ def test_phrases(seconds, options, phrase):
         metric="m", value=0.1, device="GPU", data="public", seconds=seconds, step_ms=step_ms, options=options
     )
     assert expected.describe().endswith(phrase)
+
+
+def test_a_time_alone_is_no_error():
+    assert Expected(step_ms=3.0, device="GPU").describe() == "error not measured; 3 ms per step on one GPU"
