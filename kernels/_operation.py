@@ -9,9 +9,10 @@ import functools
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
+
+import jax
 
 from kernels._checks import DTYPES, check_axis
 from kernels._target import Target, on_target
@@ -22,7 +23,8 @@ H200 = "H200, jax 0.11.2, 2026-11-29"
 NOT_MEASURED = "not measured: from registers and occupancy of the compiled kernels"
 
 
-_ARRAY_CODE: ContextVar[bool] = ContextVar("array_code", default=False)
+# A context that the caches of traced programs see: a function that was traced without it is traced again within.
+_ARRAY_CODE = jax.make_user_context(False)
 
 
 @contextmanager
@@ -32,11 +34,8 @@ def array_code() -> Iterator[None]:
     That is the form for programs which leave this process: it runs on every platform and takes symbolic shapes. Its
     memory grows with points times latents.
     """
-    token = _ARRAY_CODE.set(True)
-    try:
+    with _ARRAY_CODE(True):
         yield
-    finally:
-        _ARRAY_CODE.reset(token)
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ class Operation:
 
     def resolve(self, implementation: str | None, request: Request) -> "Selection":
         """Return what may run, or raise ValueError where a named implementation cannot serve the request anywhere."""
-        if _ARRAY_CODE.get():
+        if _ARRAY_CODE.value:
             implementation = "reference"
         if implementation is not None and implementation not in self.names:
             raise ValueError(
