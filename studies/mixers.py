@@ -3,7 +3,8 @@
     python -m experiments.sweep --study=studies/mixers.py --seeds=0,1,2,3,4
     python -m experiments.sweep --study=studies/mixers.py --where=num_blocks=8
 
-The widths are those of `python -m benchmarks.widths` for the parameters of FLARE's published network at eight blocks.
+Widths, and the depth of the projections of `flare_pp`, are those of `python -m benchmarks.widths` for the parameters of
+FLARE's published network at eight blocks.
 """
 
 from experiments.sweep.figures import Tradeoff
@@ -13,7 +14,7 @@ from studies.common import tiny
 PARAMETERS = 592_641
 WIDTHS = {
     "flare": {"channel_dim": 64},
-    "flare_pp": {"channel_dim": 64},
+    "flare_pp": {"channel_dim": 64, "num_layers_k_proj": 2, "num_layers_v_proj": 2},
     "flarepp": {"channel_dim": 88, "ffn_mlp_ratio": 1.609},
     "backbone_transolver3": {"channel_dim": 96, "ffn_mlp_ratio": 2.015},
     "luna": {"channel_dim": 80, "ffn_mlp_ratio": 1.755},
