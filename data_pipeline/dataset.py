@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from data_pipeline.custom.integrals import Integral, Weights
 from data_pipeline.custom.sample import Fields
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_source
@@ -68,6 +69,18 @@ class Channels:
 
 
 @dataclass(frozen=True)
+class Integrals:
+    """Integrals to report of the tests: what they are, and by test and sample the weights of each over the real points.
+
+    Forces are divided by `reference` to give coefficients where that is not 0.
+    """
+
+    wanted: tuple[Integral, ...]
+    reference: float
+    weights: Mapping[str, Sequence[tuple[Weights, ...]]]
+
+
+@dataclass(frozen=True)
 class PDEDataset:
     """Fields on point clouds, to be predicted from the points and features; `kind` is one of `KINDS`.
 
@@ -109,6 +122,7 @@ class PDEDataset:
     sample_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     offset: Float[np.ndarray, " C"] | None = None
     spread_fields: Mapping[str, int] = field(default_factory=dict)
+    integrals: Integrals | None = None
     mesh_of: Callable[[str, int], tuple[np.ndarray, np.ndarray]] | None = None
 
     def __post_init__(self) -> None:

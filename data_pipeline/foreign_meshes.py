@@ -1,7 +1,8 @@
 """Meshes in the formats of other programs than VTK; the one place that imports meshio."""
 
 import re
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,41 @@ def read(path: Path) -> "DataSet":
             reason = error
             break
     raise DataError(f"{path} cannot be read as a mesh{bracketed(reason)}; get the file again") from reason
+
+
+def read_step(path: Path, step: int) -> "DataSet":
+    """Return the mesh of one step of a series in XDMF, with the fields of that step; raises DataError."""
+    meshio = _meshio(path)
+    import pyvista
+
+    check_data_files(path)
+    with _reading(path), meshio.xdmf.TimeSeriesReader(str(path)) as reader:
+        grid = reader.collection[step]
+        # A mesh that moves is stored with every step, another once.
+        if grid.find("Geometry") is not None and grid.find("Topology") is not None:
+            reader.mesh_grid = grid
+        points, cells = reader.read_points_cells()
+        _, point_data, cell_data = reader.read_data(step)
+        mesh = meshio.Mesh(points, cells, point_data, cell_data)
+    return pyvista.from_meshio(_with_markers(_complete(mesh)))
+
+
+def times_of(path: Path) -> list[float]:
+    """Return the times of the steps of a series in XDMF; raises DataError."""
+    meshio = _meshio(path)
+    check_data_files(path)
+    with _reading(path), meshio.xdmf.TimeSeriesReader(str(path)) as reader:
+        return [float(grid.find("Time").get("Value")) for grid in reader.collection]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what meshio meets in a damaged series into a DataError of one sentence."""
+    try:
+        with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            yield
+    except (Exception, SystemExit) as error:
+        raise DataError(f"{path} cannot be read as a series{bracketed(error)}; get the file again") from error
 
 
 def write(path: Path, mesh: "DataSet") -> None:

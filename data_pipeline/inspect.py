@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_pipeline.command import Parser, integer
-from data_pipeline.custom.folder import FILES_OF_MANY
+from data_pipeline.custom.folder import holds_many
 from data_pipeline.custom.proposal import describe_contents, propose, samples_at, shown_fields
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.registry import DATASETS, find_record, load_dataset
@@ -157,7 +157,7 @@ def _inspect_files(path: Path, options: argparse.Namespace, say: Callable[[str],
         raise ValueError(f"--case={options.case} is no sample; there are {len(references)}")
     reference = references[options.case]
     # A single file is one sample of the folder that a training takes.
-    whole = path.is_dir() or path.suffix.lower() in FILES_OF_MANY
+    whole = path.is_dir() or holds_many(path)
     proposal, contents = propose(path if whole else path.parent, reference)
     say(f"{reference}:")
     say("\n".join(f"  {line}" for line in describe_contents(contents)))

@@ -69,14 +69,17 @@ _EXTENT = re.compile(rb"(?:Extent=[\"']|^\s*DIMENSIONS\s)\s*([-\d \t]+)", re.MUL
 _HEAD_BYTES = 1 << 20
 
 
-def read_mesh(path: Path) -> "DataSet":
-    """Return the mesh in a file, blocks joined to one with a field `block`; raises DataError."""
+def read_mesh(path: Path, step: int | None = None) -> "DataSet":
+    """Return the mesh in a file, or its `step` in a series in XDMF; blocks are joined to one with a field `block`.
+
+    Raises DataError.
+    """
     pyvista = _pyvista(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist; check the path")
     with _vtk_errors(path, "read as a mesh", "get the file again"):
         _check_links(path)
-        mesh = _read_foreign(path) if path.suffix.lower() in foreign_meshes.SUFFIXES else None
+        mesh = _read_foreign(path, step) if path.suffix.lower() in foreign_meshes.SUFFIXES else None
         if mesh is None:
             _check_counts(path)
             mesh = _joined(pyvista.read(path))
@@ -215,10 +218,10 @@ def read_quad_surface(path: Path) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndar
     return np.asarray(mesh.points), quads
 
 
-def _read_foreign(path: Path) -> "DataSet | None":
+def _read_foreign(path: Path, step: int | None) -> "DataSet | None":
     """Return the mesh that meshio reads, or None where it cannot and VTK may be able to."""
     try:
-        return foreign_meshes.read(path)
+        return foreign_meshes.read(path) if step is None else foreign_meshes.read_step(path, step)
     except DataError:
         if path.suffix.lower() not in _VTK_READS_TOO:
             raise

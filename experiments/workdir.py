@@ -40,7 +40,7 @@ _ADDED = {
         "freeze": "",
     },
 }
-_ADDED_TO_OWN_DATA = {"split": "", "n_val": 0}
+_ADDED_TO_OWN_DATA = {"split": "", "n_val": 0, "time": "", "prescribed": "", "integrals": "", "reference": ""}
 _SECTIONS = ("data", "model", "train", "optimizer", "schedule", "eval", "checkpoint", "mesh")
 _MINIMUM_FREE_BYTES = 64 * 2**20
 
@@ -126,6 +126,7 @@ def read_config_file(workdir: Path) -> dict[str, Any]:
         content["config"][section] = {**options, **content["config"][section]}
     if content["config"]["data"].get("name") == "custom":
         content["config"]["data"] = {**_ADDED_TO_OWN_DATA, **content["config"]["data"]}
+        content["config"]["task"] = {"noise": 0.0, **content["config"].get("task", {})}
     content["config"]["train"]["seeds"] = tuple(content["config"]["train"]["seeds"])
     return content
 

@@ -5,31 +5,47 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from data_pipeline.custom.described import SUFFIX as DESCRIBED_SUFFIX
+from data_pipeline.custom.described import count_described, is_described
 from data_pipeline.custom.readers import HDF5_SUFFIXES, SUFFIXES, Reference, list_groups, natural_key
-from data_pipeline.custom.series import SERIES_SUFFIX, steps_of
+from data_pipeline.custom.series import (
+    SERIES_SUFFIXES,
+    as_steps,
+    by_name,
+    is_temporal,
+    parts_of,
+    steps_of,
+    steps_within,
+)
 from data_pipeline.errors import DataError
 from data_pipeline.files import matching
 
 # Files that name their parts are read so far to find them.
 _INDEX_BYTES = 1 << 20
-# Files that hold several samples.
-FILES_OF_MANY = (*HDF5_SUFFIXES, SERIES_SUFFIX)
+_OF_MANY = (*HDF5_SUFFIXES, *SERIES_SUFFIXES)
 # Names of the folders, or groups, of validation samples, all of which are the split `val`.
 _VALIDATION = ("val", "valid", "validation")
 EXAMPLE = "python -m data_pipeline.custom.example --out=FOLDER"
 
 
-def find_samples(path: Path, pattern: str = "") -> dict[str, list[Reference]]:
+def holds_many(path: Path) -> bool:
+    """Return whether a file holds several samples, or may."""
+    return path.suffix.lower() in _OF_MANY or is_temporal(path) or is_described(path)
+
+
+def find_samples(path: Path, pattern: str = "", in_time: bool = False) -> dict[str, list[Reference]]:
     """Return the samples of a folder or file by split, in natural order of their names; '' is no split.
 
-    `pattern` (`*.vtu`) chooses among the files of a folder. Raises DataError where there are none.
+    `pattern` (`*.vtu`) chooses among the files of a folder. With `in_time` the files of a case are the steps of a
+    series: those in its folder, or those whose names differ in the number at their end. Raises DataError where there
+    are none.
     """
     if path.is_file():
         splits = _in_file(path)
     elif path.is_dir():
         names = _split_names((p.name for p in path.iterdir() if p.is_dir()), path)
-        splits = {"": _in_folder(path, pattern, cases=not names)}
-        splits |= {split: _in_folder(path / name, pattern, cases=True) for split, name in names.items()}
+        splits = {"": _in_folder(path, pattern, in_time, cases=not names)}
+        splits |= {split: _in_folder(path / name, pattern, in_time, cases=True) for split, name in names.items()}
     else:
         raise DataError(f"data.path={str(path)!r} does not exist; put samples there, or write example ones: {EXAMPLE}")
     splits = {name: references for name, references in splits.items() if references}
@@ -54,19 +70,26 @@ def _split_names(names: Iterable[str], path: Path) -> dict[str, str]:
     return splits
 
 
-def _in_folder(folder: Path, pattern: str, cases: bool) -> list[Reference]:
+def _in_folder(folder: Path, pattern: str, in_time: bool, cases: bool) -> list[Reference]:
     """Return the samples in a folder; with `cases`, where it holds no files, those of its subfolders, one in each."""
     files = _sample_files(folder, pattern)
+    if files and in_time:
+        whole = [path for path in files if holds_many(path)]
+        steps = [reference for path in whole for reference in _samples_of(path)]
+        return steps + by_name([path for path in files if path not in whole])
     if files or not cases:
         return [reference for path in files for reference in _samples_of(path)]
     folders = sorted((p for p in matching(folder, "*") if p.is_dir()), key=lambda path: natural_key(path.name))
-    return [reference for case in folders for reference in _in_case(case, pattern)]
+    return [reference for case in folders for reference in _in_case(case, pattern, in_time)]
 
 
-def _in_case(folder: Path, pattern: str) -> list[Reference]:
+def _in_case(folder: Path, pattern: str, in_time: bool) -> list[Reference]:
     files = _sample_files(folder, pattern)
-    if len(files) == 1 and files[0].suffix.lower() == SERIES_SUFFIX:
-        return [replace(step, case=f"{folder.name}_{step.case}") for step in steps_of(files[0])]
+    if len(files) == 1 and (files[0].suffix.lower() in SERIES_SUFFIXES or is_temporal(files[0])):
+        steps = _samples_of(files[0])
+        return [replace(step, case=f"{folder.name}_{step.case}", series=folder.name) for step in steps]
+    if in_time:
+        return as_steps(files, folder.name)
     if len(files) > 1:
         raise DataError(
             f"{folder} holds {len(files)} files of which each may be the sample, "
@@ -77,15 +100,23 @@ def _in_case(folder: Path, pattern: str) -> list[Reference]:
 
 def _sample_files(folder: Path, pattern: str) -> list[Path]:
     """Return the files of a folder that may be samples, without those that others are made of."""
-    known = (*SUFFIXES, SERIES_SUFFIX)
-    files = [p for p in matching(folder, pattern or "*") if p.suffix.lower() in known and p.is_file()]
+    known = (*SUFFIXES, *SERIES_SUFFIXES)
+    files = [
+        path
+        for path in matching(folder, pattern or "*")
+        if (path.suffix.lower() in known or is_described(path)) and path.is_file()
+    ]
     parts = {name for path in files for name in _parts(path)}
     return sorted((path for path in files if path.name not in parts), key=lambda path: natural_key(path.name))
 
 
 def _parts(path: Path) -> list[str]:
-    """Return the names of files beside it that a file is made of: arrays of XDMF, pieces of VTK's parallel files."""
+    """Return the names of files beside it that a file is made of: arrays of XDMF, pieces of VTK's files, steps."""
     suffix = path.suffix.lower()
+    if suffix in SERIES_SUFFIXES:
+        return parts_of(path)
+    if is_described(path):
+        return re.findall(r"\"file\"\s*:\s*\"([^\"]+)\"", _beginning(path))
     if suffix in (".xdmf", ".xmf"):
         return re.findall(r"([^\s/<>\"]+\.(?:h5|hdf5)):", _beginning(path))
     if suffix in (".vtm", ".vtmb") or suffix.startswith(".pv"):
@@ -102,21 +133,31 @@ def _samples_of(path: Path) -> list[Reference]:
     """Return the samples in a file; a damaged one is one sample, whose reading says what is wrong with it."""
     suffix = path.suffix.lower()
     try:
-        if suffix == SERIES_SUFFIX:
+        if suffix in SERIES_SUFFIXES:
             return steps_of(path)
+        if is_temporal(path):
+            return steps_within(path)
+        if is_described(path):
+            return _described(path)
         splits = list_groups(path) if suffix in HDF5_SUFFIXES else {"": [""]}
     except DataError as error:
         return [Reference(path, problem=str(error))]
     return [Reference(path, group) for groups in splits.values() for group in _sorted(groups)]
 
 
+def _described(path: Path) -> list[Reference]:
+    name = path.name.split(".")[0]
+    return [Reference(path, case=f"{name}_{number:04d}", within=number) for number in range(count_described(path))]
+
+
 def _in_file(path: Path) -> dict[str, list[Reference]]:
-    if path.suffix.lower() == SERIES_SUFFIX:
-        return {"": steps_of(path)}
+    if path.suffix.lower() in SERIES_SUFFIXES or is_temporal(path) or is_described(path):
+        return {"": _samples_of(path)}
     if path.suffix.lower() not in HDF5_SUFFIXES:
         raise DataError(
-            f"data.path={str(path)!r} is one file, which has to be HDF5 ({' or '.join(HDF5_SUFFIXES)}) or a series "
-            f"({SERIES_SUFFIX}); name the folder of the samples"
+            f"data.path={str(path)!r} is one file, which has to be HDF5 ({' or '.join(HDF5_SUFFIXES)}), a series "
+            f"({', '.join(SERIES_SUFFIXES)}) or a description of arrays ({DESCRIBED_SUFFIX}); name the "
+            "folder of the samples"
         )
     groups = list_groups(path)
     wanted = {"": groups.get("", []), **{split: groups[name] for split, name in _split_names(groups, path).items()}}

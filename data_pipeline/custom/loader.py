@@ -8,7 +8,7 @@ matter and errors weigh several fields alike. Both ways of loading give the same
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,37 +16,28 @@ import numpy as np
 from data_pipeline.clouds import choose_buckets
 from data_pipeline.custom.folder import EXAMPLE, find_samples
 from data_pipeline.custom.in_memory import SamplesInMemory
-from data_pipeline.custom.readers import Reference, list_arrays, read_sample
-from data_pipeline.custom.sample import Fields, Sample, check_cell_data, parse_fields
+from data_pipeline.custom.integrals import (
+    Integral,
+    Weights,
+    check_channels,
+    parse_integrals,
+    parse_reference,
+    sample_weights,
+)
+from data_pipeline.custom.options import OPTIONS, check_options
+from data_pipeline.custom.readers import TIME, Reference, list_arrays, read_contents, read_sample
+from data_pipeline.custom.rollout import load_rollout
+from data_pipeline.custom.sample import Fields, Sample, make_sample, parse_fields
 from data_pipeline.custom.sanity import duplicate_notes, without_zero_samples
 from data_pipeline.custom.scaling import input_normalizer, target_normalizer, target_scales, varying
-from data_pipeline.custom.splitting import split_samples
-from data_pipeline.dataset import Channels, PDEDataset, Source, Split
+from data_pipeline.custom.splitting import split_samples, split_series
+from data_pipeline.dataset import Channels, Integrals, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import DatasetRecord
-from data_pipeline.seeds import check_seed
 from data_pipeline.streaming.cache import FORMAT, Cache, build_cache, open_cache
 from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerprint
-
-OPTIONS = {
-    "path": "",  # folder of samples, or one HDF5 file
-    "files": "",  # pattern of the names of sample files, such as *.vtu, where others are beside them
-    "points": "points",  # arrays and columns, see data_pipeline/custom
-    "inputs": "",
-    "targets": "",
-    "cell_data": "",  # what a mesh has at its cells: '' unused | centres: they are the points | nodes: averaged to them
-    "grid": "",  # sizes of a structured grid, such as 64,64, whose points are stored with the last axis fastest
-    "split": "",  # shares of train, val, test, such as 0.8,0.1,0.1, or a JSON file with lists of sample names
-    "split_seed": 0,  # draws the samples of splits that are in no folders of these
-    "n_val": 0,  # samples that choose the best checkpoint; 0: those of the folder val, or none
-    "buckets": 4,  # sizes to which clouds are padded, one compilation each
-    "stream": "auto",  # auto: stream files of more than memory_gib in all | always | never
-    "memory_gib": 8.0,
-    "cache": "",  # folder of the streaming cache; by default in cache/ below the data root
-}
-_STREAMS = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -76,6 +67,10 @@ def load(
     inputs: str = "",
     targets: str = "",
     cell_data: str = "",
+    time: str = "",
+    prescribed: str = "",
+    integrals: str = "",
+    reference: str = "",
     grid: str = "",
     split: str = "",
     split_seed: int = 0,
@@ -89,18 +84,19 @@ def load(
 
     Raises DataError for missing and bad files and for samples that do not go together.
     """
-    if not path:
-        raise DataError(f"data.path='' names no data; set it to a folder of samples, or write example ones: {EXAMPLE}")
-    if stream not in _STREAMS:
-        raise DataError(f"data.stream={stream!r} is not known; choose one of {', '.join(_STREAMS)}")
-    if buckets < 1:
-        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every cloud to the largest")
-    check_seed("data.split_seed", split_seed)
-    if not memory_gib >= 0:
-        raise DataError(f"data.memory_gib={memory_gib} must be at least 0, which streams all files")
-    check_cell_data(cell_data)
-    splits = split_samples(find_samples(Path(path), files), n_train, n_val, n_test, split, split_seed, Path(path))
-    references = [reference for name in sorted(splits) for reference in splits[name]]
+    check_options(path, cell_data, time, prescribed, integrals, reference, split_seed, buckets, stream, memory_gib)
+    wanted = parse_integrals(integrals)
+    divide = split_series if time else split_samples
+    found = find_samples(Path(path), files, in_time=bool(time))
+    splits = divide(found, n_train, n_val, n_test, split, split_seed, Path(path))
+    if time == "rollout":
+        first = splits["train"][0][0]
+        fields = parse_fields(points, inputs, targets, list_arrays(first, cell_data), cell_data)
+        return load_rollout(splits, fields, prescribed, buckets, Path(path))
+    if time:
+        splits = {name: [step for steps in series for step in steps] for name, series in splits.items()}
+        inputs = inputs if TIME in inputs.split(",") else ",".join(filter(None, (inputs, TIME)))
+    references = [one for name in sorted(splits) for one in splits[name]]
     fields = parse_fields(points, inputs, targets, list_arrays(references[0], cell_data), cell_data)
     sizes = [path.stat().st_size for path in {reference.path for reference in references}]
     layout = read_sample(references[0], fields).layout()
@@ -116,7 +112,20 @@ def load(
     rows, notes = without_zero_samples(arrays, rows, references)
     notes += duplicate_notes(arrays, rows, references)
     names = {name: [references[row].name for row in rows[name]] for name in splits}
-    return _assemble(arrays, rows, layout, _grid_shape(grid), buckets, Path(path), names, fields, notes)
+    dataset = _assemble(arrays, rows, layout, _grid_shape(grid), buckets, Path(path), names, fields, notes)
+    if not wanted:
+        return dataset
+    check_channels(wanted, layout["targets"], dataset.space_dim)
+    tests = {name: [references[row] for row in rows[name]] for name in dataset.tests}
+    weights = {name: [_weights(wanted, one, fields) for one in found] for name, found in tests.items()}
+    return replace(dataset, integrals=Integrals(wanted, parse_reference(reference), weights))
+
+
+def _weights(wanted: tuple[Integral, ...], reference: Reference, fields: Fields) -> tuple[Weights, ...]:
+    contents = read_contents(reference, cell_data=fields.cell_data)
+    return sample_weights(
+        wanted, make_sample(reference.name, contents, fields, str(reference)), contents, str(reference)
+    )
 
 
 def _reader(
@@ -271,4 +280,5 @@ RECORD = DatasetRecord(
     n_train=0,
     n_test=0,
     options=OPTIONS,
+    task_options={"noise": 0.0},  # of rollouts, in units of the spread of every field
 )

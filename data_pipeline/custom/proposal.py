@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.custom.folder import FILES_OF_MANY, find_samples
+from data_pipeline.custom.folder import find_samples, holds_many
 from data_pipeline.custom.readers import Reference, read_contents
 from data_pipeline.custom.sample import MESH_POINTS, Contents
 from data_pipeline.errors import DataError
@@ -42,7 +42,7 @@ class Proposal:
 
 def samples_at(path: Path, pattern: str = "") -> dict[str, list[Reference]]:
     """Return the samples of a file, or of a folder those whose names fit a pattern, by split; raises DataError."""
-    single = path.is_file() and path.suffix.lower() not in FILES_OF_MANY
+    single = path.is_file() and not holds_many(path)
     return {"": [Reference(path)]} if single else find_samples(path, pattern)
 
 

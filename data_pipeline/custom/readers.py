@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline import hdf5
+from data_pipeline.custom.described import names_described, read_described
 from data_pipeline.custom.sample import MESH_POINTS, Contents, Fields, Sample, make_sample
 from data_pipeline.errors import DataError
 from data_pipeline.numpy_files import open_npz
 from data_pipeline.vtk import MESH_SUFFIXES, fields_at_centres, fields_at_nodes, read_mesh
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
+# The value of a step of a series that is its time.
+TIME = "time"
 SUFFIXES = (".npz", *HDF5_SUFFIXES, *MESH_SUFFIXES)
 
 
@@ -21,14 +24,19 @@ SUFFIXES = (".npz", *HDF5_SUFFIXES, *MESH_SUFFIXES)
 class Reference:
     """Where a sample is: a file, and the group in it if it holds several.
 
-    `case` is its name where that is not the file's, and `time` that of a step of a series. `problem` says why a file of
-    several samples could not be looked into, which is raised when it is read: it does not stop the others.
+    `case` is its name where that is not the file's. A step of a series has the name of this, `series`, its `number`
+    from 0 and, where the series says so, its `time`; `within` is the number of a sample in a file that numbers them.
+    `problem` says why a file of several samples could not be looked
+    into, which is raised when it is read: it does not stop the others.
     """
 
     path: Path
     group: str = ""
     case: str = ""
     time: float | None = None
+    series: str = ""
+    number: int = 0
+    within: int | None = None
     problem: str = ""
 
     @property
@@ -57,10 +65,18 @@ def read_contents(reference: Reference, fields: Fields | None = None, cell_data:
     """
     if reference.problem:
         raise DataError(reference.problem)
+    contents = _read(reference, fields, cell_data)
+    return _with_time(contents, reference) if reference.series else contents
+
+
+def _read(reference: Reference, fields: Fields | None, cell_data: str) -> Contents:
     suffix = reference.path.suffix.lower()
     if suffix in MESH_SUFFIXES:
-        contents = _read_mesh(reference.path, cell_data if fields is None else fields.cell_data)
-        return contents if reference.time is None else _with_time(contents, reference.time)
+        return _read_mesh(reference, cell_data if fields is None else fields.cell_data)
+    if reference.within is not None:
+        present = names_described(reference.path)
+        wanted = [name for name in present if fields is None or _wanted(name, fields)]
+        return Contents(read_described(reference.path, reference.within, wanted), present)
     if suffix == ".npz":
         return _read_npz(reference.path, fields)
     if suffix in HDF5_SUFFIXES:
@@ -134,8 +150,8 @@ def _everything(
     return Contents(arrays, names, unreadable=tuple(unreadable))
 
 
-def _read_mesh(path: Path, cell_data: str) -> Contents:
-    mesh = read_mesh(path)
+def _read_mesh(reference: Reference, cell_data: str) -> Contents:
+    mesh = read_mesh(reference.path, reference.within)
     points, fields = mesh.points, {name: np.asarray(mesh.point_data[name]) for name in mesh.point_data}
     if cell_data == "centres":
         points, fields = fields_at_centres(mesh)
@@ -146,10 +162,17 @@ def _read_mesh(path: Path, cell_data: str) -> Contents:
     return Contents(arrays, tuple(arrays), mesh, at_centres=cell_data == "centres")
 
 
-def _with_time(contents: Contents, time: float) -> Contents:
-    """Return the contents of a step of a series, whose time is a value of the sample."""
-    arrays = {"time": np.array(time), **contents.arrays}
-    return replace(contents, arrays=arrays, present=tuple(arrays))
+def _with_time(contents: Contents, reference: Reference) -> Contents:
+    """Return the contents of a step of a series with its time as a value of the sample.
+
+    It is the one that the series says, or else that of the file (ParaView's `TimeValue`), or the number of the step.
+    """
+    if TIME in contents.arrays and reference.time is None:
+        return contents
+    stored = contents.arrays.get("TimeValue", np.array(float(reference.number)))
+    time = np.float64(reference.time if reference.time is not None else stored.reshape(-1)[0])
+    arrays = {TIME: np.array(time), **{name: array for name, array in contents.arrays.items() if name != TIME}}
+    return replace(contents, arrays=arrays, present=tuple(dict.fromkeys((TIME, *contents.present))))
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.custom.readers import Reference
+from data_pipeline.custom.series import joined
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples, read_json
 
@@ -44,6 +46,17 @@ def split_samples(
         else:
             chosen[name] = list(references)[: count or None]
     return chosen
+
+
+def split_series(
+    samples: Mapping[str, References], n_train: int, n_val: int, n_test: int, split: str, seed: int, path: Path
+) -> dict[str, list[list[Reference]]]:
+    """Return the series of every split, each the list of its steps: `split_samples` of cases, counted as such."""
+    series = {name: joined(references) for name, references in samples.items()}
+    heads = {name: [replace(steps[0], case=case) for case, steps in found.items()] for name, found in series.items()}
+    steps_of = {head: steps for name in heads for head, steps in zip(heads[name], series[name].values(), strict=True)}
+    chosen = split_samples(heads, n_train, n_val, n_test, split, seed, path)
+    return {name: [steps_of[head] for head in found] for name, found in chosen.items()}
 
 
 def _check_undivided(samples: Mapping[str, References], remedy: str, path: Path) -> None:

@@ -1,8 +1,9 @@
 """Writing samples in the formats that are read: npz, HDF5 and meshes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -122,3 +123,14 @@ def _spatial(array: np.ndarray) -> np.ndarray:
     """Return a field as mesh files have them: vectors in the plane as vectors in space, tensors as one row."""
     rows = array.reshape(len(array), -1) if array.ndim > 2 else array
     return np.pad(rows, [(0, 0), (0, 1)]) if rows.shape[1:] == (2,) else rows
+
+
+def write_collection(path: Path, files: Sequence[Path], times: Sequence[float]) -> None:
+    """Write a collection of ParaView (.pvd) of files beside or below it at these times."""
+    root = ElementTree.Element("VTKFile", type="Collection", version="0.1")
+    collection = ElementTree.SubElement(root, "Collection")
+    for file, time in zip(files, times, strict=True):
+        name = file.relative_to(path.parent).as_posix()
+        ElementTree.SubElement(collection, "DataSet", timestep=repr(time), part="0", file=name)
+    with replacing(path) as temporary:
+        ElementTree.ElementTree(root).write(temporary, xml_declaration=True, encoding="utf-8")

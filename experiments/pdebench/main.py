@@ -1,6 +1,6 @@
 """The program, read from top to bottom: options, data, model, training, evaluation, report."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from data_pipeline.registry import find_record, load_dataset
 from experiments import figures, frame_figures, program, report, workdir
 from experiments.additive.report import write_report
 from experiments.errors import UserError
+from experiments.integral_report import Value, summarize_values, value_lines, values_of_test, write_values
 from experiments.options import check_options
 from experiments.pdebench import drawing, marching, models
 from experiments.pdebench.analyze import analyze, check_analyzable, read_cases, why_no_scores
@@ -19,11 +20,12 @@ from experiments.pdebench.energy import write_energy
 from experiments.pdebench.mixer_statistics import write_statistics
 from experiments.pdebench.normalizers import with_normalizers
 from experiments.pdebench.yardsticks import simple_predictors
+from experiments.predict.rollout import rollout_prediction
 from experiments.predict.signature import signature_of
 from experiments.predict.training_range import TrainingRange
 from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
-from experiments.training.evaluate import PerCase
+from experiments.training.evaluate import PerCase, make_predictor
 from experiments.training.initial import started
 from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.packing import Params
@@ -91,7 +93,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         workdir.record(folder, "model_options", options)
     if hosts.is_main():
         with program.writing(request):
-            _record_prediction(folder, dataset)
+            _record_prediction(folder, dataset, models.call_inputs(config.model.type))
     dataset = models.fitting_tests(dataset, options, hosts.say)
     models.check_grid_split(options, mesh.points)
     simple = {} if request.mode == "analyze" else simple_predictors(request, dataset, data_record["fingerprint"])
@@ -109,15 +111,21 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     finish_seeds(request, seeds, summaries, headline_of(dataset), show)
 
 
-def _record_prediction(folder: Path, dataset: PDEDataset) -> None:
+def _record_prediction(folder: Path, dataset: PDEDataset, call_inputs: Collection[str]) -> None:
     """Write into config.json what the model takes and gives, and what it was trained on, where that is not there."""
     known = workdir.read_config_file(folder)
     signature = signature_of(dataset)
     if "prediction" not in known:
         known["prediction"] = signature and signature.to_json()
+        # The state goes to models with an argument for it in another way than inputs do.
+        if signature is None and "fx" not in call_inputs:
+            known["prediction"] = rollout_prediction(dataset)
     prediction = known["prediction"]
     if signature and prediction and "training_range" not in prediction:
         prediction = {**prediction, "training_range": TrainingRange.of(dataset).to_json()}
+    if prediction and dataset.integrals is not None:
+        wanted = "; ".join(one.name for one in dataset.integrals.wanted)
+        prediction = {**prediction, "integrals": {"wanted": wanted, "reference": dataset.integrals.reference}}
     workdir.record(folder, "prediction", prediction)
 
 
@@ -234,13 +242,18 @@ def _report_seed(
         "parameters": setup.packing.count,
         "data": dict(data_record),
     }
-    hosts.say("\n".join(report.result_lines(summary, task.headline)))
+    values = _integrals(setup, chosen, dataset)
+    summary |= {f"{name}/integrals": summarize_values(found) for name, found in values.items()}
+    lines = [line for name, found in values.items() for line in value_lines(name, summarize_values(found))]
+    hosts.say("\n".join([*report.result_lines(summary, task.headline), *lines]))
     log, folder = folder, marching.output_folder(request, folder)
     with program.writing(request):
         if hosts.is_main():
             report.write_eval(folder, trained.file, summary)
             report.write_per_case(folder / "per_case.csv", results, dataset.sample_names)
             _write_frames(frames, dataset, folder, config.figures)
+            for name, found in values.items():
+                write_values(folder / f"integrals_{name}.csv", found)
         if config.figures:
             drawing.draw_learning_curve(dataset, task, summary, log, folder / "figures")
             for name in dataset.tests:
@@ -250,6 +263,17 @@ def _report_seed(
             per_split = {name: sets[config.eval.weights] for name, sets in results.items()}
             write_report(setup, chosen, dataset, per_split, frames, folder, config.name, config.figures)
     return summary
+
+
+def _integrals(setup: Setup, params: Params, dataset: PDEDataset) -> dict[str, list[Value]]:
+    """Return the integrals of all tests, nothing where the data name none."""
+    if dataset.integrals is None:
+        return {}
+    predict, found = make_predictor(setup.task, setup.mesh), {}
+    for name in dataset.tests:
+        arrays = setup.mesh.place_dataset(setup.task.tests[name])
+        found[name] = values_of_test(dataset, name, lambda case: predict(params, arrays, case))
+    return found
 
 
 def _write_frames(frames: Mapping[str, PerCase], dataset: PDEDataset, folder: Path, draw: bool) -> None:

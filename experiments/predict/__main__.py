@@ -16,7 +16,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Folder of the run whose model predicts.")
     flags.DEFINE_string("input", None, "File with points and inputs; a folder or HDF5 file for several samples.")
     flags.DEFINE_string("output", None, "File to write; for several samples a folder or HDF5 file.")
-    flags.DEFINE_string("figure", None, "PNG file with a picture of the (first) sample.")
+    flags.DEFINE_string(
+        "figure", None, "PNG file with a picture of the (first) sample, or a GIF of the (first) series."
+    )
     flags.DEFINE_integer("step", None, "Checkpoint to use; by default the newest.")
     flags.DEFINE_integer("seed", None, "Which of several seeds of the run; by default the first.")
     flags.DEFINE_enum("weights", None, ("ema", "raw"), "Which weights; by default those that the run reports.")

@@ -1,7 +1,7 @@
 """The program: find the run, read the samples, predict, write fields and errors."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,23 @@ import jax
 import numpy as np
 from absl import flags
 
-from data_pipeline.custom.folder import FILES_OF_MANY, find_samples
+from data_pipeline.custom.folder import find_samples, holds_many
+from data_pipeline.custom.integrals import parse_integrals, sample_weights
 from data_pipeline.custom.readers import Reference, read_contents
 from data_pipeline.custom.sample import Contents, Sample, make_sample
+from data_pipeline.errors import DataError
 from experiments import figures, workdir
 from experiments.errors import UserError
+from experiments.integral_report import Value, summarize_values, value_lines, values_of, write_values
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
 from experiments.predict.graph import edges_of
 from experiments.predict.output import Output
 from experiments.predict.parts import is_surface_of_part, voxelised, with_distances
 from experiments.predict.picture import draw_prediction, triangles_of
+from experiments.predict.rollout import ROLLOUT, predict_series
 from experiments.predict.series import is_of_series, march_parts
 from experiments.predict.signature import Signature
+from experiments.predict.steps import Steps
 from experiments.predict.training_range import Judgement, TrainingRange, describe_judgements
 from flare_jax import Surrogate, load
 from flare_jax.convert.trained import read_prediction
@@ -52,11 +57,18 @@ def main() -> None:
         march_parts(folder, source, target, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
         return
     known = read_prediction(folder)
+    if ROLLOUT in known:
+        surrogate = load(folder, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
+        figure = None if FLAGS.figure is None else Path(FLAGS.figure)
+        predict_series(surrogate, known, source, target, _pattern(folder), figure)
+        return
     signature = Signature.from_json(known)
     trained_on = TrainingRange.from_json(known["training_range"]) if "training_range" in known else None
-    references = _references(source, _pattern(folder))
+    references = _references(source, _pattern(folder), _in_time(folder))
     output = Output(references, source, target)
-    errors, failures, judgements, first = {}, {}, {}, None
+    animated = FLAGS.figure is not None and FLAGS.figure.lower().endswith(".gif")
+    steps = Steps(animated)
+    errors, failures, judgements, values, first = {}, {}, {}, [], None
     with output:
         for case in _predicted(references, signature, output, folder, failures):
             found = field_errors(case.prediction, case.sample.targets, signature.spreads)
@@ -64,10 +76,17 @@ def main() -> None:
                 errors[case.reference.name] = found
             if trained_on is not None:
                 judgements[case.reference.name] = _judge(case, signature, trained_on)
+            values += _integrals(case, known.get("integrals"))
+            steps.add(case.reference, output.place(case.reference), case.contents, case.sample, case.prediction)
             first = first or case
     _report(output, len(references) - len(failures), errors)
     _report_range(output, judgements)
-    if FLAGS.figure is not None and first is not None:
+    _report_integrals(output, values)
+    if len(references) > 1 and not target.suffix:
+        steps.write_collections(output.path)
+    if animated:
+        steps.animate(Path(FLAGS.figure), signature.channels.axes)
+    elif FLAGS.figure is not None and first is not None:
         _draw(first, signature, Path(FLAGS.figure))
     if failures:
         raise UserError(
@@ -89,12 +108,18 @@ def _pattern(folder: Path) -> str:
     return workdir.load_run_config(folder).data.get("files", "") if known else ""
 
 
-def _references(source: Path, pattern: str = "") -> list[Reference]:
+def _in_time(folder: Path) -> bool:
+    """Return whether the files of a case were steps of a series in training."""
+    known = (folder / workdir.CONFIG_FILE).is_file()
+    return known and bool(workdir.load_run_config(folder).data.get("time", ""))
+
+
+def _references(source: Path, pattern: str = "", in_time: bool = False) -> list[Reference]:
     """Return the samples to predict; of a folder those whose names fit the pattern of the training, if it had one."""
-    if source.is_file() and source.suffix.lower() not in FILES_OF_MANY:
+    if source.is_file() and not holds_many(source):
         return [Reference(source)]
     if source.exists():
-        return [reference for split in find_samples(source, pattern).values() for reference in split]
+        return [reference for split in find_samples(source, pattern, in_time).values() for reference in split]
     raise UserError(f"--input={source} does not exist; check the path")
 
 
@@ -173,6 +198,20 @@ def _judge(case: Case, signature: Signature, trained_on: TrainingRange) -> Judge
     return trained_on.judge(encoded, signature.channels, codec.x_mean, codec.x_std)
 
 
+def _integrals(case: Case, content: Mapping[str, Any] | None) -> list[Value]:
+    """Return the integrals of a sample that the run reports, none where its mesh or marks are not there."""
+    if content is None:
+        return []
+    wanted = parse_integrals(content["wanted"])
+    try:
+        weights = sample_weights(wanted, case.sample, case.contents, str(case.reference))
+    except DataError as error:
+        print(f"no integrals: {error}")
+        return []
+    fields = (case.prediction, case.sample.targets)
+    return list(values_of(case.reference.name, wanted, weights, *fields, reference=content["reference"]))
+
+
 def _written(case: Case) -> dict[str, np.ndarray]:
     """Return the fields to add to those of the input: predictions, and beside a truth the errors; [N] or [N, C]."""
     fields = {}
@@ -209,6 +248,18 @@ def _report_range(output: Output, judgements: Mapping[str, Judgement]) -> None:
     warning = describe_judgements(judgements)
     if warning:
         print(warning)
+
+
+def _report_integrals(output: Output, values: Sequence[Value]) -> None:
+    """Write the integrals of all samples; say their errors where the truth is known, or those of a single sample."""
+    if not values:
+        return
+    path = _beside(output.path, "integrals").with_suffix(".csv")
+    write_values(path, values)
+    lines = value_lines("mean over the samples,", summarize_values(values))
+    if not lines and len({one.case for one in values}) == 1:
+        lines = [f"  {one.integral} {one.component}".rstrip() + f": {one.prediction:.6g}" for one in values]
+    print("\n".join([f"integrals in {path}", *lines]))
 
 
 def _beside(target: Path, what: str) -> Path:

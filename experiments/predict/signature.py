@@ -35,7 +35,7 @@ class Signature:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content for config.json."""
-        reads = [_fields_to_json(fields) for fields in self.channels.reads]
+        reads = [fields_to_json(fields) for fields in self.channels.reads]
         return {**self.codec.to_json(), "reads": reads, "spreads": dict(self.spreads)}
 
     @classmethod
@@ -60,7 +60,8 @@ class Signature:
         return replace(named, inputs=inputs, inputs_named=True)
 
 
-def _fields_to_json(fields: Fields) -> dict[str, Any]:
+def fields_to_json(fields: Fields) -> dict[str, Any]:
+    """Return fields as JSON can hold them."""
     return {
         **vars(fields),
         "inputs": [list(one) for one in fields.inputs],

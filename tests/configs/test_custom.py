@@ -1,7 +1,7 @@
 import pytest
 
 from configs import custom
-from data_pipeline.custom.loader import OPTIONS
+from data_pipeline.custom.options import OPTIONS
 from experiments.errors import UserError
 from experiments.options import check_options
 

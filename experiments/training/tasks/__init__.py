@@ -1,11 +1,13 @@
 """The problems on points, as tasks of the training loop; which one a data set poses is its `kind`."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jax import Array
 
 from data_pipeline.dataset import PDEDataset
+from experiments.errors import UserError
 from experiments.training.task import Task
 from experiments.training.tasks.autoregressive import autoregressive_task
 from experiments.training.tasks.layer_series import layer_series_task
@@ -34,4 +36,10 @@ def build_task(
     Points are padded to a multiple of `points_multiple`; `call_inputs` names the further arguments that `apply` takes.
     Raises UserError for options that do not fit the data.
     """
-    return _TASKS[dataset.kind](dataset, apply, points_multiple, call_inputs, **options)
+    make = _TASKS[dataset.kind]
+    known = inspect.signature(make).parameters
+    unused = next((name for name, value in options.items() if name not in known and value), None)
+    if unused is not None:
+        raise UserError(f"task.{unused}={options[unused]} does nothing for this data; leave it out")
+    chosen = {name: value for name, value in options.items() if name in known}
+    return make(dataset, apply, points_multiple, call_inputs, **chosen)

@@ -23,7 +23,9 @@ def data(tmp_path_factory):
     folder = write_example(tmp_path_factory.mktemp("ellipses"), 12, "npz")
     for path in folder.rglob("*.npz"):
         arrays = dict(np.load(path))
-        np.savez(path, **{**arrays, "points": arrays["points"] + np.array([5e5, 4.6e6])})
+        # The points are numbered in rings around the body, the first of which is on it.
+        body = (np.arange(len(arrays["points"])) < arrays["cells_triangle"][0, 1]).astype(np.float32)
+        np.savez(path, **{**arrays, "points": arrays["points"] + np.array([5e5, 4.6e6]), "body": body})
     return folder
 
 
@@ -32,6 +34,8 @@ def run(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     result = pdebench(
         "--config=configs/custom.py:smoke", f"--config.data.path={data}", "--config.data.stream=always",
+        "--config.data.integrals=force:pressure@body; flux:velocity",
+        "--config.data.reference=density=1,speed=2,area=3",
         "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.model.num_heads=2",
         "--config.model.num_latents=4", "--config.model.num_layers_k_proj=0", "--config.model.num_layers_v_proj=0",
         "--config.model.num_layers_ffn=0", "--config.model.num_layers_in_out_proj=0", "--config.train.epochs=2",
@@ -91,6 +95,33 @@ def test_a_file_with_the_truth(data, run, tmp_path):
 
 
 @pytest.mark.slow
+def test_integrals_of_truth_and_prediction(data, run, tmp_path):
+    """Those of a file are those of the run's evaluation, and those that its fields have; coefficients are a sixth."""
+    source, target = data / "test" / "ellipse_0011.npz", tmp_path / "pred.npz"
+    result = predict(f"--workdir={run}", f"--input={source}", f"--output={target}")
+    assert result.returncode == 0, result.stderr
+    rows = [row.split(",") for row in (tmp_path / "pred.integrals.csv").read_text().splitlines()]
+    found = {(name, component): (float(true), float(value)) for _, name, component, true, value in rows[1:]}
+    evaluated = [row.split(",") for row in (run / "integrals_test.csv").read_text().splitlines()]
+    for case, name, component, true, value in evaluated[1:]:
+        if case == "ellipse_0011":
+            np.testing.assert_allclose((float(true), float(value)), found[name, component], rtol=1e-3, atol=2e-5)
+    made = np.load(target)
+    ring = made["points"][made["body"] > 0]
+    along = (np.roll(ring, -1, axis=0) - ring) @ np.array([[0.0, -1.0], [1.0, 0.0]])  # counterclockwise, so outwards
+    for kind, place in (("pressure", 0), ("pressure_predicted", 1)):
+        pressure = made[kind][made["body"] > 0]
+        force = -((pressure + np.roll(pressure, -1)) / 2) @ along
+        for component, expected in zip("xy", force, strict=True):
+            np.testing.assert_allclose(found["force:pressure@body", component][place], expected, rtol=1e-3, atol=1e-5)
+            coefficient = found["force:pressure@body", f"c{component}"][place]
+            np.testing.assert_allclose(coefficient, expected / 6, rtol=1e-3, atol=1e-5)
+    summary = json.loads((run / "eval.json").read_text())["test/integrals"]
+    assert summary["flux:velocity"][""]["mean_error"] > 0
+    assert "force:pressure@body: x mean error" in result.stdout
+
+
+@pytest.mark.slow
 def test_weights_are_those_of_the_report_unless_others_are_chosen(data, run, tmp_path):
     source, made = data / "test" / "ellipse_0011.npz", {}
     for kind in ("default", "ema", "raw"):
@@ -137,6 +168,7 @@ def test_one_unreadable_file_does_not_stop_the_rest(data, run, tmp_path):
     assert "c.h5 cannot be read as an HDF5 file" in result.stderr
     assert "Traceback" not in result.stderr
     assert "no number at 1 points, which do not count" in result.stdout
+    assert "marks the region of 'force:pressure@body' by 'body', which is not there" in result.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "d.vtp", "errors.json", "range.json"]
     made = np.load(tmp_path / "out" / "a.npz")
     assert str(made["note"]) == "kept"

@@ -1,0 +1,228 @@
+"""Rollouts with a run on a user's own series: from the first step of a mesh to as many as the training had.
+
+The model of such a run is one of steady fields, as config.json describes it: it takes the state beside the inputs, each
+field under the name `FIELD before`, and gives the increments of the fields to the next step.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from data_pipeline.custom.folder import find_samples, holds_many
+from data_pipeline.custom.readers import Reference, read_contents
+from data_pipeline.custom.rollout import DISPLACEMENT, Series, read_series
+from data_pipeline.custom.sample import Cells, Contents, Fields, make_sample
+from data_pipeline.custom.series import joined
+from data_pipeline.custom.writers import holding_fields, write_collection, write_contents
+from data_pipeline.dataset import PDEDataset
+from data_pipeline.vtk import MESH_SUFFIXES
+from experiments.errors import UserError
+from experiments.frame_figures import save_animation
+from experiments.predict.errors import describe_errors, field_errors, mean_errors
+from experiments.predict.signature import Signature, fields_to_json
+from flare_jax import Surrogate
+from flare_jax.field_codec import FieldCodec, fitting
+from runtime.json_files import write_json
+
+ROLLOUT = "rollout"
+_BEFORE = "{} before"
+
+
+def rollout_prediction(dataset: PDEDataset) -> dict[str, Any] | None:
+    """Return the content of config.json for a model of own series, None for other data."""
+    if dataset.kind != "mesh_series" or dataset.channels is None:
+        return None
+    channels, state, steps = dataset.channels, dataset.y_normalizer, dataset.increment_normalizer
+    scales = np.asarray(channels.scales, np.float64)
+    codec = FieldCodec(
+        tuple(channels.axes),
+        {**channels.inputs, **{_BEFORE.format(name): width for name, width in channels.targets.items()}},
+        dict(channels.targets),
+        np.concatenate([dataset.x_normalizer.mean, (state.mean + dataset.offset) * scales]),
+        np.concatenate([dataset.x_normalizer.std, state.std * scales]),
+        steps.mean,
+        steps.std,
+        scales,
+    )
+    rollout = {
+        "steps": len(dataset.times),
+        "time_step": float(np.diff(dataset.times)[0]),
+        "prescribed": dataset.source.detail["prescribed"],
+    }
+    return {**codec.to_json(), "reads": [fields_to_json(channels.reads[0])], "spreads": {}, ROLLOUT: rollout}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run on series does: its model of one step, what it reads, how long it goes."""
+
+    surrogate: Surrogate
+    signature: Signature
+    steps: int
+    time_step: float
+    prescribed: str
+
+    @property
+    def moves(self) -> bool:
+        return DISPLACEMENT in self.signature.channels.targets
+
+
+def predict_series(
+    surrogate: Surrogate, prediction: Mapping[str, Any], source: Path, target: Path, pattern: str, figure: Path | None
+) -> None:
+    """Roll out every series in `source` into folder `target`, with a .pvd each for meshes; write errors and a GIF.
+
+    A series that has one step alone goes on for as many as those of the training. Raises UserError where series could
+    not be predicted.
+    """
+    run = _Run(surrogate, Signature.from_json(prediction), **prediction[ROLLOUT])
+    if figure is not None and figure.suffix.lower() != ".gif":
+        raise UserError(f"--figure={figure} is an animation for a run on series; choose a name that ends in .gif")
+    if target.suffix:
+        raise UserError(f"--output={target} has to be a folder for a run on series; leave {target.suffix} out")
+    series = _series_in(source, pattern)
+    if target.resolve() in {steps[0].path.parent.resolve() for steps in series.values()} | {source.resolve()}:
+        raise UserError(f"--output={target} is the input itself; choose another name")
+    errors, failures, drawn = {}, [], False
+    for name, steps in series.items():
+        try:
+            case, truth = _read(steps, run)
+            states = _rolled_out(case, truth, run)
+            found = _write(target, steps, case, states, truth, run)
+        except (ValueError, OSError, MemoryError) as error:
+            if len(series) == 1:
+                raise
+            failures.append(name)
+            print(f"failed: {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            continue
+        if found:
+            errors[name] = found
+        if figure is not None and not drawn:
+            _animate(figure, case, states, truth, run)
+            drawn = True
+    print(f"{len(series) - len(failures)} series in {target}")
+    if errors:
+        write_json(target / "errors.json", errors)
+        print("\n".join(describe_errors(mean_errors(errors))))
+        print(f"errors over all steps of {len(errors)} series in {target / 'errors.json'}")
+    if failures:
+        raise UserError(f"{len(failures)} of {len(series)} series could not be predicted: {', '.join(failures)}")
+
+
+def _series_in(source: Path, pattern: str) -> dict[str, list[Reference]]:
+    if not source.exists():
+        raise UserError(f"--input={source} does not exist; check the path")
+    if source.is_file() and not holds_many(source):
+        return {source.stem: [Reference(source, case=source.stem, series=source.stem)]}
+    if source.is_dir():
+        # A folder of steps, or of cases.
+        found = find_samples(source, pattern, in_time=True)
+    else:
+        found = find_samples(source)
+    return joined([step for steps in found.values() for step in steps])
+
+
+def _read(steps: list[Reference], run: _Run) -> tuple[Series, dict[str, np.ndarray]]:
+    """Return the case, and the true fields [N, T, C] by name where its steps have them."""
+    channels = run.signature.channels
+    case = read_series(steps, channels.reads[0], run.prescribed, least=1)
+    truth = dict(zip(case.targets, np.split(case.states, np.cumsum(list(case.targets.values()))[:-1], -1), strict=True))
+    if run.moves:
+        truth[DISPLACEMENT] = case.shifts[..., list(channels.axes)]
+    truth = {name: _fitting(values, channels.targets.get(name, 0)) for name, values in truth.items()}
+    found = {name: values.shape[-1] for name, values in truth.items()}
+    inputs = {**case.inputs, **{_BEFORE.format(name): width for name, width in found.items()}}
+    if found != dict(channels.targets) or inputs != dict(channels.inputs):
+        raise UserError(
+            f"{steps[0]} has the fields {found} and the inputs {case.inputs}, but the model predicts "
+            f"{dict(channels.targets)} from these and {dict(channels.inputs)}; match them"
+        )
+    return case, truth
+
+
+def _fitting(values: Float[np.ndarray, "N T C"], width: int) -> Float[np.ndarray, "N T _"]:
+    """Return states without channels beyond `width` that are zero: mesh files give vectors in the plane three."""
+    return fitting(values.reshape(-1, values.shape[-1]), width).reshape(*values.shape[:2], -1)
+
+
+def _rolled_out(case: Series, truth: Mapping[str, np.ndarray], run: _Run) -> dict[str, Float[np.ndarray, "N T C"]]:
+    """Return the predicted states by field, the first of them the given one.
+
+    Prescribed points keep their recorded states, and the last one beyond these.
+    """
+    points = case.features[:, : case.space]
+    ends = np.cumsum([case.space, *case.inputs.values()])
+    inputs = {
+        name: case.features[:, first:last] for name, first, last in zip(case.inputs, ends[:-1], ends[1:], strict=True)
+    }
+    known = len(case.times)
+    count = known if known > 1 else run.steps
+    now = {name: values[:, 0] for name, values in truth.items()}
+    frames = [now]
+    for step in range(1, count):
+        before = {_BEFORE.format(name): values for name, values in now.items()}
+        increments = run.surrogate.predict(points, {**inputs, **before}, pad=False, name=case.name)
+        now = {
+            name: np.where(case.free[:, None], values + increments[name], truth[name][:, min(step, known - 1)])
+            for name, values in now.items()
+        }
+        if not all(np.isfinite(values).all() for values in now.values()):
+            raise UserError(
+                f"the rollout of {case.name} is not finite at step {step}; train longer, or with task.noise"
+            )
+        frames.append(now)
+    return {name: np.stack([frame[name] for frame in frames], axis=1) for name in now}
+
+
+def _write(
+    target: Path,
+    steps: list[Reference],
+    case: Series,
+    states: Mapping[str, np.ndarray],
+    truth: Mapping[str, np.ndarray],
+    run: _Run,
+) -> dict[str, Any]:
+    """Write every step with what its input holds, of those beyond it with what the first holds; return the errors."""
+    count = next(iter(states.values())).shape[1]
+    places, times = [], []
+    for number in range(count):
+        reference = steps[min(number, len(steps) - 1)] if len(steps) > 1 else steps[0]
+        contents = read_contents(reference, cell_data=run.signature.channels.reads[0].cell_data)
+        fields = {f"{name}_predicted": values[:, number] for name, values in states.items()}
+        if len(steps) > 1:
+            fields |= {f"{name}_error": states[name][:, number] - truth[name][:, number] for name in states}
+        fields = {name: values[:, 0] if values.shape[1] == 1 else values for name, values in fields.items()}
+        place = holding_fields(target / case.name / f"{case.name}_{number:04d}{reference.path.suffix}")
+        write_contents(place, contents, run.signature.channels.reads[0].points, _cells(contents, run), fields)
+        places.append(place)
+        times.append(float(case.times[number] if number < len(case.times) else case.times[0] + number * run.time_step))
+    if places[0].suffix.lower() in MESH_SUFFIXES:
+        write_collection(target / f"{case.name}.pvd", places, times)
+    if len(steps) < 2:
+        return {}
+    flat = {name: values.reshape(-1, values.shape[-1]) for name, values in states.items()}
+    return field_errors(flat, {name: values.reshape(-1, values.shape[-1]) for name, values in truth.items()})
+
+
+def _cells(contents: Contents, run: _Run) -> Cells:
+    fields = Fields(run.signature.channels.reads[0].points, (), (), inputs_named=True)
+    return make_sample("", contents, fields, "the input", targets_wanted=False).cells
+
+
+def _animate(
+    path: Path, case: Series, states: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], run: _Run
+) -> None:
+    """Write a GIF of the first field, of a vector its length; without a truth the given state stands for it."""
+    name = next(iter(states))
+    predicted = np.linalg.norm(states[name], axis=-1) if states[name].shape[-1] > 1 else states[name][..., 0]
+    true = np.linalg.norm(truth[name], axis=-1) if truth[name].shape[-1] > 1 else truth[name][..., 0]
+    known = true.shape[1] > 1
+    places = case.features[:, list(run.signature.channels.axes)]
+    times = case.times[0] + run.time_step * np.arange(predicted.shape[1])
+    title = case.name if known else f"{case.name}, beside its first state"
+    save_animation(path, title, places, np.broadcast_to(true, predicted.shape), predicted, times, name)

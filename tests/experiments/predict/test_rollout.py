@@ -1,0 +1,100 @@
+"""Rollouts of a run on own series: what prediction writes is what the run evaluated."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from tests.data_pipeline.custom.test_series import STEPS, step, write_series
+from tests.experiments.programs import pdebench
+from tests.program_server import run_program
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_series(tmp_path_factory.mktemp("series") / "own", moving=True)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    result = pdebench(
+        "--config=configs/custom.py", f"--config.data.path={data}", "--config.data.inputs=rate",
+        "--config.data.targets=heat,flow", "--config.data.time=rollout", "--config.data.prescribed=wall",
+        "--config.data.n_test=2", "--config.task.noise=0.01", "--config.train.epochs=2", "--config.figures=False",
+        "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.model.num_heads=2",
+        "--config.model.num_latents=4", "--config.model.num_layers_k_proj=0", "--config.model.num_layers_v_proj=0",
+        "--config.model.num_layers_ffn=0", "--config.model.num_layers_in_out_proj=0", f"--workdir={folder}",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "repeating the last known frame" in result.stdout
+    return folder
+
+
+@pytest.mark.slow
+def test_a_predicted_series_is_the_evaluated_one(data, run, tmp_path):
+    pytest.importorskip("pyvista")
+    result = run_program(
+        "experiments.predict",
+        [f"--workdir={run}", f"--input={data}", f"--output={tmp_path / 'out'}", f"--figure={tmp_path / 'a.gif'}"],
+    )
+    assert result.returncode == 0, result.stderr
+    assert "4 series in" in result.stdout
+    assert (tmp_path / "a.gif").read_bytes().startswith(b"GIF")
+    scales = json.loads((run / "config.json").read_text())["prediction"]["scales"]
+    rows = [row for row in csv.DictReader((run / "per_case.csv").open()) if row["split"] == "test"]
+    for row in rows:
+        files = sorted((tmp_path / "out" / row["name"]).glob("*.npz"))
+        made = [np.load(file) for file in files]
+        assert len(made) == STEPS
+        fields = ("heat", "flow", "displacement")
+        error = np.stack([np.column_stack([one[f"{name}_error"] for name in fields]) for one in made]) / scales
+        first = made[0]["points"]
+        true = np.stack([np.column_stack([one["heat"], one["flow"], one["points"] - first]) for one in made]) / scales
+        assert not error[0].any()
+        assert not error[:, :2].any()  # the wall is prescribed
+        found = np.linalg.norm(error[1:, 2:]) / np.linalg.norm(true[1:, 2:])
+        np.testing.assert_allclose(found, float(row["rel_l2_ema"]), rtol=1e-3)
+    errors = json.loads((tmp_path / "out" / "errors.json").read_text())
+    assert set(errors) == {f"case_{number}" for number in range(4)}
+
+
+@pytest.mark.slow
+def test_one_mesh_is_rolled_out_as_far_as_in_training(run, tmp_path):
+    """From a first step as a mesh file; the collection names every step and its time."""
+    pv = pytest.importorskip("pyvista")
+    arrays = step(1, 0)
+    mesh = pv.PolyData(
+        np.pad(arrays["points"], [(0, 0), (0, 1)]), faces=np.insert(arrays["cells"], 0, 3, axis=1).ravel()
+    )
+    for name in ("heat", "wall"):
+        mesh.point_data[name] = arrays[name]
+    mesh.point_data["flow"] = np.pad(arrays["flow"], [(0, 0), (0, 1)])
+    mesh.field_data["rate"] = [1.0]
+    mesh.save(tmp_path / "first.vtp")
+    result = run_program(
+        "experiments.predict", [f"--workdir={run}", f"--input={tmp_path / 'first.vtp'}", f"--output={tmp_path / 'out'}"]
+    )
+    assert result.returncode == 0, result.stderr
+    reader = pv.PVDReader(tmp_path / "out" / "first.pvd")
+    np.testing.assert_allclose(reader.time_values, 0.5 * np.arange(STEPS))
+    reader.set_active_time_value(1.5)
+    (last,) = reader.read()
+    np.testing.assert_array_equal(last["heat_predicted"][:2], mesh["heat"][:2])
+    assert (last["heat_predicted"][2:] != mesh["heat"][2:]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("--output=pred.vtu", "has to be a folder for a run on series; leave .vtu out"),
+        ("--figure=a.png", "is an animation"),
+    ],
+)
+def test_what_a_rollout_cannot_be_written_to(data, run, tmp_path, change, problem):
+    arguments = [f"--workdir={run}", f"--input={data}", f"--output={tmp_path / 'out'}", change]
+    result = run_program("experiments.predict", arguments)
+    assert result.returncode == 2
+    assert problem in result.stderr
