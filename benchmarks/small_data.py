@@ -3,7 +3,8 @@
     python -m benchmarks.small_data --out=out/small_data [--config.train.epochs=50 ...]
 
 Two sets of 40 training and 40 test samples on meshes of different sizes: the flow around ellipses, given the angle of
-the stream and the thickness of the ellipse, and Poisson's equation on the unit square, given place and width of a source.
+the stream and the thickness of the ellipse, and Poisson's equation on the unit square, given place and width of its
+source.
 The model is that of configs/custom.py, with the options of the command line. Beside it stand the training mean, the
 nearest neighbour and gradient boosting, as in every report, and a pointwise network on points and parameters.
 """

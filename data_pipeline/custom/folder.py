@@ -93,7 +93,8 @@ def _in_case(folder: Path, pattern: str, in_time: bool) -> list[Reference]:
     if len(files) > 1:
         raise DataError(
             f"{folder} holds {len(files)} files of which each may be the sample, "
-            f"{', '.join(p.name for p in files[:4])}; choose by data.files, such as data.files=*.vtu"
+            f"{', '.join(p.name for p in files[:4])}; choose by data.files, such as data.files=*.vtu, or set data.time "
+            "where they are steps in time"
         )
     return [Reference(path, case=folder.name) for path in files]
 

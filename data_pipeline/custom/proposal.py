@@ -1,5 +1,6 @@
 """What a user's file or folder holds, and with which options a model could be trained on it."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.custom.folder import find_samples, holds_many
-from data_pipeline.custom.readers import Reference, read_contents
+from data_pipeline.custom.readers import TIME, Reference, read_contents
 from data_pipeline.custom.sample import MESH_POINTS, Contents
 from data_pipeline.errors import DataError
 
@@ -41,9 +42,25 @@ class Proposal:
 
 
 def samples_at(path: Path, pattern: str = "") -> dict[str, list[Reference]]:
-    """Return the samples of a file, or of a folder those whose names fit a pattern, by split; raises DataError."""
-    single = path.is_file() and not holds_many(path)
-    return {"": [Reference(path)]} if single else find_samples(path, pattern)
+    """Return the samples of a file, or of a folder those whose names fit a pattern, by split; raises DataError.
+
+    Several files in the folder of a case are the steps of a series where their names differ in a number alone.
+    """
+    if path.is_file() and not holds_many(path):
+        return {"": [Reference(path)]}
+    try:
+        return find_samples(path, pattern)
+    except DataError:
+        splits = find_samples(path, pattern, in_time=True)
+        files = [one.path for steps in splits.values() for one in steps]
+        if len(_stems(files)) != 1:
+            raise
+        return splits
+
+
+def _stems(files: list[Path]) -> set[str]:
+    """Return the names of files without the number at their end, and their suffixes."""
+    return {re.sub(r"[-_.]?\d+$", "", file.stem) + file.suffix for file in files}
 
 
 def describe_contents(contents: Contents) -> list[str]:
@@ -79,9 +96,16 @@ def propose(path: Path, reference: Reference) -> tuple[Proposal, Contents]:
             parts[part].append(name)
     named = {part: ",".join(names) for part, names in parts.items()}
     options = {"path": str(path), "points": points, **named, "cell_data": cell_data}
+    if reference.series and reference.time is None:
+        parts["inputs"] = [name for name in parts["inputs"] if name not in (TIME, "TimeValue")]
+        options |= {"inputs": ",".join(parts["inputs"]), "time": "rollout"}
     defaults = {"points": MESH_POINTS, "inputs": "", "targets": "", "cell_data": ""}
     chosen = {name: value for name, value in options.items() if value != defaults.get(name)}
     remark = "" if parts["targets"] else "no field at the points is left to predict; name one by --config.data.targets"
+    if "time" in options and not remark:
+        remark = (
+            "the files of a case are steps in time: rollout predicts the next from the last, input each from its time"
+        )
     return Proposal(chosen, parts, remark), contents
 
 

@@ -12,6 +12,7 @@ from data_pipeline.custom.proposal import propose
 from data_pipeline.custom.readers import Reference
 from data_pipeline.registry import load_dataset
 from tests.data_pipeline.custom.files import CELLS, sample, write_npz
+from tests.data_pipeline.custom.test_series import write_series
 
 
 def _inspect(capsys, tmp_path, path, *arguments):
@@ -40,6 +41,21 @@ def test_a_folder(tmp_path, capsys):
     # The options of the training are those of the look at the whole set.
     flags = [f"--config.data.{name}={value}" for name, value in options.items()]
     assert inspect.main(["custom", f"--data_dir={tmp_path}", f"--out={tmp_path / 'b.png'}", *flags]) == 0
+
+
+def test_steps_of_cases(tmp_path, capsys):
+    """Files of a case whose names differ in a number are steps, with which a rollout can be trained."""
+    folder = write_series(tmp_path / "own", 3)
+    status, printed = _inspect(capsys, tmp_path, folder)
+    assert status == 0
+    options = _proposed(printed.out)
+    assert options == {"path": str(folder), "inputs": "wall,rate", "targets": "heat,flow", "time": "rollout"}
+    dataset = load_dataset("custom", tmp_path, source="files", num_generate=1, n_train=0, n_test=0, options=options)
+    assert dataset.kind == "mesh_series"
+    (folder / "case_1" / "other.npz").write_bytes((folder / "case_1" / "step_0.npz").read_bytes())
+    status, printed = _inspect(capsys, tmp_path, folder)
+    assert status == 2
+    assert "of which each may be the sample" in printed.err
 
 
 def test_fields_are_inputs_or_targets_by_name_and_values(tmp_path):
