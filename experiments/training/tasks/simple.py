@@ -74,7 +74,15 @@ def _nearest(x: np.ndarray, y: np.ndarray) -> Predictor:
 def _boosting(x: np.ndarray, y: np.ndarray, decode: Callable[[np.ndarray], np.ndarray]) -> Predictor:
     # Imported here: it takes a second, and only reports need it.
     from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
     options = {"max_iter": _ITERATIONS, "early_stopping": False, "random_state": 0}
-    trees = [HistGradientBoostingRegressor(**options).fit(x, channel) for channel in y.T]
-    return lambda given: decode(np.column_stack([one.predict(given) for one in trees]))
+
+    # One thread: where others compute too, several wait for each other most of the time.
+    def predict(given: Float[np.ndarray, "N C_in"]) -> Float[np.ndarray, "N C_out"]:
+        with threadpool_limits(1):
+            return decode(np.column_stack([one.predict(given) for one in trees]))
+
+    with threadpool_limits(1):
+        trees = [HistGradientBoostingRegressor(**options).fit(x, channel) for channel in y.T]
+    return predict
