@@ -29,12 +29,13 @@ def get_config(argument: str | None = None) -> ConfigDict:
     update(config.data, {"n_train": 0, "n_test": 0})
     config.model = model_section(chosen["model"])
     update(config.model, {name: size for name, size in _FLARE_SIZES.items() if name in config.model})
-    update(config.train, {"epochs": 200, "batch_size": 1})
+    # Few samples need as many steps as many do: on 40 ellipses the error halves from 4000 steps to 12 000.
+    update(config.train, {"epochs": 200, "min_steps": 10_000, "batch_size": 1})
     config.optimizer.weight_decay = 1e-5
     config.eval.batch_size = 1
     if chosen["smoke"]:
         config.name += "_smoke"
         update(config.data, {"path": "data/ellipses", "inputs": "angle", "targets": "pressure,velocity"})
         update(config.model, {name: size for name, size in SMOKE_SIZES.items() if name in config.model})
-        update(config.train, {"epochs": 20, "batch_size": 2})
+        update(config.train, {"epochs": 20, "min_steps": 0, "batch_size": 2})
     return config

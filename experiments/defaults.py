@@ -40,6 +40,7 @@ def training_defaults(name: str) -> ConfigDict:
             "parallel_seeds": 1,  # seeds that are trained together in one program
             "epochs": 100,  # exactly one of epochs and steps is positive
             "steps": 0,
+            "min_steps": 0,  # where the epochs make fewer steps, there are as many more as make these
             "batch_size": 2,
             "accumulation": 1,  # batches averaged per optimizer step
             "clip_norm": 1.0,  # 0: no clipping

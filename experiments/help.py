@@ -16,6 +16,7 @@ LINES = {
     "train.parallel_seeds": "seeds that are trained together in one program, in groups of up to so many",
     "train.epochs": "epochs to train; 0 where train.steps is set",
     "train.steps": "batches to train; 0 where train.epochs is set",
+    "train.min_steps": "steps below which there are more epochs, unless train.epochs is given; for few samples",
     "train.batch_size": "samples per batch",
     "train.accumulation": "batches per optimizer step",
     "train.clip_norm": "largest norm of the gradient; 0: no clipping",

@@ -59,6 +59,7 @@ def _unused_because(name: str, config: Any) -> str | None:
             cycled,
             "because beta1 is not cycled",
         ),
+        (name == "train.min_steps", config.train.epochs > 0, f"with train.steps={config.train.steps}"),
         (name == "optimizer.beta1", not cycled, "because schedule.cycle_momentum replaces it"),
         (name == "optimizer.eps", optimizer.name != "lion", "with optimizer.name=lion"),
         (

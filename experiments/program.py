@@ -129,6 +129,9 @@ def given_config(example: str) -> ConfigDict:
         raise UserError(f"--config=FILE is missing; for example --config={example}")
     config = ConfigDict(FLAGS.config.to_dict())
     check_complete(config, "the config")
+    given = cli.overrides()
+    if "train.min_steps" not in given and ("train.epochs" in given or "train.steps" in given):
+        config.train.min_steps = 0  # who says how long means it
     return config
 
 

@@ -38,6 +38,7 @@ _RANGES = {
     "train.parallel_seeds": _integer(1),
     "train.epochs": _integer(0),
     "train.steps": _integer(0),
+    "train.min_steps": _integer(0),
     "train.batch_size": _integer(1),
     "train.accumulation": _integer(1),
     "train.clip_norm": _number(minimum=0),

@@ -32,6 +32,7 @@ _FREE = (
 # Options that were added later, with the values that say what runs without them did.
 _ADDED = {
     "train": {
+        "min_steps": 0,
         "parallel_seeds": 1,
         "init_from": "",
         "init_weights": "",

@@ -44,6 +44,7 @@ def make_plan(config: Any, num_train: int | Sequence[int], repeats: int = 1) -> 
     """Return the plan of `config` (sections train, eval, checkpoint) for `num_train` samples; raises UserError.
 
     Several numbers are those of groups that do not share batches; the last incomplete batch of each is left out.
+    Few samples get more epochs than `train.epochs`, as many as make `train.min_steps` optimizer steps.
     With `repeats`, every batch gets so many optimizer steps, which no stop separates; the configured steps and cadences
     count batches.
     """
@@ -60,7 +61,8 @@ def make_plan(config: Any, num_train: int | Sequence[int], repeats: int = 1) -> 
         raise UserError(
             f"train.epochs={train.epochs} and train.steps={train.steps}: exactly one of them must be positive"
         )
-    length, unit = (train.epochs, steps_per_epoch) if train.epochs else (train.steps, repeats)
+    epochs = max(train.epochs, -(-train.min_steps // steps_per_epoch))
+    length, unit = (epochs, steps_per_epoch) if train.epochs else (train.steps, repeats)
     if length * unit > _MOST_STEPS:
         name = "train.epochs" if train.epochs else "train.steps"
         raise UserError(f"{name}={length} makes {length * unit} optimizer steps, more than {_MOST_STEPS}; lower it")

@@ -4,6 +4,7 @@ from configs import custom
 from data_pipeline.custom.options import OPTIONS
 from experiments.errors import UserError
 from experiments.options import check_options
+from experiments.training.plan import make_plan
 
 
 @pytest.mark.parametrize("argument", [None, "smoke", "model=transolver", "model=linear,smoke"])
@@ -19,6 +20,12 @@ def test_variants(argument):
 def test_all_samples_by_default():
     config = custom.get_config()
     assert (config.data.n_train, config.data.n_test, config.data.path) == (0, 0, "")
+
+
+def test_few_samples_are_seen_more_often():
+    config = custom.get_config()
+    assert [make_plan(config, samples).steps for samples in (10, 40, 1000)] == [10_000, 10_000, 200_000]
+    assert make_plan(custom.get_config("smoke"), 40).steps == 20 * 20
 
 
 @pytest.mark.parametrize(("name", "stream"), [("data.memory_gib", "always"), ("data.cache", "never")])
