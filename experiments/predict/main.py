@@ -68,6 +68,8 @@ def main() -> None:
     output = Output(references, source, target)
     animated = FLAGS.figure is not None and FLAGS.figure.lower().endswith(".gif")
     steps = Steps(animated)
+    if animated and not any(one.series for one in references):
+        raise UserError(f"--figure={FLAGS.figure} is an animation, but {source} is no series; choose a .png file")
     errors, failures, judgements, values, first = {}, {}, {}, [], None
     with output:
         for case in _predicted(references, signature, output, folder, failures):

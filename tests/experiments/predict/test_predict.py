@@ -221,6 +221,10 @@ def test_refusals_are_one_sentence(run, data, tmp_path):
     for arguments, words in (
         (("--workdir=nowhere", "--input=a.npz", "--output=b.npz"), "there is no run in it"),
         ((f"--workdir={run}", f"--input={data}/test/ellipse_0011.npz", "--output=b.npz", "--seed=7"), "seeds (0,)"),
+        (
+            (f"--workdir={run}", f"--input={data}/test", "--output=b", "--figure=a.gif"),
+            "is no series; choose a .png file",
+        ),
     ):
         result = predict(*arguments)
         assert result.returncode == 2
