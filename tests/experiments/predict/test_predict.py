@@ -170,7 +170,13 @@ def test_one_unreadable_file_does_not_stop_the_rest(data, run, tmp_path):
     assert "Traceback" not in result.stderr
     assert "no number at 1 points, which do not count" in result.stdout
     assert "marks the region of 'force:pressure@body' by 'body', which is not there" in result.stdout
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npz", "d.vtp", "errors.json", "range.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.npz",
+        "d.vtp",
+        "errors.json",
+        "integrals.csv",
+        "range.json",
+    ]
     made = np.load(tmp_path / "out" / "a.npz")
     assert str(made["note"]) == "kept"
     assert np.isfinite(made["pressure_predicted"]).all()
