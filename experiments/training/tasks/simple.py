@@ -1,7 +1,8 @@
-"""Two predictors that are fitted in seconds, beside which every model of steady fields is reported.
+"""Two predictors that are fitted in seconds, beside which models of steady fields, or of a given time, are reported.
 
-Both predict point by point from the coordinates and the inputs there, as a model gets them: the value at the nearest
-training point, and gradient boosting of decision trees. A network that does not beat them is not worth its training.
+Both predict point by point from the coordinates, the inputs and the time there, as a model gets them: the value at the
+nearest training point, and gradient boosting of decision trees. A network that does not beat them is not worth its
+training.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,20 +28,22 @@ _ITERATIONS = 200
 
 
 def simple_errors(dataset: PDEDataset) -> dict[str, float]:
-    """Return the mean headline error of both predictors, `SPLIT/METRIC_PREDICTOR`, for each test of steady fields.
+    """Return the mean headline error of both predictors, `SPLIT/METRIC_PREDICTOR`, for each test.
+
+    There are none for series that begin with a given state: these are compared with keeping it.
 
     They are fitted on random points of the training samples where these have more than 50 000; of tests with more than
     200 samples, or samples of more than 4000 points, as many random ones are measured.
     """
-    if dataset.kind != "steady":
+    if dataset.kind not in ("steady", "time_conditioned"):
         return {}
     each = -(-_FITTED_POINTS // len(dataset.train))
-    x, y = map(np.concatenate, zip(*_some_points(dataset.train, _FITTED_POINTS, each), strict=True))
+    x, y = map(np.concatenate, zip(*_some_points(dataset, dataset.train, _FITTED_POINTS, each), strict=True))
     normalizer, errors = dataset.y_normalizer, {}
     predictors = {"nearest": _nearest(x, y), "boosting": _boosting(x, normalizer.encode(y), normalizer.decode)}
     for name, split in dataset.tests.items():
         found = {predictor: [] for predictor in predictors}
-        for x, y in _some_points(split, _MEASURED_SAMPLES, _MEASURED_POINTS):
+        for x, y in _some_points(dataset, split, _MEASURED_SAMPLES, _MEASURED_POINTS):
             for predictor, predict in predictors.items():
                 found[predictor].append(case_error(dataset, predict(x), y))
         for predictor, values in found.items():
@@ -48,8 +51,10 @@ def simple_errors(dataset: PDEDataset) -> dict[str, float]:
     return errors
 
 
-def _some_points(split: Split, samples: int, points: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the features [n, C_in] and targets [n, C_out] at random points of random samples."""
+def _some_points(
+    dataset: PDEDataset, split: Split, samples: int, points: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the features [n, C_in] and targets [n, C_out] at random points, and times, of random samples."""
     rng = np.random.default_rng(0)
     readable = max(4, _READ_POINTS // split.x.shape[1])
     for case in sorted(rng.permutation(len(split))[: min(samples, readable)]):
@@ -60,7 +65,12 @@ def _some_points(split: Split, samples: int, points: int) -> Iterator[tuple[np.n
             given.append(split.fx[case][chosen])
         if split.time is not None:
             given.append(np.full((len(chosen), 1), split.time[case], np.float32))
-        yield np.concatenate(given, axis=-1), np.asarray(split.y[case][chosen], np.float64)
+        target = split.y[case][chosen]
+        if dataset.kind == "time_conditioned":
+            frames = rng.integers(target.shape[1], size=len(chosen))
+            given.append(dataset.times[frames, None])
+            target = target[np.arange(len(chosen)), frames]
+        yield np.concatenate(given, axis=-1), np.asarray(target, np.float64)
 
 
 def _nearest(x: np.ndarray, y: np.ndarray) -> Predictor:

@@ -46,6 +46,19 @@ def test_simple_predictors_of_own_samples(tmp_path, stream):
     np.testing.assert_allclose(found, expected, rtol=1e-2)  # of near ties float32 may choose the other
 
 
+def test_the_field_at_a_given_time():
+    """A field that is a line in time, at a speed which only the place decides."""
+    rng = np.random.default_rng(0)
+    points, times = rng.random((5, 300, 2)), np.linspace(0, 1, 6, dtype=np.float32)
+    frames = (1 + 2 * points[:, :, :1, None]) * times[:, None]
+    made = dataset(frames, "time_conditioned")
+    split = dataclasses.replace(made.train, x=points.astype(np.float32))
+    made = dataclasses.replace(made, train=split, tests={"test": split}, times=times)
+    errors = simple_errors(made)
+    assert errors["test/rel_l2_boosting"] < 0.1 * baseline_error(made, made.train)
+    assert errors["test/rel_l2_nearest"] < 0.3 * baseline_error(made, made.train)
+
+
 def test_series_have_no_simple_predictors():
     frames = np.random.default_rng(0).normal(size=(3, 8, 5, 1))
     assert simple_errors(dataset(frames, "mesh_series", free=np.ones((3, 8), bool))) == {}
