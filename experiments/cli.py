@@ -40,6 +40,10 @@ def define_flags(modes: tuple[str, ...] = ("train", "time", "eval")) -> None:
     flags.DEFINE_string("data_dir", None, "Folder of the data sets; replaces config.data.dir.")
     flags.DEFINE_enum("mode", "train", modes, f"{'; '.join(f'{mode}: {_MODES[mode]}' for mode in modes)}.")
     flags.DEFINE_integer("step", None, "Checkpoint to evaluate or analyse; by default the newest.")
+    flags.DEFINE_integer("batch_size", None, "With --mode=eval: samples per batch; by default those of the run.")
+    flags.DEFINE_enum(
+        "weights", None, ("ema", "raw"), "With --mode=eval: weights of the headline, instead of the run's."
+    )
     flags.DEFINE_list("track", [], "Also give the log to tensorboard or mlflow, or to both.")
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, for training on several hosts.")

@@ -1,6 +1,7 @@
 """What `--help` prints: flags of the program, and options of its config with types, values and one line each."""
 
 import re
+import sys
 from collections.abc import Iterator
 
 from absl import flags
@@ -142,13 +143,19 @@ def text(program: str, values: flags.FlagValues, config: ConfigDict | None) -> s
         if not module.startswith(("absl.", "orbax."))
         for flag in defined
     ]
-    lines = [f"python -m {program} --FLAG=VALUE ...", "", "Flags:"]
-    lines += [f"  --{flag.name}  {flag.help}" for flag in sorted(own, key=lambda flag: flag.name)]
+    about = (getattr(sys.modules["__main__"], "__doc__", None) or "").strip()
+    lines = [f"python -m {program} --FLAG=VALUE ...", "", *([about, ""] if about else []), "Flags:"]
+    lines += [f"  --{flag.name}  {flag.help}{_default(flag)}" for flag in sorted(own, key=lambda flag: flag.name)]
     if config is None:
         lines += ["", "The options of a config are listed with --config=FILE --help."] if "config" in values else []
     else:
         lines += ["", "Options of the config, with their values there:", *option_lines(config)]
     return "\n".join(lines)
+
+
+def _default(flag: flags.Flag) -> str:
+    """Return the default of a flag that has one which says something, None and empty lists do not."""
+    return "" if flag.default in (None, [], "", False) else f" (default: {flag.default})"
 
 
 def option_lines(config: ConfigDict) -> Iterator[str]:

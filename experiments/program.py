@@ -32,7 +32,8 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 class Request:
     """What the command line asks for: `given` are the options set on it, `step` the checkpoint to evaluate, if any.
 
-    `track` names the trackers that a training feeds, `own` holds the flags that only this program has.
+    `track` names the trackers that a training feeds, `own` holds the flags that only this program has. `weights` are
+    those of the evaluation where they are not the ones that the run reports.
     """
 
     config: ConfigDict
@@ -42,6 +43,13 @@ class Request:
     step: int | None = None
     track: tuple[str, ...] = ()
     own: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
+
+    @property
+    def report_file(self) -> str:
+        """The name of the report: an evaluation of another checkpoint or weights leaves that of the run alone."""
+        step = "" if self.step is None else f"_step_{self.step}"
+        return f"eval{step}{self.weights and f'_{self.weights}'}.json"
 
 
 def join_other_hosts() -> None:
@@ -74,6 +82,7 @@ def read_request(program: str, example: str, own: Sequence[str] = ()) -> Request
         if FLAGS[name].value == "":
             raise UserError(f"--{name}= is empty; name a folder, or leave it out")
     config, folder = _from_flags(example) if FLAGS.mode in cli.CONFIGURED else _from_folder()
+    weights = _change_evaluation(config)
     check_program(program, config, folder, FLAGS.mode)
     if FLAGS.data_dir is not None:
         config.data.dir = FLAGS.data_dir
@@ -88,7 +97,25 @@ def read_request(program: str, example: str, own: Sequence[str] = ()) -> Request
         FLAGS.step,
         tuple(FLAGS.track),
         {name: FLAGS[name].value for name in own},
+        weights,
     )
+
+
+def _change_evaluation(config: ConfigDict) -> str:
+    """Take over the flags that change an evaluation; return the weights where they are not those of the run."""
+    for name in ("batch_size", "weights"):
+        value = FLAGS[name].value
+        if value is not None and FLAGS.mode in cli.CONFIGURED:
+            raise UserError(
+                f"--{name}={value} changes the evaluation of a run; it goes with --mode=eval: set "
+                f"--config.eval.{name}={value} here"
+            )
+    if FLAGS.batch_size is not None:
+        config.eval.batch_size = FLAGS.batch_size
+    if FLAGS.weights in (None, config.eval.weights):
+        return ""
+    config.eval.weights = FLAGS.weights
+    return FLAGS.weights
 
 
 def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> None:

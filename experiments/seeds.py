@@ -76,11 +76,10 @@ class Seeds:
             if len(self._seeds) > 1:
                 hosts.say(f"seed {seed}")
             folder = self._folder(seed)
-            file = "eval.json" if step is None else f"eval_step_{step}.json"
             state = _restore(self._setup, folder, step)
             if step is None:
                 _say_if_better(self._setup, folder, int(state.step))
-            yield Trained(seed, folder, state, file)
+            yield Trained(seed, folder, state, self._request.report_file)
 
     def _folder(self, seed: int) -> Path:
         """Return the folder of one seed: the run's own where there is only one, else one like that of a single run."""

@@ -1,4 +1,8 @@
-"""Train and evaluate sequence models: `python -m experiments.lra --config=configs/lra.py:task=listops,model=flare`."""
+"""Train and evaluate models of token sequences.
+
+python -m experiments.lra --config=configs/lra.py:task=listops,model=flare    train or resume, then evaluate
+python -m experiments.lra --mode=eval --workdir=out/FOLDER                    evaluate again
+"""
 
 if __name__ == "__main__":
     from runtime import signals

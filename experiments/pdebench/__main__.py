@@ -1,4 +1,10 @@
-"""Train, evaluate and analyse PDE surrogates: `python -m experiments.pdebench --config=configs/flare_elas.py`."""
+"""Train, evaluate and analyse PDE surrogates.
+
+python -m experiments.pdebench --config=configs/flare_elas.py                            train or resume, then evaluate
+python -m experiments.pdebench --config=configs/flare_elas.py --config.train.epochs=20   with another option
+python -m experiments.pdebench --mode=eval --workdir=out/flare_elas                      evaluate again
+python -m experiments.pdebench --mode=analyze --workdir=out/flare_elas                   look at its attention
+"""
 
 if __name__ == "__main__":
     from runtime import signals

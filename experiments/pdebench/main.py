@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.registry import find_record, load_dataset
-from experiments import figures, frame_figures, program, report, workdir
+from experiments import cli, figures, frame_figures, program, report, workdir
 from experiments.additive.report import write_report
 from experiments.errors import UserError
 from experiments.integral_report import Value, summarize_values, value_lines, values_of_test, write_values
@@ -18,7 +18,7 @@ from experiments.pdebench import drawing, marching, models
 from experiments.pdebench.analyze import analyze, check_analyzable, read_cases, why_no_scores
 from experiments.pdebench.energy import write_energy
 from experiments.pdebench.mixer_statistics import write_statistics
-from experiments.pdebench.normalizers import with_normalizers
+from experiments.pdebench.normalizers import as_trained, with_normalizers
 from experiments.pdebench.yardsticks import simple_predictors
 from experiments.predict.rollout import rollout_prediction
 from experiments.predict.signature import signature_of
@@ -147,7 +147,7 @@ def _load(request: program.Request) -> PDEDataset:
         known = workdir.is_trained(request.folder)
         source = request.folder if known else Path(config.train.init_from)
         return with_normalizers(dataset, read_prediction(source), str(source))
-    return dataset
+    return dataset if request.mode in cli.CONFIGURED else as_trained(dataset, request.folder)
 
 
 def _data_options(config: ConfigDict) -> dict[str, Any]:

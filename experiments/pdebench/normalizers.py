@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from data_pipeline.dataset import PDEDataset
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.split import Split
 from data_pipeline.streaming.rows import StoredRows
+from experiments import workdir
 from experiments.errors import UserError
 from experiments.predict.signature import signature_of
 from flare_jax.field_codec import FieldCodec
@@ -18,15 +20,16 @@ from flare_jax.field_codec import FieldCodec
 def with_normalizers(dataset: PDEDataset, prediction: Mapping[str, Any], where: str) -> PDEDataset:
     """Return the data set with inputs encoded, and predictions decoded, as `prediction` says, that of the run `where`.
 
-    Raises UserError where its fields are not those of the data set, in names, order and numbers of channels.
+    `where` stands for the run in the UserError that is raised where its fields are not those of the data set, in names,
+    order and numbers of channels.
     """
     kept, own = FieldCodec.from_json(prediction), signature_of(dataset)
     fields = None if own is None else (own.codec.axes, list(own.codec.inputs.items()), list(own.codec.targets.items()))
     if fields != (kept.axes, list(kept.inputs.items()), list(kept.targets.items())):
         raise UserError(
-            f"train.init_normalizers=keep needs the coordinates, inputs and targets of {where} ({kept.axes}, "
+            f"the normalisation of {where} is for its coordinates, inputs and targets ({kept.axes}, "
             f"{dict(kept.inputs)}, {dict(kept.targets)}), but data set {dataset.name} has {fields or 'none of its own'}"
-            "; set train.init_normalizers=refit"
+            "; take data with these fields, in training also with train.init_normalizers=refit"
         )
     encoder = Normalizer(kept.x_mean, kept.x_std)
     # Targets are stored divided by the scales of their own data set, and without its offset.
@@ -35,6 +38,17 @@ def with_normalizers(dataset: PDEDataset, prediction: Mapping[str, Any], where: 
     tests = {name: _encoded(split, dataset.x_normalizer, encoder) for name, split in dataset.tests.items()}
     train = _encoded(dataset.train, dataset.x_normalizer, encoder)
     return replace(dataset, train=train, tests=tests, x_normalizer=encoder, y_normalizer=decoder)
+
+
+def as_trained(dataset: PDEDataset, folder: Path) -> PDEDataset:
+    """Return the data set in the normalisation of the run in `folder`, which other data would have given other values.
+
+    Data that give the same are returned as they are.
+    """
+    recorded, own = workdir.read_config_file(folder).get("prediction"), signature_of(dataset)
+    if not recorded or own is None or FieldCodec.from_json(recorded).to_json() == own.codec.to_json():
+        return dataset
+    return with_normalizers(dataset, recorded, str(folder))
 
 
 def _encoded(split: Split, old: Normalizer, new: Normalizer) -> Split:

@@ -1,5 +1,7 @@
 """`--help` names every option of a config, with its type, its value and one line."""
 
+import re
+
 import pytest
 
 from configs import custom, lm, lra, pde
@@ -59,5 +61,19 @@ def test_a_program_prints_help_and_runs_nothing(tmp_path):
     assert result.returncode == 0
     assert result.stdout.startswith("python -m experiments.pdebench --FLAG=VALUE ...")
     assert "--workdir  Folder of the run" in result.stdout
+    assert "python -m experiments.pdebench --mode=eval --workdir=out/flare_elas " in result.stdout
+    assert re.search(r"--mode  train: .* \(default: train\)", result.stdout)
     assert "--config.model.num_blocks=8" in result.stdout
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("program", ["experiments.predict", "experiments.export", "data_pipeline.download"])
+def test_every_program_says_what_it_does_in_a_screen(program):
+    result = run_program(program, ["--help"], env=environment())
+    assert result.returncode == 0
+    assert f"python -m {program} " in result.stdout
+    assert 8 <= len(result.stdout.splitlines()) <= 40
+
+
+def test_runs_of_full_size_never_generate_by_themselves():
+    assert {config.data.source for config in configs()} == {"files"}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -52,6 +53,29 @@ def test_evaluation_reproduces_the_final_metric_exactly(finished):
     result = pdebench("--mode=eval", f"--workdir={run}")
     assert result.returncode == 0, result.stderr
     assert json.loads((run / "eval.json").read_text()) == before
+
+
+def test_an_evaluation_takes_other_batches_weights_and_data(finished, data_dir, tmp_path):
+    """A model keeps the normalisation that it was trained with: on a tenth of the stress it is not refitted."""
+    run, _ = finished
+    before = json.loads((run / "eval.json").read_text())
+    result = pdebench("--mode=eval", f"--workdir={run}", "--weights=raw", "--batch_size=3")
+    assert result.returncode == 0, result.stderr
+    other = json.loads((run / "eval_raw.json").read_text())
+    assert (other["weights"], other["test/rel_l2"]) == ("raw", other["test/rel_l2_raw"])
+    np.testing.assert_allclose(other["test/rel_l2_ema"], before["test/rel_l2_ema"], rtol=1e-5)
+    assert json.loads((run / "eval.json").read_text()) == before
+    shutil.copytree(run, tmp_path / "run")
+    folder = write_elasticity(tmp_path / "data")
+    stress = np.load(folder / "Random_UnitCell_sigma_10.npy")
+    np.save(folder / "Random_UnitCell_sigma_10.npy", stress / 10)
+    result = pdebench("--mode=eval", f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'data'}")
+    assert result.returncode == 0, result.stderr
+    assert "is not what this run was trained on" in result.stdout
+    assert json.loads((tmp_path / "run" / "eval.json").read_text())["test/rel_l2"] > 5
+    refused = pdebench(*TINY, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'new'}", "--weights=raw")
+    assert refused.returncode == 2
+    assert "it goes with --mode=eval: set --config.eval.weights=raw here" in refused.stderr
 
 
 def test_a_finished_run_started_again_only_evaluates(finished, data_dir):

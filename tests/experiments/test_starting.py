@@ -110,5 +110,5 @@ def test_kept_normalizers_change_no_value(tmp_path):
     again = with_normalizers(kept, json.loads(json.dumps(signature_of(kept).to_json())), "itself")
     assert isinstance(again.x_normalizer, Normalizer)
     np.testing.assert_array_equal(again.train.x, kept.train.x)
-    with pytest.raises(UserError, match="keep needs the coordinates, inputs and targets of other"):
+    with pytest.raises(UserError, match="the normalisation of other is for its coordinates, inputs and targets"):
         with_normalizers(dataset, {**shifted, "targets": {"q": 1}}, "other")

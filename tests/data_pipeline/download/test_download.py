@@ -207,7 +207,7 @@ def test_sets_of_loose_files_and_whole_repositories(tmp_path, monkeypatch, capsy
         (tmp_path / "mirror" / "LPBF_FLARE" / split / "a.npz").write_bytes(b"a")
     assert run(tmp_path, "lpbf", f"--mirror={tmp_path / 'mirror'}") == 0
     assert (tmp_path / "data" / "LPBF_FLARE" / "train" / "a.npz").read_bytes() == b"a"
-    assert run(tmp_path, "lpbf", "--mirror=http://127.0.0.1:9") == 2
+    assert run(tmp_path / "b", "lpbf", "--mirror=http://127.0.0.1:9") == 2
     assert "only a folder on a disk can list" in capsys.readouterr().err
 
 

@@ -17,6 +17,8 @@ from experiments.training.packing import FROZEN
 from experiments.training.state import create_state
 from experiments.training.step import _make_update
 from flare_jax import params as model_params
+from flare_jax.convert.descriptions import ModelDescription
+from flare_jax.convert.folder import ConvertedModel, write_converted
 from flare_jax.convert.safetensors import write_safetensors
 from flare_jax.convert.starting import StartingWeights, read_starting_weights
 from flare_jax.models.registry import MODELS
@@ -129,6 +131,17 @@ def test_frozen_parameters_do_not_change(name):
         np.testing.assert_array_equal(after["block.kernel"], before["block.kernel"])
         assert (np.asarray(after["block.other"]) != before["block.other"]).all()
     assert FROZEN in packing.groups
+
+
+def test_weights_of_a_converted_checkpoint(tmp_path):
+    model = ModelDescription("flare", 3, 1, OPTIONS)
+    average = {name: 2 * value for name, value in GIVEN.params.items()}
+    write_converted(tmp_path / "converted", ConvertedModel(model, {"raw": GIVEN.params, "ema": average}))
+    for weights, factor in ((None, 1), ("ema", 2)):
+        start = read_starting_weights(tmp_path / "converted", weights)
+        result, _ = start_with(parameters(3, 1, 0), config_of(), start, 3, 1)
+        for name, value in GIVEN.params.items():
+            np.testing.assert_array_equal(result[name], factor * value)
 
 
 def test_weights_of_files(tmp_path):
