@@ -223,8 +223,8 @@ def to_saved(state: TrainState, packing: Packing) -> dict[str, Any]:
     """Return the tree that is saved: parameters have their own names, so that they can be read without the packing."""
     return {
         "step": state.step,
-        "params": packing.unpack(state.params),
-        "ema": packing.unpack(state.ema) if state.ema else {},
+        "params": packing.unpack_now(state.params),
+        "ema": packing.unpack_now(state.ema) if state.ema else {},
         "opt_state": state.opt_state,
         "key": jax.random.key_data(state.key),
     }

@@ -5,9 +5,11 @@ vectors it is a handful. Groups that need matrices (Muon) stay dictionaries of a
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -39,6 +41,11 @@ class Packing:
             else:
                 packed[group] = jnp.concatenate([jnp.ravel(params[name]) for name in names])
         return packed
+
+    @cached_property
+    def unpack_now(self) -> Callable[[Packed], Params]:
+        """`unpack` as a program of its own, for what is not traced: else every cut would be one, to be compiled."""
+        return jax.jit(self.unpack)
 
     def unpack(self, packed: Packed) -> Params:
         """Undo `pack`."""

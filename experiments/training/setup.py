@@ -47,8 +47,8 @@ class Setup:
 
     def weights(self, state: TrainState) -> dict[str, Params]:
         """Return the parameter sets that are evaluated: raw, and ema where an average is kept."""
-        sets = {"raw": self.packing.unpack(state.params)}
-        return {**sets, "ema": self.packing.unpack(state.ema)} if state.ema else sets
+        sets = {"raw": self.packing.unpack_now(state.params)}
+        return {**sets, "ema": self.packing.unpack_now(state.ema)} if state.ema else sets
 
 
 def build_setup(

@@ -191,3 +191,19 @@ def test_packing_is_undone_exactly():
 def test_unknown_optimizer_is_named():
     with pytest.raises(UserError, match="adamW"):
         build_packing("adamW", {})
+
+
+def test_parameters_are_cut_out_of_their_vector_by_one_program():
+    params = {f"{number}.kernel": jnp.full((2, number + 3), float(number)) for number in range(7)}
+    packing = make_packing(params, dict.fromkeys(params, "decay"))
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    )
+    packed = packing.pack(params)
+    compiled.clear()
+    cut = packing.unpack_now(packed)
+    packing.unpack_now(packed)
+    assert len(compiled) == 1
+    for name, value in params.items():
+        np.testing.assert_array_equal(cut[name], value)
