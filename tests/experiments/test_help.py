@@ -62,7 +62,7 @@ def test_a_program_prints_help_and_runs_nothing(tmp_path):
     assert result.stdout.startswith("python -m experiments.pdebench --FLAG=VALUE ...")
     assert "--workdir  Folder of the run" in result.stdout
     assert "python -m experiments.pdebench --mode=eval --workdir=out/flare_elas " in result.stdout
-    assert re.search(r"--mode  train: .* \(default: train\)", result.stdout)
+    assert re.search(r"--mode  <train.*>: train: .* \(default: train\)", result.stdout)
     assert "--config.model.num_blocks=8" in result.stdout
     assert not (tmp_path / "run").exists()
 
