@@ -1,0 +1,195 @@
+"""What do training and decoding of language models cost, with causal FLARE and with what people use? Run on a GPU:
+
+    python -m benchmarks.causal_lm
+    python -m benchmarks.causal_lm --size=tiny --models=recommended,transformer --contexts=1024 --decode_contexts=1024
+
+Trains as `experiments.lm` does, on random tokens, about the same number of tokens per step at every context. Decoding
+is a compiled burst of greedy steps from a state that stands at the context: what a state holds does not change the
+time. Its memory is the state of all rows, and the peak that the compiler plans for the burst, parameters included. What
+does not fit into the memory of the device has no figure. The first model is the one that the others are compared with.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from benchmarks.command import check_output
+from benchmarks.options import define_counts
+from benchmarks.timing import device_line, print_table, write_results
+from configs import lm
+from data_pipeline.dataset import Source
+from experiments import cli
+from experiments.errors import UserError
+from experiments.lm import models
+from experiments.lm.data import LanguageData
+from experiments.lm.task import language_task
+from experiments.training.device_source import DeviceSource
+from experiments.training.mesh import make_mesh
+from experiments.training.setup import build_setup
+from flare_jax import params as model_params
+from flare_jax.checks import check_choice
+from flare_jax.models.language import SIZES
+
+FLAGS = flags.FLAGS
+MODELS = ("recommended", "published", "gla", "transformer")
+CONTEXTS, DECODE_CONTEXTS, BATCHES = (1024, 8192, 32_768), (1024, 16_384, 131_072), (1, 32)
+_VOCABULARY = 256
+_TEXT = "text.txt"
+
+
+def configuration(model: str, size: str, context: int, batch_size: int, steps: int) -> Any:
+    """Return the configuration of a run on rows of `context` tokens."""
+    config = lm.get_config(f"model={model},size={size}")
+    config.data.path, config.data.length = _TEXT, context
+    config.train.update({"batch_size": batch_size, "steps": steps, "dtype": FLAGS.dtype})
+    return config
+
+
+def random_data(context: int, rows: int) -> LanguageData:
+    """Return rows of random bytes."""
+    tokens = np.random.default_rng(0).integers(1, 256, (rows, context + 1), dtype=np.uint8)
+    labels = np.full(rows, context, np.int32)
+    arrays = {"tokens": tokens, "labels": labels, "bytes": labels.astype(np.float32)}
+    test = {name: value[:1] for name, value in arrays.items()}
+    return LanguageData(arrays, {"test": test}, "test", _VOCABULARY, Source("generated", "memory"), "")
+
+
+def train(model: str, size: str, context: int) -> dict[str, Any]:
+    """Return time and memory of the training step of a model."""
+    batch, steps = max(1, FLAGS.tokens_per_step // context), FLAGS.steps
+    config, data = configuration(model, size, context, batch, steps), random_data(context, batch * steps)
+    graphdef, params = model_params.split(models.build(config, _VOCABULARY, 0))
+    task = language_task(data, graphdef, config)
+    setup = build_setup(task, params, config, 0, make_mesh(1, 1), model_params.matrix_names(graphdef, params))
+    source, state, times = DeviceSource(setup, config), setup.template, []
+    for _ in range(FLAGS.repeats + 1):
+        state, _, seconds = source(state, 0, steps)
+        times.append(seconds / steps)
+    step = statistics.median(times[1:])
+    return {
+        "parameters": setup.packing.count,
+        "batch": batch,
+        "step_ms": 1e3 * step,
+        "tokens_per_s": batch * context / step,
+        "temporary_gib": (source.temporary_bytes() or 0) / 2**30,
+    }
+
+
+def decode(model: str, size: str, context: int, batch: int) -> dict[str, Any]:
+    """Return time and memory of decoding `batch` rows at a context."""
+    config, burst = configuration(model, size, context, batch, 1), FLAGS.burst
+    graphdef, params = model_params.split(models.build(config, _VOCABULARY, 0))
+    params = {name: value.astype(FLAGS.dtype) if value.ndim > 1 else value for name, value in params.items()}
+    calls = FLAGS.repeats + 1
+
+    def start() -> Any:
+        state = model_params.merge(graphdef, params).init_state(batch, context + calls * burst)
+        here = jnp.full(batch, context, jnp.int32)
+        mixers = tuple(x._replace(length=here) if hasattr(x, "length") else x for x in state.mixers)
+        # Copies, since arrays that are donated must not be one.
+        return jax.tree.map(jnp.copy, state._replace(position=here, mixers=mixers))
+
+    def run(params: Any, state: Any, ids: jax.Array) -> tuple[Any, jax.Array]:
+        def step(carry: tuple[Any, jax.Array], _: None) -> tuple[tuple[Any, jax.Array], None]:
+            state, ids = carry
+            logits, state = model_params.merge(graphdef, params).decode_step(ids, state)
+            return (state, jnp.argmax(logits, axis=-1).astype(jnp.int32)), None
+
+        return jax.lax.scan(step, (state, ids), None, burst)[0]
+
+    state, ids = start(), jnp.ones(batch, jnp.int32)
+    held = sum(value.nbytes for value in jax.tree.leaves(state))
+    compiled = jax.jit(run, donate_argnums=1).lower(params, state, ids).compile()
+    plan, times = compiled.memory_analysis(), []
+    for _ in range(calls):
+        begin = time.perf_counter()
+        state, ids = jax.block_until_ready(compiled(params, state, ids))
+        times.append((time.perf_counter() - begin) / burst)
+    peak = None if plan is None else plan.argument_size_in_bytes + plan.temp_size_in_bytes
+    return {
+        "token_ms": 1e3 * statistics.median(times[1:]),
+        "state_mib": held / 2**20,
+        "peak_gib": None if peak is None else peak / 2**30,
+    }
+
+
+def measured(call: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Return the figures of a call, none of them where the device's memory is too small."""
+    try:
+        return call(*arguments)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return {}
+
+
+def _numbers(name: str) -> list[int]:
+    values = FLAGS[name].value
+    if not all(text.isdecimal() and 1 <= int(text) <= 2**24 for text in values):
+        raise UserError(f"--{name}={','.join(values)} must be numbers of at least 1, such as 1024,8192")
+    return [int(text) for text in values]
+
+
+def _cell(result: dict[str, Any], name: str, form: str = ".3g") -> str:
+    value = result.get(name)
+    return "-" if value is None else format(value, form)
+
+
+def main() -> None:
+    """Measure training and decoding of all models, write every figure at once and print two tables."""
+    check_output(FLAGS.output)
+    for model in FLAGS.models:
+        check_choice("a model of --models", model, lm.MODELS)
+    check_choice("--size", FLAGS.size, SIZES)
+    contexts, decode_contexts, batches = map(_numbers, ("contexts", "decode_contexts", "batches"))
+    print(f"size {FLAGS.size}, dtype {FLAGS.dtype}, {device_line()}", flush=True)
+    results: list[dict[str, Any]] = []
+    rows: dict[str, list[tuple[str, ...]]] = {"train": [], "decode": []}
+
+    def note(part: str, key: dict[str, Any], result: dict[str, Any], *cells: str) -> None:
+        rows[part].append((*map(str, key.values()), *cells))
+        print(part, *rows[part][-1], flush=True)
+        results.append({"part": part, **key, **result})
+        write_results(FLAGS.output, {"size": FLAGS.size, "dtype": FLAGS.dtype, "results": results})
+
+    for context in contexts:
+        first = None
+        for model in FLAGS.models:
+            result = measured(train, model, FLAGS.size, context)
+            rate = result.get("tokens_per_s")
+            first = rate if model == FLAGS.models[0] else first
+            ratio = f"{rate / first:.2f}x" if rate and first else "-"
+            cells = (_cell(result, "step_ms"), _cell(result, "tokens_per_s"), ratio, _cell(result, "temporary_gib"))
+            note("train", {"context": context, "model": model}, result, *cells)
+    for context in decode_contexts:
+        for batch in batches:
+            for model in FLAGS.models:
+                result = measured(decode, model, FLAGS.size, context, batch)
+                cells = (_cell(result, "token_ms"), _cell(result, "state_mib"), _cell(result, "peak_gib"))
+                note("decode", {"context": context, "batch": batch, "model": model}, result, *cells)
+    print_table(("context", "model", "ms/step", "tokens/s", f"of {FLAGS.models[0]}", "temporary GiB"), rows["train"])
+    print_table(("context", "batch", "model", "ms/token", "state MiB", "peak GiB"), rows["decode"])
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("models", list(MODELS), f"Models of configs/lm.py: {', '.join(lm.MODELS)}.")
+    flags.DEFINE_string("size", "15M", f"One of {', '.join(SIZES)}.")
+    flags.DEFINE_list("contexts", [str(x) for x in CONTEXTS], "Tokens of a row in training.")
+    flags.DEFINE_list("decode_contexts", [str(x) for x in DECODE_CONTEXTS], "Tokens before those that are decoded.")
+    flags.DEFINE_list("batches", [str(x) for x in BATCHES], "Rows that are decoded at once.")
+    define_counts(
+        tokens_per_step=(131_072, "Tokens of a training batch, as far as whole rows allow."),
+        steps=(10, "Optimizer steps per measurement."),
+        burst=(64, "Tokens that are decoded per measurement."),
+        repeats=(3, "Measurements; the median is reported."),
+    )
+    flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the computation.")
+    flags.DEFINE_string("output", None, "JSON file for the results.")
+    flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    cli.run(main)
