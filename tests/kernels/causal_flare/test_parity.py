@@ -59,4 +59,6 @@ def test_bfloat16_agrees_with_float32(case, implementation):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("case", ON_GPU, ids=str)
 def test_default_launches_agree_on_gpu(case, dtype):
-    assert_agrees(replace(case, dtype=dtype), "pallas", ratio={"float32": 1e-5, "bfloat16": 2e-2}[dtype])
+    # The sum of a tile's decays, some hundreds, is known to 3e-5 in float32.
+    float32 = 5e-5 if case.decay else 1e-5
+    assert_agrees(replace(case, dtype=dtype), "pallas", ratio={"float32": float32, "bfloat16": 2e-2}[dtype])
