@@ -23,7 +23,7 @@ from experiments.predict.graph import edges_of
 from experiments.predict.output import Output
 from experiments.predict.parts import is_surface_of_part, voxelised, with_distances
 from experiments.predict.picture import draw_prediction, triangles_of
-from experiments.predict.rollout import ROLLOUT, predict_series
+from experiments.predict.rollout import ROLLOUT, predict_series, refuse_other_rollouts
 from experiments.predict.series import is_of_series, march_parts
 from experiments.predict.signature import Signature
 from experiments.predict.steps import Steps
@@ -56,6 +56,7 @@ def main() -> None:
     if is_of_series(folder):
         march_parts(folder, source, target, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
         return
+    refuse_other_rollouts(folder)
     known = read_prediction(folder)
     if ROLLOUT in known:
         surrogate = load(folder, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)

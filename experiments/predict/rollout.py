@@ -21,6 +21,7 @@ from data_pipeline.custom.series import joined
 from data_pipeline.custom.writers import holding_fields, write_collection, write_contents
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.vtk import MESH_SUFFIXES
+from experiments import workdir
 from experiments.errors import UserError
 from experiments.frame_figures import save_animation
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
@@ -55,6 +56,19 @@ def rollout_prediction(dataset: PDEDataset) -> dict[str, Any] | None:
         "prescribed": dataset.source.detail["prescribed"],
     }
     return {**codec.to_json(), "reads": [fields_to_json(channels.reads[0])], "spreads": {}, ROLLOUT: rollout}
+
+
+def refuse_other_rollouts(folder: Path) -> None:
+    """Raise UserError for a rollout of a model that takes the state in an argument of its own."""
+    if not (folder / workdir.CONFIG_FILE).is_file():
+        return
+    config = workdir.load_run_config(folder)
+    untold = workdir.read_config_file(folder).get("prediction", ...) is None
+    if config.data.get("time", "") == "rollout" and untold:
+        raise UserError(
+            f"{folder} holds a rollout of model type {config.model.type!r}, which takes the state in an argument of "
+            "its own; predictions of series work for the other types, such as flare"
+        )
 
 
 @dataclass(frozen=True)

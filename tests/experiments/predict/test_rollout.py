@@ -6,6 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from configs import custom
+from experiments import workdir
+from experiments.errors import UserError
+from experiments.predict.rollout import refuse_other_rollouts
 from tests.data_pipeline.custom.test_series import STEPS, step, write_series
 from tests.experiments.programs import pdebench
 from tests.program_server import run_program
@@ -98,3 +102,14 @@ def test_what_a_rollout_cannot_be_written_to(data, run, tmp_path, change, proble
     result = run_program("experiments.predict", arguments)
     assert result.returncode == 2
     assert problem in result.stderr
+
+
+def test_rollouts_of_models_with_an_argument_for_the_state_are_refused(tmp_path):
+    config = custom.get_config("model=transolver")
+    config.data.time = "rollout"
+    workdir.write_config_file(tmp_path, config, {"prediction": None})
+    with pytest.raises(UserError, match="a rollout of model type 'transolver', which takes the state in an argument"):
+        refuse_other_rollouts(tmp_path)
+    config.data.time = ""
+    workdir.write_config_file(tmp_path, config, {"prediction": None})
+    refuse_other_rollouts(tmp_path)
