@@ -137,6 +137,11 @@ def combine_seeds(summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     return combined
 
 
+def show_error(mean: float, spread: float | None) -> str:
+    """Return an error for people, with its standard deviation over seeds where it has one."""
+    return f"{mean:.4e}" + ("" if spread is None else f" ± {spread:.1e}")
+
+
 def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
     """Return one line per test split: the error beside that of a prediction without a model."""
     lines = []

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from experiments import converted, report, workdir
 from experiments.errors import NotFiniteError, UserError
@@ -12,13 +12,13 @@ from experiments.program import Request, writing
 from experiments.training import hosts
 from experiments.training.loop import train_together
 from experiments.training.packing import Params
-from experiments.training.seed_run import saved_checkpoints
+from experiments.training.seed_run import grouped, saved_checkpoints
 from experiments.training.setup import Setup
 from experiments.training.source import open_source
 from experiments.training.state import TrainState
 from experiments.training.trackers import Tracker, open_trackers
 
-Seed = TypeVar("Seed")
+Ensemble = Callable[[Sequence[Params]], tuple[Mapping[str, float], Mapping[str, Any], Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,21 @@ class Seeds:
     """The seeds of a request, trained or restored one after the other or in groups, to be evaluated one by one.
 
     `setup` is that of the first seed, `initial(seed)` returns the initial parameters of another. `failures` says why
-    seeds ended before the end of the training; these are not evaluated.
+    seeds ended before the end of the training; these are not evaluated. `members` are the weights of the others that
+    are evaluated, where there are several seeds.
     """
 
     def __init__(self, request: Request, setup: Setup, initial: Callable[[int], Params]) -> None:
         self._request, self._setup, self._initial = request, setup, initial
         self._seeds = tuple(request.config.train.seeds)
         self.failures: dict[int, NotFiniteError] = {}
+        self.members: dict[int, Params] = {}
 
     def __iter__(self) -> Iterator[Trained]:
-        return self._trained() if self._request.mode == "train" else self._restored()
+        for trained in self._trained() if self._request.mode == "train" else self._restored():
+            if len(self._seeds) > 1:
+                self.members[trained.seed] = self._setup.weights(trained.state)[self._request.config.eval.weights]
+            yield trained
 
     def _trained(self) -> Iterator[Trained]:
         config = self._request.config
@@ -68,7 +73,7 @@ class Seeds:
                 if len(group) > 1:
                     hosts.say(f"seed {seed}")
                 _say_if_better(self._setup, folder, int(outcome.step))
-                yield Trained(seed, folder, outcome, "eval.json")
+                yield Trained(seed, folder, outcome, self._request.report_file)
 
     def _restored(self) -> Iterator[Trained]:
         step = self._request.step
@@ -96,12 +101,6 @@ class Seeds:
 
     def _setup_of(self, seed: int) -> Setup:
         return self._setup if seed == self._setup.seed else self._setup.for_seed(self._initial(seed), seed)
-
-
-def grouped(seeds: Sequence[Seed], largest: int) -> list[tuple[Seed, ...]]:
-    """Return the seeds in order, in as few groups as hold `largest` each, of sizes as equal as possible."""
-    size = -(-len(seeds) // -(-len(seeds) // largest))
-    return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
 
 
 def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
@@ -154,14 +153,21 @@ def finish_seeds(
     seeds: Seeds,
     summaries: Mapping[int, Mapping[str, Any]],
     headline: str,
-    show: Callable[[float, float], str],
+    show: Callable[[float, float | None], str],
+    ensemble: Ensemble,
+    folder: Path | None = None,
 ) -> None:
-    """Say mean and spread over seeds of the headline metric as `show(mean, spread)` words them; write those of all.
+    """Report the seeds together: mean and spread of the headline metric, as `show(mean, spread)` words them.
 
-    Raises UserError for seeds that ended early, and where the headline metric of one is not finite.
+    The report goes into `folder`, by default that of the request. `ensemble(members)` returns the metrics of the
+    averaged prediction by split and name, further entries of the report, and further lines. Raises UserError
+    for seeds that ended early, and where the headline metric of one is not finite.
     """
     if len(request.config.train.seeds) > 1 and summaries:
-        _report_seeds(request, summaries, headline, show)
+        combined = _combined(seeds, summaries, headline, show, ensemble)
+        with writing(request):
+            if hosts.is_main():
+                report.write_eval(folder or request.folder, request.report_file, combined)
     if seeds.failures:
         reasons = [str(error) for error in seeds.failures.values()]
         if len(request.config.train.seeds) > 1:
@@ -170,13 +176,30 @@ def finish_seeds(
     refuse_infinite(summaries, headline)
 
 
-def _report_seeds(
-    request: Request, summaries: Mapping[int, Mapping[str, Any]], headline: str, show: Callable[[float, float], str]
-) -> None:
-    combined = report.combine_seeds(summaries)
+def _combined(
+    seeds: Seeds,
+    summaries: Mapping[int, Mapping[str, Any]],
+    headline: str,
+    show: Callable[[float, float | None], str],
+    ensemble: Ensemble,
+) -> dict[str, Any]:
+    """Return the report of all seeds that reached the end, and say what it says of the headline metric."""
+    last = max(summary["step"] for summary in summaries.values())
+    finished = {seed: summary for seed, summary in summaries.items() if summary["step"] == last}
+    for seed in summaries.keys() - finished.keys():
+        hosts.say(
+            f"warning: seed {seed} ended at step {summaries[seed]['step']} of {last} and is left out of the means"
+        )
+    combined, lines, averaged = report.combine_seeds(finished), [], {}
+    if len(finished) > 1:
+        averaged, more, lines = ensemble([seeds.members[seed] for seed in finished])
+        combined |= {f"{name}_ensemble": value for name, value in averaged.items()} | more
     for name, value in combined.items():
         if name.endswith(f"/{headline}"):
-            hosts.say(f"{name} over seeds {combined['seeds']}: {show(value['mean'], value['std'])}")
-    with writing(request):
-        if hosts.is_main():
-            report.write_eval(request.folder, "eval.json", combined)
+            text = f"{name} over seeds {combined['seeds']}: {show(value['mean'], value['std'])}"
+            if name in averaged:
+                text += f"; of the averaged prediction {show(averaged[name], None)}"
+            hosts.say(text)
+    for line in lines:
+        hosts.say(line)
+    return combined

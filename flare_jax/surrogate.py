@@ -117,6 +117,14 @@ class Surrogate:
         ]
         return self._predict_all(encoded, graphs, batch_size, pad)
 
+    def sharing(self, trained: TrainedModel) -> "Surrogate":
+        """Return the surrogate of another training of the same model, with the compiled programs of this one."""
+        if (trained.model, trained.dtype) != (self._trained.model, self._trained.dtype):
+            raise ValueError(f"the other model is {trained.model}, not {self._trained.model}; open it by itself")
+        other = Surrogate(trained)
+        other._compiled = self._compiled
+        return other
+
     def save(self, folder: Path | str) -> None:
         """Write a new folder that `flare_jax.load` reads without the run; raises ValueError if something is there."""
         write_trained(folder, self._trained)

@@ -1,6 +1,8 @@
 """The program, read from top to bottom: options, text, model, training, evaluation, report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from experiments.figures import save
 from experiments.lm import models, report
 from experiments.lm.data import LanguageData, load_data
 from experiments.lm.options import check_lm_options
-from experiments.lm.task import language_task
+from experiments.lm.task import averaged_scores, language_task
 from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
+from experiments.training.ensemble import evaluate_average, means_of
 from experiments.training.initial import started
 from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.packing import Params
@@ -77,7 +80,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         setup = _set_up(config, data, mesh, start)
         seeds = Seeds(request, setup, lambda seed: _begin(config, data, seed, start)[1])
         summaries = {trained.seed: _report_seed(request, setup, trained, data, data_record) for trained in seeds}
-    finish_seeds(request, seeds, summaries, setup.task.headline, report.spread)
+        finish_seeds(request, seeds, summaries, setup.task.headline, report.spread, partial(_ensemble, setup))
 
 
 def _begin(
@@ -122,6 +125,16 @@ def _report_seed(
             if config.figures:
                 _draw(setup, positions, folder)
     return summary
+
+
+def _ensemble(setup: Setup, members: Sequence[Params]) -> tuple[dict[str, float], dict[str, Any], list[str]]:
+    """Return what `finish_seeds` wants of the mean over seeds of the probabilities of the labels."""
+    # Which token the mean prefers is not known from the scores.
+    metrics = {name: metric for name, metric in setup.task.metrics.items() if name != "accuracy"}
+    weighted_by = {name: other for name, other in setup.task.weighted_by.items() if name != "accuracy"}
+    task = replace(setup.task, metrics=metrics, weighted_by=weighted_by)
+    results = evaluate_average(replace(setup, task=task), members, averaged_scores)
+    return means_of(results, weighted_by), {}, []
 
 
 def _draw(setup: Setup, positions: Mapping[str, Any], folder: Path) -> None:

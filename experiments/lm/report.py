@@ -49,9 +49,9 @@ def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
     return lines
 
 
-def spread(mean: float, deviation: float) -> str:
-    """Return mean and standard deviation over seeds for people."""
-    return f"{mean:.4f} ± {deviation:.4f}"
+def spread(mean: float, deviation: float | None) -> str:
+    """Return a metric for people, with its standard deviation over seeds where it has one."""
+    return f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
 
 def learning_figure(log: Sequence[Mapping[str, Any]], split: str, metric: str) -> Figure:

@@ -57,6 +57,15 @@ def language_task(data: LanguageData, graphdef: nnx.GraphDef, config: Any) -> Ta
     )
 
 
+def averaged_scores(scores: Scores) -> Scores:
+    """Return the losses of the mean of the probabilities that several models [S, B, N] give to the labels.
+
+    Beside them is the share of the models whose likeliest token is the label.
+    """
+    losses, hits = scores
+    return jnp.log(len(losses)) - jax.nn.logsumexp(-losses, axis=0), jnp.mean(hits.astype(jnp.float32), axis=0)
+
+
 def loss_by_position(scores: Scores, batch: Batch) -> Array:
     """Return the losses of a row in nats, summed over the positions from 0 to 1, 1 to 2, 2 to 4, 4 to 8 and so on."""
     return jax.vmap(lambda row: jax.ops.segment_sum(row, *_ranges(row.shape[0])))(scores[0])

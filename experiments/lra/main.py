@@ -1,6 +1,7 @@
 """The program, read from top to bottom: options, data, model, training, evaluation, report."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from experiments.lra.original import token_warning
 from experiments.lra.task import classification_task, recursive_task
 from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
+from experiments.training.classification import averaged_logits
+from experiments.training.ensemble import evaluate_average, means_of
 from experiments.training.initial import started
 from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.packing import Params
@@ -68,7 +71,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         setup = _set_up(config, dataset, mesh, start)
         seeds = Seeds(request, setup, lambda seed: _begin(config, dataset, seed, start)[1])
         summaries = {trained.seed: _report_seed(request, setup, trained, dataset, data_record) for trained in seeds}
-    finish_seeds(request, seeds, summaries, setup.task.headline, report.spread)
+        finish_seeds(request, seeds, summaries, setup.task.headline, report.spread, partial(_ensemble, setup))
 
 
 def _load(config: ConfigDict, asked: Collection[str]) -> SequenceDataset:
@@ -146,6 +149,12 @@ def _report_seed(
             if config.figures:
                 _draw(setup, state, dataset, summary, folder)
     return summary
+
+
+def _ensemble(setup: Setup, members: Sequence[Params]) -> tuple[dict[str, float], dict[str, Any], list[str]]:
+    """Return what `finish_seeds` wants of the mean over seeds of the predicted probabilities."""
+    results = evaluate_average(setup, members, averaged_logits)
+    return means_of(results, setup.task.weighted_by), {}, []
 
 
 def _draw(setup: Setup, state: TrainState, dataset: SequenceDataset, summary: Mapping[str, Any], folder: Path) -> None:

@@ -76,6 +76,6 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def spread(mean: float, deviation: float) -> str:
-    """Return mean and standard deviation over seeds for people."""
-    return f"{percent(mean)} ± {percent(deviation)}"
+def spread(mean: float, deviation: float | None) -> str:
+    """Return a share for people, with its standard deviation over seeds where it has one."""
+    return percent(mean) + ("" if deviation is None else f" ± {percent(deviation)}")

@@ -1,6 +1,7 @@
 """The program, read from top to bottom: options, data, model, training, evaluation, report."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from experiments.predict.signature import signature_of
 from experiments.predict.training_range import TrainingRange
 from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
+from experiments.training.ensemble import report_fields
 from experiments.training.evaluate import PerCase, make_predictor
 from experiments.training.initial import started
 from experiments.training.mesh import Mesh, make_mesh
@@ -107,8 +109,10 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         summaries = {
             trained.seed: _report_seed(request, setup, trained, dataset, data_record, simple) for trained in seeds
         }
-    show = lambda mean, std: f"{mean:.4e} ± {std:.1e}"  # noqa: E731
-    finish_seeds(request, seeds, summaries, headline_of(dataset), show)
+        output = marching.output_folder(request, folder)
+        finish_seeds(
+            request, seeds, summaries, headline_of(dataset), report.show_error, partial(report_fields, setup), output
+        )
 
 
 def _record_prediction(folder: Path, dataset: PDEDataset, call_inputs: Collection[str]) -> None:

@@ -20,7 +20,7 @@ if __name__ == "__main__":
         "figure", None, "PNG file with a picture of the (first) sample, or a GIF of the (first) series."
     )
     flags.DEFINE_integer("step", None, "Checkpoint to use; by default the newest.")
-    flags.DEFINE_integer("seed", None, "Which of several seeds of the run; by default the first.")
+    flags.DEFINE_integer("seed", None, "Which of several seeds; by default mean and standard deviation over all.")
     flags.DEFINE_enum("weights", None, ("ema", "raw"), "Which weights; by default those that the run reports.")
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     from experiments.predict.main import main

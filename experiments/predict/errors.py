@@ -40,7 +40,14 @@ def field_errors(prediction: Fields, truth: Fields, spreads: Mapping[str, float]
 
 def mean_errors(samples: Mapping[str, Mapping[str, Errors]]) -> dict[str, Errors]:
     """Return the means over samples of the errors by field, the largest error of all, and the sum of unknown points."""
-    merge = {"rel_l2": np.mean, "rel_spread": np.mean, "rmse": np.mean, "max": np.max, "unknown": np.sum}
+    merge = {
+        "rel_l2": np.mean,
+        "rel_spread": np.mean,
+        "rmse": np.mean,
+        "max": np.max,
+        "unknown": np.sum,
+        "coverage_90": np.mean,
+    }
     merged: dict[str, Errors] = {}
     for field in dict.fromkeys(name for errors in samples.values() for name in errors):
         found = [errors[field] for errors in samples.values() if field in errors]
@@ -59,6 +66,8 @@ def describe_errors(errors: Mapping[str, Errors]) -> list[str]:
         line = (
             f"{name}: {spread}relative L2 error {relative}, RMS error {kinds['rmse']:.4e}, largest {kinds['max']:.4e}"
         )
+        covered = kinds.get("coverage_90")
+        line += "" if covered is None else f", 90 % intervals hold {100 * covered:.1f} % of the truth"
         unknown = kinds.get("unknown")
         lines.append(f"{line}; the truth is no number at {unknown:.0f} points, which do not count" if unknown else line)
     return lines

@@ -26,39 +26,47 @@ from experiments.predict.picture import draw_prediction, triangles_of
 from experiments.predict.rollout import ROLLOUT, predict_series, refuse_other_rollouts
 from experiments.predict.series import is_of_series, march_parts
 from experiments.predict.signature import Signature
+from experiments.predict.spread import load_seeds, read_calibration, say_which_seed
 from experiments.predict.steps import Steps
 from experiments.predict.training_range import Judgement, TrainingRange, describe_judgements
-from flare_jax import Surrogate, load
+from flare_jax import Ensemble, Surrogate, load
 from flare_jax.convert.trained import read_prediction
 from flare_jax.field_codec import fitting
 from runtime.json_files import write_json
 
 FLAGS = flags.FLAGS
 
+Predicted = dict[str, np.ndarray]
 # What may go wrong with one sample and leaves the others alone; the last is a device's lack of memory.
 _OF_ONE_SAMPLE = (UserError, ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 
 @dataclass
 class Case:
-    """One sample to predict: what its file holds, the arrays that count of it, and its prediction [N, C] by field."""
+    """One sample to predict: what its file holds, the arrays that count of it, and its prediction [N, C] by field.
+
+    Of several seeds that is their mean, beside their standard deviation.
+    """
 
     reference: Reference
     contents: Contents
     points: str
     sample: Sample
     prediction: dict[str, np.ndarray] = field(default_factory=dict)
+    deviation: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def main() -> None:
     """Predict what the flags ask for."""
     folder, source, target = (_path(name) for name in ("workdir", "input", "output"))
     if is_of_series(folder):
+        say_which_seed(folder, FLAGS.seed)
         march_parts(folder, source, target, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
         return
     refuse_other_rollouts(folder)
     known = read_prediction(folder)
     if ROLLOUT in known:
+        say_which_seed(folder, FLAGS.seed)
         surrogate = load(folder, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
         figure = None if FLAGS.figure is None else Path(FLAGS.figure)
         predict_series(surrogate, known, source, target, _pattern(folder), figure)
@@ -72,9 +80,13 @@ def main() -> None:
     if animated and not any(one.series for one in references):
         raise UserError(f"--figure={FLAGS.figure} is an animation, but {source} is no series; choose a .png file")
     errors, failures, judgements, values, first = {}, {}, {}, [], None
+    calibration = read_calibration(folder)
     with output:
         for case in _predicted(references, signature, output, folder, failures):
             found = field_errors(case.prediction, case.sample.targets, signature.spreads)
+            if case.deviation:
+                for name, share in calibration.coverage(case.prediction, case.deviation, case.sample.targets).items():
+                    found[name]["coverage_90"] = share
             if found:
                 errors[case.reference.name] = found
             if trained_on is not None:
@@ -83,6 +95,8 @@ def main() -> None:
             steps.add(case.reference, output.place(case.reference), case.contents, case.sample, case.prediction)
             first = first or case
     _report(output, len(references) - len(failures), errors)
+    if first is not None and first.deviation:
+        print(calibration.describe(folder))
     _report_range(output, judgements)
     _report_integrals(output, values)
     if len(references) > 1 and not target.suffix:
@@ -142,9 +156,9 @@ def _predicted(
             _note(error, reference, failures, only=len(references) == 1)
             continue
         # The model is read when a sample is known to be readable: it takes longer, and its errors are those of all.
-        surrogate = surrogate or load(folder, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
+        surrogate = surrogate or load_seeds(folder, FLAGS.step, FLAGS.seed, FLAGS.weights)
         try:
-            case.prediction = _predict(case, surrogate, pads=len(references) > 1)
+            case.prediction, case.deviation = _predict(case, surrogate, pads=len(references) > 1)
             output.write(reference, case.contents, case.points, case.sample.cells, _written(case))
         except _OF_ONE_SAMPLE as error:
             _note(error, reference, failures, only=len(references) == 1)
@@ -182,17 +196,19 @@ def _read(reference: Reference, signature: Signature, output: Output) -> Case:
     return Case(reference, contents, fields.points, replace(sample, targets=truths))
 
 
-def _predict(case: Case, surrogate: Surrogate, pads: bool) -> dict[str, np.ndarray]:
+def _predict(case: Case, surrogate: Surrogate | Ensemble, pads: bool) -> tuple[Predicted, Predicted]:
+    """Return the predicted fields and, of several seeds, their standard deviations."""
     sample, where = case.sample, str(case.reference)
     edges = edges_of(case.contents, sample.cells, sample.points, surrogate.edge_rows, where)
     prediction = surrogate.predict(sample.points, sample.inputs, edges=edges, pad=pads, name=where)
+    prediction, deviation = prediction if isinstance(surrogate, Ensemble) else (prediction, {})
     for name, values in prediction.items():
         if not np.isfinite(values).all():
             raise UserError(
                 f"the prediction of {name!r} for {case.reference} is not finite; its inputs are far outside of the "
                 "training's, or the run diverged"
             )
-    return prediction
+    return prediction, deviation
 
 
 def _judge(case: Case, signature: Signature, trained_on: TrainingRange) -> Judgement:
@@ -216,10 +232,15 @@ def _integrals(case: Case, content: Mapping[str, Any] | None) -> list[Value]:
 
 
 def _written(case: Case) -> dict[str, np.ndarray]:
-    """Return the fields to add to those of the input: predictions, and beside a truth the errors; [N] or [N, C]."""
+    """Return the fields to add to those of the input: predictions, and beside a truth the errors; [N] or [N, C].
+
+    Of several seeds they are means, beside the standard deviations.
+    """
     fields = {}
     for name, values in case.prediction.items():
         fields[f"{name}_predicted"] = values
+        if name in case.deviation:
+            fields[f"{name}_std"] = case.deviation[name]
         if name in case.sample.targets:
             fields[f"{name}_error"] = values - case.sample.targets[name]
     return {name: values[:, 0] if values.shape[1] == 1 else values for name, values in fields.items()}

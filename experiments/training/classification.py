@@ -57,6 +57,16 @@ def token_accuracy(logits: Float[Array, "B N C"], labels: Int[Array, "B N"]) -> 
     return jnp.sum(right, axis=1) / jnp.maximum(valid_counts(labels), 1.0)
 
 
+def averaged_logits(logits: Float[Array, "S *B C"]) -> Float[Array, "*B C"]:
+    """Return logits of the mean of the probabilities that several predictions [S, ...] give to each class."""
+    logits = logits.astype(jnp.float32)
+    if logits.shape[-1] == 1:
+        # The probabilities of both classes, without a difference of nearly equal numbers.
+        positive, negative = (jax.nn.logsumexp(jax.nn.log_sigmoid(sign * logits), axis=0) for sign in (1, -1))
+        return positive - negative
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(logits))
+
+
 def confusion_counts(logits: Logits, labels: Labels, num_labels: int) -> Int[Array, "B C C"]:
     """Return how often each class (rows) was predicted as each class (columns), per sample."""
     truth, predicted = (values.reshape(labels.shape[0], -1) for values in (labels, predictions(logits)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from experiments.training.seed_run import SeedStates, grouped
 from experiments.training.setup import Setup
 from experiments.training.source import Source, open_source
 
@@ -62,11 +63,15 @@ def describe(costs: dict[str, Any]) -> str:
 
 
 def measure(setup: Setup, config: Any) -> tuple[dict[str, Any], str]:
-    """Run training steps for about ten seconds, or two epochs, and return their costs, also as text; keeps nothing."""
+    """Run training steps for about ten seconds, or two epochs, and return their costs, also as text; keeps nothing.
+
+    Of seeds that are trained together a step is one of them all.
+    """
     plan, repeats = setup.plan, setup.task.repeats
     length = min(plan.steps, repeats * max(1, min(_CHUNK_STEPS, plan.steps_per_epoch // repeats)))
-    source = open_source(setup, config)
-    state, step, steps, end = setup.template, 0, 0, math.inf
+    places = len(grouped(config.train.seeds, config.train.parallel_seeds)[0])
+    source = open_source(setup, config, places)
+    state, step, steps, end = SeedStates([setup.template], places, setup.mesh).joined, 0, 0, math.inf
     try:
         while len(source.timings) < _LEAST_CHUNKS or (
             steps < _EPOCHS * plan.steps_per_epoch and time.monotonic() < end
@@ -77,7 +82,7 @@ def measure(setup: Setup, config: Any) -> tuple[dict[str, Any], str]:
             state, _, _ = source(state, step, step + length)
             step, steps = step + length, steps + length
             end = min(end, time.monotonic() + _SECONDS)  # from the first chunk on, which was compiled
-        result = costs(setup, source)
+        result = costs(setup, source) | ({"parallel_seeds": places} if places > 1 else {})
         return result, f"{source.describe()}\n{describe(result)}"
     finally:
         source.close()

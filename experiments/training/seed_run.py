@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,14 @@ from experiments.training.records import MetricsLog
 from experiments.training.setup import Setup
 from experiments.training.state import TrainState
 from experiments.training.trackers import Tracker
+
+Seed = TypeVar("Seed")
+
+
+def grouped(seeds: Sequence[Seed], largest: int) -> list[tuple[Seed, ...]]:
+    """Return the seeds in order, in as few groups as hold `largest` each, of sizes as equal as possible."""
+    size = -(-len(seeds) // -(-len(seeds) // largest))
+    return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
 
 
 def saved_checkpoints(setup: Setup, workdir: Path) -> SavedCheckpoints:

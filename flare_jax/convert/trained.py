@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flare_jax.convert.checkpoints import checkpoint_steps
 from flare_jax.convert.descriptions import ModelDescription, abstract_parameters
 from flare_jax.convert.folder import DESCRIPTION_FILE, ConvertedModel, is_converted, read_converted, write_converted
 from flare_jax.convert.runs import read_run
@@ -127,6 +128,20 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def first_seed_folder(folder: Path) -> Path:
     """Return where the checkpoints of a run are: of several seeds, those of the first; raises ValueError for no run."""
     return _seed_folder(folder, _read_config(folder)["config"]["train"]["seeds"], None)
+
+
+def newest_steps(folder: Path | str) -> dict[int, int]:
+    """Return by seed of the run in `folder` the step of its newest checkpoint, -1 without one.
+
+    A saved model has no seeds, and neither has the folder of one. Raises ValueError where there is no run.
+    """
+    folder = Path(folder)
+    if is_converted(folder):
+        return {}
+    content = _read_config(folder)
+    seeds = content["config"]["train"]["seeds"] if (folder / CONFIG_FILE).is_file() else []
+    folders = {seed: _seed_folder(folder, seeds, seed) / "checkpoints" for seed in seeds}
+    return {seed: max(checkpoint_steps(place), default=-1) for seed, place in folders.items()}
 
 
 def _seed_folder(folder: Path, seeds: list[int], seed: int | None) -> Path:

@@ -7,7 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
+import flare_jax
+from experiments.training.ensemble import HALF_WIDTH
+from flare_jax.convert.trained import read_prediction
 from tests.experiments.programs import TINY, pdebench, write_darcy_small, write_elasticity
+from tests.program_server import run_program
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +185,12 @@ def test_several_seeds_are_summarised(data_dir, tmp_path):
     assert combined["test/rel_l2"]["values"] == values
     np.testing.assert_allclose(combined["test/rel_l2"]["std"], np.std(values, ddof=1))
     assert "±" in result.stdout
+    # The mean of two predictions is at least as near in the mean of the squares, and what they differ by is reported.
+    assert combined["test/rel_l2_ensemble"] < combined["test/rel_l2"]["mean"]
+    assert combined["spread"]["calibrated_on"] == "the first half of test"
+    assert 0 < combined["spread"]["coverage"]["the second half of test"] <= 1
+    assert f"of the averaged prediction {combined['test/rel_l2_ensemble']:.4e}" in result.stdout
+    assert "90 % intervals of the spread over seeds times" in result.stdout
     # Together in one program they are the same.
     together = tmp_path / "together"
     result = pdebench(*common, f"--workdir={together}", "--config.train.seeds=3,5", "--config.train.parallel_seeds=2")
@@ -195,3 +205,28 @@ def test_several_seeds_are_summarised(data_dir, tmp_path):
     evaluated = pdebench("--mode=eval", f"--workdir={together / 'seed_3'}", "--step=16")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads((together / "seed_3" / "eval_step_16.json").read_text()) == reports[0]
+    _predicts_with_both(together, data_dir, tmp_path, combined["spread"])
+
+
+def _predicts_with_both(run, data_dir, folder, spread):
+    """Check what a prediction with the run's seeds 3 and 5 writes and says."""
+    meshes = data_dir / "Geo-FNO" / "elasticity" / "Meshes"
+    points, stress = (np.load(meshes / f"Random_UnitCell_{name}_10.npy")[..., -1] for name in ("XY", "sigma"))
+    (target,) = read_prediction(run)["targets"]
+    np.savez(folder / "case.npz", points=points, **{target: stress})
+    result = run_program(
+        "experiments.predict", [f"--workdir={run}", f"--input={folder / 'case.npz'}", f"--output={folder / 'out.npz'}"]
+    )
+    assert result.returncode == 0, result.stderr
+    assert "mean and standard deviation over the seeds 3, 5" in result.stdout
+    assert f"calibrated on {spread['calibrated_on']}" in result.stdout
+    made = np.load(folder / "out.npz")
+    members = flare_jax.load_ensemble(run).members
+    both = np.stack([member.predict(points)[target][:, 0] for member in members.values()])
+    np.testing.assert_allclose(made[f"{target}_predicted"], both.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(made[f"{target}_std"], both.std(axis=0, ddof=1), rtol=1e-3, atol=1e-5)
+    within = np.abs(made[f"{target}_error"]) <= spread["factor"] * HALF_WIDTH * made[f"{target}_std"]
+    errors = json.loads((folder / "out.errors.json").read_text())["case"][target]
+    np.testing.assert_allclose(errors["coverage_90"], within.mean(), atol=2e-3)
+    assert f"90 % intervals hold {100 * errors['coverage_90']:.1f} % of the truth" in result.stdout
+    assert set(np.load(folder / "case.npz")) < set(made)

@@ -1,13 +1,16 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from configs import flare_ablations_elas, flare_darcy_small, flare_elas
 from experiments import figures, report, seeds
-from experiments.errors import UserError
+from experiments.errors import NotFiniteError, UserError
 from experiments.options import check_options
+from experiments.program import Request
 from flare_jax.models.registry import MODELS
+from runtime.json_files import read_object
 
 
 def test_best_median_worst():
@@ -71,3 +74,33 @@ def test_a_headline_that_is_not_finite_is_an_error(value):
     seeds.refuse_infinite({0: good}, "rel_l2")
     with pytest.raises(UserError, match=rf"test/rel_l2 is {value} with the weights of step 1 of seed 3"):
         seeds.refuse_infinite({0: good, 3: {"step": 1, "test/rel_l2": value}}, "rel_l2")
+
+
+def test_seeds_that_reached_the_end_are_reported_and_the_others_named(tmp_path, capsys):
+    config = flare_elas.get_config()
+    config.train.seeds = (0, 1, 2, 3)
+    trained = SimpleNamespace(
+        failures={3: NotFiniteError("the loss became NaN")}, members={seed: {"a": seed} for seed in (0, 1, 2)}
+    )
+    summaries = {
+        0: {"step": 5, "test/rel_l2": 1.0},
+        1: {"step": 5, "test/rel_l2": 3.0},
+        2: {"step": 2, "test/rel_l2": 9.0},
+    }
+
+    def ensemble(members):
+        assert members == [{"a": 0}, {"a": 1}]
+        return {"test/rel_l2": 0.5}, {"spread": {"factor": 2.0}}, ["and so on"]
+
+    show = lambda mean, spread: f"{mean}" if spread is None else f"{mean}±{spread:.2f}"  # noqa: E731
+    request = Request(config, tmp_path, {}, mode="eval", step=5)
+    with pytest.raises(UserError, match=r"^seed 3: the loss became NaN$"):
+        seeds.finish_seeds(request, trained, summaries, "rel_l2", show, ensemble)
+    combined = read_object(tmp_path / "eval_step_5.json")
+    assert combined["seeds"] == [0, 1]
+    assert combined["test/rel_l2"]["values"] == [1.0, 3.0]
+    assert (combined["test/rel_l2_ensemble"], combined["spread"]) == (0.5, {"factor": 2.0})
+    text = capsys.readouterr().out
+    assert "warning: seed 2 ended at step 2 of 5 and is left out of the means" in text
+    assert "test/rel_l2 over seeds [0, 1]: 2.0±1.41; of the averaged prediction 0.5" in text
+    assert text.endswith("and so on\n")

@@ -12,7 +12,7 @@ from experiments.errors import UserError
 from experiments.lm import models
 from experiments.lm.main import run
 from experiments.lm.options import check_lm_options
-from experiments.lm.task import _documents, loss_by_position
+from experiments.lm.task import _documents, averaged_scores, loss_by_position
 from flare_jax.models.language import SIZES
 from runtime.json_files import read_object
 from tests.experiments.programs import environment
@@ -81,10 +81,15 @@ def test_an_evaluation_from_the_folder_and_a_resumed_run_give_the_same_numbers(t
 def test_recall_is_scored_on_its_answers(tmp_path):
     chosen = get_config("model=gla,size=recall32,recall,smoke")
     chosen.figures = False
-    summary = train(chosen, tmp_path / "recall")
+    chosen.train.seeds, chosen.train.parallel_seeds = (0, 1), 2
+    combined = train(chosen, tmp_path / "recall")
+    summary = read_object(tmp_path / "recall" / "seed_1" / "eval.json")
     assert summary["headline"] == "accuracy"
     assert 0 <= summary["test/accuracy"] <= 1
     assert 2 < summary["test/loss"] < 5
+    # The logarithm of a mean is no less than the mean of the logarithms.
+    assert combined["test/loss_ensemble"] <= combined["test/loss"]["mean"]
+    assert "test/accuracy_ensemble" not in combined
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -117,6 +122,13 @@ def test_bad_options_are_one_sentence(text, tmp_path, options, given, message):
     with pytest.raises((UserError, ValueError), match=message) as error:
         run(program.Request(config(text, **options), tmp_path / "bad", given))
     assert "\n" not in str(error.value)
+
+
+def test_averaged_scores_are_those_of_the_mean_probabilities():
+    probabilities = np.array([[[0.5, 0.1]], [[0.3, 0.9]]])
+    losses, hits = averaged_scores((-np.log(probabilities), np.array([[[True, False]], [[False, False]]])))
+    np.testing.assert_allclose(losses, -np.log([[0.4, 0.5]]), rtol=1e-6)
+    np.testing.assert_allclose(hits, [[0.5, 0.0]])
 
 
 def test_documents_begin_after_separators_and_losses_are_summed_by_position():

@@ -164,6 +164,7 @@ def test_several_seeds(data_dir, tmp_path):
     combined = run_here(config, tmp_path)
     value = combined["validation/token_accuracy"]
     assert len(value["values"]) == 2
+    assert 0 <= combined["validation/token_accuracy_ensemble"] <= 1
     assert (tmp_path / "seed_3" / "eval.json").exists()
     np.testing.assert_allclose(value["mean"], np.mean(value["values"]))
 

@@ -84,3 +84,11 @@ def test_metrics_of_a_task_take_narrow_labels():
     batch = {"labels": labels.astype(jnp.int8)}
     assert {name: metric(logits, batch).shape for name, metric in metrics.items()} == dict.fromkeys(metrics, (3,))
     assert weighted_by == {"loss": "valid_labels", "token_accuracy": "valid_labels"}
+
+
+def test_averaged_logits_are_those_of_the_mean_probabilities():
+    logits = 3 * jax.random.normal(jax.random.key(0), (4, 5, 3))
+    got = jax.nn.softmax(c.averaged_logits(logits))
+    np.testing.assert_allclose(got, jax.nn.softmax(logits).mean(axis=0), rtol=1e-5)
+    binary = c.averaged_logits(logits[..., :1])
+    np.testing.assert_allclose(jax.nn.sigmoid(binary), jax.nn.sigmoid(logits[..., :1]).mean(axis=0), rtol=1e-5)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from experiments.errors import NotFiniteError, UserError
-from experiments.seeds import grouped
 from experiments.training.checkpoints import Checkpoints
+from experiments.training.costs import measure
 from experiments.training.device_source import DeviceSource
 from experiments.training.loop import train, train_together
 from experiments.training.mesh import make_mesh
 from experiments.training.records import MetricsLog, read_log
-from experiments.training.seed_run import SeedStates, saved_checkpoints
+from experiments.training.seed_run import SeedStates, grouped, saved_checkpoints
 from experiments.training.setup import build_setup
 from experiments.training.source import open_source
 from runtime import signals
@@ -146,6 +146,15 @@ def test_a_program_is_compiled_once_for_seeds_that_are_trained_one_after_the_oth
         counts.append(len(traced))
         assert read_log(folder / "metrics.jsonl")[-1]["event"] == "timing"
     assert counts[0] == counts[-1] > 0
+
+
+def test_costs_are_those_of_the_seeds_that_are_trained_together():
+    config = toy_config(epochs=2)
+    config.train.seeds, config.train.parallel_seeds = (0, 1, 2), 2
+    costs, _ = measure(setup_of(config), config)
+    assert costs["parallel_seeds"] == 2
+    points = costs["points_per_s"] * 1e-3 * costs["step_ms"]
+    np.testing.assert_allclose(points, 2 * config.train.batch_size * setup_of(config).task.points_per_sample)
 
 
 def test_a_seed_that_is_not_finite_ends_alone_and_is_named(alone, tmp_path, capsys):
