@@ -3,7 +3,7 @@
 # A package of flare_jax (see flare_jax_programs.py).
 
 from kernels._cudnn import fused_attention, fused_reading
-from kernels._operation import array_code
+from kernels._operation import array_code, wants_array_code
 from kernels._target import platform
 from kernels.causal_flare import causal_flare, stablemax_flare
 from kernels.causal_linear_attention import causal_linear_attention, gated_linear_attention
@@ -28,4 +28,5 @@ __all__ = [
     "residual_mlp_branches",
     "stablemax_flare",
     "triple_attention",
+    "wants_array_code",
 ]

@@ -38,6 +38,11 @@ def array_code() -> Iterator[None]:
         yield
 
 
+def wants_array_code() -> bool:
+    """Tell whether `array_code` is in force, for code that chooses a form by numbers which are symbols there."""
+    return _ARRAY_CODE.value
+
+
 @dataclass(frozen=True)
 class Request:
     """What a call asks for, as far as a choice depends on it: dtype, largest head width, points, mesh axis, mask."""

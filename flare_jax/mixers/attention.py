@@ -11,7 +11,7 @@ from flare_jax.checks import check_choice
 from flare_jax.layers.dropout import Key, dropout
 from flare_jax.layers.sharding import points_are_split
 from flare_jax.mixers.chunks import map_over_chunks
-from kernels import fused_attention, platform
+from kernels import fused_attention, platform, wants_array_code
 
 IMPLEMENTATIONS = ("xla", "cudnn")
 # More softmax weights than these (1 GiB in float32) are not stored but computed again in the backward pass.
@@ -39,6 +39,8 @@ def self_attention(
     types on NVIDIA GPUs, without mask and dropout. None takes the latter where it can serve and N is large. Raises
     ValueError where "cudnn" is asked for and cannot serve.
     """
+    if wants_array_code():
+        return softmax_attention(q, k, v, scale=scale, mask=mask, drop_rate=drop_rate, key=key)
     dropped = bool(drop_rate) and key is not None
     obstacle = _obstacle(q, mask, dropped)
     if implementation == "cudnn" and obstacle:

@@ -17,6 +17,7 @@ from flare_jax import params as model_params
 from flare_jax.convert.descriptions import ModelDescription
 from flare_jax.convert.trained import TrainedModel, read_trained, write_trained
 from flare_jax.field_codec import FieldCodec
+from flare_jax.mixers.attention import self_attention
 from kernels import array_code, flare_mixer
 from tests.flare_jax.test_surrogate import DEPTHS, SIZES
 from tests.program_server import run_program
@@ -125,6 +126,13 @@ def test_refusals(saved, tmp_path):
         assert result.returncode == 2
         assert words in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_attention_among_any_number_of_points():
+    (points,) = jax.export.symbolic_shape("n")
+    q = jax.ShapeDtypeStruct((1, points, 2, 4), np.float32)
+    with array_code():
+        assert jax.eval_shape(lambda q: self_attention(q, q, q, scale=0.5), q).shape == q.shape
 
 
 def test_array_code_has_no_kernels():
