@@ -16,6 +16,8 @@ from data_pipeline.dataset import Channels, PDEDataset
 from experiments.predict.units import named_unit
 
 _MOST_SAMPLES, _MOST_POINTS = 256, 20_000_000
+# Numbers that are kept of all samples, which go into config.json.
+_MOST_NUMBERS = 30_000
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
 # Descriptions that differ by less, in units of the training's deviation, are the same: that of a mesh of another size.
 _SAME = 0.02
@@ -56,6 +58,7 @@ class TrainingRange:
         rows = rows[: min(_MOST_SAMPLES, max(8, _MOST_POINTS // dataset.train.x.shape[1]))]
         samples = [np.asarray(dataset.train.x[row], np.float64)[dataset.train.real(row)] for row in rows]
         described = np.stack([describe(sample, space) for sample in samples])
+        described = described[: max(8, _MOST_NUMBERS // described.shape[1])]
         sizes = [float((np.ptp(sample[:, :space], axis=0) * std).max()) for sample in samples]
         whitening = _whitening(described)
         unit = _largest_distance(described @ whitening)
@@ -113,7 +116,7 @@ def describe(encoded: Float[np.ndarray, "N C"], space: int) -> Float[np.ndarray,
     mean, centred = encoded.mean(0), encoded - encoded.mean(0)
     radii = np.quantile(np.linalg.norm(centred[:, :space], axis=1), _QUANTILES)
     std = centred.std(0)
-    rows, columns = np.triu_indices(encoded.shape[1], 1)
+    rows, columns = np.triu_indices(space, 1, encoded.shape[1])  # coordinates with each other and with inputs
     shared = centred.T @ centred / len(encoded)
     # Covariances as lengths, like the deviations.
     mixed = np.sign(shared[rows, columns]) * np.sqrt(np.abs(shared[rows, columns]))
