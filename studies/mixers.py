@@ -1,51 +1,82 @@
 """Which mixer learns best for its parameters and its time? Networks of equal size with FLARE, FLARE++ and rivals.
 
-    python -m experiments.sweep --study=studies/mixers.py --seeds=0,1,2,3,4
+    python -m experiments.sweep --study=studies/mixers.py --seeds=0,1,2,3,4           (elasticity, 100 epochs)
+    python -m experiments.sweep --study=studies/mixers.py:darcy --seeds=0,1,2         (30 epochs; so for pipe)
     python -m experiments.sweep --study=studies/mixers.py --where=num_blocks=8
 
-Widths, and the depth of the projections of `flare_pp`, are those of `python -m benchmarks.widths` for the parameters of
-FLARE's published network at eight blocks.
+Widths, and depth and heads of `flare_pp`, are those of `python -m benchmarks.widths` for the parameters of FLARE's
+published network at eight blocks.
 """
 
+from typing import Any
+
 from experiments.sweep.figures import Tradeoff
-from experiments.sweep.study import Part, Study, axis, choose_variant
+from experiments.sweep.study import Part, Study, axis
 from studies.common import tiny
 
-PARAMETERS = 592_641
-WIDTHS = {
-    "flare": {"channel_dim": 64},
-    "flare_pp": {"channel_dim": 64, "num_layers_k_proj": 2, "num_layers_v_proj": 2},
-    "flarepp": {"channel_dim": 88, "ffn_mlp_ratio": 1.609},
-    "backbone_transolver3": {"channel_dim": 96, "ffn_mlp_ratio": 2.015},
-    "luna": {"channel_dim": 80, "ffn_mlp_ratio": 1.755},
-    "set_transformer": {"channel_dim": 72, "ffn_mlp_ratio": 2.154},
+EPOCHS = {"elasticity": 100, "darcy": 30, "pipe": 30}
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "elasticity": {  # 592 641 parameters
+        "flare": {"channel_dim": 64},
+        "flare_pp": {"channel_dim": 64, "num_layers_k_proj": 2, "num_layers_v_proj": 2},
+        "flarepp": {"channel_dim": 88, "ffn_mlp_ratio": 1.609},
+        "backbone_transolver3": {"channel_dim": 96, "ffn_mlp_ratio": 2.015},
+        "luna": {"channel_dim": 80, "ffn_mlp_ratio": 1.755},
+        "set_transformer": {"channel_dim": 72, "ffn_mlp_ratio": 2.154},
+    },
+    "darcy": {  # 691 009 parameters
+        "flare": {"channel_dim": 64},
+        "flare_pp": {"channel_dim": 56, "num_heads": 8},
+        "flarepp": {"channel_dim": 88, "ffn_mlp_ratio": 1.674},
+        "backbone_transolver3": {"channel_dim": 104, "ffn_mlp_ratio": 1.956},
+        "luna": {"channel_dim": 88, "ffn_mlp_ratio": 1.514},
+        "set_transformer": {"channel_dim": 80, "ffn_mlp_ratio": 1.423},
+    },
+    "pipe": {  # 625 409 parameters
+        "flare": {"channel_dim": 64},
+        "flare_pp": {"channel_dim": 64, "num_layers_k_proj": 2, "num_layers_v_proj": 1},
+        "flarepp": {"channel_dim": 88, "ffn_mlp_ratio": 1.872},
+        "backbone_transolver3": {"channel_dim": 96, "ffn_mlp_ratio": 2.236},
+        "luna": {"channel_dim": 80, "ffn_mlp_ratio": 2.073},
+        "set_transformer": {"channel_dim": 72, "ffn_mlp_ratio": 2.547},
+    },
 }
 
 
 def get_study(variant: str) -> Study:
-    """Return the study; `smoke` has two tiny networks."""
-    full = tuple(
-        Part(
-            config=_config(model),
-            labels={"model": model},
-            options={"train.epochs": 100, **{f"model.{name}": value for name, value in sizes.items()}},
-            axes=(axis("model.num_blocks", 2, 4, 8),),
-        )
-        for model, sizes in WIDTHS.items()
-    )
-    configs = {model: f"{_config(model)},smoke" for model in ("flare", "flarepp")}
-    smoke = tuple(
-        Part(config=config, labels={"model": model}, options=tiny(config)) for model, config in configs.items()
-    )
+    """Return the study on elasticity, or on the data set that `variant` names; `smoke` has two tiny networks."""
+    if variant not in ("", "smoke", *SIZES):
+        raise ValueError(f"study variant {variant!r} is not known; choose {', '.join(SIZES)}, smoke or none")
+    data = variant if variant in SIZES else "elasticity"
+    suffix = "" if data == "elasticity" else f"_{data}"
     return Study(
-        name="mixers",
-        title="Mixers at equal size, elasticity",
+        name=f"mixers{suffix}",
+        title=f"Mixers at equal size, {data}",
         columns=("model", "num_blocks"),
-        parts=choose_variant(variant, full, smoke),
-        figures={"mixers": Tradeoff(lines="model", costs=("train_s", "parameters"))},
+        parts=_tiny_parts() if variant == "smoke" else _parts(data),
+        figures={f"mixers{suffix}": Tradeoff(lines="model", costs=("train_s", "parameters"))},
         metrics=("error", "parameters", "step_ms", "train_s"),
     )
 
 
-def _config(model: str) -> str:
-    return f"configs/pde.py:model={model},data=elasticity"
+def _parts(data: str) -> tuple[Part, ...]:
+    return tuple(
+        Part(
+            config=_config(model, data),
+            labels={"model": model},
+            options={"train.epochs": EPOCHS[data], **{f"model.{name}": value for name, value in sizes.items()}},
+            axes=(axis("model.num_blocks", 2, 4, 8),),
+        )
+        for model, sizes in SIZES[data].items()
+    )
+
+
+def _tiny_parts() -> tuple[Part, ...]:
+    configs = {model: f"{_config(model, 'elasticity')},smoke" for model in ("flare", "flarepp")}
+    return tuple(
+        Part(config=config, labels={"model": model}, options=tiny(config)) for model, config in configs.items()
+    )
+
+
+def _config(model: str, data: str) -> str:
+    return f"configs/pde.py:model={model},data={data}"
