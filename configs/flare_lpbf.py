@@ -5,7 +5,7 @@
 
 Parts are padded to four sizes. The error is the true relative L2 of the z-displacement, beside mean squared error and
 R²; --config.task.original_metric=True adds the original's expression, of which its 1.85e-2 may be a value. The smoke
-variant trains on artificial stand-ins.
+variant trains on coarse parts that are generated.
 """
 
 from ml_collections import ConfigDict

@@ -63,6 +63,7 @@ def extract(
         try:
             with opened(archive) as files:
                 names = cases(files, root)
+                failures.pop(archive.name, None)
                 todo = [name for name in names if not all((out / one / f"{name}.npz").exists() for one in folders)]
                 kept += len(names) - len(todo)
                 with show_progress(label, len(names), len(names) - len(todo), progress) as advance:

@@ -76,27 +76,26 @@ class Mechanics:
 
     def build(self, inherent: Float[np.ndarray, "L 6"]) -> Iterator[int]:
         """Lay group after group with its inherent strain, and yield the number of each when its state is there."""
-        system = _System(self.body, self._kind, self._bricks, self._hold)
+        self._system = _System(self.body, self._kind, self._bricks, self._hold)
         for group in range(self.body.groups):
-            system.add_up_to(group)
+            self._system.add_up_to(group)
             strain = np.zeros((len(self.body.elements), 6))
             members = self.body.group == group
             strain[members] = inherent[group]
-            self._load(system, strain, self.body.group <= group)
+            self._load(strain, self.body.group <= group)
             yield group
-        self._system = system
 
     def strain_all(self, strain: Float[np.ndarray, "M 6"]) -> None:
         """Give every element of the finished body a strain of its own, as cooling does."""
-        self._load(self._system, strain, np.ones(len(self.body.elements), bool))
+        self._load(strain, np.ones(len(self.body.elements), bool))
 
-    def _load(self, system: "_System", strain: np.ndarray, active: np.ndarray) -> None:
+    def _load(self, strain: np.ndarray, active: np.ndarray) -> None:
         """Add the increment by which the active elements follow inherent strains."""
         load = np.zeros((len(self.body.elements), 24))
         for number, one in enumerate(self._bricks):
             members = (self._kind == number) & active
             load[members] = strain[members] @ one.load.T
-        increment, iterations = system.solve(_scattered(load, self.body), self._tolerance)
+        increment, iterations = self._system.solve(_scattered(load, self.body), self._tolerance)
         self.iterations.append(iterations)
         self.u += increment
         moved = increment[self.body.elements].reshape(-1, 24)
@@ -139,14 +138,13 @@ def without_rigid_motion(
     return displacement - (modes @ motion).reshape(-1, 3)
 
 
-def nodal_means(body: Body, values: Float[np.ndarray, "M C"], count: int | None = None) -> Float[np.ndarray, "N C"]:
-    """Return the means of values of elements at the nodes, weighted by volume; 0 at nodes without elements."""
+def nodal_means(body: Body, values: Float[np.ndarray, "M C"]) -> Float[np.ndarray, "N C"]:
+    """Return the means of values of elements at the nodes, weighted by volume."""
     weights = np.repeat(body.volumes, 8)
     corners = body.elements.ravel()
-    count = len(body.nodes) if count is None else count
-    total = np.bincount(corners, weights, count)
-    sums = [np.bincount(corners, weights * np.repeat(column, 8), count) for column in values.T]
-    return np.stack(sums, axis=-1) / np.where(total > 0, total, 1.0)[:, None]
+    total = np.bincount(corners, weights)
+    sums = [np.bincount(corners, weights * np.repeat(column, 8)) for column in values.T]
+    return np.stack(sums, axis=-1) / total[:, None]
 
 
 def _scattered(forces: np.ndarray, body: Body) -> np.ndarray:
@@ -159,7 +157,7 @@ class _System:
     """The stiffness of the groups so far, on unknowns in the order in which the groups bring them."""
 
     def __init__(self, body: Body, kind: np.ndarray, bricks: Sequence[Brick], hold: bool) -> None:
-        self._body, self._kind, self._bricks = body, kind, bricks
+        self._body, self._kind, self._bricks, self._hold = body, kind, bricks, hold
         self._constraint, self._free = hanging_constraints(body.nodes, body.elements)
         first = body.first_group()[self._free]
         if hold:
@@ -189,6 +187,11 @@ class _System:
         """Return the displacements by forces at the nodes, and the iterations it took."""
         count = self._active()
         right = (self._expand.T @ forces.ravel())[:count]
+        if not self._hold:
+            # Forces on a free body balance up to rounding and the tolerance of earlier solutions; the rest of them
+            # would move it without end.
+            kernel = np.linalg.qr(rigid_modes(self._points[: count // 3]))[0]
+            right = right - kernel @ (kernel.T @ right)
         solution, iterations = conjugate_gradients(self._current, right, self._preconditioner(count), tolerance)
         full = np.zeros(self._expand.shape[1])
         full[:count] = solution

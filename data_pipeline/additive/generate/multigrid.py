@@ -15,6 +15,7 @@ _COARSEST = 600  # unknowns that are solved directly
 _DEGREE = 2  # of the Chebyshev smoother
 _SMOOTHED_PART = 12.0  # the smoother treats eigenvalues from the largest one down to this part of it
 _MOST_ITERATIONS = 1000
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ class Multigrid:
             width = kernel.shape[1]
             if level.prolongation.shape[1] > 0.7 * level.matrix.shape[0]:
                 break
-        # A free body's coarsest matrix is singular: its rigid motions stay as they are.
-        self._coarsest = np.linalg.pinv(current.toarray(), rcond=1e-10, hermitian=True).astype(np.float32)
+        self._coarsest = _inverse(current.toarray(), float(matrix.diagonal().max())).astype(np.float32)
 
     def __call__(self, residual: Float[np.ndarray, " U"]) -> Float[np.ndarray, " U"]:
         """Return an approximate solution for a residual, which may be that of the first unknowns only."""
@@ -113,6 +113,16 @@ def rigid_modes(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "U 6"]:
     modes[:, 0, 4], modes[:, 2, 4] = z, -x
     modes[:, 0, 5], modes[:, 1, 5] = -y, x
     return modes.reshape(-1, 6)
+
+
+def _inverse(matrix: np.ndarray, scale: float) -> np.ndarray:
+    """Return the inverse of a matrix without its kernel, what is rounding at the `scale` of the finest matrix.
+
+    The rigid motions of a free body are in it, and on the coarsest level there may be nothing else.
+    """
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    kept = values > _ROUNDING * scale
+    return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
 
 
 def _coarsened(matrix: sparse.csr_array, modes: np.ndarray, width: int) -> tuple[_Level, sparse.csr_array, np.ndarray]:

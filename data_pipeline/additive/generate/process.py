@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from data_pipeline.additive.ensight import TENSOR, all_fields, von_mises
 from data_pipeline.additive.generate.bricks import elasticity_matrix
 from data_pipeline.additive.generate.heat import AMBIENT, Heat, HeatSettings
-from data_pipeline.additive.generate.layered import PLATE, Body, Mechanics, nodal_means
+from data_pipeline.additive.generate.layered import Body, Mechanics, nodal_means
 
 # Of the solver's order xx, yy, zz, yz, xz, xy: the columns of `TENSOR`.
 _COLUMNS = [("xx", "yy", "zz", "yz", "xz", "xy").index(name) for name in TENSOR]
@@ -32,7 +32,7 @@ class Process:
 class Frame:
     """A state of the build on the elements that are there: displacements [N, 3], stresses [M, 6], temperatures [N].
 
-    `layer` is the group that was laid last, `time` in s. `missing` nodes of `body` belong to no element yet.
+    `layer` is the group that was laid last, `time` in s.
     """
 
     body: Body
@@ -83,8 +83,6 @@ def build(body: Body, process: Process) -> Iterator[Frame]:
         time += dwell
         next(solved)
         yield _frame(body, mechanics, heat.temperature, time, group)
-    # The generator's last statement keeps the finished system.
-    next(solved, None)
     change = AMBIENT - heat.temperature[body.elements].mean(axis=1)
     mechanics.strain_all(process.expansion * change[:, None] * np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))
     cold = np.full(len(body.nodes), AMBIENT)
@@ -106,11 +104,6 @@ def submesh(body: Body, there: Bool[np.ndarray, " M"]) -> tuple[Int[np.ndarray, 
     """Return the nodes that the chosen elements use, and the mesh of these elements."""
     used, number = np.unique(body.elements[there], return_inverse=True)
     return used, Body(body.nodes[used], number.reshape(-1, 8), body.group[there])
-
-
-def on_the_plate(frame: Frame) -> Bool[np.ndarray, " M"]:
-    """Return which elements of a frame are of the part."""
-    return frame.body.group != PLATE
 
 
 def von_mises_of(frame: Frame) -> Float[np.ndarray, "N 1"]:

@@ -205,3 +205,28 @@ def test_parts_are_equal_in_every_run_and_stand_on_the_plate():
         np.testing.assert_array_equal(again[1].filled, voxels.filled)
         assert voxels.filled[:, :, 0].any()
         assert max(np.array(voxels.filled.shape) * voxels.cell) <= 60.001
+
+
+class _Malicious:
+    """What a file could do to a reader that unpickles its metadata."""
+
+    def __init__(self, target):
+        self._target = str(target)
+
+    def __reduce__(self):
+        return open, (self._target, "w")
+
+
+def test_metadata_of_published_files_is_never_unpickled(tmp_path):
+    """The public files hold their metadata as a pickled object."""
+    folder = tmp_path / "LPBF_FLARE"
+    final, _ = dataset.solve_part(0, INDICES[0], COARSE)
+    arrays = final.arrays() | {"_metadata": np.array([_Malicious(tmp_path / "executed")], object)}
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        np.savez(folder / split / "case00000_part.npz", **arrays)
+    loaded = find_record("lpbf").load(tmp_path, 1, 1, edges=True)
+    np.testing.assert_allclose(loaded.train.y[0, :, 0], final.disp[:, 2], atol=1e-7)
+    np.testing.assert_array_equal(read_final(folder / "train" / "case00000_part.npz").elems, final.elems)
+    assert main(["statistics", f"--data={folder}"]) == 0
+    assert not (tmp_path / "executed").exists()

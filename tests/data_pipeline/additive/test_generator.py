@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sparse
 
-from data_pipeline.additive.generate import layered, octree, process
+from data_pipeline.additive.generate import layered, multigrid, octree, process
 from data_pipeline.additive.generate.bricks import elasticity_matrix
 from data_pipeline.additive.generate.heat import AMBIENT, Heat, HeatSettings
 from data_pipeline.additive.generate.multigrid import Multigrid, conjugate_gradients, rigid_modes
@@ -23,8 +23,8 @@ def grid(xs, ys, zs, group_of):
     return layered.Body(points, elements, np.array([group_of(k) for k in cells[:, 2]]))
 
 
-def built(body, strain, poisson=0.34, hold=True, incompatible=True, young=110e3):
-    state = layered.Mechanics(body, elasticity_matrix(young, poisson), incompatible, 1e-12, hold)
+def built(body, strain, poisson=0.34, hold=True, incompatible=True, young=110e3, tolerance=1e-12):
+    state = layered.Mechanics(body, elasticity_matrix(young, poisson), incompatible, tolerance, hold)
     for _ in state.build(np.tile(strain, (body.groups, 1))):
         pass
     return state
@@ -145,6 +145,17 @@ def test_all_at_once_is_another_problem_than_layer_by_layer(square_block):
     assert np.abs(state.released().stress).max() > 100
 
 
+@pytest.mark.parametrize(("size", "on_plate", "released"), [(2.4, 0.0572, 0.0628), (1.2, 0.0563, 0.0652)])
+def test_a_cube_of_four_groups_hardly_depends_on_the_elements(size, on_plate, released):
+    side, height = np.arange(-4.8, 4.81, size), np.arange(-7.2, 9.61, size)
+    per_group, plate = round(2.4 / size), round(7.2 / size)
+    body = grid(side, side, height, lambda k: (k - plate) // per_group if k >= plate else -1)
+    state = built(body, [SHRINKAGE, SHRINKAGE, -0.005, 0, 0, 0], tolerance=1e-7)
+    assert body.groups == 4
+    assert state.u[:, 2].max() == pytest.approx(on_plate, rel=1e-2)
+    assert state.released().u[:, 2].max() == pytest.approx(released, rel=1e-2)
+
+
 def test_multigrid_takes_the_same_iterations_on_larger_bodies():
     counts = []
     for cells in (6, 12):
@@ -154,6 +165,21 @@ def test_multigrid_takes_the_same_iterations_on_larger_bodies():
         list(state.build(np.tile([0.01, 0, 0, 0, 0, 0.01], (1, 1))))
         counts += state.iterations
     assert counts[1] <= counts[0] + 10 <= 40
+
+
+def test_a_free_body_whose_coarsest_level_is_all_rigid_motion_is_solved(monkeypatch):
+    monkeypatch.setattr(multigrid, "_COARSEST", 20)
+    points, elements = block(6, 6, 6)
+    body = layered.Body(points, elements, np.zeros(len(elements), int))
+    state = layered.Mechanics(body, elasticity_matrix(1.0, 0.3), tolerance=1e-8, hold_plate=False)
+    # Corners that pull against each other.
+    system = layered._System(body, state._kind, state._bricks, hold=False)
+    system.add_up_to(0)
+    forces = np.zeros_like(points)
+    forces[0], forces[-1] = [1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]
+    _, iterations = system.solve(forces, 1e-8)
+    assert system._preconditioner(system._active())._coarsest.shape == (6, 6)
+    assert iterations < 60
 
 
 def test_a_body_with_loose_parts_is_refused():
