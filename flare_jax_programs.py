@@ -20,6 +20,7 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "train": ("experiments.pdebench", (), "train or resume a surrogate, then evaluate it"),
     "eval": ("experiments.pdebench", ("--mode=eval",), "evaluate a run from its folder"),
     "analyze": ("experiments.pdebench", ("--mode=analyze",), "statistics and spectra of a run's attention"),
+    "sweep": ("experiments.sweep", (), "make all runs, tables and figures of a study"),
     "lra": ("experiments.lra", (), "train and evaluate models of token sequences"),
     "predict": ("experiments.predict", (), "predict fields on your own points or meshes"),
     "export": ("experiments.export", (), "write a run as a file for jax alone or for ONNX"),

@@ -21,6 +21,7 @@ from runtime import signals
 
 FLAGS = flags.FLAGS
 EXIT_USER_ERROR = 2
+ROOT = Path(__file__).resolve().parents[1]
 # Modes whose configuration comes from the command line; the others take that of a run.
 CONFIGURED = ("train", "time")
 _MODES = {
@@ -145,10 +146,14 @@ def _check_overrides(arguments: list[str]) -> None:
 def with_own_config(argument: str) -> str:
     """Return `--config=configs/FILE` with the place of the config that comes with the project, where none is here."""
     match = re.match(r"(--?config=)(configs/[^:]*)(.*)$", argument)
-    if match is None or Path(match[2]).is_file():
-        return argument
-    own = Path(__file__).resolve().parents[1] / match[2]
-    return f"{match[1]}{own}{match[3]}" if own.is_file() else argument
+    return argument if match is None else f"{match[1]}{own_file(match[2])}{match[3]}"
+
+
+def own_file(path: str) -> str:
+    """Return the place of a file in configs/ or studies/ that comes with the project, where none is here."""
+    own = ROOT / path
+    ours = path.startswith(("configs/", "studies/")) and not Path(path).is_file() and own.is_file()
+    return str(own) if ours else path
 
 
 def _config_path(arguments: list[str]) -> str | None:
@@ -159,6 +164,7 @@ def _config_path(arguments: list[str]) -> str | None:
 def load_config(path: str) -> ConfigDict:
     """Return the configuration of `path.py` or `path.py:variant`; raises UserError where there is none."""
     file, _, variant = path.partition(":")
+    file = own_file(file)
     if not Path(file).is_file():
         raise UserError(f"config file {file} does not exist; the ones that come with the project are in configs/")
     try:

@@ -1,0 +1,1 @@
+# A package of flare_jax (see flare_jax_programs.py).

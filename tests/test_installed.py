@@ -11,6 +11,8 @@ from setuptools import find_packages
 
 import flare_jax_programs
 from experiments import cli
+from experiments.sweep.runs import plan_runs
+from experiments.sweep.study import load_study
 from flare_jax_programs import MARK, PACKAGES, PROGRAMS, check_packages
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +22,7 @@ def test_every_package_is_in_the_wheel_and_bears_the_mark():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     found = set(find_packages(ROOT, include=settings["tool"]["setuptools"]["packages"]["find"]["include"]))
     assert settings["tool"]["setuptools"]["py-modules"] == [flare_jax_programs.__name__]
-    for name in (*PACKAGES, "benchmarks"):
+    for name in (*PACKAGES, "benchmarks", "studies"):
         folders = {path.parent for path in (ROOT / name).rglob("*.py")}
         missing = {".".join(folder.relative_to(ROOT).parts) for folder in folders} - found
         assert not missing, "folders without __init__.py"
@@ -73,6 +75,7 @@ def test_configs_of_the_project_are_found_from_everywhere(tmp_path, monkeypatch)
     assert cli.with_own_config(argument) == f"--config={ROOT}/configs/flare_elas.py:smoke"
     assert cli.with_own_config("--config=configs/none.py") == "--config=configs/none.py"
     assert cli.with_own_config("--config.train.epochs=2") == "--config.train.epochs=2"
+    assert len(plan_runs(load_study("studies/num_heads.py:smoke"), tmp_path)) == 2
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "flare_elas.py").touch()
     assert cli.with_own_config(argument) == argument

@@ -5,9 +5,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from experiments.sweep.jobs import Job, Outcome
 from experiments.sweep.runs import Run
@@ -56,12 +57,12 @@ class Board:
         if not self._live:
             (self._print or (lambda line: print(line, flush=True)))(text)
             return
-        table = Table(title=text, title_justify="left")
+        table = Table()
         for column in ("run", "device", "done"):
             table.add_column(column)
         for job in running:
             table.add_row(name_of(job.run), job.slot.describe(), f"{100 * shares[str(job.run.folder)]:.0f} %")
-        self._live.update(table, refresh=True)
+        self._live.update(Group(Text(text), table), refresh=True)
 
     def stop(self) -> None:
         """Take the table off the terminal."""

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from experiments.cli import ROOT
 from experiments.errors import UserError
 from experiments.sweep.runs import Command, Run
 
@@ -92,14 +93,16 @@ def launch(command: Command, log: Path, environment: Mapping[str, str]) -> subpr
     """Start a job with its output in `log`, in a session of its own: Ctrl-C is for the sweep, which passes it on."""
     module, arguments = command
     descriptor, _ = _lifeline()
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "experiments.sweep.worker", str(descriptor), module, *arguments],
+            [sys.executable, "-P", "-m", "experiments.sweep.worker", str(descriptor), module, *arguments],
             pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            # The project's packages come first, not what the current folder has.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *others]), **environment},
             start_new_session=True,
         )
 

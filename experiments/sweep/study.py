@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from experiments.cli import own_file
 from experiments.errors import UserError
 from experiments.sweep.figures import Drawing
 
@@ -91,6 +92,7 @@ class Study:
 def load_study(path: str) -> Study:
     """Return the study of `path.py` or `path.py:variant`; raises UserError where there is none."""
     file, _, variant = path.partition(":")
+    file = own_file(file)
     if not Path(file).is_file():
         raise UserError(f"study {file} does not exist; those that come with the project are in studies/")
     try:

@@ -1,9 +1,11 @@
 """The order of a sweep, with jobs that end as they are told: failures, signals, busy folders, places on devices."""
 
+import io
 import json
 import signal
 
 import pytest
+from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.sweep import board, jobs, schedule
@@ -162,5 +164,22 @@ def test_the_time_left_is_that_of_the_work_left(tmp_path, monkeypatch):
     runs, said = [FakeRun(tmp_path, name) for name in "abcd"], []
     shown = board.Board(runs, said.append)
     now[0], runs[0].left = 90.0, []
-    shown.show([], schedule.Outcome(failed={runs[3].folder: "x"}))
+    shown.show([], jobs.Outcome(failed={runs[3].folder: "x"}))
     assert said == ["1 of 4 runs done, 0 at work, 1 failed, 3:00 left"]
+
+
+def test_a_terminal_gets_a_table_of_what_runs_with_events_above_it(tmp_path, monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(board.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(board, "Console", lambda: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(board, "_TABLE_SECONDS", 0.0)
+    runs = [FakeRun(tmp_path, name) for name in "ab"]
+    shown = board.Board(runs)
+    shown.say(runs[0], "stage [0] on GPU 1")
+    slot = jobs.Slot(1, {"CUDA_VISIBLE_DEVICES": "1"})
+    shown.show([jobs.Job(runs[0], ("m", ()), slot, FakeProcess(FakeJobs(), 0, "a"), 0)], jobs.Outcome())
+    shown.stop()
+    text = screen.getvalue()
+    assert "run a: stage [0] on GPU 1" in text
+    assert "0 of 2 runs done, 1 at work, 0 failed, time left unknown yet" in text
+    assert "0 %" in text
