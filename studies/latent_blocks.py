@@ -34,9 +34,9 @@ SECONDS = {
 
 
 def get_study(variant: str) -> Study:
-    """Return the study; `smoke` has no latent block and one in a tiny network."""
+    """Return the study; `smoke` has no latent block in a tiny network."""
     full = Part(config=ABLATIONS, axes=(axis("model.num_latent_blocks", *ERRORS), axis("model.num_blocks", *BLOCKS)))
-    few = axis("model.num_latent_blocks", 0, 1), axis("model.num_blocks", 1)
+    few = axis("model.num_latent_blocks", 0), axis("model.num_blocks", 1)
     smoke = Part(config=SMOKE, options={**tiny(SMOKE), "model.shared_latents": False}, axes=few)
     names = {"num_blocks": "blocks", "num_latent_blocks": "latent blocks in each"}
     shown = ("error", "parameters", "epoch_s")

@@ -44,13 +44,13 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def get_study(variant: str) -> Study:
-    """Return the study on elasticity, or on the data set that `variant` names; `smoke` has two tiny networks."""
+    """Return the study on elasticity, or on the data set that `variant` names; `smoke` has one tiny network."""
     if variant not in ("", "smoke", *SIZES):
         raise ValueError(f"study variant {variant!r} is not known; choose {', '.join(SIZES)}, smoke or none")
     data = variant if variant in SIZES else "elasticity"
     suffix = "" if data == "elasticity" else f"_{data}"
     return Study(
-        name=f"mixers{suffix}",
+        name="mixers",
         title=f"Mixers at equal size, {data}",
         columns=("model", "num_blocks"),
         parts=_tiny_parts() if variant == "smoke" else _parts(data),
@@ -72,10 +72,8 @@ def _parts(data: str) -> tuple[Part, ...]:
 
 
 def _tiny_parts() -> tuple[Part, ...]:
-    configs = {model: f"{_config(model, 'elasticity')},smoke" for model in ("flare", "flarepp")}
-    return tuple(
-        Part(config=config, labels={"model": model}, options=tiny(config)) for model, config in configs.items()
-    )
+    config = f"{_config('flare', 'elasticity')},smoke"
+    return (Part(config=config, labels={"model": "flare"}, options=tiny(config)),)
 
 
 def _config(model: str, data: str) -> str:

@@ -33,11 +33,11 @@ PUBLISHED = {
 
 
 def get_study(variant: str) -> Study:
-    """Return the study; `smoke` has two tiny networks on elasticity."""
+    """Return the study; `smoke` has one tiny network on elasticity."""
     axes = axis("model.num_latents", *PUBLISHED["darcy"]), axis("model.num_blocks", *BLOCKS)
     configs = {"elasticity": ELASTICITY, "darcy": DARCY}
     full = tuple(Part(config=config, labels={"data": data}, axes=axes) for data, config in configs.items())
-    few = axis("model.num_latents", 4), axis("model.num_blocks", 1, 2)
+    few = axis("model.num_latents", 4), axis("model.num_blocks", 1)
     smoke = (Part(config=SMOKE, options=tiny(SMOKE), labels={"data": "elasticity"}, axes=few),)
     errors = {(data, *place): value for data, rows in PUBLISHED.items() for place, value in grid(rows, BLOCKS).items()}
     names = {"num_blocks": "blocks", "num_latents": "M"}

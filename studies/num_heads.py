@@ -20,9 +20,9 @@ PUBLISHED = {
 
 
 def get_study(variant: str) -> Study:
-    """Return the study; `smoke` has one and two heads in a tiny network."""
+    """Return the study; `smoke` has two heads in a tiny network."""
     full = tuple(_part(ELASTICITY, {}, 64, width, tuple(PUBLISHED)) for width in WIDTHS)
-    smoke = tuple(_part(SMOKE, tiny(SMOKE), 8, width, (4,)) for width in (8, 4))
+    smoke = tuple(_part(SMOKE, tiny(SMOKE), 8, width, (4,)) for width in (4,))
     return Study(
         name="num_heads",
         title="FLARE on elasticity: width of the heads",

@@ -32,7 +32,7 @@ PUBLISHED = {
 
 
 def get_study(variant: str) -> Study:
-    """Return the study; `smoke` has no inner layer and one in a tiny network."""
+    """Return the study; `smoke` has no inner layer in a tiny network."""
     full = tuple(
         Part(
             config=ELASTICITY,
@@ -48,7 +48,7 @@ def get_study(variant: str) -> Study:
             options=tiny(SMOKE),
             axes=(axis("model.num_latents", 4), Axis("layers", options, layers)),
         )
-        for (mlp, options), layers in zip(OPTIONS.items(), ((0,), (0, 1)), strict=True)
+        for (mlp, options), layers in zip(OPTIONS.items(), ((0,), (0,)), strict=True)
     )
     errors = {(mlp, *place): value for mlp, rows in PUBLISHED.items() for place, value in grid(rows, LAYERS).items()}
     names = {"num_latents": "M", "layers": "inner layers"}

@@ -75,7 +75,7 @@ def test_configs_of_the_project_are_found_from_everywhere(tmp_path, monkeypatch)
     assert cli.with_own_config(argument) == f"--config={ROOT}/configs/flare_elas.py:smoke"
     assert cli.with_own_config("--config=configs/none.py") == "--config=configs/none.py"
     assert cli.with_own_config("--config.train.epochs=2") == "--config.train.epochs=2"
-    assert len(plan_runs(load_study("studies/num_heads.py:smoke"), tmp_path)) == 2
+    assert len(plan_runs(load_study("studies/num_heads.py:smoke"), tmp_path)) == 1
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "flare_elas.py").touch()
     assert cli.with_own_config(argument) == argument

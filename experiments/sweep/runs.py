@@ -229,7 +229,9 @@ def _training_run(
     check = check_lra_options if program_of(config) == "lra" else check_options
     check(config, options)
     arguments = [f"--config={part.config}", *(f"--config.{name}={_as_text(value)}" for name, value in options.items())]
-    arguments += ["--config.figures=False", *([] if data_dir is None else [f"--data_dir={data_dir}"])]
+    # What runs draw and compare for themselves, a study does for all of them.
+    arguments += [f"--config.{name}=False" for name in ("figures", "eval.simple_predictors") if name in known]
+    arguments += [*([] if data_dir is None else [f"--data_dir={data_dir}"])]
     folder = out / f"{config.data.name}_{config.model.type}-{_hash(workdir.computed_options(config))}"
     return TrainingRun(labels, folder, config, tuple(arguments), study.error, study.analyze)
 

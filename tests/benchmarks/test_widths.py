@@ -16,5 +16,5 @@ def test_the_width_of_the_published_network_is_found(capsys):
 @pytest.mark.parametrize("name", ["flarepp"])
 def test_models_of_the_study_have_equal_sizes(name):
     config = pde.get_config(f"model={name},data=elasticity")
-    update(config.model, mixers.WIDTHS[name])
-    assert abs(widths.parameter_count(config) / mixers.PARAMETERS - 1) < 0.02
+    update(config.model, mixers.SIZES["elasticity"][name])
+    assert abs(widths.parameter_count(config) / 592_641 - 1) < 0.02
