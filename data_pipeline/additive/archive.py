@@ -157,9 +157,8 @@ class Simulation:
     def _find_prefix(self) -> str:
         """Return what names of files begin with, the name of the case or nothing, for the whole case."""
         long = f"{self.case}_"
-        start = f"{self._folder}/results/{long}mechanical"
-        log = f"{self._folder}/{long}mechanical.out"
-        return long if log in self._files.names or any(name.startswith(start) for name in self._files.names) else ""
+        first = (f"{self._folder}/{long}mechanical.out", f"{self._folder}/results/{long}mechanical.case")
+        return long if any(name in self._files.names for name in first) else ""
 
     def _log(self) -> bytes | None:
         name = f"{self._folder}/{self._prefix}mechanical.out"

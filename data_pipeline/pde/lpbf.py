@@ -150,7 +150,7 @@ RECORD = DatasetRecord(
     options={"fields": "disp_z", "buckets": 4, "hanging_edges": True, "distance_features": False},
     has_edges=True,
     generator="lpbf",
-    num_generate=200,
+    num_generate=N_TRAIN + N_TEST,
     # Report the original's expression too; turn and mirror parts at random.
     task_options={"original_metric": False, "symmetries": False},
     points=47_542,

@@ -147,8 +147,8 @@ def test_all_at_once_is_another_problem_than_layer_by_layer(square_block):
 
 @pytest.mark.parametrize(("size", "on_plate", "released"), [(2.4, 0.0572, 0.0628), (1.2, 0.0563, 0.0652)])
 def test_a_cube_of_four_groups_hardly_depends_on_the_elements(size, on_plate, released):
-    side, height = np.arange(-4.8, 4.81, size), np.arange(-7.2, 9.61, size)
-    per_group, plate = round(2.4 / size), round(7.2 / size)
+    side, height = np.arange(-4.8, 4.81, size), np.arange(-4.8, 9.61, size)
+    per_group, plate = round(2.4 / size), round(4.8 / size)
     body = grid(side, side, height, lambda k: (k - plate) // per_group if k >= plate else -1)
     state = built(body, [SHRINKAGE, SHRINKAGE, -0.005, 0, 0, 0], tolerance=1e-7)
     assert body.groups == 4
