@@ -6,8 +6,9 @@ On the command line: `python -m data_pipeline.generate elasticity --num=2000 --o
 import math
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,17 @@ def _source(generator: Generator, num: int, seed: int) -> dict[str, Any]:
         "settings": dict(generator.settings),
         "files": list(generator.files),
         "details": dict(generator.details),
-        "libraries": {library: version(library) for library in _LIBRARIES},
+        "libraries": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the libraries that are installed; a generator that needs another has stopped before."""
+    found = {}
+    for library in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
 
 
 def _module(name: str) -> str:

@@ -66,6 +66,19 @@ def test_every_name_leads_to_a_generator_of_that_name():
             assert again.settings == generator.settings
 
 
+def test_libraries_that_are_not_installed_are_not_recorded(monkeypatch):
+    monkeypatch.setattr(package, "_LIBRARIES", ("numpy", "no-such-library"))
+    assert package._versions() == {"numpy": np.__version__}
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_kept_samples_may_differ_in_length_where_they_are_ragged(tmp_path, ragged):
+    for index, length in enumerate((3, 5)):
+        np.savez(tmp_path / f"{index:08d}-{index + 1:08d}.npz", values=np.zeros((1, length)))
+    todo = chunks.unfinished(tmp_path, chunks.split(2, 1), ragged)
+    assert len(todo) == (0 if ragged else 2)
+
+
 def test_samples_are_read_whole_or_row_by_row(tmp_path):
     ranges = chunks.split(5, 2)
     values = np.arange(15.0).reshape(5, 3)
