@@ -5,8 +5,8 @@ nodes that are not there yet. A node is there from the first step whose top it d
 always are. Inputs are pos / (30, 30, 60) mm and the fields, which are displacement along the build direction / 1 mm,
 von Mises stress / 1000 MPa and temperature / 500 °C; predicted are the increments to the next state.
 
-Parts are split, never their steps: in the folders train and test where these are there, else by a permutation of the
-sorted names, which the run records.
+Parts of one step are left out. Parts are split, never their steps: in the folders train and test where these are there,
+else by a permutation of the sorted names, which the run records.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.custom.sample import Field, Fields
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
-from data_pipeline.files import first_samples, matching
+from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.graphs import pad_edges
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
@@ -50,13 +50,14 @@ def load(
     if buckets < 1:
         raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
     folder = data_dir / FOLDER / SERIES
-    chosen = _choose(folder, n_train, n_test, split_seed)
+    chosen, left_out = _choose(folder, n_train, n_test, split_seed)
     cases = {split: [read_part(path, drop_plate) for path in paths] for split, paths in chosen.items()}
     samples = {name: [path.stem for path in paths] for name, paths in chosen.items()}
+    notes = [f"{left_out} parts of one step are left out: they have no increment to learn"] if left_out else []
     return series_dataset(
         cases,
         fields,
-        Source.of(data_dir / FOLDER, samples=samples),
+        Source.of(data_dir / FOLDER, samples=samples, notes=notes),
         buckets=buckets,
         hanging_edges=hanging_edges if edges else None,
         distances=distance_features,
@@ -122,24 +123,32 @@ def _channels(names: Sequence[str], inputs: Mapping[str, int]) -> Channels:
     return Channels((0, 1, 2), inputs, dict.fromkeys(names, 1), scales, (reads,))
 
 
-def _choose(folder: Path, n_train: int, n_test: int, seed: int) -> dict[str, list[Path]]:
-    """Return the files of both splits in the order of their names."""
+def _choose(folder: Path, n_train: int, n_test: int, seed: int) -> tuple[dict[str, list[Path]], int]:
+    """Return the files of both splits in the order of their names, and how many parts of one step were left out."""
     if all((folder / split).is_dir() for split in ("train", "test")):
-        counts = {"train": n_train, "test": n_test}
-        files = {split: matching(folder / split, "*.npz") for split in counts}
-        return {
-            split: paths[first_samples(len(paths), counts[split], f"data.n_{split}", str(folder / split))]
-            for split, paths in files.items()
-        }
-    paths = matching(folder, "*.npz")
+        counts, chosen, left_out = {"train": n_train, "test": n_test}, {}, 0
+        for split, count in counts.items():
+            paths, short = _growing(folder / split)
+            where = f"{folder / split}, parts of one step left out,"
+            chosen[split] = paths[first_samples(len(paths), count, f"data.n_{split}", where)]
+            left_out += short
+        return chosen, left_out
+    paths, left_out = _growing(folder)
     if min(n_train, n_test) < 1 or len(paths) < n_train + n_test:
         raise DataError(
-            f"data.n_train={n_train} and data.n_test={n_test}, but {folder} holds {len(paths)} parts; choose at least "
-            "1 each, and not more than there are"
+            f"data.n_train={n_train} and data.n_test={n_test}, but {folder} holds {len(paths)} parts of at least two "
+            "steps; choose at least 1 each, and not more than there are"
         )
     order = np.random.default_rng(seed).permutation(len(paths))
     parts = {"test": order[:n_test], "train": order[n_test : n_test + n_train]}
-    return {split: [paths[number] for number in np.sort(parts[split])] for split in ("train", "test")}
+    return {split: [paths[number] for number in np.sort(parts[split])] for split in ("train", "test")}, left_out
+
+
+def _growing(folder: Path) -> tuple[list[Path], int]:
+    """Return the parts of at least two steps, which have an increment to learn, and the number of the others."""
+    paths = matching(folder, "*.npz")
+    steps = [read_npz(path, {"zmax": (None,)})["zmax"].size for path in paths]
+    return [path for path, count in zip(paths, steps, strict=True) if count > 1], steps.count(1)
 
 
 def read_part(path: Path, drop_plate: bool) -> SeriesCase:

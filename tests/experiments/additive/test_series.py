@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipeline.additive.case import write_case
 from data_pipeline.errors import DataError
 from data_pipeline.pde import am_series
 from experiments.errors import UserError
@@ -47,8 +48,22 @@ def test_splits_keep_parts_whole_and_are_recorded(series_data, dataset):
     assert len(names["train"]) == 4
     assert not set(names["train"]) & set(names["test"])
     assert am_series.load(series_data, 4, 2, split_seed=3).source.detail["samples"] != names
-    with pytest.raises(DataError, match=r"data.n_train=5 and data.n_test=2, but .* holds 6 parts"):
+    with pytest.raises(
+        DataError, match=r"data.n_train=5 and data.n_test=2, but .* holds 6 parts of at least two steps"
+    ):
         am_series.load(series_data, 5, 2)
+
+
+def test_parts_of_one_step_are_left_out(tmp_path):
+    folder = tmp_path / am_series.FOLDER / "series"
+    parts.write_series(folder, 5)
+    flat = parts.series_case(9, 1, 1)
+    write_case(folder / "part_a.npz", flat)
+    dataset = am_series.load(tmp_path, 4, 1)
+    assert "part_a" not in [name for names in dataset.sample_names.values() for name in names]
+    assert dataset.source.detail["notes"] == ["1 parts of one step are left out: they have no increment to learn"]
+    with pytest.raises(DataError, match=r"part_a.npz has 1 step, which has no increment to learn"):
+        am_series.read_part(folder / "part_a.npz", drop_plate=False)
 
 
 def test_first_steps_and_nodes_below():
