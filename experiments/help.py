@@ -55,6 +55,7 @@ LINES = {
     "eval.simple_predictors": "report beside the model two predictors that are fitted in seconds",
     "eval.train_samples": "training samples that are evaluated at the end; 0: all",
     "eval.until_halt": "stop where the halting head says so, instead of after model.num_steps",
+    "eval.streaming": "also read every test text from its beginning to its end with one state",
     "checkpoint.every": "epochs (steps in runs given in steps) between checkpoints; 0: a fiftieth of the run",
     "checkpoint.keep_last": "newest checkpoints that are kept",
     "checkpoint.keep_best": "best checkpoints by the validation samples that are kept",

@@ -73,6 +73,7 @@ _RANGES = {
     "eval.simple_predictors": _SWITCH,
     "eval.train_samples": _integer(0),
     "eval.until_halt": _SWITCH,
+    "eval.streaming": _SWITCH,
     "checkpoint.every": _integer(0),
     "checkpoint.keep_last": _integer(1),
     "checkpoint.keep_best": _integer(0),

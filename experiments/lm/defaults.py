@@ -23,4 +23,6 @@ def lm_defaults(recall: bool) -> ConfigDict:
     # Linear in spirit: two percent of warm-up, then a cosine to a tenth of the peak.
     config.schedule.update({"pct_start": 0.02, "div_factor": 100.0, "final_div_factor": 0.1, "cycle_momentum": False})
     config.eval = ConfigDict({"every": 0, "batch_size": 32, "weights": "raw", "train_samples": 256})
+    if not recall:
+        config.eval.streaming = False
     return config

@@ -107,9 +107,15 @@ def _report_seed(
     """Evaluate a seed and write its report; return the content of its eval.json."""
     config, state, folder = request.config, trained.state, trained.folder
     results = shared_report.evaluate_all(setup, state, config.eval.train_samples)
-    positions = {} if data.recall else report.by_position(setup, setup.weights(state)[config.eval.weights])
+    weights = setup.weights(state)[config.eval.weights]
+    streamed = {}
+    if config.eval.get("streaming"):
+        graphdef, _ = model_params.split(nnx.eval_shape(lambda: models.build(config, data.vocab_size, 0)))
+        streamed = report.streaming(setup, weights, graphdef)
+    positions = {} if data.recall else report.by_position(setup, weights)
     summary = {
         **shared_report.summarize(results, config.eval.weights, {}, setup.task.weighted_by),
+        **streamed,
         **{f"{name}/by_position": rows for name, rows in positions.items()},
         "headline": setup.task.headline,
         "step": int(state.step),

@@ -27,6 +27,15 @@ def check_lm_options(config: Any, given: Mapping[str, object]) -> None:
         raise UserError(
             f"data.val_share={data.val_share} and data.test_share={data.test_share} leave nothing to train; lower them"
         )
+    if config.eval.get("streaming") and config.model.type == "causal_attention":
+        raise UserError(
+            "eval.streaming=True needs a state of constant size, which softmax attention has not; set False"
+        )
+    if config.eval.get("streaming") and data.reset_documents:
+        raise UserError(
+            "eval.streaming=True carries one state through a text, which data.reset_documents=True empties at every "
+            "document; set one of them to False"
+        )
     for name in given:
         reason = _unused_because(name, config)
         if reason:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from flax import nnx
 from matplotlib.figure import Figure
 
-from experiments.lm.task import labels_by_position, loss_by_position
+from experiments.lm.task import labels_by_position, loss_by_position, streaming_losses
 from experiments.training.evaluate import make_evaluator
 from experiments.training.packing import Params
 from experiments.training.records import curve
@@ -34,6 +35,15 @@ def by_position(setup: Setup, params: Params) -> dict[str, list[dict[str, float]
     return found
 
 
+def streaming(setup: Setup, params: Params, graphdef: nnx.GraphDef) -> dict[str, float]:
+    """Return bits per byte of each split that is read from its beginning to its end with one state."""
+    found = {}
+    for split, arrays in setup.task.tests.items():
+        losses = np.asarray(streaming_losses(graphdef, params, arrays), np.float64)
+        found[f"{split}/bits_per_byte_streaming"] = float(losses.sum() / (math.log(2) * arrays["bytes"].sum()))
+    return found
+
+
 def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
     """Return one line per test split."""
     lines = []
@@ -46,6 +56,8 @@ def result_lines(summary: Mapping[str, Any], metric: str) -> list[str]:
                 f"{split} {metric} {shown} ({summary['weights']} weights), loss {loss:.4g} nats per token, "
                 f"perplexity {math.exp(min(loss, 700)):.4g}"
             )
+            if f"{split}/bits_per_byte_streaming" in summary:
+                lines.append(f"  read with one state {summary[f'{split}/bits_per_byte_streaming']:.4f} bits per byte")
     return lines
 
 

@@ -1,6 +1,7 @@
 """Language modelling as a task of the training package: the next token, or the answers of associative recall."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from experiments.lm.data import LanguageData
 from experiments.training.packing import Params
 from experiments.training.task import Batch, Task
 from flare_jax import params as model_params
+from flare_jax.models.language import DecoderState
 
 # Loss and whether the label is the likeliest token, of every token.
 Scores = tuple[Array, Array]
@@ -75,6 +77,23 @@ def labels_by_position(scores: Scores, batch: Batch) -> Array:
     """Return how many labels the sums of `loss_by_position` are of."""
     labels = _inputs(batch)[1] >= 0
     return jax.vmap(lambda row: jax.ops.segment_sum(row.astype(jnp.float32), *_ranges(row.shape[0])))(labels)
+
+
+def streaming_losses(graphdef: nnx.GraphDef, params: Params, arrays: Mapping[str, Any]) -> Array:
+    """Return the sum of the losses of each row of a text, read with one state from its beginning on, in nats."""
+
+    @jax.jit
+    def run(params: Params, arrays: Mapping[str, Array]) -> Array:
+        model = model_params.merge(graphdef, params)
+
+        def row(state: DecoderState, row: Mapping[str, Array]) -> tuple[DecoderState, Array]:
+            ids, labels = _inputs({name: value[None] for name, value in row.items()})
+            (losses, _), state = model.scores_after(ids, labels, state)
+            return state, jnp.sum(losses)
+
+        return jax.lax.scan(row, model.init_state(1, 1), dict(arrays))[1]
+
+    return run(params, arrays)
 
 
 def _ranges(length: int) -> tuple[Array, int]:

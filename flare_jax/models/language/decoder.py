@@ -110,15 +110,23 @@ class CausalDecoder(nnx.Module):
         key: Key | None = None,
     ) -> tuple[Float[Array, "B N"], Bool[Array, "B N"]]:
         """Return `losses`, and whether each label is the likeliest token; False for negative labels."""
-        x = self._features(ids, documents, key)
+        return self._scores(self._features(ids, documents, key), labels)
 
+    def scores_after(
+        self, ids: Int[Array, "B N"], labels: Int[Array, "B N"], state: DecoderState
+    ) -> tuple[tuple[Float[Array, "B N"], Bool[Array, "B N"]], DecoderState]:
+        """Return `scores` of tokens that follow those of the state, and the state after them."""
+        x, state = self._extend(ids, state, None)
+        return self._scores(x, labels), state
+
+    def _scores(self, x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         def of_tokens(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
             logits = self.logits(x)
             chosen = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[..., None], axis=-1)[..., 0]
             losses = jnp.where(labels >= 0, jax.nn.logsumexp(logits, axis=-1) - chosen, 0.0)
             return losses, jnp.argmax(logits, axis=-1) == labels
 
-        batch, points = ids.shape
+        batch, points = labels.shape
         count = min(points, -(-batch * points * self.vocab_size // _STORED_LOGITS))
         if count == 1:
             return of_tokens(x, labels)

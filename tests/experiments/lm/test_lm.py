@@ -46,7 +46,7 @@ def train(chosen, folder, mode="train"):
 @pytest.fixture(scope="module")
 def trained(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return folder, train(config(text, figures=True, data__reset_documents=True), folder)
+    return folder, train(config(text, figures=True, eval__streaming=True), folder)
 
 
 def test_a_run_learns_and_reports_bits_per_byte(trained):
@@ -62,6 +62,9 @@ def test_a_run_learns_and_reports_bits_per_byte(trained):
         np.average([row["loss"] for row in rows], weights=[row["labels"] for row in rows]), summary["test/loss"], 1e-4
     )
     assert summary["data"]["detail"]["bytes"]["train"] == int(0.9 * len(TEXT))
+    # One document, and little trained: its beginning is known to no row but the first.
+    assert abs(summary["test/bits_per_byte_streaming"] / summary["test/bits_per_byte"] - 1) < 0.1
+    assert summary["test/bits_per_byte_streaming"] != summary["test/bits_per_byte"]
 
 
 def test_an_evaluation_from_the_folder_and_a_resumed_run_give_the_same_numbers(trained, text, tmp_path):
@@ -73,7 +76,7 @@ def test_an_evaluation_from_the_folder_and_a_resumed_run_give_the_same_numbers(t
     program.workdir.shutil.copytree(folder, half)
     newest = max((half / "checkpoints").iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
     program.workdir.shutil.rmtree(newest)
-    resumed = train(config(text, data__reset_documents=True), half)
+    resumed = train(config(text, eval__streaming=True), half)
     assert resumed["test/bits_per_byte"] == summary["test/bits_per_byte"]
     assert resumed["step"] == summary["step"] == 20
 
@@ -115,6 +118,8 @@ def test_every_config_is_complete_and_traced(model):
         ({}, {"data.vocab_size": 9}, "data.vocab_size has no effect with data.tokenizer=bytes"),
         ({}, {"model.type": "gla"}, "cannot be changed by itself; choose model and data by"),
         ({"data__test": "*.md"}, {"data.test_share": 0.2}, "data.test_share has no effect with data.val or data.test"),
+        ({"eval__streaming": True, "model__type": "causal_attention"}, {}, "needs a state of constant size"),
+        ({"eval__streaming": True, "data__reset_documents": True}, {}, "which data.reset_documents=True empties"),
         ({"data__test_share": 0.6, "data__val_share": 0.5}, {}, "leave nothing to train; lower them"),
     ],
 )
