@@ -76,4 +76,5 @@ def test_every_program_says_what_it_does_in_a_screen(program):
 
 
 def test_runs_of_full_size_never_generate_by_themselves():
-    assert {config.data.source for config in configs()} == {"files"}
+    # Associative recall has no files that could be missing.
+    assert {config.data.source for config in configs() if config.data.name != "recall"} == {"files"}
