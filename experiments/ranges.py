@@ -1,7 +1,6 @@
 """What the options of every experiment may be: their types and ranges, and that a configuration has them all."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -12,7 +11,8 @@ from ml_collections import ConfigDict
 from experiments.cli import flatten
 from experiments.defaults import training_defaults
 from experiments.errors import UserError
-from flare_jax.options import MAX_BLOCKS, MAX_HEADS, MAX_LATENTS, MAX_LAYERS, MAX_RATIO, MAX_WIDTH, Option
+from experiments.model_options import known_options
+from flare_jax.options import Option
 
 _MOST = 2**31 - 1  # steps and samples are counted with 32 bits
 _NEEDED = ("model.type", *(f"data.{name}" for name in ("name", "dir", "source", "n_train", "n_test")))
@@ -137,9 +137,10 @@ def check_ranges(config: ConfigDict) -> None:
         value = _find(config, name)
         if value is not _ABSENT:
             option.check(value)
+    known = known_options(config.model)
     for name, value in config.model.items():
-        largest = _largest(name)
-        if isinstance(value, int | float) and value > largest:
+        largest = known[name].maximum if name in known else None
+        if isinstance(value, int | float) and largest is not None and value > largest:
             raise UserError(
                 f"model.{name}={value} must be at most {largest}, for no device holds such a model; lower it"
             )
@@ -154,19 +155,6 @@ def check_ranges(config: ConfigDict) -> None:
             f"schedule.base_momentum={schedule.base_momentum} is above "
             f"schedule.max_momentum={schedule.max_momentum}; beta1 falls from the latter to the former and back"
         )
-
-
-def _largest(name: str) -> float:
-    """Return the largest value of a model's option, by the kind of size that its name says."""
-    kinds = (
-        (("channel_dim",), MAX_WIDTH),
-        (("num_blocks", "num_passes"), MAX_BLOCKS),
-        (("num_heads",), MAX_HEADS),
-        (("num_layers",), MAX_LAYERS),
-        (("num_latents", "num_slices", "num_modes", "num_supernodes"), MAX_LATENTS),
-    )
-    found = next((largest for names, largest in kinds if name.startswith(names)), math.inf)
-    return MAX_RATIO if name.endswith("_ratio") else found
 
 
 _ABSENT = object()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -101,10 +102,12 @@ def main() -> None:
     mesh = jax.make_mesh((2, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)
     for case in CASES:
         check_case(case, mesh)
-    backward._FACTOR_BYTES = 1
     tiling = Tiling(rows=16, warps=4)
-    table.OPERATION = table.OPERATION.with_launch(table.Blocks(tiling, replace(tiling, factored=True)))
-    check_case(replace(CASES[0], leading=(2, 96)), mesh)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backward, "_FACTOR_BYTES", 1)
+        launch = table.Blocks(tiling, replace(tiling, factored=True))
+        patch.setattr(table, "OPERATION", table.OPERATION.with_launch(launch))
+        check_case(replace(CASES[0], leading=(2, 96)), mesh)
     print("all shardings agree")
 
 
