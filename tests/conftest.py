@@ -56,8 +56,16 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let several test processes take the files in the order below, not those of many tests first."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `gpu` where JAX sees no GPU."""
+    """Put files of slow tests first, so that processes end together; skip tests marked `gpu` where JAX sees no GPU."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if jax.default_backend() == "gpu":
         return
     for item in items:

@@ -11,6 +11,8 @@ from tests.check_goldens import check_file, checker_name, main
 from tests.golden_checks import models
 from tests.golden_checks.sequence_models import compare_gradients, compare_output
 
+pytestmark = pytest.mark.slow
+
 GOLDENS = Path(__file__).parent / "goldens"
 
 

@@ -20,6 +20,8 @@ from flare_jax.params import apply_fn, split
 from tests.experiments.programs import TINY, pdebench, write_elasticity
 from tests.numerics import assert_close
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):

@@ -29,6 +29,8 @@ from flare_jax import params as model_params
 from flare_jax.models.registry import build_model
 from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 data, points, out = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 dataset = elasticity.load(Path(sys.argv[1]), 16, 6)
 mesh = make_mesh(data, points)

@@ -13,6 +13,8 @@ from flare_jax.convert.trained import read_prediction
 from tests.experiments.programs import TINY, pdebench, write_darcy_small, write_elasticity
 from tests.program_server import run_program
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):

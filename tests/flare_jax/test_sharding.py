@@ -2,12 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from jax.sharding import AxisType
 
 from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
 from flare_jax.parameter_keys import ParameterKeys
 from tests.experiments.programs import environment
 from tests.program_server import run_program
+
+pytestmark = pytest.mark.slow
 
 EIGHT = environment(
     XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu", JAX_DEFAULT_MATMUL_PRECISION="highest"

@@ -18,6 +18,8 @@ from kernels._triton import triton_available
 from kernels.residual_mlp import Norm
 from tests.kernels.operations import OPERATIONS
 
+pytestmark = pytest.mark.slow
+
 # Enough points for several splits, and for the rows that have no limit.
 MANY = 70_000
 

@@ -5,6 +5,8 @@ import pytest
 from tests.experiments.programs import environment
 from tests.program_server import run_program
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("op", ["flare_mixer", "gather", "residual_mlp", "triple_attention"])
 def test_eight_devices_agree_with_one(op):

@@ -21,6 +21,8 @@ from experiments.training.records import read_log
 from runtime.locks import locked
 from tests.experiments.lra.programs import lra_command, run_here, tiny
 
+pytestmark = pytest.mark.slow
+
 MATCH3 = "task=match3,model=flare"
 
 

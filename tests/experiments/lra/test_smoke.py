@@ -28,7 +28,8 @@ def _check(summary):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_flare_on_every_task(task, data_dir, tmp_path):
-    _check(run_here(tiny(f"task={task},model=flare", data_dir, train__steps=4, eval__every=4), tmp_path))
+    few = {"train__steps": 4, "eval__every": 4, "data__num_generate": 24}
+    _check(run_here(tiny(f"task={task},model=flare", data_dir, **few), tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -52,5 +53,6 @@ def test_every_backend_on_listops(backend, short_listops, tmp_path):
 
 @pytest.mark.parametrize("task", ["sudoku", "maze"])
 def test_recursive_model_on_puzzles(task, data_dir, tmp_path):
-    config = tiny(f"task={task},model=flare,trm", data_dir, train__steps=2, eval__every=2)
+    # As many puzzles as above, which are generated already.
+    config = tiny(f"task={task},model=flare,trm", data_dir, train__steps=2, eval__every=2, data__num_generate=24)
     _check(run_here(config, tmp_path))

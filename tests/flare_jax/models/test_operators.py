@@ -16,6 +16,8 @@ from tests.flare_jax.models.cases import CASES, build_perturbed, inputs, points
 from tests.flare_jax.models.cases_operators import CASES as OPERATOR_CASES
 from tests.numerics import assert_close, rms_ratio
 
+pytestmark = pytest.mark.slow
+
 
 def naive_prediction(model_type, options, state, arguments):
     """Return what the plain version of the model predicts."""

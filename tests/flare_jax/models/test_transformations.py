@@ -21,6 +21,8 @@ from tests.flare_jax.models.cases import (
 )
 from tests.numerics import assert_close, rms_ratio
 
+pytestmark = pytest.mark.slow
+
 NUM_REAL = 7
 CASES = {name: case for name, case in ALL_CASES.items() if not case.graph}
 

@@ -12,6 +12,8 @@ from flare_jax.params import apply_fn
 from tests.flare_jax.models.sequence.cases import CASES, block, features, trailing_mask
 from tests.numerics import assert_close, rms_ratio
 
+pytestmark = pytest.mark.slow
+
 every_case = pytest.mark.parametrize("case", CASES)
 
 
