@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from experiments import converted, report, workdir
 from experiments.errors import NotFiniteError, UserError
 from experiments.program import Request, writing
@@ -48,7 +50,9 @@ class Seeds:
     def __iter__(self) -> Iterator[Trained]:
         for trained in self._trained() if self._request.mode == "train" else self._restored():
             if len(self._seeds) > 1:
-                self.members[trained.seed] = self._setup.weights(trained.state)[self._request.config.eval.weights]
+                # In the memory of the host: the device needs its own for the next seeds.
+                weights = self._setup.weights(trained.state)[self._request.config.eval.weights]
+                self.members[trained.seed] = jax.device_get(weights)
             yield trained
 
     def _trained(self) -> Iterator[Trained]:

@@ -33,7 +33,7 @@ Average = Callable[[Any], Any]
 
 def stacked(members: Sequence[Params]) -> Params:
     """Return the parameters of several seeds as one dictionary, with the seeds on the first axis of every array."""
-    return jax.tree.map(lambda *values: jnp.stack(values), *members)
+    return jax.tree.map(lambda *values: np.stack(values), *members)
 
 
 def mean_and_deviation(predictions: Float[Array, "S ..."]) -> tuple[Array, Array]:
@@ -147,7 +147,8 @@ def means_of(results: Mapping[str, PerCase], weighted_by: Mapping[str, str]) -> 
 
 
 def _evaluate(setup: Setup, task: Task, members: Sequence[Params]) -> dict[str, PerCase]:
-    evaluate, params = make_evaluator(task, setup.eval_batch_size, setup.mesh), stacked(members)
+    evaluate = make_evaluator(task, setup.eval_batch_size, setup.mesh)
+    params = setup.mesh.replicate(stacked(members))
     return {name: evaluate(params, setup.mesh.place_dataset(arrays)) for name, arrays in task.tests.items()}
 
 
