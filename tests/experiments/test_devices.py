@@ -13,6 +13,7 @@ from tests.experiments.programs import ROOT, TINY, environment, pdebench, write_
 EIGHT = environment(XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_DEFAULT_MATMUL_PRECISION="highest")
 MESH = ("--config.mesh.data=2", "--config.mesh.points=4")
 
+pytestmark = pytest.mark.slow
 _GRADIENTS = """
 import sys, jax, optax, numpy as np
 import jax.numpy as jnp
@@ -28,8 +29,6 @@ from flare_jax.parameter_keys import ParameterKeys
 from flare_jax import params as model_params
 from flare_jax.models.registry import build_model
 from pathlib import Path
-
-pytestmark = pytest.mark.slow
 
 data, points, out = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 dataset = elasticity.load(Path(sys.argv[1]), 16, 6)
