@@ -19,7 +19,7 @@ from data_pipeline.generate.splits import held_out
 FOLDER, ARCHIVES = "LPBF_FLARE", "LPBF_archives"
 N_TRAIN, N_TEST = 1100, 290
 _SERIES_PREFIX = "series_"
-_DIFFERS = "linear elastic, without plasticity; random solids in place of CAD models; displacements are about a third"
+_DIFFERS = "linear elastic, without plasticity; random solids, not CAD models; displacements are smaller"
 
 
 def case_name(kind: str, seed: int, index: int) -> str:
