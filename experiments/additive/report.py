@@ -96,7 +96,8 @@ def _draw(per_split: Mapping[str, PerCase], frames: Mapping[str, PerCase], folde
         )
         root = np.sqrt(per_step["mse"])
         title = f"{name}: root mean squared error, mean {np.nanmean(root):.2e}"
-        highest = max(0.1, 1.05 * float(np.nanmedian(root, axis=0).max(initial=0, where=np.isfinite(root).any(axis=0))))
+        predicted = root[:, np.isfinite(root).any(axis=0)]
+        highest = max(0.1, 1.05 * float(np.nanmedian(predicted, axis=0).max()))
         figures.save(step_figure(root, "root mean squared error", (0, highest), title), folder / f"l2_plot_{name}.png")
 
 
