@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.check_goldens import check_file, checker_name, main
-from tests.golden_checks import models
+from tests.golden_checks import models, recursive_models, sequence_models
 from tests.golden_checks.sequence_models import compare_gradients, compare_output
 
 pytestmark = pytest.mark.slow
@@ -121,13 +121,8 @@ def test_model_files_that_must_fail(tmp_path, change, reason):
 @pytest.mark.parametrize(
     ("file", "change"),
     [
-        ("linear_p2", add("output/logits", 1e-3)),
-        ("linear_p2", add("grad_param/blocks.1.att.qkv_proj.bias", 1.0)),
-        ("linear_p2", drop("grad_param/blocks.0.norm1.weight")),
         ("linear_p2", set_config("kwargs", "kernel", value="elu")),
         ("performer_p1", drop("buffer/blocks.1.att.proj_matrix")),
-        ("trm_transformer_p1", add("step0/z", 1e-2)),
-        ("trm_transformer_p1", add("output/step_losses", 1e-2)),
         ("losses_p1", add("output/multi_tok.loss", 1e-4)),
         ("losses_p1", add("output/collate.labels", 1)),
         ("metrics_p1", set_config("expected", "multi_tok", "token_accuracy", value=0.601)),
@@ -141,6 +136,36 @@ def test_model_files_that_must_fail(tmp_path, change, reason):
 def test_sequence_files_that_must_fail(tmp_path, file, change):
     line, passed = check_file(changed_copy(tmp_path, f"sequence_{file}.npz", change))
     assert not passed, line
+
+
+@pytest.mark.parametrize(
+    ("file", "check", "changes", "wrong"),
+    [
+        (
+            "linear_p2",
+            sequence_models.check,
+            [
+                add("output/logits", 1e-3),
+                add("grad_param/blocks.1.att.qkv_proj.bias", 1.0),
+                drop("grad_param/blocks.0.norm1.weight"),
+            ],
+            {"logits", "blocks.1.att.qkv_proj.bias", "blocks.0.norm1.weight"},
+        ),
+        (
+            "trm_transformer_p1",
+            recursive_models.check,
+            [add("step0/z", 1e-2), add("output/step_losses", 1e-2)],
+            {"step0/z", "step_losses"},
+        ),
+    ],
+    ids=["linear", "trm"],
+)
+def test_every_wrong_array_of_a_sequence_model_is_found(file, check, changes, wrong):
+    arrays = dict(np.load(GOLDENS / f"sequence_{file}.npz"))
+    config = json.loads(str(arrays.pop("config")))
+    for change in changes:
+        change(arrays, config)
+    assert {c.name for c in check(arrays, config) if not c.passed} == wrong
 
 
 def test_buffers_other_than_random_features_do_not_matter(tmp_path):
