@@ -42,6 +42,7 @@ def task_facts(dataset: SequenceDataset) -> TaskFacts:
 
 
 def task_kind(task: SequenceTask) -> TaskKind:
+    """Return what a model has to know of a task."""
     return TaskKind(task.token_level, task.documents, task.mlp_head)
 
 
