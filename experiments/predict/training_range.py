@@ -61,7 +61,7 @@ class TrainingRange:
         described = described[: max(8, _MOST_NUMBERS // described.shape[1])]
         sizes = [float((np.ptp(sample[:, :space], axis=0) * std).max()) for sample in samples]
         whitening = _whitening(described)
-        unit = _largest_distance(described @ whitening)
+        unit = _largest_distance(described, whitening)
         return cls(np.float64(low), np.float64(high), described, whitening, unit, (min(sizes), max(sizes)))
 
     def to_json(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class TrainingRange:
         """Undo `to_json`."""
         described = np.float64(content["described"])
         whitening = _whitening(described)
-        unit = _largest_distance(described @ whitening)
+        unit = _largest_distance(described, whitening)
         bounds = (np.float64(content[name]) for name in ("low", "high"))
         return cls(*bounds, described, whitening, unit, tuple(content["extents"]))
 
@@ -130,14 +130,22 @@ def _whitening(described: Float[np.ndarray, "S K"]) -> Float[np.ndarray, "K K"]:
     return directions / np.sqrt(np.maximum(variances, 0) + _SAME**2)
 
 
-def _largest_distance(points: Float[np.ndarray, "S K"]) -> float:
-    """Return the largest distance of a point to the nearest other one; of a single one the deviation."""
-    if len(points) < 2:
+def _largest_distance(described: Float[np.ndarray, "S K"], whitening: Float[np.ndarray, "K K"]) -> float:
+    """Return the largest distance of a sample to the nearest other one; of a single one the deviation.
+
+    The nearest is one of other points, where there are any: the steps of a series on one mesh are near each other, but
+    say nothing of how far another mesh may be.
+    """
+    if len(described) < 2:
         return 1.0
+    points, radii = described @ whitening, described[:, -len(_QUANTILES) :]
     squares = np.square(points).sum(1)
     distances = squares[:, None] + squares - 2 * points @ points.T
-    np.fill_diagonal(distances, np.inf)
-    return float(np.sqrt(np.maximum(distances.min(1).max(), 0.0))) or 1.0
+    same = np.abs(radii[:, None] - radii).max(-1) < 1e-4
+    np.fill_diagonal(same, True)
+    others = np.eye(len(points), dtype=bool) if same.all() else same
+    nearest = np.where(others, np.inf, distances).min(1)
+    return float(np.sqrt(np.maximum(nearest.max(), 0.0))) or 1.0
 
 
 def _named(channels: Channels) -> dict[str, slice]:

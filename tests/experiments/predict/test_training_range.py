@@ -62,6 +62,21 @@ def test_other_shapes_are_told_from_new_ones_of_the_same_kind(judge, change):
     assert np.mean(np.array(inside) > 1.05) < 0.1
 
 
+def test_steps_of_a_series_are_near_each_other_but_another_mesh_is_not_outside():
+    train = [
+        np.column_stack([one[:, :2], np.full(len(one), time)]) for one in flows(range(60)) for time in (0.0, 0.5, 1.0)
+    ]
+    every = np.concatenate(train)
+    mean, std = every.mean(0), every.std(0, ddof=1)
+    x, mask = pad_clouds([(sample - mean) / std for sample in train])
+    split, source = Split(x, np.zeros((*x.shape[:2], 1)), mask), Source("own files", "")
+    made = PDEDataset("own", split, {}, Normalizer(mean, std), Normalizer.identity(1), source, "p", space_dim=2)
+    trained_on = TrainingRange.of(made)
+    new = [np.column_stack([one[:, :2], np.full(len(one), 0.5)]) for one in flows(range(500, 520))]
+    scores = [trained_on.judge((one - mean) / std, CHANNELS, mean, std).score for one in new]
+    assert np.mean(np.array(scores) > 1.05) < 0.2
+
+
 def test_airfoils_are_no_ellipses(judge):
     inside, outside = (
         [judge(one).score for one in flows(range(500, 540), kind)] for kind in (random_ellipse, random_airfoil)
