@@ -86,9 +86,9 @@ def streamed(config: Any, dataset: PDEDataset, epochs: int) -> tuple[list[Epoch]
             state, values, seconds = runner(state, number * steps, (number + 1) * steps)
             label = "from disk" if cold else "from the file cache"
             results.append(Epoch(label, seconds / steps, float(values["input_wait_s"]) / seconds))
+        return results, runner.compile_seconds
     finally:
         runner.close()
-    return results, runner.compile_seconds
 
 
 def evict(dataset: PDEDataset) -> None:

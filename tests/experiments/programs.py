@@ -60,17 +60,18 @@ def write_darcy_small(data_dir: Path) -> Path:
 
 
 def run_here(run: Callable[[Request], None], config: ConfigDict, folder: Path, **request: Any) -> dict[str, Any]:
-    """Call `run` of a program with a configuration in this process, and return the content of its eval.json.
+    """Call `run` of a program with a configuration in this process, and return the content of its file of results.
 
     Such runs are short, so the machine code is not optimised: compiling takes longer than running.
     """
+    results = "timing.json" if request.get("mode") == "time" else "eval.json"
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         run(Request(config, folder, request.pop("given", None) or {}, **request))
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
-    return json.loads((folder / "eval.json").read_text())
+    return json.loads((folder / results).read_text())
 
 
 def environment(**changes: str) -> dict[str, str]:

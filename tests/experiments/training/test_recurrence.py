@@ -119,12 +119,13 @@ def test_best_checkpoint_has_the_highest_accuracy(tmp_path):
     for higher in (False, True):
         folder = tmp_path / str(higher)
         folder.mkdir()
-        task = replace(toy_task(), higher_is_better=higher)
+        task = toy_task()
+        task = replace(task, higher_is_better=higher, tests={"val": task.tests["test"]}, selection="val")
         setup = build_setup(task, toy_params(), config, 0, make_mesh(1, 1))
         train(setup, config, folder, quiet=True)
         kept[higher] = saved_checkpoints(setup, folder).steps()
         log = read_log(folder / "metrics.jsonl")
-        errors = {line["step"]: line["test/error_ema"] for line in log if line["event"] == "eval"}
+        errors = {line["step"]: line["val/error_ema"] for line in log if line["event"] == "eval" and line["step"]}
         best = (max if higher else min)(errors, key=errors.get)
         assert best in kept[higher]
     assert kept[True] != kept[False]

@@ -46,7 +46,7 @@ MODEL_FILES = [
     file
     for file in sorted(GOLDENS.glob("*.npz"))
     if not file.stem.startswith(("kernel_", "sequence_", "spectrum_", "recursive_", "mixer_", "surface_"))
-    and (file.stem.startswith("am_mesh_graph_net") or not file.stem.startswith("am_"))
+    and (file.stem.startswith("am_mesh_graph_net") or not file.stem.startswith(("am_", "causal_")))
 ]
 
 
