@@ -118,6 +118,15 @@ def test_a_launch_of_the_residual_mlp_reads_its_parameters_as_one_array():
     assert [len(names.split(",")) for names in operands] == [2]  # x, and thirteen parameters of one width
 
 
+@pytest.mark.parametrize("name", ["flare_mixer", "gather"])
+def test_kernels_take_the_plain_exponential_of_nvidia_gpus(name):
+    row = next(row for row in OPERATIONS[name].launches if row.dtype == "bfloat16")
+    call, arguments = CALLS[name](row)
+    text = jax.jit(call).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    assert "ex2.approx.ftz.f32" in text
+    assert "math.exp2" not in text
+
+
 def test_every_operation_is_lowered():
     assert CALLS.keys() == OPERATIONS.keys()
 
