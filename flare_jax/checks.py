@@ -36,12 +36,6 @@ def check_sizes(**sizes: object) -> None:
         check_integer(name, value)
 
 
-def check_depths(**depths: object) -> None:
-    """Raise unless every named number of inner layers is an integer of at least -1 (-1 is a single linear layer)."""
-    for name, value in depths.items():
-        check_integer(name, value, minimum=-1)
-
-
 def check_positive(name: str, value: object) -> float:
     """Return `value` as a float if it is a positive finite number."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:

@@ -32,11 +32,6 @@ class Operands(NamedTuple):
         return self.q_decode is not None
 
     @property
-    def read_pair(self) -> tuple[jax.Array, jax.Array]:
-        """The latents' and the tokens' operand of the read logits."""
-        return (self.q_decode, self.k_decode) if self.separate else (self.q, self.k)
-
-    @property
     def token_decay(self) -> jax.Array | None:
         """The log decays `[B, H, N]`, 0 for masked tokens, which leave the state as it is."""
         if self.log_decay is None:
