@@ -2,9 +2,10 @@
 
 # A package of flare_jax (see flare_jax_programs.py).
 
+from kernels._array_code import array_code, wants_array_code
 from kernels._cudnn import fused_attention, fused_reading
-from kernels._operation import array_code, wants_array_code
 from kernels._target import platform
+from kernels._triton_lowering import without_pallas_triton
 from kernels.causal_flare import causal_flare, stablemax_flare
 from kernels.causal_linear_attention import causal_linear_attention, gated_linear_attention
 from kernels.flare_mixer import flare_mixer
@@ -29,4 +30,5 @@ __all__ = [
     "stablemax_flare",
     "triple_attention",
     "wants_array_code",
+    "without_pallas_triton",
 ]

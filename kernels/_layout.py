@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plt
 
 from kernels._pallas import Operand, Output, pallas_call
 from kernels._target import Target
 from kernels._tiles import Products, padded_width
+from kernels._triton_lowering import plt
 
 
 @dataclass(frozen=True)

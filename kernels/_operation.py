@@ -8,39 +8,18 @@ import abc
 import functools
 import importlib.util
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-
+from kernels._array_code import wants_array_code
 from kernels._checks import DTYPES, check_axis
 from kernels._target import Target, on_target
 from kernels._tiles import padded_width
+from kernels._triton_lowering import why_unavailable
 
 H100 = "H100 80GB, jax 0.11.2, 2026-11"
 H200 = "H200, jax 0.11.2, 2026-11-29"
 NOT_MEASURED = "not measured: from registers and occupancy of the compiled kernels"
-
-
-# A context that the caches of traced programs see: a function that was traced without it is traced again within.
-_ARRAY_CODE = jax.make_user_context(False)
-
-
-@contextmanager
-def array_code() -> Iterator[None]:
-    """Trace every operation within as its reference, plain array code, whatever implementation is asked for.
-
-    That is the form for programs which leave this process: it runs on every platform and takes symbolic shapes. Its
-    memory grows with points times latents.
-    """
-    with _ARRAY_CODE(True):
-        yield
-
-
-def wants_array_code() -> bool:
-    """Tell whether `array_code` is in force, for code that chooses a form by numbers which are symbols there."""
-    return _ARRAY_CODE.value
 
 
 @dataclass(frozen=True)
@@ -59,7 +38,7 @@ class Implementation:
     """What one implementation can serve: dtypes, head widths up to `width`, platforms, points split over a mesh axis.
 
     `packages` are optional ones that it needs, of the extra with its name. With `mask_column` a mask takes one column
-    of a head.
+    of a head. With `pallas_triton` its kernels are compiled by Pallas' Triton lowering.
     """
 
     name: str
@@ -69,6 +48,7 @@ class Implementation:
     merges: bool = True
     packages: tuple[str, ...] = ()
     mask_column: bool = False
+    pallas_triton: bool = False
 
     def missing(self) -> list[str]:
         """Return its packages that are not installed."""
@@ -81,8 +61,13 @@ class Implementation:
     def _widest(self, request: Request) -> float | int:
         return float("inf") if self.width is None else self.width - (self.mask_column and request.masked)
 
-    def check(self, request: Request, fallback: str) -> None:
-        """Raise ValueError unless it can serve the request on some device."""
+    def check(self, request: Request, fallback: str, no_triton_lowering: str | None) -> None:
+        """Raise ValueError unless it can serve the request on some device; see `Selection`."""
+        if self.pallas_triton and no_triton_lowering is not None:
+            raise ValueError(
+                f"implementation {self.name!r} needs Pallas' Triton lowering, which {no_triton_lowering}; "
+                f"use implementation {fallback!r}."
+            )
         if request.axis_name is not None and not self.merges:
             raise ValueError(
                 f"axis_name is {request.axis_name!r}, over which {self.name!r} cannot merge; use {fallback!r} instead."
@@ -223,16 +208,17 @@ class Operation:
 
     def resolve(self, implementation: str | None, request: Request) -> "Selection":
         """Return what may run, or raise ValueError where a named implementation cannot serve the request anywhere."""
-        if _ARRAY_CODE.value:
+        if wants_array_code():
             implementation = "reference"
+        no_triton_lowering = why_unavailable()
         if implementation is not None and implementation not in self.names:
             raise ValueError(
                 f"implementation is {implementation!r}; give one of {', '.join(self.names)}, or None to choose one."
             )
         if implementation is not None:
-            self[implementation].check(request, self.fallback)
+            self[implementation].check(request, self.fallback, no_triton_lowering)
         check_axis(request.axis_name, self.name)
-        return Selection(self, implementation, request)
+        return Selection(self, implementation, request, no_triton_lowering is None)
 
     def with_launch(self, blocks: Any) -> "Operation":
         """Return the operation with these blocks in every launch, for tests and searches."""
@@ -247,11 +233,15 @@ class Operation:
 
 @dataclass(frozen=True)
 class Selection:
-    """An operation, the implementation that the caller named or None, and the request; static in a traced program."""
+    """An operation, the implementation that the caller named or None, and the request; static in a traced program.
+
+    `triton_lowering` is whether Pallas' Triton lowering may be used.
+    """
 
     operation: Operation
     implementation: str | None
     request: Request
+    triton_lowering: bool = True
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -262,7 +252,9 @@ class Selection:
 
     def _choices(self) -> Iterator[Choice]:
         for choice in self.operation.choices:
-            if choice.suits(self.request) and self.operation[choice.implementation].serves(self.request):
+            implementation = self.operation[choice.implementation]
+            possible = self.triton_lowering or not implementation.pallas_triton
+            if possible and choice.suits(self.request) and implementation.serves(self.request):
                 yield choice
 
     def on(self, target: Target) -> Served:

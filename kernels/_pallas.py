@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plt
 
 from kernels._target import Target
+from kernels._triton_lowering import plt
 
 
 @dataclass(frozen=True)

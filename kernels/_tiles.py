@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plt
+
+from kernels._triton_lowering import plt
 
 LOG2_E = math.log2(math.e)
 # Where a running maximum starts: finite, so that a difference of two starts is 0 and not NaN.

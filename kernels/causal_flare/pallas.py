@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas import triton as plt
 
 from kernels._target import Target
 from kernels._tiles import padded_width, store_rows, store_vector
+from kernels._triton_lowering import plt
 from kernels.causal_flare import tile
 from kernels.causal_flare.operands import Operands, State, empty_state
 from kernels.causal_flare.pallas_layout import Layout

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plt
 
 from kernels._tiles import load_rows, load_vector, store_rows, store_vector
+from kernels._triton_lowering import plt
 from kernels.causal_flare.operands import State
 from kernels.causal_flare.pallas_layout import Layout
 from kernels.causal_flare.tile import Dot, Future, Latents, Tokens

@@ -28,7 +28,7 @@ OPERATION = Operation(
         Implementation("reference", merges=False),
         Implementation("xla"),
         Implementation("cudnn", ("float16", "bfloat16"), WIDEST_HEAD, ("cuda",), merges=False, mask_column=True),
-        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm")),
+        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm"), pallas_triton=True),
     ),
     choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD),),
     launches=(

@@ -26,7 +26,7 @@ OPERATION = Operation(
     implementations=(
         Implementation("reference", merges=False),
         Implementation("xla"),
-        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm")),
+        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm"), pallas_triton=True),
     ),
     choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD, measured=_AS_MIXER),),
     launches=(

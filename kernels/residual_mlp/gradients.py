@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plt
 
+from kernels._triton_lowering import plt
 from kernels.residual_mlp.chain import Arithmetic, Matrix
 from kernels.residual_mlp.operands import Operands
 from kernels.residual_mlp.plan import Section

@@ -64,7 +64,7 @@ OPERATION = Operation(
     "residual_mlp",
     implementations=(
         Implementation("reference", _ARITHMETIC),
-        Implementation("pallas", _ARITHMETIC, LARGEST_WIDTH, ("cpu", "cuda", "rocm")),
+        Implementation("pallas", _ARITHMETIC, LARGEST_WIDTH, ("cpu", "cuda", "rocm"), pallas_triton=True),
     ),
     choices=(
         _choices("bf16", LARGEST_WIDTH),

@@ -11,7 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plt
+
+from kernels._triton_lowering import plt
 
 Ref = Any  # a Pallas reference
 Tile = tuple[Array, ...]

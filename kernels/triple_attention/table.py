@@ -69,7 +69,7 @@ OPERATION = Operation(
     implementations=(
         Implementation("reference", merges=False),
         Implementation("xla"),
-        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm")),
+        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm"), pallas_triton=True),
         Implementation("triton", _KERNEL_DTYPES, WIDEST_HEAD, ("cuda",), packages=PACKAGES),
     ),
     # On an H100 Triton takes 7 to 31 % less time than Pallas at widths of 16 to 64.
