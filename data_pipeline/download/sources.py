@@ -1,13 +1,14 @@
 """Where the public data sets come from, and where their files go below the data root."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipeline.errors import DataError
 
 _HUB = "https://huggingface.co/datasets"
 _SURROGATES = "vedantpuri/PDESurrogates"
+_SURFACES = "neashton/drivaerml"
 _MESH_GRAPH_NETS = "https://storage.googleapis.com/dm-meshgraphnets"
 
 
@@ -15,7 +16,8 @@ _MESH_GRAPH_NETS = "https://storage.googleapis.com/dm-meshgraphnets"
 class Remote:
     """One file: its path `name` below a mirror, and its `url`, or the `repository` on the Hugging Face hub that has it.
 
-    In a repository it lies under the last part of its name. `md5` is its sum, where one is published.
+    A name of several parts begins with a folder of the mirror, in whose place a repository is. `md5` is its sum, where
+    one is published.
     """
 
     name: str
@@ -24,9 +26,14 @@ class Remote:
     md5: str = ""
 
     @property
+    def place(self) -> str:
+        """The path in the repository, and of a loose file in the folder of its set."""
+        return self.name.partition("/")[2] or self.name
+
+    @property
     def origin(self) -> str:
         """The address, for people and for the record."""
-        return self.url or f"{_HUB}/{self.repository}/resolve/main/{Path(self.name).name}"
+        return self.url or f"{_HUB}/{self.repository}/resolve/main/{self.place}"
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class PublicSet:
     """Files that are fetched together into `folder` below the data root, and unpacked where they are archives.
 
     `serves` names the data sets and tasks in them. Archives within an archive that fit `inner` are unpacked where they
-    lie. A `snapshot` is a whole repository of the hub, whose files are known there alone.
+    lie. A `snapshot` is a whole repository of the hub, whose files are known there alone. Files that are meshes have
+    `cell_fields`. With `runs` there is a file for each of these numbers, in their order.
     """
 
     folder: Path
@@ -42,11 +50,31 @@ class PublicSet:
     serves: tuple[str, ...]
     inner: str = ""
     snapshot: str = ""
+    cell_fields: tuple[str, ...] = ()
+    runs: tuple[int, ...] = ()
 
     @property
     def origins(self) -> list[str]:
-        """The addresses of all files."""
-        return [f"{_HUB}/{self.snapshot}"] if self.snapshot else [file.origin for file in self.files]
+        """The addresses of all files, of many runs that of the first."""
+        if self.snapshot:
+            return [f"{_HUB}/{self.snapshot}"]
+        shown = [file.origin for file in self.files[: 1 if self.runs else None]]
+        return [f"{shown[0]} and so on for {len(self.runs)} runs (--runs)"] if self.runs else shown
+
+    def of_runs(self, chosen: Collection[int]) -> "PublicSet":
+        """Return the set of these runs alone, of all for none; raises DataError for one that was not published."""
+        if not chosen:
+            return self
+        if not self.runs:
+            raise DataError(f"{self.serves[0]} does not consist of runs; leave --runs out")
+        missing = sorted(set(chosen) - set(self.runs))
+        if missing:
+            raise DataError(
+                f"--runs names {', '.join(map(str, missing[:8]))}, but of {self.serves[0]} only {len(self.runs)} runs "
+                f"of 1 to {self.runs[-1]} are published; leave these out"
+            )
+        kept = [(run, file) for run, file in zip(self.runs, self.files, strict=True) if run in chosen]
+        return replace(self, runs=tuple(run for run, _ in kept), files=tuple(file for _, file in kept))
 
 
 def _archive(folder: str, name: str, *serves: str) -> PublicSet:
@@ -64,12 +92,22 @@ def _puzzles(folder: str, task: str) -> PublicSet:
     return PublicSet(Path(folder), files, (task,))
 
 
+def _surfaces() -> PublicSet:
+    """Return the surface meshes of DrivAerML, of 500 runs those that were published (arXiv 2408.11969)."""
+    never = {167, 211, 218, 221, 248, 282, 291, 295, 316, 325, 329, 364, 370, 376, 403, 473}
+    runs = tuple(run for run in range(1, 501) if run not in never)
+    files = tuple(Remote(f"drivaerml/run_{run}/boundary_{run}.vtp", repository=_SURFACES) for run in runs)
+    fields = ("pMeanTrim", "wallShearStressMeanTrim")
+    return PublicSet(Path("DrivAerML") / "raw", files, ("drivaerml_raw",), cell_fields=fields, runs=runs)
+
+
 _LONG_RANGE = ("listops", "retrieval", "pathfinder32", "pathfinder128")
 _SIZES = ("10k", "40k", "100k", "200k", "300k", "400k", "500k", "1m")
 PUBLIC_SETS = (
     _archive("Geo-FNO", "Geo-FNO.tar.gz", "elasticity", "plasticity", "pipe", "airfoil_steady"),
     _archive("FNO", "FNO.tar.gz", "darcy", "navier_stokes"),
     *(_archive("DrivAerML", f"drivaerml_surface_presampled_{size}.tar.gz", f"drivaerml_{size}") for size in _SIZES),
+    _surfaces(),
     PublicSet(
         Path("ShapeNet-Car"),
         (Remote("mlcfd_data.zip", "http://www.nobuyuki-umetani.com/publication/mlcfd_data.zip"),),

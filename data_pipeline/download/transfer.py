@@ -7,7 +7,7 @@ import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_pipeline.download.sources import Remote
@@ -27,6 +27,7 @@ def fetch(remote: Remote, target: Path, mirror: str, needs: float, say: Say) -> 
     `needs` is the multiple of its size that the disk must have free. Raises DataError, and keeps what was received.
     """
     if target.exists():
+        _notes(target).unlink(missing_ok=True)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     if mirror and not _is_address(mirror):
@@ -50,7 +51,7 @@ def check_space(folder: Path, needed: float) -> None:
 
 def fetch_http(url: str, target: Path, needs: float, say: Say) -> None:
     """Fetch `url` into `target`, going on where an earlier transfer of the same content ended."""
-    part, notes = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json")
+    part, notes = target.with_name(f"{target.name}.part"), _notes(target)
     reason = ""
     for _ in range(_ATTEMPTS):
         before = part.stat().st_size if part.exists() else 0
@@ -96,10 +97,17 @@ def _transfer(url: str, part: Path, notes: Path, needs: float, say: Say) -> int 
         write_text(notes, json.dumps({"url": url, "etag": "" if etag.startswith("W/") else etag}))
         size = "of unknown size" if total is None else f"{total / 2**20:.1f} MiB"
         say(f"{url}: {size}" + (f", going on after {start / 2**20:.1f} MiB" if resumed else ""))
-        with part.open("ab" if resumed else "wb") as file:
-            shutil.copyfileobj(response, file, _BLOCK)
+        # Without buffers: what has arrived is in the file, however the program ends.
+        with part.open("ab" if resumed else "wb", buffering=0) as file:
+            while block := response.read1(_BLOCK):
+                file.write(block)
             received = file.tell()
     return received if total is None else total
+
+
+def _notes(target: Path) -> Path:
+    """Return the file that says of which content a part is."""
+    return target.with_name(f"{target.name}.part.json")
 
 
 def _read_notes(notes: Path) -> dict[str, str]:
@@ -122,13 +130,28 @@ def _copy(source: Path, target: Path, needs: float) -> None:
 def _fetch_from_hub(remote: Remote, target: Path, needs: float) -> None:
     hub = hub_package()
     try:
-        url = hub.hf_hub_url(remote.repository, target.name, repo_type="dataset")
+        url = hub.hf_hub_url(remote.repository, remote.place, repo_type="dataset")
         check_space(target.parent, needs * (hub.get_hf_file_metadata(url).size or 0))
-        hub.hf_hub_download(remote.repository, target.name, repo_type="dataset", local_dir=target.parent)
+        folder = target.parents[remote.place.count("/")]
+        hub.hf_hub_download(remote.repository, remote.place, repo_type="dataset", local_dir=folder)
     except DataError:
         raise
     except Exception as error:  # the hub's library raises those of its HTTP library too
         raise hub_error(remote.origin, error) from error
+
+
+def check_repository(files: Sequence[Remote], folder: Path) -> None:
+    """Raise DataError unless all of these files of one repository fit on the disk of `folder` together."""
+    if not files:
+        return
+    try:
+        paths = [file.place for file in files]
+        found = hub_package().HfApi().get_paths_info(files[0].repository, paths, repo_type="dataset")
+    except DataError:
+        raise
+    except Exception as error:  # the hub's library raises those of its HTTP library too
+        raise hub_error(files[0].origin, error) from error
+    check_space(folder, sum(file.size or 0 for file in found))
 
 
 def hub_package() -> object:

@@ -1,4 +1,4 @@
-"""A web server of files in memory that can break off, ignore ranges, or change its files."""
+"""A web server of files in memory that can break off, wait, ignore ranges, or change its files."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Files:
-    """`content` by path; `breaks` are the bytes after which the next answers end, `seen` the ranges that were asked."""
+    """`content` by path; `breaks` are the bytes after which the next answers end, `seen` the ranges that were asked.
+
+    After `waits_after` bytes an answer goes on when `go_on` is set.
+    """
 
     content: dict[str, bytes]
     breaks: list[int] = field(default_factory=list)
@@ -17,6 +20,8 @@ class Files:
     etag: str | None = '"1"'
     seen: list[str | None] = field(default_factory=list)
     address: str = ""
+    waits_after: int | None = None
+    go_on: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
@@ -39,6 +44,10 @@ def serving(files: Files) -> Iterator[Files]:
                 self.send_header("ETag", files.etag)
             self.end_headers()
             end = start + files.breaks.pop(0) if files.breaks else len(content)
+            if files.waits_after is not None and not files.go_on.is_set():
+                self.wfile.write(content[start : files.waits_after])
+                files.go_on.wait(60.0)
+                return
             self.wfile.write(content[start:end])
             self.close_connection = True
 

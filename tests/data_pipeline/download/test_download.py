@@ -13,39 +13,17 @@ import pytest
 
 from data_pipeline.download import __main__ as command
 from data_pipeline.download import fetch, transfer
-from data_pipeline.download.sources import BY_NAME, PUBLIC_SETS, Remote
+from data_pipeline.download.sources import Remote
 from data_pipeline.download.unpack import unpack
 from data_pipeline.errors import DataError
-from data_pipeline.registry import DATASETS
-from data_pipeline.sequence.registry import TASKS
+from tests.data_pipeline.download.archives import geo_archive, npy, tar_of
 from tests.data_pipeline.download.server import Files, serving
-
-
-def tar_of(files, mode="w:gz"):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def npy(array):
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
 def geo():
     """An archive of the published name and layout, with elasticity alone, incompressible."""
-    rng = np.random.default_rng(0)
-    files = {
-        "Random_UnitCell_XY_10.npy": npy(rng.random((972, 2, 3)).astype(np.float32)),
-        "Random_UnitCell_sigma_10.npy": npy(rng.random((972, 3)).astype(np.float32)),
-    }
-    return tar_of({f"Geo-FNO/elasticity/Meshes/{name}": content for name, content in files.items()})
+    return geo_archive()
 
 
 def run(tmp_path, *arguments):
@@ -232,18 +210,3 @@ def test_the_hub_is_asked_through_its_library(tmp_path, geo, monkeypatch, capsys
     hub.hf_hub_download = refuse
     assert run(tmp_path / "b", "elasticity") == 2
     assert "could not be fetched (401 Client Error); run the same command again" in capsys.readouterr().err
-
-
-def test_names_and_the_list(tmp_path, capsys):
-    assert set(BY_NAME) <= set(DATASETS) | set(TASKS)
-    assert len({remote.name for public in PUBLIC_SETS for remote in public.files}) == sum(
-        len(public.files) for public in PUBLIC_SETS
-    )
-    assert run(tmp_path, "--list") == 0
-    listed = capsys.readouterr().out
-    assert all(name in listed for name in BY_NAME)
-    assert "https://huggingface.co/datasets/vedantpuri/PDESurrogates/resolve/main/FNO.tar.gz" in listed
-    for name, words in (("drivaerml_50k", "has no public source"), ("lra_pickles", "need an account")):
-        assert run(tmp_path, "elasticity", name) == 2
-        assert words in capsys.readouterr().err
-    assert not (tmp_path / "data").exists()
