@@ -4,7 +4,7 @@ import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class Request:
     """What the command line asks for: `given` are the options set on it, `step` the checkpoint to evaluate, if any.
 
     `track` names the trackers that a training feeds, `own` holds the flags that only this program has. `weights` are
-    those of the evaluation where they are not the ones that the run reports.
+    those of the evaluation where they are not the ones that the run reports, and `other_data` names data that are not
+    those of the training.
     """
 
     config: ConfigDict
@@ -44,12 +45,19 @@ class Request:
     track: tuple[str, ...] = ()
     own: Mapping[str, Any] = field(default_factory=dict)
     weights: str = ""
+    other_data: str = ""
 
     @property
     def report_file(self) -> str:
-        """The name of the report: an evaluation of another checkpoint or weights leaves that of the run alone."""
-        step = "" if self.step is None else f"_step_{self.step}"
-        return f"eval{step}{self.weights and f'_{self.weights}'}.json"
+        """The name of the report: one of another checkpoint, weights or data leaves that of the run alone."""
+        step = "" if self.step is None else f"step_{self.step}"
+        return "_".join(filter(None, ("eval", step, self.weights, self.other_data))) + ".json"
+
+    def details(self, folder: Path) -> Path:
+        """Return where tables and figures of the report in `folder` go: there, or into a folder named like it."""
+        place = folder if self.report_file == "eval.json" else folder / Path(self.report_file).stem
+        place.mkdir(parents=True, exist_ok=True)
+        return place
 
 
 def join_other_hosts() -> None:
@@ -176,18 +184,27 @@ def _from_folder() -> tuple[ConfigDict, Path]:
     return config, Path(FLAGS.workdir)
 
 
-def record_data(request: Request, data_record: Mapping[str, Any], start: StartingWeights | None = None) -> None:
+def record_data(
+    request: Request, name: str, data_record: Mapping[str, Any], start: StartingWeights | None = None
+) -> Request:
     """Write into config.json where the data came from, and the weights that training begins with.
 
-    In other modes than training the data are compared with what it says. Raises UserError where a run would be resumed
-    on other data.
+    In other modes than training the data, called `name`, are compared with what it says; the request that is returned
+    knows of others. Raises UserError where a run would be resumed on other data.
     """
     trained_on = workdir.read_config_file(request.folder).get("data")
     differs = bool(trained_on) and trained_on.get("fingerprint") != data_record["fingerprint"]
     if request.mode != "train":
-        if differs:
-            hosts.say(f"warning: the data in {data_record['path']} is not what this run was trained on")
-        return
+        if not differs:
+            return request
+        # Named after the data, and by what is in them: other files may lie in a folder of the same name.
+        called = re.sub(r"\W+", "_", name).strip("_")
+        request = replace(request, other_data=f"{called}_{data_record['fingerprint'][:8]}")
+        hosts.say(
+            f"warning: the data in {data_record['path']} is not what this run was trained on; results go to "
+            f"{request.folder / request.report_file} and the folder of that name"
+        )
+        return request
     if differs and workdir.is_trained(request.folder):
         raise UserError(
             f"the data in {data_record['path']} are not those that {request.folder} was begun with; use the same "
@@ -197,6 +214,7 @@ def record_data(request: Request, data_record: Mapping[str, Any], start: Startin
         workdir.record(request.folder, "data", dict(data_record))
         if start is not None:
             workdir.record(request.folder, "started_from", initial.start_record(start))
+    return request
 
 
 def asked_of_generator(request: Request) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
         **vars(data.source), "fingerprint": data.fingerprint, "vocab_size": data.vocab_size,
         "tokenizer": data.tokenizer, "tokens": str(data.tokenizer_folder or ""),
     }  # fmt: skip
-    program.record_data(request, data_record, start)
+    request = program.record_data(request, Path(data.source.path).stem or config.data.name, data_record, start)
     if request.mode == "train" and data.tokenizer_folder is not None and hosts.is_main():
         # The folder of a run is enough to generate from it.
         load_tokenizer(data.tokenizer, data.tokenizer_folder).save(request.folder)
@@ -127,9 +127,10 @@ def _report_seed(
     with program.writing(request):
         if hosts.is_main():
             shared_report.write_eval(folder, trained.file, summary)
-            shared_report.write_per_case(folder / "per_case.csv", results)
+            details = request.details(folder)
+            shared_report.write_per_case(details / "per_case.csv", results)
             if config.figures:
-                _draw(setup, positions, folder)
+                _draw(setup, positions, folder, details / "figures")
     return summary
 
 
@@ -143,11 +144,11 @@ def _ensemble(setup: Setup, members: Sequence[Params]) -> tuple[dict[str, float]
     return means_of(results, weighted_by), {}, []
 
 
-def _draw(setup: Setup, positions: Mapping[str, Any], folder: Path) -> None:
-    """Draw the learning curves, and of text the perplexity by position, into figures/."""
+def _draw(setup: Setup, positions: Mapping[str, Any], folder: Path, output: Path) -> None:
+    """Draw the learning curves of the run in `folder`, and of text the perplexity by position."""
     log = read_log(folder / "metrics.jsonl", hosts.say)
     if any(line["event"] == "train" for line in log):
         curves = report.learning_figure(log, setup.task.selection, setup.task.headline)
-        save(curves, folder / "figures" / "learning_curves.png")
+        save(curves, output / "learning_curves.png")
     if positions:
-        save(report.position_figure(positions), folder / "figures" / "perplexity_by_position.png")
+        save(report.position_figure(positions), output / "perplexity_by_position.png")

@@ -27,7 +27,6 @@ from experiments.training.mesh import Mesh, make_mesh
 from experiments.training.packing import Params
 from experiments.training.records import read_log
 from experiments.training.setup import Setup, build_setup
-from experiments.training.state import TrainState
 from flare_jax import params as model_params
 from flare_jax.convert.starting import StartingWeights
 
@@ -66,7 +65,7 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     data_record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     if converted.is_converted(folder) and (warning := token_warning(dataset)):
         hosts.say(warning)
-    program.record_data(request, data_record, start)
+    request = program.record_data(request, config.data.name, data_record, start)
     with program.matmul_precision(config):
         setup = _set_up(config, dataset, mesh, start)
         seeds = Seeds(request, setup, lambda seed: _begin(config, dataset, seed, start)[1])
@@ -145,9 +144,10 @@ def _report_seed(
     with program.writing(request):
         if hosts.is_main():
             shared_report.write_eval(folder, trained.file, summary)
-            shared_report.write_per_case(folder / "per_case.csv", results)
+            details = request.details(folder)
+            shared_report.write_per_case(details / "per_case.csv", results)
             if config.figures:
-                _draw(setup, state, dataset, summary, folder)
+                _draw(setup, dataset, summary, folder, details / "figures")
     return summary
 
 
@@ -157,17 +157,17 @@ def _ensemble(setup: Setup, members: Sequence[Params]) -> tuple[dict[str, float]
     return means_of(results, setup.task.weighted_by), {}, []
 
 
-def _draw(setup: Setup, state: TrainState, dataset: SequenceDataset, summary: Mapping[str, Any], folder: Path) -> None:
-    """Draw the learning curves, the confusion matrices and the accuracy by length into figures/."""
+def _draw(setup: Setup, dataset: SequenceDataset, summary: Mapping[str, Any], folder: Path, output: Path) -> None:
+    """Draw the learning curves of the run in `folder`, the confusion matrices and the accuracy by length."""
     metric, split = setup.task.headline, setup.task.selection
     log = read_log(folder / "metrics.jsonl", hosts.say)
     if any(line["event"] == "train" for line in log):
         curves = figures.learning_curves(log, split, metric, summary[f"{split}/{metric}_majority"])
-        save(curves, folder / "figures" / "learning_curves.png")
+        save(curves, output / "learning_curves.png")
     for name in dataset.tests:
         title = f"{dataset.name}, {name}: {metric.replace('_', ' ')} {report.percent(summary[f'{name}/{metric}'])}"
         counts = np.array(summary[f"{name}/confusion"])
-        save(figures.confusion_figure(counts, dataset.label_names, title), folder / "figures" / f"{name}_confusion.png")
+        save(figures.confusion_figure(counts, dataset.label_names, title), output / f"{name}_confusion.png")
     rows = {name: summary[f"{name}/by_length"] for name in dataset.tests}
     if any(len(ranges) > 1 for ranges in rows.values()):
-        save(figures.length_figure(rows, metric), folder / "figures" / "accuracy_by_length.png")
+        save(figures.length_figure(rows, metric), output / "accuracy_by_length.png")

@@ -90,10 +90,11 @@ def _run(request: program.Request, mesh: Mesh) -> None:
     options = workdir.recorded_model_options(folder)
     if options is None:
         options = models.model_options(config.model, models.data_facts(dataset, mesh.points))
-    program.record_data(request, data_record, start)
+    named = Path(dataset.source.path).stem if dataset.name == "custom" else dataset.name
+    request = program.record_data(request, named, data_record, start)
     if request.mode == "train" and hosts.is_main():
         workdir.record(folder, "model_options", options)
-    if hosts.is_main():
+    if hosts.is_main() and not request.other_data:
         with program.writing(request):
             _record_prediction(folder, dataset, models.call_inputs(config.model.type))
     dataset = models.fitting_tests(dataset, options, hosts.say)
@@ -199,7 +200,8 @@ def _analyze(
     request: program.Request, graphdef: nnx.GraphDef, setup: Setup, trained: Trained, dataset: PDEDataset
 ) -> None:
     """Analyse a seed: statistics of its mixers or its scores, and on grids the energy of its predictions."""
-    config, state, folder = request.config, trained.state, trained.folder
+    config, state = request.config, trained.state
+    folder = request.details(trained.folder) if request.other_data else trained.folder
     if reason := why_no_scores(config.model):
         hosts.say(f"no analysis of scores: {reason}")
     elif dataset.kind != "steady":
@@ -250,22 +252,23 @@ def _report_seed(
     summary |= {f"{name}/integrals": summarize_values(found) for name, found in values.items()}
     lines = [line for name, found in values.items() for line in value_lines(name, summarize_values(found))]
     hosts.say("\n".join([*report.result_lines(summary, task.headline), *lines]))
-    log, folder = folder, marching.output_folder(request, folder)
     with program.writing(request):
+        place = marching.output_folder(request, folder)
+        details = request.details(place)
         if hosts.is_main():
-            report.write_eval(folder, trained.file, summary)
-            report.write_per_case(folder / "per_case.csv", results, dataset.sample_names)
-            _write_frames(frames, dataset, folder, config.figures)
+            report.write_eval(place, trained.file, summary)
+            report.write_per_case(details / "per_case.csv", results, dataset.sample_names)
+            _write_frames(frames, dataset, details, config.figures)
             for name, found in values.items():
-                write_values(folder / f"integrals_{name}.csv", found)
+                write_values(details / f"integrals_{name}.csv", found)
         if config.figures:
-            drawing.draw_learning_curve(dataset, task, summary, log, folder / "figures")
+            drawing.draw_learning_curve(dataset, task, summary, folder, details / "figures")
             for name in dataset.tests:
                 per_case = results[name][config.eval.weights]
-                drawing.draw_cases(setup, chosen, dataset, name, per_case, folder / "figures")
+                drawing.draw_cases(setup, chosen, dataset, name, per_case, details / "figures")
         if dataset.mesh_of is not None:
             per_split = {name: sets[config.eval.weights] for name, sets in results.items()}
-            write_report(setup, chosen, dataset, per_split, frames, folder, config.name, config.figures)
+            write_report(setup, chosen, dataset, per_split, frames, details, config.name, config.figures)
     return summary
 
 

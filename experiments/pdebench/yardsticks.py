@@ -18,8 +18,9 @@ def simple_predictors(request: program.Request, dataset: PDEDataset, fingerprint
     if isinstance(stored, dict) and stored.get("fingerprint") == fingerprint:
         return stored["errors"]
     errors = simple_errors(dataset)
-    with program.writing(request):
-        workdir.record(request.folder, "simple_predictors", {"fingerprint": fingerprint, "errors": errors})
+    if not request.other_data:
+        with program.writing(request):
+            workdir.record(request.folder, "simple_predictors", {"fingerprint": fingerprint, "errors": errors})
     metric = headline_of(dataset)
     found = ", ".join(f"{words} {errors[f'test/{metric}_{name}']:.4e}" for name, words in SIMPLE.items() if errors)
     if found:

@@ -79,11 +79,13 @@ def _read(checkpoint: Path, digest_name: str, restore: Callable[[Path], Any]) ->
 
 
 def _restore_weights(state: Path) -> dict[str, dict[str, np.ndarray]]:
-    checkpointer = ocp.PyTreeCheckpointer()
-    stored = checkpointer.metadata(state).item_metadata.tree
+    # The handler, which knows what is in the folder of an item: a checkpointer also looks there for what Orbax keeps of
+    # a whole step, and warns that it is not there.
+    handler = ocp.PyTreeCheckpointHandler()
+    stored = handler.metadata(state).tree
     wanted = {name: stored[name] or {} for name in _WEIGHTS}
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    restored = checkpointer.restore(
+    restored = handler.restore(
         state, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments, partial_restore=True)
     )
     return {name: dict(restored[name] or {}) for name in _WEIGHTS}

@@ -78,7 +78,12 @@ def test_an_evaluation_takes_other_batches_weights_and_data(finished, data_dir, 
     result = pdebench("--mode=eval", f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'data'}")
     assert result.returncode == 0, result.stderr
     assert "is not what this run was trained on" in result.stdout
-    assert json.loads((tmp_path / "run" / "eval.json").read_text())["test/rel_l2"] > 5
+    (report,) = (tmp_path / "run").glob("eval_elasticity_*.json")
+    assert f"results go to {report} and the folder of that name" in result.stdout
+    assert json.loads(report.read_text())["test/rel_l2"] > 5
+    for kept in ("eval.json", "per_case.csv", "config.json", "figures/test_median.png"):
+        assert (tmp_path / "run" / kept).read_bytes() == (run / kept).read_bytes()
+    assert {"per_case.csv", "figures"} <= {path.name for path in report.with_suffix("").iterdir()}
     refused = pdebench(*TINY, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'new'}", "--weights=raw")
     assert refused.returncode == 2
     assert "it goes with --mode=eval: set --config.eval.weights=raw here" in refused.stderr
@@ -110,7 +115,8 @@ def test_changed_data_is_noticed(finished, data_dir, tmp_path):
     (tmp_path / "copy").mkdir()
     result = pdebench("--mode=eval", f"--workdir={run}", f"--data_dir={tmp_path}", "--step=16")
     assert "not what this run was trained on" in result.stdout
-    assert (run / "eval_step_16.json").exists()
+    (report,) = run.glob("eval_step_16_elasticity_*.json")
+    assert report.with_suffix("").is_dir()
 
 
 def test_missing_data_is_generated_and_labelled(tmp_path):
