@@ -42,15 +42,18 @@ def data_shape(name: str) -> dict[str, int]:
     return {"points": record.points, "c_in": record.c_in, "c_out": record.c_out}
 
 
-def random_dataset(name: str, samples: int) -> PDEDataset:
-    """Return random fields of the shape of data set `name`."""
-    points, c_in, c_out = data_shape(name).values()
+def random_dataset(name: str, samples: int, points: int | None = None) -> PDEDataset:
+    """Return random fields of the shape of data set `name`, or on another number of points where it has no grid."""
+    shape, grid = data_shape(name), find_record(name).grid
+    if points not in (None, shape["points"]) and grid is not None:
+        raise UserError(f"data set {name} is a grid of {shape['points']} points, not of {points}; time another config")
+    c_in, c_out, points = shape["c_in"], shape["c_out"], points or shape["points"]
     rng = np.random.default_rng(0)
     x = rng.random((samples, points, c_in), np.float32)
     y = rng.random((samples, points, c_out), np.float32) + 0.5
     return PDEDataset(
         name, Split(x, y), {"test": Split(x[:1], y[:1])}, Normalizer.identity(c_in), Normalizer.fit(y),
-        Source("generated", ""), "random field", find_record(name).grid,
+        Source("generated", ""), "random field", grid,
     )  # fmt: skip
 
 
@@ -65,23 +68,25 @@ def setup_of(config: Any, dataset: PDEDataset, mesh: Mesh | None = None, seed: i
     return build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
 
 
-def time_steps(setup: Setup, config: Any, steps: int, repeats: int) -> tuple[float, float, dict[str, np.ndarray]]:
-    """Return the median seconds of a step, those of compilation, and the metrics of the first `steps` steps."""
+def time_steps(
+    setup: Setup, config: Any, steps: int, repeats: int
+) -> tuple[DeviceSource, float, dict[str, np.ndarray]]:
+    """Return what ran the steps, the median seconds of a step, and the metrics of the first `steps` steps."""
     runner = DeviceSource(setup, config)
     state, metrics, _ = runner(setup.template, 0, steps)
     times = []
     for _ in range(repeats):
         state, _, seconds = runner(state, 0, steps)
         times.append(seconds / steps)
-    return statistics.median(times), runner.compile_seconds, metrics
+    return runner, statistics.median(times), metrics
 
 
 def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None, float]:
     """Return (median seconds per step, peak GiB, compile seconds) of the config's training step."""
     setup = setup_of(config, random_dataset(config.data.name, max(config.train.batch_size * steps, 8)))
-    seconds, compile_seconds, _ = time_steps(setup, config, steps, repeats)
+    runner, seconds, _ = time_steps(setup, config, steps, repeats)
     peak = allocator_peak()
-    return seconds, None if peak is None else peak / 2**30, compile_seconds
+    return seconds, None if peak is None else peak / 2**30, runner.compile_seconds
 
 
 def main() -> None:

@@ -92,6 +92,10 @@ class DeviceSource:
         self._data = None
         self.compile_seconds, self.timings = 0.0, []
 
+    def compiled_text(self, length: int) -> str:
+        """Return the compiled program of chunks of `length` steps, which `prepare` made, as its compiler prints it."""
+        return self._compiled[length].as_text()
+
     def temporary_bytes(self) -> int | None:
         """Return the temporary memory of the largest chunk as its compiler plans it, None where it does not say."""
         plans = [compiled.memory_analysis() for compiled in self._compiled.values()]

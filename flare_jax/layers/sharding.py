@@ -40,7 +40,7 @@ def on_each_device(
     if implementation in _CUT_BY_XLA or not _splits(mesh):
         return kernel(rows, parameters, None)
     axes = _split_axes(mesh, leading)
-    axis_name = "points" if "points" in axes else None
+    axis_name = "points" if _over_several(mesh, axes) else None
     return untyped_shard_map(
         lambda rows, parameters: kernel(rows, parameters, axis_name),
         mesh,
@@ -52,7 +52,7 @@ def on_each_device(
 def points_are_split(leading: Sequence[int]) -> bool:
     """Return whether the mesh that the program is traced under splits the points of arrays [B, N, ...]."""
     mesh = jax.sharding.get_abstract_mesh()
-    return _splits(mesh) and "points" in _split_axes(mesh, leading)
+    return _splits(mesh) and _over_several(mesh, _split_axes(mesh, leading))
 
 
 def _splits(mesh: jax.sharding.AbstractMesh) -> bool:
@@ -65,7 +65,14 @@ def _splits(mesh: jax.sharding.AbstractMesh) -> bool:
 
 
 def _split_axes(mesh: jax.sharding.AbstractMesh, leading: Sequence[int]) -> tuple[str | None, ...]:
-    """Return the mesh axis that each leading axis is split over, None for one that stays whole."""
-    sizes = {name: mesh.shape.get(name, 1) for name in AXES}
+    """Return the mesh axis that each leading axis is split over, None for one that stays whole.
+
+    A mesh axis of one device is named as well: an array that is not split over it would have its gradient summed there.
+    """
     pairs = zip(AXES, leading, strict=False)
-    return tuple(name if sizes[name] > 1 and count % sizes[name] == 0 else None for name, count in pairs)
+    return tuple(name if name in mesh.shape and count % mesh.shape[name] == 0 else None for name, count in pairs)
+
+
+def _over_several(mesh: jax.sharding.AbstractMesh, axes: tuple[str | None, ...]) -> bool:
+    """Return whether several devices share the points."""
+    return "points" in axes and mesh.shape["points"] > 1

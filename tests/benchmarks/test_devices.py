@@ -1,28 +1,72 @@
-import json
+import csv
 
+import pytest
+
+from benchmarks.devices_cases import Work, cases_of, rows_of, works_of
 from tests.experiments.programs import TINY, environment
 from tests.program_server import run_program
 
 EIGHT = environment(XLA_FLAGS="--xla_force_host_platform_device_count=8")
+MODEL = [option for option in TINY if "data." not in option and "train." not in option]
 
 
 def benchmark(*arguments):
-    model = [option for option in TINY if "data." not in option and "train." not in option]
-    return run_program("benchmarks.devices", [*model, "--steps=2", "--repeats=1", *arguments], env=EIGHT)
+    return run_program("benchmarks.devices", arguments, env=EIGHT)
 
 
-def test_meshes_are_timed_and_compared(tmp_path):
-    result = benchmark("--meshes=1x1,2x4", f"--output={tmp_path / 'a.json'}")
+def test_steps_are_timed_counted_and_compared(tmp_path):
+    sizes = ("--points=64", "--devices=4", "--scalings=strong", "--sharded=points", "--steps=2", "--repeats=1")
+    result = benchmark(*MODEL, *sizes, f"--out={tmp_path}")
     assert result.returncode == 0, result.stderr
-    assert "gradient norm differs by" in result.stdout
-    one, eight = json.loads((tmp_path / "a.json").read_text())["meshes"]
-    assert (one["mesh"], eight["mesh"]) == ("1x1", "2x4")
-    assert eight["step_ms"] > 0
-    assert abs(eight["loss"] - one["loss"]) < 1e-4 * abs(one["loss"])
-    assert abs(eight["grad_norm"] - one["grad_norm"]) < 1e-4 * abs(one["grad_norm"])
+    with (tmp_path / "devices.csv").open(newline="") as file:
+        one, four = csv.DictReader(file)
+    assert [(row["devices"], row["batch"], row["points"]) for row in (one, four)] == [
+        ("1", "1", "64"),
+        ("4", "1", "64"),
+    ]
+    assert float(four["efficiency"]) > 0
+    assert float(four["loss_differs_by"]) < 1e-4
+    assert float(four["grad_norm_differs_by"]) < 1e-4
+    # Beside the formula's there are the sums of the loss and of its scale, a few numbers.
+    assert float(one["bytes"]) == float(one["formula_bytes"]) == 0
+    assert 0 <= float(four["bytes"]) - float(four["formula_bytes"]) <= 64
+    assert "| 4 | 1 x 64 |" in (tmp_path / "devices.md").read_text()
+    assert (tmp_path / "devices.png").stat().st_size > 0
 
 
-def test_text_that_is_no_mesh():
-    result = benchmark("--meshes=1x1,4")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--devices=1,16"], "--devices has '16'; give numbers of the 8 devices"),
+        (["--devices=8", "--points=1001"], "--points=1001 or a batch of 8 does not split over 8 devices"),
+        (["--scalings=strong,fast"], "--scalings has 'fast'"),
+        (["--models=flare", *MODEL], "--models=flare does not go with --config"),
+        (["--config=configs/flare_darcy.py"], "data set darcy is a grid"),
+    ],
+)
+def test_wrong_options(tmp_path, arguments, sentence):
+    result = benchmark(*arguments, f"--out={tmp_path}")
     assert result.returncode == 2
-    assert "--meshes has '4'" in result.stderr
+    assert sentence in result.stderr
+
+
+def test_lines_and_what_they_are_compared_with():
+    cases = cases_of(["flare"], [2], 100, ["strong", "weak"], ["points", "batch"])
+    strong, weak = Work("flare", 1, 100, 1, 2), Work("flare", 2, 100, 2, 1)
+    works = works_of(cases)
+    assert len(works) == len(set(works)) == 8
+    assert {strong, weak, strong._replace(along_points=1), weak._replace(data=1)} <= {*works}
+    assert Work("flare", 2, 50, 2, 1) in works  # one sample for each device
+
+    def answer(seconds, loss):
+        return {"step_ms": 1e3 * seconds, "loss": loss, "grad_norm": 1.0}
+
+    one = Work("flare", 1, 100)
+    answers = {one: answer(1.0, 2.0), strong: answer(0.625, 2.5), weak: answer(1.25, 1.0)}
+    rows = {(row["scaling"], row["sharded"], row["devices"]): row for row in rows_of(cases, answers)}
+    assert rows["strong", "points", 2]["efficiency"] == rows["weak", "batch", 2]["efficiency"] == 0.8
+    assert rows["strong", "points", 2]["loss_differs_by"] == 0.25
+    assert rows["weak", "batch", 2]["loss_differs_by"] is None  # two samples were not measured on one device
+    failed = {**answers, strong: {"error": "out of memory"}}
+    rows = {(row["scaling"], row["sharded"], row["devices"]): row for row in rows_of(cases, failed)}
+    assert rows["strong", "points", 2]["error"] == "out of memory"
