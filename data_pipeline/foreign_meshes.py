@@ -46,7 +46,9 @@ def read(path: Path) -> "DataSet":
         except (Exception, SystemExit) as error:
             reason = error
             break
-    raise DataError(f"{path} cannot be read as a mesh{bracketed(reason)}; get the file again") from reason
+    raise DataError(
+        f"{path} cannot be read as a mesh{bracketed(reason)}; get the file again, or save it in another format, as .vtu"
+    ) from reason
 
 
 def read_step(path: Path, step: int) -> "DataSet":

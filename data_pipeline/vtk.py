@@ -1,47 +1,26 @@
-"""Meshes of every format as VTK data sets; with `foreign_meshes` the one place that imports pyvista.
+"""Meshes of every format as VTK data sets; this, `foreign_meshes`, `mesh_steps` and `vtk_checks` alone import pyvista.
 
 VTK reads and writes its own formats, and reads CGNS and Exodus; meshio reads the others.
 """
 
-import logging
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
-from data_pipeline import foreign_meshes, hdf5
+from data_pipeline import foreign_meshes, mesh_steps
 from data_pipeline.errors import DataError
-from data_pipeline.sizes import MOST_COMPRESSION
+from data_pipeline.vtk_checks import PARTS_SUFFIXES, check_corners, check_counts, check_links, need_pyvista, vtk_errors
 
 if TYPE_CHECKING:
     from pyvista import DataSet
 
 # Formats of VTK in which fields are written too, and those of several parts and of other programs, which are only read.
 VTK_SUFFIXES = (".vtu", ".vtk", ".vtp", ".vti", ".vtr", ".vts")
-_READ_SUFFIXES = (
-    ".vtm",
-    ".vtmb",
-    ".pvtu",
-    ".pvtp",
-    ".pvti",
-    ".pvtr",
-    ".pvts",
-    ".vtkhdf",
-    ".cgns",
-    ".e",
-    ".exo",
-    ".ex2",
-)
-_PARTS_SUFFIXES = _READ_SUFFIXES[:7]
-_PART = re.compile(rb"\b(?:file|Source)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
+_READ_SUFFIXES = (*PARTS_SUFFIXES, *mesh_steps.SUFFIXES)
 # Of VTK's readers for formats that meshio reads, those that no damaged file has made crash.
 _VTK_READS_TOO = (".obj", ".stl")
 MESH_SUFFIXES = (*VTK_SUFFIXES, *_READ_SUFFIXES, *foreign_meshes.SUFFIXES)
@@ -59,31 +38,23 @@ CELL_TYPES = {
 }
 _NAMES = {number: name for name, number in CELL_TYPES.items()}
 
-# What headers say of the memory that a reader will ask for; VTK ends the program where it does not get it.
-_COUNT = re.compile(
-    rb"(?:NumberOf\w+|RangeMax)=[\"'](\d+)"
-    rb"|^\s*(?:POINTS|VERTICES|LINES|POLYGONS|CELLS|CELL_TYPES|POINT_DATA|CELL_DATA)\s+(\d+)",
-    re.MULTILINE,
-)
-_EXTENT = re.compile(rb"(?:Extent=[\"']|^\s*DIMENSIONS\s)\s*([-\d \t]+)", re.MULTILINE)
-_HEAD_BYTES = 1 << 20
-
 
 def read_mesh(path: Path, step: int | None = None) -> "DataSet":
-    """Return the mesh in a file, or its `step` in a series in XDMF; blocks are joined to one with a field `block`.
+    """Return the mesh in a file, of several steps the one that `step` numbers; blocks become one with a field `block`.
 
     Raises DataError.
     """
-    pyvista = _pyvista(path)
+    pyvista = need_pyvista(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist; check the path")
-    with _vtk_errors(path, "read as a mesh", "get the file again"):
-        _check_links(path)
+    with vtk_errors(path, "read as a mesh", "get the file again"):
+        check_links(path)
         mesh = _read_foreign(path, step) if path.suffix.lower() in foreign_meshes.SUFFIXES else None
         if mesh is None:
-            _check_counts(path)
-            mesh = _joined(pyvista.read(path))
-        _check_corners(mesh, path)
+            check_counts(path)
+            stepped = path.suffix.lower() in mesh_steps.SUFFIXES
+            mesh = _joined(mesh_steps.read(path, step) if stepped else pyvista.read(path))
+        check_corners(mesh, path)
     if not mesh.n_points:
         raise DataError(f"{path} cannot be read as a mesh (it holds no points); get the file again")
     return mesh
@@ -91,9 +62,9 @@ def read_mesh(path: Path, step: int | None = None) -> "DataSet":
 
 def write_mesh(path: Path, mesh: "DataSet") -> None:
     """Write a mesh in the format of the name's suffix; raises DataError if that holds no mesh of its type."""
-    _pyvista(path)
+    need_pyvista(path)
     suffix = path.suffix.lower()
-    with _vtk_errors(path, "written", "choose a name that ends in .vtu"):
+    with vtk_errors(path, "written", "choose a name that ends in .vtu"):
         if suffix in foreign_meshes.WRITTEN_SUFFIXES:
             foreign_meshes.write(path, mesh)
         else:
@@ -115,7 +86,7 @@ def make_mesh(
 
     Without cells some programs show nothing, so that a cloud gets one vertex per point.
     """
-    pyvista = _pyvista(where)
+    pyvista = need_pyvista(where)
     spatial = np.pad(points, [(0, 0), (0, 3 - points.shape[1])])
     blocks = cells or [("vertex", np.arange(len(points))[:, None])]
     types = np.concatenate([np.full(len(numbers), _cell_type(name, where)) for name, numbers in blocks])
@@ -126,7 +97,7 @@ def make_mesh(
 def mesh_cells(mesh: "DataSet") -> dict[str, Int[np.ndarray, "F K"]]:
     """Return the cells of a mesh by type; polygons and polyhedra, which have no one number of points, are left out."""
     grid = mesh.cast_to_unstructured_grid()
-    cells, offsets = grid.cell_connectivity, _pyvista("").convert_array(grid.GetCells().GetOffsetsArray())
+    cells, offsets = grid.cell_connectivity, need_pyvista("").convert_array(grid.GetCells().GetOffsetsArray())
     found = {}
     for number in np.unique(grid.celltypes):
         chosen = np.flatnonzero(grid.celltypes == number)
@@ -143,7 +114,7 @@ def cells_within(
 
     `first` is the centre of the first cell, `size` that of all cells and `shape` how many there are along each axis.
     """
-    pyvista = _pyvista("a grid in a surface")
+    pyvista = need_pyvista("a grid in a surface")
     from vtkmodules.vtkImagingStencil import vtkImageStencilToImage, vtkPolyDataToImageStencil
 
     stencil = vtkPolyDataToImageStencil()
@@ -183,7 +154,7 @@ def main_cells(mesh: "DataSet") -> Bool[np.ndarray, " F"]:
     """Return which cells are of the highest dimension in a mesh: volumes and not the triangles around them."""
     grid = mesh.cast_to_unstructured_grid()
     kinds, which = np.unique(grid.celltypes, return_inverse=True)
-    dimensions = np.array([_pyvista("").CellType(int(kind)).dimension for kind in kinds])[which]
+    dimensions = np.array([need_pyvista("").CellType(int(kind)).dimension for kind in kinds])[which]
     return dimensions == dimensions.max()
 
 
@@ -230,7 +201,7 @@ def _read_foreign(path: Path, step: int | None) -> "DataSet | None":
 
 def _joined(content: Any) -> "DataSet":
     """Return a data set as it is, and the blocks of several as one; of Exodus only the blocks of elements."""
-    pyvista = _pyvista("")
+    pyvista = need_pyvista("")
     if not isinstance(content, pyvista.MultiBlock):
         return pyvista.PolyData() if content is None else content
     if "Element Blocks" in content.keys():  # noqa: SIM118  (a list of data sets, not a dict)
@@ -255,82 +226,7 @@ def _fill_missing(parts: Sequence[Any]) -> None:
         part["block"] = np.full(size, float(number))
 
 
-def _check_counts(path: Path) -> None:
-    """Raise DataError where a header announces more than a file of this size can hold."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    counts = [int(number) for match in _COUNT.finditer(head) for number in match.groups() if number]
-    for match in _EXTENT.finditer(head):
-        numbers = np.array(match[1].split(), float)
-        sides = numbers if len(numbers) == 3 else numbers[1::2] - numbers[: len(numbers) // 2 * 2 : 2] + 1
-        counts.append(float(np.prod(np.maximum(sides, 1))))
-    if counts and max(counts) > MOST_COMPRESSION * size:
-        raise DataError(
-            f"{path} cannot be read as a mesh (it announces {max(counts):.4g} values in {size} bytes); get the file "
-            "again"
-        )
-
-
-def _check_links(path: Path) -> None:
-    """Raise DataError where a file has parts in other folders, or, in a format that is HDF5, in any other file."""
-    if h5py.is_hdf5(path):
-        with hdf5.open_hdf5(path) as file:
-            hdf5.check_inside(file)
-    if path.suffix.lower() in _PARTS_SUFFIXES:
-        names = [(first or second).decode(errors="replace") for first, second in _PART.findall(path.read_bytes())]
-        outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]
-        if outside:
-            raise DataError(f"{path} has a part {outside[0]!r} outside of its folder; put it there")
-
-
-def _check_corners(mesh: "DataSet", path: Path) -> None:
-    """Raise DataError where cells name points that are not there, which VTK would read from other memory."""
-    pyvista = _pyvista(path)
-    if isinstance(mesh, pyvista.PolyData):
-        arrays = (mesh.GetVerts(), mesh.GetLines(), mesh.GetPolys(), mesh.GetStrips())
-    else:
-        arrays = (mesh.GetCells(),) if isinstance(mesh, pyvista.UnstructuredGrid) else ()
-    for cells in arrays:
-        corners = pyvista.convert_array(cells.GetConnectivityArray())
-        if corners.size and not (corners.min() >= 0 and corners.max() < mesh.n_points):
-            raise DataError(
-                f"{path} cannot be read as a mesh (its cells name points {corners.min()} to {corners.max()}, but there "
-                f"are {mesh.n_points}, numbered from 0); get the file again"
-            )
-
-
-@contextmanager
-def _vtk_errors(path: Path, what: str, remedy: str) -> Iterator[None]:
-    """Turn what VTK prints, and what else goes wrong with a file, into a DataError of one sentence."""
-    pyvista = _pyvista(path)
-    catcher = pyvista.VtkErrorCatcher(raise_errors=True, send_to_logging=False)
-    level = logging.root.manager.disable
-    try:
-        # pyvista logs what a reader reports, and warns where it goes on with what it got, which may be half of a field.
-        logging.disable(logging.CRITICAL)
-        with warnings.catch_warnings(), pyvista.vtk_verbosity("off"), catcher:
-            warnings.filterwarnings("ignore")
-            warnings.filterwarnings("error", message="The VTK reader")
-            yield
-    except DataError:
-        raise
-    # Parsers raise what they meet in damaged files, and meshio ends the program.
-    except (Exception, SystemExit) as error:
-        raise DataError(f"{path} cannot be {what}{foreign_meshes.bracketed(error)}; {remedy}") from error
-    finally:
-        logging.disable(level)
-
-
 def _cell_type(name: str, where: str) -> int:
     if name not in CELL_TYPES:
         raise DataError(f"{where} has cells of type {name!r}, which is none of {', '.join(CELL_TYPES)}; rename them")
     return CELL_TYPES[name]
-
-
-def _pyvista(where: Any) -> ModuleType:
-    try:
-        import pyvista
-    except ImportError as error:
-        raise DataError(f"{where} needs pyvista; run `pip install 'flare_jax[viz]'`") from error
-    return pyvista

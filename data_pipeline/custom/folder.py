@@ -12,13 +12,13 @@ from data_pipeline.custom.series import (
     SERIES_SUFFIXES,
     as_steps,
     by_name,
-    is_temporal,
     parts_of,
     steps_of,
     steps_within,
 )
 from data_pipeline.errors import DataError
 from data_pipeline.files import matching
+from data_pipeline.mesh_steps import is_temporal
 
 # Files that name their parts are read so far to find them.
 _INDEX_BYTES = 1 << 20

@@ -17,7 +17,10 @@ _POINTS = ("points", "pos", "coords", "coordinates", "xyz", "verts", "vertices",
 # Fields that say where a point is or what it belongs to, and are known before a simulation.
 _KNOWN = ("normal", "sdf", "distance", "marker", "mask", "boundary", "material", "region", "block", "tags", "type")
 # Numbers of points and cells that programs write beside the fields.
-_NUMBERS = ("id", "ids", "globalnodeid", "globalelementid", "point_ids", "cell_ids", "vtkoriginalpointids", "index")
+_NUMBERS = (
+    *("id", "ids", "globalnodeid", "globalelementid", "point_ids", "cell_ids", "vtkoriginalpointids", "index"),
+    *("elementblockids", "objectid", "ispatch", "issurface"),
+)
 
 
 # A sample as a whole has at most so many values: longer arrays are something else.
@@ -156,7 +159,8 @@ def _part(name: str, array: np.ndarray, count: int) -> str | None:
     if array.dtype.kind not in "fbiu" or lower.startswith("cells") or lower.split(":")[-1] in _NUMBERS:
         return None
     if array.ndim in (1, 2) and len(array) == count:
-        marks = np.isin(array, (0, 1)).all()
+        # A field that is 0 everywhere is one before anything has happened.
+        marks = np.isin(array, (0, 1)).all() and array.any()
         return "inputs" if marks or any(word in lower for word in _KNOWN) else "targets"
     return "inputs" if array.ndim < 2 and array.size <= _MOST_VALUES else None
 

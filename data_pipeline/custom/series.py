@@ -8,10 +8,9 @@ from xml.etree import ElementTree
 
 from data_pipeline.custom.readers import Reference
 from data_pipeline.errors import DataError
-from data_pipeline.foreign_meshes import times_of
+from data_pipeline.mesh_steps import times_of
 
 # A collection, and the list of files that ParaView writes beside them (`flow.vtu.series`).
-_HEAD_BYTES = 1 << 20
 SERIES_SUFFIXES = (".pvd", ".series")
 
 
@@ -34,16 +33,8 @@ def steps_of(path: Path) -> list[Reference]:
     ]
 
 
-def is_temporal(path: Path) -> bool:
-    """Return whether an XDMF file holds steps in time."""
-    if path.suffix.lower() not in (".xdmf", ".xmf"):
-        return False
-    with path.open(errors="replace") as file:
-        return re.search(r"CollectionType\s*=\s*[\"']Temporal", file.read(_HEAD_BYTES)) is not None
-
-
 def steps_within(path: Path) -> list[Reference]:
-    """Return the steps that an XDMF file holds; raises DataError."""
+    """Return the steps that a mesh file holds; raises DataError."""
     return [
         Reference(path, case=f"{path.stem}_{number:04d}", time=time, series=path.stem, number=number, within=number)
         for number, time in enumerate(times_of(path))

@@ -232,7 +232,8 @@ def test_formats_of_another_type_of_mesh_are_refused(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".vtu", ".vtk", ".vtp", ".vti", ".cgns", ".ply", ".stl", ".msh", ".xdmf"])
 def test_other_files_are_no_meshes(tmp_path, suffix, capfd):
     (tmp_path / f"a{suffix}").write_bytes(b"no mesh at all\n" * 3)
-    with pytest.raises(DataError, match=r"cannot be read as a mesh( \(.{2,}\))?; get the file again$"):
+    words = r"cannot be read as a mesh( \(.{2,}\))?; get the file again(, or save it in another format, as .vtu)?$"
+    with pytest.raises(DataError, match=words):
         vtk.read_mesh(tmp_path / f"a{suffix}")
     assert capfd.readouterr() == ("", "")
     with pytest.raises(DataError, match=r"b.vtu does not exist"):
