@@ -23,11 +23,13 @@ Scores = tuple[Array, Array]
 def language_task(data: LanguageData, graphdef: nnx.GraphDef, config: Any) -> Task:
     """Return the task of a run with a model of structure `graphdef`."""
     resets = bool(config.data.get("reset_documents"))
+    # Of associative recall a row has few labels.
+    most = config.data.pairs if data.recall else None
 
     def predict(params: Params, batch: Batch, key: Array | None) -> Scores:
         ids, labels = _inputs(batch)
         documents = _documents(ids) if resets else None
-        return model_params.merge(graphdef, params).scores(ids, labels, documents, key)
+        return model_params.merge(graphdef, params).scores(ids, labels, documents, key, most=most)
 
     def loss(scores: Scores, batch: Batch) -> Array:
         return jnp.sum(scores[0], axis=1)

@@ -43,10 +43,9 @@ def self_attention(
         return softmax_attention(q, k, v, scale=scale, mask=mask, drop_rate=drop_rate, key=key)
     dropped = bool(drop_rate) and key is not None
     obstacle = _obstacle(q, mask, dropped)
-    if implementation == "cudnn" and obstacle:
-        raise ValueError(f"implementation 'cudnn' {obstacle}; use 'xla'")
     fused = partial(fused_attention, scale=scale)
     if implementation == "cudnn":
+        _refuse(obstacle)
         return fused(q, k, v)
 
     def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -60,9 +59,14 @@ def self_attention(
     return plain(q, k, v)
 
 
-def fused_serves(q: Float[Array, "B N H D"]) -> bool:
-    """Return whether the fused kernel can serve these queries, without mask and dropout, on the default device."""
-    return not _obstacle(q, None, False)
+def fused_is_chosen(q: Float[Array, "B N H D"], keys: int) -> bool:
+    """Return whether the fused kernel is chosen for these queries, without mask and dropout, on the default device."""
+    return keys >= FUSED_KEYS and not _obstacle(q, None, False)
+
+
+def check_fused(q: Float[Array, "B N H D"]) -> None:
+    """Raise ValueError where the fused kernel cannot serve these queries, without mask and dropout."""
+    _refuse(_obstacle(q, None, False))
 
 
 def check_attention(implementation: str | None, dtype: DTypeLike) -> str | None:
@@ -74,6 +78,11 @@ def check_attention(implementation: str | None, dtype: DTypeLike) -> str | None:
     if implementation == "cudnn" and name not in _HALF:
         raise ValueError(f"implementation 'cudnn' takes {' or '.join(_HALF)}, not {name}; use 'xla' or another dtype")
     return implementation
+
+
+def _refuse(obstacle: str) -> None:
+    if obstacle:
+        raise ValueError(f"implementation 'cudnn' {obstacle}; use 'xla'")
 
 
 def _capability() -> str:

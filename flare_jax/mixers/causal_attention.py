@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import RMSNorm
 from flare_jax.layers.rotary import check_even_heads, rotate_halves
-from flare_jax.mixers.attention import STORED_WEIGHTS, fused_serves
+from flare_jax.mixers.attention import IMPLEMENTATIONS, STORED_WEIGHTS, check_attention, check_fused, fused_is_chosen
 from flare_jax.mixers.causal_streams import DecoderConfig, Places, filter_streams, make_convolutions
 from flare_jax.mixers.chunks import map_over_chunks
 from flare_jax.mixers.heads import merge_heads, split_heads
@@ -28,6 +28,10 @@ class CausalAttentionConfig(DecoderConfig):
     rope: bool = option(True, help="turn queries and keys by their positions")
     rope_base: float = option(10_000.0, help="base of the angles", above=0, needs="rope")
     qk_norm: bool = option(False, help="normalise queries and keys per head")
+    decode_implementation: str = option(
+        "xla", help="form in which a single token reads the cache; cudnn: the fused kernel, 16 bits on NVIDIA GPUs",
+        choices=IMPLEMENTATIONS,
+    )  # fmt: skip
 
     def check_together(self) -> None:
         super().check_together()
@@ -53,6 +57,7 @@ class CausalAttention(nnx.Module):
         channels = config.channel_dim
         linear = partial(Linear, channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
         norm = partial(RMSNorm, config.head_dim, epsilon=config.norm_epsilon, dtype=dtype)
+        check_attention(config.decode_implementation, dtype)
         self.config, self.dtype = config, jnp.dtype(dtype)
         self.q_proj, self.k_proj, self.v_proj = linear(), linear(), linear()
         names = ("q", "k", "v")
@@ -85,7 +90,9 @@ class CausalAttention(nnx.Module):
         positions = state.length[:, None] + jnp.arange(x.shape[1])
         keys = state.keys.at[rows, positions].set(k, mode="drop")
         values = state.values.at[rows, positions].set(v, mode="drop")
-        y = cached_attention(q, keys, values, positions, scale=scale)
+        # A piece of a prompt, of several tokens, is no reading of single tokens.
+        implementation = self.config.decode_implementation if x.shape[1] == 1 else "xla"
+        y = cached_attention(q, keys, values, positions, scale=scale, implementation=implementation)
         added = x.shape[1] if places.lengths is None else places.lengths
         return self.o_proj(merge_heads(y)), KeyValueCache(keys, values, state.length + added, tails)
 
@@ -107,7 +114,8 @@ def causal_attention(
 ) -> Float[Array, "B N H D"]:
     """Return attention of every token to itself and the earlier ones, of its document if `documents` numbers them.
 
-    On a GPU and in 16 bits cuDNN's kernel serves a single document; else weights are computed in chunks of queries.
+    On a GPU and in 16 bits cuDNN's kernel serves a single document if it is long; else weights are computed in
+    chunks of queries.
     """
     batch, points = q.shape[:2]
     positions = jnp.broadcast_to(jnp.arange(points), (batch, points))
@@ -115,7 +123,7 @@ def causal_attention(
     def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         return _in_chunks(q, k, v, positions, documents, scale)
 
-    if documents is None and fused_serves(q):
+    if documents is None and fused_is_chosen(q, points):
         fused = partial(fused_attention, scale=scale, causal=True)
         return jax.lax.platform_dependent(q, k, v, cuda=fused, default=plain)
     return plain(q, k, v)
@@ -128,20 +136,20 @@ def cached_attention(
     positions: Int[Array, "B N"],
     *,
     scale: float,
+    implementation: str = "xla",
 ) -> Float[Array, "B N H D"]:
-    """Return attention of queries at `positions` to the keys of a cache up to these."""
+    """Return attention of queries at `positions` to the keys of a cache up to these.
 
-    def plain(q: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+    `implementation` is "xla", in chunks of queries, or "cudnn", the fused kernel, which is not known to be
+    faster. Raises ValueError where "cudnn" cannot serve: it takes one query of a row.
+    """
+    if implementation == "xla":
         return _in_chunks(q, keys, values, positions, None, scale)
-
-    if q.shape[1] == 1 and fused_serves(q):
-        lengths = jnp.minimum(positions[:, 0] + 1, keys.shape[1]).astype(jnp.int32)
-
-        def fused(q: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
-            return fused_reading(q, keys, values, lengths, scale=scale)
-
-        return jax.lax.platform_dependent(q, keys, values, cuda=fused, default=plain)
-    return plain(q, keys, values)
+    if q.shape[1] != 1:
+        raise ValueError(f"implementation 'cudnn' reads a cache by one token of a row, not {q.shape[1]}; use 'xla'")
+    check_fused(q)
+    lengths = jnp.minimum(positions[:, 0] + 1, keys.shape[1]).astype(jnp.int32)
+    return fused_reading(q, keys, values, lengths, scale=scale)
 
 
 def _in_chunks(

@@ -108,9 +108,19 @@ class CausalDecoder(nnx.Module):
         labels: Int[Array, "B N"],
         documents: Int[Array, "B N"] | None = None,
         key: Key | None = None,
-    ) -> tuple[Float[Array, "B N"], Bool[Array, "B N"]]:
-        """Return `losses`, and whether each label is the likeliest token; False for negative labels."""
-        return self._scores(self._features(ids, documents, key), labels)
+        *,
+        most: int | None = None,
+    ) -> tuple[Float[Array, "B _"], Bool[Array, "B _"]]:
+        """Return `losses`, and whether each label is the likeliest token; False for negative labels.
+
+        Where a row has at most `most` labels the scores may be those of the labels alone, `[B, most]` in their order:
+        logits of tokens without a label cost as much as the others.
+        """
+        x = self._features(ids, documents, key)
+        if most is not None:
+            places = jnp.argsort(labels < 0, axis=1, stable=True)[:, :most]
+            x, labels = jnp.take_along_axis(x, places[..., None], axis=1), jnp.take_along_axis(labels, places, axis=1)
+        return self._scores(x, labels)
 
     def scores_after(
         self, ids: Int[Array, "B N"], labels: Int[Array, "B N"], state: DecoderState
