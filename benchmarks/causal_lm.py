@@ -2,16 +2,22 @@
 
     python -m benchmarks.causal_lm
     python -m benchmarks.causal_lm --size=tiny --models=recommended,transformer --contexts=1024 --decode_contexts=1024
+    python -m benchmarks.causal_lm --output=out/lm.json --resume --minutes=8          (goes on where the time was over)
 
 Trains as `experiments.lm` does, on random tokens, about the same number of tokens per step at every context. Decoding
 is a compiled burst of greedy steps from a state that stands at the context: what a state holds does not change the
 time. Its memory is the state of all rows, and the peak that the compiler plans for the burst, parameters included. What
 does not fit into the memory of the device has no figure. The first model is the one that the others are compared with.
+`transformer_cudnn` decodes with the fused kernel reading the cache. Every figure is written at once, and --resume
+measures what the file lacks; a measurement that failed is made again.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -35,9 +41,13 @@ from experiments.training.setup import build_setup
 from flare_jax import params as model_params
 from flare_jax.checks import check_choice
 from flare_jax.models.language import SIZES
+from runtime.json_files import read_object
 
 FLAGS = flags.FLAGS
-MODELS = ("recommended", "published", "gla", "transformer")
+MODELS = ("recommended", "published", "gla", "transformer", "transformer_cudnn")
+# What decodes otherwise than it trains: a model of configs/lm.py and options.
+VARIANTS = {"transformer_cudnn": ("transformer", {"decode_implementation": "cudnn"})}
+PARTS = ("decode", "train")
 CONTEXTS, DECODE_CONTEXTS, BATCHES = (1024, 8192, 32_768), (1024, 16_384, 131_072), (1, 32)
 _VOCABULARY = 256
 _TEXT = "text.txt"
@@ -45,7 +55,9 @@ _TEXT = "text.txt"
 
 def configuration(model: str, size: str, context: int, batch_size: int, steps: int) -> Any:
     """Return the configuration of a run on rows of `context` tokens."""
+    model, options = VARIANTS.get(model, (model, {}))
     config = lm.get_config(f"model={model},size={size}")
+    config.model.update(options)
     config.data.path, config.data.length = _TEXT, context
     config.train.update({"batch_size": batch_size, "steps": steps, "dtype": FLAGS.dtype})
     return config
@@ -53,9 +65,9 @@ def configuration(model: str, size: str, context: int, batch_size: int, steps: i
 
 def random_data(context: int, rows: int) -> LanguageData:
     """Return rows of random bytes."""
-    tokens = np.random.default_rng(0).integers(1, 256, (rows, context + 1), dtype=np.uint8)
+    tokens = np.random.default_rng(0).integers(1, 256, (rows, context), dtype=np.uint8)
     labels = np.full(rows, context, np.int32)
-    arrays = {"tokens": tokens, "labels": labels, "bytes": labels.astype(np.float32)}
+    arrays = {"tokens": tokens, "next": tokens[:, 0], "labels": labels, "bytes": labels.astype(np.float32)}
     test = {name: value[:1] for name, value in arrays.items()}
     return LanguageData(arrays, {"test": test}, "test", _VOCABULARY, Source("generated", "memory"), "")
 
@@ -90,10 +102,12 @@ def decode(model: str, size: str, context: int, batch: int) -> dict[str, Any]:
 
     def start() -> Any:
         state = model_params.merge(graphdef, params).init_state(batch, context + calls * burst)
-        here = jnp.full(batch, context, jnp.int32)
-        mixers = tuple(x._replace(length=here) if hasattr(x, "length") else x for x in state.mixers)
-        # Copies, since arrays that are donated must not be one.
-        return jax.tree.map(jnp.copy, state._replace(position=here, mixers=mixers))
+
+        def here() -> jax.Array:  # several arrays: those that are donated must not be one
+            return jnp.full(batch, context, jnp.int32)
+
+        mixers = tuple(x._replace(length=here()) if hasattr(x, "length") else x for x in state.mixers)
+        return state._replace(position=here(), mixers=mixers)
 
     def run(params: Any, state: Any, ids: jax.Array) -> tuple[Any, jax.Array]:
         def step(carry: tuple[Any, jax.Array], _: None) -> tuple[tuple[Any, jax.Array], None]:
@@ -120,13 +134,47 @@ def decode(model: str, size: str, context: int, batch: int) -> dict[str, Any]:
 
 
 def measured(call: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Return the figures of a call, none of them where the device's memory is too small."""
+    """Return the figures of a call, or what it failed with; nothing where the device's memory is too small."""
     try:
         return call(*arguments)
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        return {}
+        return {} if "RESOURCE_EXHAUSTED" in str(error) else _failed(error)
+    except Exception as error:  # of one form on one device; the others are measured nevertheless
+        return _failed(error)
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+
+
+@dataclass
+class Results:
+    """What is measured, kept in a file: with `resume` also what the file had."""
+
+    path: str | None
+    kind: dict[str, str]
+    rows: list[dict[str, Any]]
+
+    @classmethod
+    def begin(cls, path: str | None, kind: dict[str, str], resume: bool) -> "Results":
+        """Return the results of a file, none without `resume`; raises UserError for those of something else."""
+        if not (resume and path and Path(path).is_file()):
+            return cls(path, kind, [])
+        found = read_object(Path(path))
+        other = {name: found.get(name) for name in kind}
+        if other != kind:
+            raise UserError(f"--output={path} holds measurements of {other}, not of {kind}; name another file")
+        return cls(path, kind, [row for row in found["results"] if "failed" not in row])
+
+    def of(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the row of a key, None where it is not measured."""
+        return next((row for row in self.rows if key.items() <= row.items()), None)
+
+    def add(self, key: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """Keep a row, also in the file, and return it."""
+        self.rows.append({**key, **result})
+        write_results(self.path, {**self.kind, "results": self.rows})
+        return self.rows[-1]
 
 
 def _numbers(name: str) -> list[int]:
@@ -141,44 +189,84 @@ def _cell(result: dict[str, Any], name: str, form: str = ".3g") -> str:
     return "-" if value is None else format(value, form)
 
 
-def main() -> None:
-    """Measure training and decoding of all models, write every figure at once and print two tables."""
-    check_output(FLAGS.output)
-    for model in FLAGS.models:
-        check_choice("a model of --models", model, lm.MODELS)
-    check_choice("--size", FLAGS.size, SIZES)
+def wanted() -> list[dict[str, Any]]:
+    """Return the keys of all measurements that the flags ask for, in their order."""
+    keys: list[dict[str, Any]] = []
     contexts, decode_contexts, batches = map(_numbers, ("contexts", "decode_contexts", "batches"))
-    print(f"size {FLAGS.size}, dtype {FLAGS.dtype}, {device_line()}", flush=True)
-    results: list[dict[str, Any]] = []
-    rows: dict[str, list[tuple[str, ...]]] = {"train": [], "decode": []}
+    for part in FLAGS.parts:
+        if part == "train":
+            models = [model for model in FLAGS.models if model not in VARIANTS]
+            keys += [{"part": part, "context": n, "model": model} for n in contexts for model in models]
+        else:
+            places = [(n, batch) for batch in batches for n in decode_contexts]
+            keys += [
+                {"part": part, "context": n, "batch": batch, "model": model}
+                for n, batch in places
+                for model in FLAGS.models
+            ]
+    return keys
 
-    def note(part: str, key: dict[str, Any], result: dict[str, Any], *cells: str) -> None:
-        rows[part].append((*map(str, key.values()), *cells))
-        print(part, *rows[part][-1], flush=True)
-        results.append({"part": part, **key, **result})
-        write_results(FLAGS.output, {"size": FLAGS.size, "dtype": FLAGS.dtype, "results": results})
 
-    for context in contexts:
-        first = None
-        for model in FLAGS.models:
-            result = measured(train, model, FLAGS.size, context)
-            rate = result.get("tokens_per_s")
-            first = rate if model == FLAGS.models[0] else first
-            ratio = f"{rate / first:.2f}x" if rate and first else "-"
-            cells = (_cell(result, "step_ms"), _cell(result, "tokens_per_s"), ratio, _cell(result, "temporary_gib"))
-            note("train", {"context": context, "model": model}, result, *cells)
-    for context in decode_contexts:
-        for batch in batches:
-            for model in FLAGS.models:
-                result = measured(decode, model, FLAGS.size, context, batch)
-                cells = (_cell(result, "token_ms"), _cell(result, "state_mib"), _cell(result, "peak_gib"))
-                note("decode", {"context": context, "batch": batch, "model": model}, result, *cells)
-    print_table(("context", "model", "ms/step", "tokens/s", f"of {FLAGS.models[0]}", "temporary GiB"), rows["train"])
+def measure(key: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of one measurement."""
+    if key["part"] == "train":
+        return measured(train, key["model"], FLAGS.size, key["context"])
+    return measured(decode, key["model"], FLAGS.size, key["context"], key["batch"])
+
+
+def print_tables(results: Results) -> None:
+    """Print what is measured as two tables."""
+    first = {row["context"]: row.get("tokens_per_s") for row in results.rows if row["model"] == FLAGS.models[0]}
+    rows: dict[str, list[tuple[str, ...]]] = {part: [] for part in PARTS}
+    for row in results.rows:
+        cells = [str(row[name]) for name in ("context", "batch", "model") if name in row and row["part"] == "decode"]
+        if row["part"] == "train":
+            rate, other = row.get("tokens_per_s"), first.get(row["context"])
+            ratio = f"{rate / other:.2f}x" if rate and other else "-"
+            cells = [str(row["context"]), row["model"], _cell(row, "step_ms"), _cell(row, "tokens_per_s"), ratio]
+            rows["train"].append((*cells, _cell(row, "temporary_gib")))
+        else:
+            names = ("token_ms", "state_mib", "peak_gib")
+            rows["decode"].append((*cells, *(_cell(row, name) for name in names)))
     print_table(("context", "batch", "model", "ms/token", "state MiB", "peak GiB"), rows["decode"])
+    print_table(("context", "model", "ms/step", "tokens/s", f"of {FLAGS.models[0]}", "temporary GiB"), rows["train"])
+
+
+def main() -> None:
+    """Measure decoding and training of all models, write every figure at once and print two tables."""
+    check_output(FLAGS.output)
+    for part in FLAGS.parts:
+        check_choice("a part of --parts", part, PARTS)
+    for model in FLAGS.models:
+        check_choice("a model of --models", model, {**lm.MODELS, **VARIANTS})
+    check_choice("--size", FLAGS.size, SIZES)
+    if FLAGS.resume and not FLAGS.output:
+        raise UserError("--resume goes on with the file of --output; name it")
+    keys = wanted()
+    results = Results.begin(FLAGS.output, {"size": FLAGS.size, "dtype": FLAGS.dtype}, FLAGS.resume)
+    print(f"size {FLAGS.size}, dtype {FLAGS.dtype}, {device_line()}", flush=True)
+    until = time.monotonic() + (math.inf if FLAGS.minutes is None else 60 * FLAGS.minutes)
+    for key in keys:
+        if results.of(key) is not None:
+            continue
+        if time.monotonic() > until:
+            left = sum(results.of(key) is None for key in keys)
+            print(
+                f"the time is over with {left} measurements to do; the same command with --resume goes on", flush=True
+            )
+            break
+        row = results.add(key, measure(key))
+        print(" ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    print_tables(results)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("models", list(MODELS), f"Models of configs/lm.py: {', '.join(lm.MODELS)}.")
+    flags.DEFINE_list(
+        "models", list(MODELS), f"Models of configs/lm.py, or variants: {', '.join([*lm.MODELS, *VARIANTS])}."
+    )
+    flags.DEFINE_list("parts", list(PARTS), f"What is measured, in this order: {', '.join(PARTS)}.")
+    flags.DEFINE_bool("resume", False, "Keep what the file of --output has.")
+    flags.DEFINE_float("minutes", None, "After so long no measurement begins any more.", lower_bound=0.01)
     flags.DEFINE_string("size", "15M", f"One of {', '.join(SIZES)}.")
     flags.DEFINE_list("contexts", [str(x) for x in CONTEXTS], "Tokens of a row in training.")
     flags.DEFINE_list("decode_contexts", [str(x) for x in DECODE_CONTEXTS], "Tokens before those that are decoded.")

@@ -114,7 +114,7 @@ def _encode(options: TextOptions, splits: dict[str, list[Document]], place: Path
 
 
 def cut_rows(tokens: Int[np.ndarray, " T"], length: int, token_bytes: Int[np.ndarray, " V"], whole: bool) -> Arrays:
-    """Return rows of `length` tokens, each with the one after it: `tokens` [S, length + 1], every token a label once.
+    """Return rows `tokens` [S, length], and the token `next` [S] after each; every token but the first is a label once.
 
     `labels` [S] counts those of a row and `bytes` [S] the bytes of text that they stand for. With `whole` the last row,
     if it is not full, is left out; else it is filled up with separators. Raises DataError for fewer tokens than a row.
@@ -129,7 +129,8 @@ def cut_rows(tokens: Int[np.ndarray, " T"], length: int, token_bytes: Int[np.nda
     labels = np.full(count, length, np.int32)
     labels[-1] = used - 1 - (count - 1) * length
     return {
-        "tokens": np.ascontiguousarray(rows),
+        "tokens": np.ascontiguousarray(rows[:, :-1]),
+        "next": np.ascontiguousarray(rows[:, -1]),
         "labels": labels,
         "bytes": token_bytes[rows[:, 1:]].sum(1, np.float32),
     }

@@ -43,8 +43,17 @@ def check_model(config: Any) -> None:
 
 
 def check_mesh(config: Any) -> None:
-    """Raise UserError for a mesh that splits rows: every token depends on all earlier ones."""
-    if config.mesh.points != 1:
+    """Raise UserError for a mesh that splits rows which this model, or this length, cannot have split."""
+    points, model = config.mesh.points, config.model
+    if points == 1:
+        return
+    if model.type != "causal_flare" or model.gather != "softmax":
+        chosen = f"model.gather={model.gather}" if model.type == "causal_flare" else f"model.type={model.type}"
         raise UserError(
-            f"mesh.points={config.mesh.points}, but rows of text are split over samples only; use mesh.data"
+            f"mesh.points={points}, but devices share the tokens of a row with causal_flare and gather=softmax only, "
+            f"not with {chosen}; use mesh.data"
         )
+    if config.data.name == "recall":
+        raise UserError(f"mesh.points={points}, but rows of associative recall are short; use mesh.data")
+    if points > 1 and config.data.length % points:
+        raise UserError(f"data.length={config.data.length} is no multiple of mesh.points={points}; change one of them")

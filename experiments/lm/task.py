@@ -107,9 +107,10 @@ def _inputs(batch: Batch) -> tuple[Array, Array]:
     """Return token numbers and the labels of each, negative ones where there is none."""
     if "input_ids" in batch:
         return batch["input_ids"].astype(jnp.int32), batch["labels"].astype(jnp.int32)
-    rows = batch["tokens"].astype(jnp.int32)
-    real = jnp.arange(rows.shape[1] - 1) < batch["labels"][:, None]
-    return rows[:, :-1], jnp.where(real, rows[:, 1:], -1)
+    ids = batch["tokens"].astype(jnp.int32)
+    following = jnp.concatenate([ids[:, 1:], batch["next"].astype(jnp.int32)[:, None]], axis=1)
+    real = jnp.arange(ids.shape[1]) < batch["labels"][:, None]
+    return ids, jnp.where(real, following, -1)
 
 
 def _documents(ids: Array) -> Array:

@@ -57,10 +57,14 @@ class Job:
 
 @dataclass
 class Outcome:
-    """How the runs of a sweep ended: those that failed, with a sentence, and those that a signal ended."""
+    """How the runs of a sweep ended: those that failed, with a sentence, and those that a signal ended.
+
+    `postponed` are those that the time did not suffice for.
+    """
 
     failed: dict[Path, str] = field(default_factory=dict)
     ended: dict[Path, str] = field(default_factory=dict)
+    postponed: list[Path] = field(default_factory=list)
 
 
 def make_slots(jobs: int, environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[Slot]:

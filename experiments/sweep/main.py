@@ -1,5 +1,6 @@
 """The program: plan the runs of a study, execute what is missing, collect tables and figures."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "out/studies", "Folder of the runs, which studies share, and of the tables and figures.")
     flags.DEFINE_string("data_dir", None, "Folder of the data sets; replaces config.data.dir.")
     flags.DEFINE_integer("jobs", 1, "Processes per GPU; on a machine without one, processes.")
+    flags.DEFINE_float(
+        "minutes", None, "After so long, jobs write checkpoints and end; the same command goes on.", lower_bound=0.01
+    )
     flags.DEFINE_list("seeds", None, "Seeds of every run; by default those of the study.")
     flags.DEFINE_integer("parallel_seeds", 0, "Seeds of a run that are trained in one program; 0: all.")
     flags.DEFINE_multi_string("set", [], "OPTION=VALUE for all trainings, such as train.epochs=20; may be repeated.")
@@ -62,7 +66,8 @@ def main() -> None:
     if not (FLAGS.list or FLAGS.dry_run or FLAGS.collect or FLAGS.plot):
         if FLAGS.retry_failed:
             forget_failures(runs)
-        failed = not execute(study, runs, jobs.make_slots(FLAGS.jobs), jobs.launch)
+        seconds = math.inf if FLAGS.minutes is None else 60 * FLAGS.minutes
+        failed = not execute(study, runs, jobs.make_slots(FLAGS.jobs), jobs.launch, seconds)
     executed = not (FLAGS.list or FLAGS.dry_run)
     if executed:
         report(
@@ -72,17 +77,25 @@ def main() -> None:
         sys.exit(_FAILED)
 
 
-def execute(study: Study, runs: Sequence[Run], slots: Sequence[jobs.Slot], launch: jobs.Launch) -> bool:
-    """Execute what is missing and say what failed; return whether everything is done."""
+def execute(
+    study: Study,
+    runs: Sequence[Run],
+    slots: Sequence[jobs.Slot],
+    launch: jobs.Launch,
+    seconds: float = math.inf,
+) -> bool:
+    """Execute what is missing, for at most about `seconds`, and say what failed; return whether nothing has."""
     board = Board(runs)
     places = ", ".join(dict.fromkeys(slot.describe() for slot in slots))
     print(f"{study.title}: {len({run.folder for run in runs})} runs, {len(slots)} at a time on {places}", flush=True)
-    outcome = Schedule(runs, slots, launch, board).execute()
+    outcome = Schedule(runs, slots, launch, board, seconds).execute()
     named = {run.folder: name_of(run) for run in runs}
     for folder, sentence in outcome.failed.items():
         print(f"failed: {named[folder]}: {sentence} (log: {folder / jobs.LOG}; --retry_failed begins it again)")
     for folder, sentence in outcome.ended.items():
         print(f"ended: {named[folder]}: {sentence} (the same command goes on with it)")
+    if outcome.postponed:
+        print(f"the time is over with {len(outcome.postponed)} runs to do; the same command goes on with them")
     return not outcome.failed and not outcome.ended
 
 

@@ -20,6 +20,9 @@ WORDS = {
     "peak_gib": "peak GiB",
     "effective_rank": "effective rank",
     "seconds": "seconds",
+    "tokens_per_s": "tokens per second",
+    "token_ms": "ms per decoded token",
+    "state_mib": "MiB of state",
 }
 
 
@@ -120,7 +123,9 @@ def number(name: str, value: float) -> str:
     """Return a number as people write it in a column of such numbers."""
     if name == "parameters":
         return f"{value:,.0f}"
-    return f"{value:.2e}" if "error" in name else f"{value:.3g}"
+    if "error" in name:  # of 1 and more: bits per byte, of which a hundredth counts
+        return f"{value:.4g}" if value >= 1 else f"{value:.2e}"
+    return f"{value:.3g}"
 
 
 def _note(rows: Sequence[Row]) -> str:

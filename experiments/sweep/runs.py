@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from experiments import workdir
 from experiments.cli import flatten, load_config
 from experiments.errors import UserError
+from experiments.lm.options import check_lm_options
 from experiments.lra.options import check_lra_options
 from experiments.options import check_options
 from experiments.program import program_of
@@ -49,7 +50,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run of `experiments.pdebench` or `experiments.lra` with all its seeds."""
+    """A run of `experiments.pdebench`, `experiments.lra` or `experiments.lm` with all its seeds."""
 
     labels: Labels
     folder: Path
@@ -226,8 +227,8 @@ def _training_run(
             config.update_from_flattened_dict({name: value})
         except (TypeError, ValueError) as error:
             raise UserError(f"study {study.name}: option {name}={value!r} does not fit ({error})") from error
-    check = check_lra_options if program_of(config) == "lra" else check_options
-    check(config, options)
+    checks = {"lra": check_lra_options, "lm": check_lm_options}
+    checks.get(program_of(config), check_options)(config, options)
     arguments = [f"--config={part.config}", *(f"--config.{name}={_as_text(value)}" for name, value in options.items())]
     # What runs draw and compare for themselves, a study does for all of them.
     arguments += [f"--config.{name}=False" for name in ("figures", "eval.simple_predictors") if name in known]

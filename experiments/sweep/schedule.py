@@ -1,5 +1,6 @@
 """The order of a sweep: runs that are not done go to free places; what fails is noted and stops nothing else."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +22,20 @@ _PATIENCE_SECONDS = 120.0
 
 
 class Schedule:
-    """Executes runs, each folder once; `board` shows how far they are."""
+    """Executes runs, each folder once; `board` shows how far they are.
 
-    def __init__(self, runs: Sequence[Run], slots: Sequence[jobs.Slot], launch: jobs.Launch, board: Board) -> None:
+    After `seconds`, where they are given, nothing begins any more and what runs is ended in order.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        slots: Sequence[jobs.Slot],
+        launch: jobs.Launch,
+        board: Board,
+        seconds: float = math.inf,
+    ) -> None:
+        self._until = time.monotonic() + seconds
         self._free, self._launch, self._board = list(slots), launch, board
         self._running: list[Job] = []
         self._later: list[tuple[float, Run]] = []
@@ -41,7 +53,7 @@ class Schedule:
         """Run everything; after a signal the jobs are ended in order and Interrupted is raised."""
         try:
             with signals.protected():
-                while (self._waiting or self._running or self._later) and not signals.requested():
+                while self._is_open() and not signals.requested():
                     self._start()
                     time.sleep(_POLL_SECONDS)
                     self._look()
@@ -49,6 +61,10 @@ class Schedule:
         finally:
             self._end()
         return self.outcome
+
+    def _is_open(self) -> bool:
+        """Tell whether there is something to do, and time for it."""
+        return bool(self._waiting or self._running or self._later) and time.monotonic() < self._until
 
     def _start(self) -> None:
         now = time.monotonic()
@@ -105,7 +121,9 @@ class Schedule:
 
     def _end(self) -> None:
         """End the jobs that run, which keep what they have, and wait for them."""
+        self.outcome.postponed = [run.folder for run in (*self._waiting, *(run for _, run in self._later))]
         for job in self._running:
+            self.outcome.postponed.append(job.run.folder)
             job.process.terminate()
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while self._running and time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from flare_jax.layers.initializers import normal
 from flare_jax.layers.linear import InputLinear, Linear
 from flare_jax.layers.norms import RMSNorm
 from flare_jax.layers.rotary import check_even_heads, rotate_halves
-from flare_jax.layers.sharding import on_each_device
+from flare_jax.layers.sharding import on_each_device, points_are_split
 from flare_jax.mixers.causal_streams import DecoderConfig, Places, filter_streams, make_convolutions
 from flare_jax.mixers.heads import merge_heads, split_heads
 from flare_jax.options import MAX_POINTS, option
@@ -135,6 +135,11 @@ class CausalFlareAttention(nnx.Module):
         y = self.o_proj(merge_heads(y.astype(self.dtype)))
         return y, None if state is None else CausalFlareState(new, tails)
 
+    @property
+    def splits_tokens(self) -> bool:
+        """Whether devices may share the tokens of a row."""
+        return self.config.gather == "softmax" and self.config.block == 1
+
     def _convolutions(self) -> dict[str, Any]:
         pairs = {"k": self.k_conv, "v": self.v_conv, "r": self.r_conv}
         return {name: convolution for name, convolution in pairs.items() if convolution is not None}
@@ -171,10 +176,14 @@ class CausalFlareAttention(nnx.Module):
                 return y[:, None], state
             kept = state is not None
             options = {"block": config.block, "implementation": config.implementation, "return_state": kept}
-            result = causal_flare(**latents, **rows, initial_state=state, scale=scale, **options)
+            result = causal_flare(**latents, **rows, initial_state=state, scale=scale, axis_name=axis_name, **options)
             return result if kept else (result, None)
 
         leading = rows["k"].shape[:1]
+        if state is None and self.splits_tokens:
+            leading = rows["k"].shape[:2]
+            # XLA would gather all tokens to cut a walk over them.
+            implementation = None if points_are_split(leading) else implementation
         return on_each_device(mix, (rows, state), latents, leading=leading, implementation=implementation)
 
 

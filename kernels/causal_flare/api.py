@@ -14,6 +14,7 @@ from kernels.causal_flare.operands import LOWEST, Operands, State, empty_state
 from kernels.causal_flare.pallas import PallasBackend
 from kernels.causal_flare.reference import dense_mixer
 from kernels.causal_flare.scheme import Backend, Backends, mix
+from kernels.causal_flare.sharded import states_around
 from kernels.causal_flare.validation import check_block, check_operands, check_state
 
 
@@ -29,6 +30,7 @@ def causal_flare(
     log_decay: Float[Array, "B N H"] | None = None,
     block: int = 1,
     initial_state: State | None = None,
+    axis_name: str | None = None,
     implementation: str | None = None,
     return_state: bool = False,
 ) -> Float[Array, "B N H C"] | tuple[Float[Array, "B N H C"], State]:
@@ -51,8 +53,10 @@ def causal_flare(
     `maximum + log(mass)`.
 
     `implementation` is "reference" (O(N²M) memory), "xla" or "pallas", which has no blocks; None chooses by device,
-    dtype and shape. The batch may be sharded inside `jax.shard_map`; the tokens may not: each depends on earlier ones.
-    Returns y in the dtype of v, with `return_state` also the state after the last token.
+    dtype and shape. The batch may be sharded inside `jax.shard_map`, and so may the tokens over the mesh axis
+    `axis_name`, in order: the devices then exchange their states, whose size does not depend on the tokens, and the
+    state that is returned is that after the tokens of all. Returns y in the dtype of v, with `return_state` also the
+    state after the last token.
 
     Raises ValueError for shapes or dtypes that do not fit, a scale that is not positive and finite, an unknown
     implementation, and a named implementation that cannot serve the request.
@@ -65,16 +69,20 @@ def causal_flare(
         k_decode = k if k_decode is None else k_decode
     operands = Operands(q, k, v, q_decode, k_decode, mask, log_decay)
     check_operands(operands)
-    check_block(block, log_decay)
+    check_block(block, log_decay, axis_name)
     if initial_state is None:
         initial_state = empty_state((k.shape[0], k.shape[2], q.shape[1]), v.shape[-1])
     check_state(initial_state, operands)
     width = max(x.shape[-1] for x in (k, v, k_decode) if x is not None)
-    request = Request(k.dtype.name, width, k.shape[1], masked=mask is not None)
+    request = Request(k.dtype.name, width, k.shape[1], axis_name, masked=mask is not None)
     selection = (table.OPERATION if block == 1 else table.BLOCKS).resolve(implementation, request)
     operands, state = vary_alike((operands, initial_state))
     # A state that starts at minus infinity, the textbook's choice, would give NaN as a difference with itself.
     state = state._replace(maximum=jnp.maximum(state.maximum, LOWEST))
+    last_state = None
+    if axis_name is not None:
+        state, last_state = states_around(operands, state, scale=scale, axis_name=axis_name)
+        operands, state = vary_alike((operands, state))
     if block > 1:
         mixer = dense_block_mixer if selection.implementation == "reference" else chunked_block_mixer
         y, final_state = mixer(operands, state, scale=scale, block=block)
@@ -82,7 +90,7 @@ def causal_flare(
         y, final_state = dense_mixer(operands, state, scale=scale)
     else:
         y, final_state = mix(SelectedBackends(selection), scale, operands, state)
-    return (y, final_state) if return_state else y
+    return (y, final_state if last_state is None else last_state) if return_state else y
 
 
 class SelectedBackends(Backends):

@@ -92,12 +92,14 @@ def check_state(state: State, operands: Operands) -> None:
             )
 
 
-def check_block(block: int, log_decay: jax.Array | None) -> None:
-    """Raise ValueError unless `block` is a positive integer, and 1 with forgetting."""
+def check_block(block: int, log_decay: jax.Array | None, axis_name: str | None) -> None:
+    """Raise ValueError unless `block` is a positive integer, and 1 with forgetting or tokens split over a mesh axis."""
     if not isinstance(block, int) or isinstance(block, bool) or block < 1:
         raise ValueError(f"block is {block!r}; give a positive number of tokens.")
     if block > 1 and log_decay is not None:
         raise ValueError(f"block is {block} and log_decay is given; blocks do not forget, leave one of them out.")
+    if block > 1 and axis_name is not None:
+        raise ValueError(f"block is {block} and axis_name {axis_name!r}; blocks are not split, leave one of them out.")
 
 
 def check_sizes(**sizes: int) -> None:

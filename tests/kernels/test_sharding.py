@@ -8,7 +8,7 @@ from tests.program_server import run_program
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("op", ["flare_mixer", "gather", "residual_mlp", "triple_attention"])
+@pytest.mark.parametrize("op", ["flare_mixer", "causal_flare", "gather", "residual_mlp", "triple_attention"])
 def test_eight_devices_agree_with_one(op):
     eight = environment(
         XLA_FLAGS="--xla_force_host_platform_device_count=8",

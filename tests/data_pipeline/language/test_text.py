@@ -63,10 +63,11 @@ def test_every_token_is_a_label_once():
     tokens = np.arange(1, 24, dtype=np.uint8)
     sizes = np.arange(256)
     rows = cut_rows(tokens, 5, sizes, whole=False)
-    found = [row[1 : 1 + count].tolist() for row, count in zip(rows["tokens"], rows["labels"], strict=True)]
+    whole = np.concatenate([rows["tokens"], rows["next"][:, None]], axis=1)
+    found = [row[1 : 1 + count].tolist() for row, count in zip(whole, rows["labels"], strict=True)]
     assert [*chain(*found)] == tokens[1:].tolist()
-    assert rows["tokens"].shape == (5, 6)
-    np.testing.assert_array_equal(rows["tokens"][1:, 0], rows["tokens"][:-1, -1])
+    assert rows["tokens"].shape == (5, 5)
+    np.testing.assert_array_equal(rows["tokens"][1:, 0], rows["next"][:-1])
     assert rows["bytes"].sum() == tokens[1:].sum()
     assert len(cut_rows(tokens, 5, sizes, whole=True)["tokens"]) == 4
 

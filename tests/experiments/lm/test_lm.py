@@ -81,6 +81,24 @@ def test_an_evaluation_from_the_folder_and_a_resumed_run_give_the_same_numbers(t
     assert resumed["step"] == summary["step"] == 20
 
 
+def test_four_devices_share_rows_of_text_as_one_reads_them(text, tmp_path):
+    """Rows are split over two devices and batches over two, with documents that begin anywhere."""
+    common = [
+        "--config=configs/lm.py:model=recommended,size=tiny,smoke", f"--config.data.path={text}",
+        f"--data_dir={text.parent}", "--config.figures=False", "--config.train.steps=4", "--config.eval.every=4",
+        "--config.data.reset_documents=True",
+    ]  # fmt: skip
+    found = {}
+    for name, options in (("one", []), ("four", ["--config.mesh.data=2", "--config.mesh.points=2"])):
+        count = 4 if options else 1
+        env = environment(XLA_FLAGS=f"--xla_force_host_platform_device_count={count}")
+        result = run_program("experiments.lm", [*common, *options, f"--workdir={tmp_path / name}"], env=env)
+        assert result.returncode == 0, result.stderr[-3000:]
+        found[name] = read_object(tmp_path / name / "eval.json")
+    for metric in ("test/bits_per_byte", "train/bits_per_byte"):
+        np.testing.assert_allclose(found["four"][metric], found["one"][metric], rtol=1e-5)
+
+
 def test_recall_is_scored_on_its_answers(tmp_path):
     chosen = get_config("model=gla,size=recall32,recall,smoke")
     chosen.figures = False
@@ -114,7 +132,12 @@ def test_every_config_is_complete_and_traced(model):
         ({"data__length": 5000}, {}, "fewer than data.length=5000; lower it"),
         ({"train__batch_size": 512}, {}, "the training text gives 12. rows of 32 tokens, fewer than the 512"),
         ({"model__block": 4, "model__forget": False}, {}, "model.block=4 shows a token the rest of its block"),
-        ({"mesh__points": 2}, {}, "mesh.points=2, but rows of text are split over samples only"),
+        (
+            {"mesh__points": 2, "model__gather": "state"},
+            {},
+            "mesh.points=2, but devices share .* not with model.gather=st",
+        ),
+        ({"mesh__points": 3}, {}, "data.length=32 is no multiple of mesh.points=3; change one of them"),
         ({}, {"data.vocab_size": 9}, "data.vocab_size has no effect with data.tokenizer=bytes"),
         ({}, {"model.type": "gla"}, "cannot be changed by itself; choose model and data by"),
         ({"data__test": "*.md"}, {"data.test_share": 0.2}, "data.test_share has no effect with data.val or data.test"),

@@ -134,6 +134,17 @@ def test_equal_runs_are_made_once_and_places_are_never_exceeded(tmp_path):
     assert {environment["CUDA_VISIBLE_DEVICES"] for *_, environment in launch.started} == {"0", "1"}
 
 
+def test_after_its_time_a_sweep_ends_its_jobs_and_says_what_is_left(tmp_path):
+    runs = [FakeRun(tmp_path, name) for name in ("a", "b", "c")]
+    launch = FakeJobs(b=[(None, "")])
+    shown = board.Board(runs, lambda text: None)
+    outcome = Schedule(runs, [jobs.Slot(None, {})], launch, shown, seconds=0.2).execute()
+    assert launch.terminated == ["b"]
+    assert (runs[0].left, runs[1].left, runs[2].left) == ([], ["stage_0"], ["stage_0"])
+    assert sorted(folder.name for folder in outcome.postponed) == ["b", "c"]
+    assert (outcome.failed, outcome.ended) == ({}, {})
+
+
 def test_a_signal_ends_the_jobs_in_order(tmp_path, monkeypatch):
     runs = [FakeRun(tmp_path, name) for name in ("a", "b", "c")]
     launch = FakeJobs(a=[(None, "")], b=[(None, "")])

@@ -1,11 +1,14 @@
 """Decoders: prompts and single tokens give what one forward pass gives, nothing sees later tokens, sizes are right."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from flare_jax import params as model_params
 from flare_jax.models.language import SIZES, build_language_model, size_options
 from flare_jax.params import count_parameters, split
 from tests.flare_jax.models.language.models import (
@@ -90,6 +93,23 @@ def test_losses_are_those_of_the_logits_in_one_part_and_in_several(monkeypatch):
         monkeypatch.setattr("flare_jax.models.language.decoder._STORED_LOGITS", stored)
         found = jax.jit(lambda ids, labels: model._call("losses", ids, labels))(ids, labels)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_scores_of_the_labels_alone_are_those_of_all_tokens():
+    model, ids = programs("published"), tokens()
+    labels = jnp.where(ids < 3, jnp.roll(ids, -1, axis=1), -1)
+    most = int(jnp.max(jnp.sum(labels >= 0, axis=1)))
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def scores(ids, labels, most):
+        return model_params.merge(model.graphdef, model.params).scores(ids, labels, most=most)
+
+    for whole, chosen in zip(scores(ids, labels, None), scores(ids, labels, most), strict=True):
+        assert chosen.shape == (3, most)
+        for row in range(3):
+            real = np.asarray(labels[row] >= 0)
+            np.testing.assert_allclose(chosen[row, : real.sum()], whole[row, real], atol=1e-5)
+            assert not np.any(chosen[row, real.sum() :])
 
 
 def count(model_type, vocabulary, options):
