@@ -41,9 +41,10 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
         "model.dropout": 0.2,
     },
     "novels": {
-        "data.path": "data/novels/corpus",
-        "data.test": "Gissing*,Woolf*",
-        "data.val": "Forster*,Schreiner*",
+        "data.path": "data/novels",
+        "data.files": "corpus/*.txt",
+        "data.test": "*/Gissing*,*/Woolf*",
+        "data.val": "*/Forster*,*/Schreiner*",
         "train.batch_size": 64,
         "train.steps": 1500,
     },

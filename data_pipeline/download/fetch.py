@@ -9,6 +9,7 @@ from data_pipeline.download.transfer import check_repository, check_space, diges
 from data_pipeline.download.unpack import is_archive, unpack
 from data_pipeline.errors import DataError
 from data_pipeline.files import SOURCE_FILE, matching
+from data_pipeline.language.corpus import read_documents
 from data_pipeline.registry import DATASETS, load_dataset
 from data_pipeline.sequence.registry import TASKS, load_task
 from data_pipeline.vtk import read_mesh
@@ -79,11 +80,13 @@ def _finish(public: PublicSet, transfers: Path, unfinished: Path) -> None:
 
 
 def is_there(name: str, data_dir: Path) -> bool:
-    """Tell whether the files of a data set or task are there, not generated ones, whoever put them there."""
+    """Tell whether the files of a data set, task or text are there, not generated ones, whoever put them there."""
     return _holds(find_public(name), name, data_dir)
 
 
 def _holds(public: PublicSet, name: str, data_dir: Path) -> bool:
+    if public.documents:
+        return len(list((data_dir / public.folder).rglob(public.documents))) == public.count
     if public.cell_fields:
         return all((data_dir / public.folder / file.place).exists() for file in public.files)
     if name in DATASETS:
@@ -102,6 +105,8 @@ def check(name: str, data_dir: Path) -> None:
     public = find_public(name)
     if public.cell_fields:
         _check_mesh(data_dir / public.folder, public)
+    elif public.documents:
+        read_documents(data_dir / public.folder, public.documents)
     elif name in DATASETS:
         load_dataset(name, data_dir, num_generate=1, n_train=1, n_test=1, options=DATASETS[name].options, say=_quiet)
     else:

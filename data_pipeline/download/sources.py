@@ -42,7 +42,8 @@ class PublicSet:
 
     `serves` names the data sets and tasks in them. Archives within an archive that fit `inner` are unpacked where they
     lie. A `snapshot` is a whole repository of the hub, whose files are known there alone. Files that are meshes have
-    `cell_fields`. With `runs` there is a file for each of these numbers, in their order.
+    `cell_fields`. With `runs` there is a file for each of these numbers, in their order. Of a text there are `count` files
+    that fit `documents`.
     """
 
     folder: Path
@@ -52,6 +53,8 @@ class PublicSet:
     snapshot: str = ""
     cell_fields: tuple[str, ...] = ()
     runs: tuple[int, ...] = ()
+    documents: str = ""
+    count: int = 0
 
     @property
     def origins(self) -> list[str]:
@@ -140,6 +143,18 @@ PUBLIC_SETS = (
     ),
     _puzzles("sudoku-extreme", "sudoku"),
     _puzzles("maze-30x30-hard-1k", "maze"),
+    PublicSet(
+        Path("novels"),
+        (
+            Remote(
+                "100_english_novels.tar.gz",
+                "https://github.com/computationalstylistics/100_english_novels/archive/143e601.tar.gz",
+            ),
+        ),
+        ("novels",),
+        documents="corpus/*.txt",
+        count=100,
+    ),
 )
 BY_NAME: Mapping[str, PublicSet] = {name: public for public in PUBLIC_SETS for name in public.serves}
 # What cannot be fetched by a program, and what to do instead.

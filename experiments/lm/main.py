@@ -40,8 +40,9 @@ def run(request: program.Request) -> None:
     """Check everything that can be checked, read the text, and train or evaluate every seed."""
     config = request.config
     check_lm_options(config, request.given)
-    models.check_mesh(config)
+    models.check_mesh(config, config.mesh.points)
     mesh = make_mesh(config.mesh.data, config.mesh.points)
+    models.check_mesh(config, mesh.points)
     models.check_model(config)
     with program.held(request):
         _run(request, mesh)

@@ -42,9 +42,9 @@ def check_model(config: Any) -> None:
     jax.eval_shape(forward)
 
 
-def check_mesh(config: Any) -> None:
-    """Raise UserError for a mesh that splits rows which this model, or this length, cannot have split."""
-    points, model = config.mesh.points, config.model
+def check_mesh(config: Any, points: int) -> None:
+    """Raise UserError where `points` devices, -1 for all, are to share rows that cannot be split over them."""
+    model = config.model
     if points == 1:
         return
     if model.type != "causal_flare" or model.gather != "softmax":

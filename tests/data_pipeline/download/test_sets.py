@@ -8,8 +8,10 @@ import pytest
 from data_pipeline.download import __main__ as command
 from data_pipeline.download import fetch
 from data_pipeline.download.sources import BY_NAME, PUBLIC_SETS
+from data_pipeline.language.corpus import read_documents
 from data_pipeline.registry import DATASETS, find_record
 from data_pipeline.sequence.registry import TASKS
+from tests.data_pipeline.download.archives import tar_of
 from tests.data_pipeline.download.server import Files, serving
 
 
@@ -18,7 +20,7 @@ def run(tmp_path, *arguments):
 
 
 def test_names_and_the_list(tmp_path, capsys):
-    assert set(BY_NAME) <= {*DATASETS, *TASKS, "drivaerml_raw"}
+    assert set(BY_NAME) <= {*DATASETS, *TASKS, "drivaerml_raw", "novels"}
     assert len({remote.name for public in PUBLIC_SETS for remote in public.files}) == sum(
         len(public.files) for public in PUBLIC_SETS
     )
@@ -79,6 +81,11 @@ PUBLISHED = (
     (("image",), "cifar-10-batches-py", "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"),
     (("sudoku",), "sudoku-extreme", f"{HUB}/sapientinc/sudoku-extreme/resolve/main/t"),
     (("maze",), "maze-30x30-hard-1k", f"{HUB}/sapientinc/maze-30x30-hard-1k/resolve/main/t"),
+    (
+        ("novels",),
+        "novels",
+        "https://github.com/computationalstylistics/100_english_novels/archive/143e601.tar.gz",
+    ),
 )
 
 
@@ -150,3 +157,16 @@ def test_an_interrupted_repository_is_not_taken_for_complete(tmp_path, monkeypat
         run(tmp_path, "lpbf", f"--mirror={tmp_path / 'mirror'}")
     assert run(tmp_path, "lpbf", f"--mirror={tmp_path / 'mirror'}") == 0
     assert len(list((tmp_path / "data" / "LPBF_FLARE").rglob("*.npz"))) == 4
+
+
+def test_a_text_is_fetched_and_read(tmp_path, capsys):
+    texts = {f"100_english_novels-143e601/corpus/{number:03}.txt": b"Once." for number in range(100)}
+    for name, content in (("whole", b"It was."), ("broken", b"\xff\xfe")):
+        (tmp_path / name).mkdir()
+        archive = tar_of({**texts, "100_english_novels-143e601/corpus/050.txt": content})
+        (tmp_path / name / "100_english_novels.tar.gz").write_bytes(archive)
+    assert run(tmp_path, "novels", f"--mirror={tmp_path / 'broken'}") == 2
+    assert "050.txt is not text in UTF-8" in capsys.readouterr().err
+    assert command.main(["novels", f"--data_dir={tmp_path / 'new'}", f"--mirror={tmp_path / 'whole'}"]) == 0
+    documents = read_documents(tmp_path / "new" / "novels", "corpus/*.txt")
+    assert (len(documents), documents[50].text) == (100, b"It was.")
