@@ -42,8 +42,8 @@ class PublicSet:
 
     `serves` names the data sets and tasks in them. Archives within an archive that fit `inner` are unpacked where they
     lie. A `snapshot` is a whole repository of the hub, whose files are known there alone. Files that are meshes have
-    `cell_fields`. With `runs` there is a file for each of these numbers, in their order. Of a text there are `count` files
-    that fit `documents`.
+    `cell_fields`. With `runs` there is a file for each of these numbers, in their order. Of a text there are `count`
+    files that fit `documents`.
     """
 
     folder: Path

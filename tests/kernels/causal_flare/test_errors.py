@@ -40,7 +40,10 @@ Q, K, V = zeros(2, 3, 4), zeros(5, 6, 2, 4), zeros(5, 6, 2, 7)
         ({"initial_state": init(5, 2, 3, 6)}, r"the state's total has shape \(5,2,3,6\) .* shape \(5,2,3,7\)"),
         ({"scale": 0.0}, r"scale is 0.0; give a positive finite number"),
         ({"scale": float("nan")}, r"scale is nan; give a positive finite number"),
-        ({"axis_name": "points"}, r"axis_name is 'points', which is no mesh axis here; call causal_flare in a shard_map"),
+        (
+            {"axis_name": "points"},
+            r"axis_name is 'points', which is no mesh axis here; call causal_flare in a shard_map",
+        ),
         ({"axis_name": "points", "block": 2}, r"block is 2 and axis_name 'points'; blocks are not split, leave one"),
         ({"implementation": "triton"}, r"implementation is 'triton'; give one of reference, xla, pallas"),
     ],
