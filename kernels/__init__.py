@@ -4,6 +4,7 @@
 
 from kernels._array_code import array_code, wants_array_code
 from kernels._cudnn import fused_attention, fused_reading
+from kernels._products import side_by_side, times_matrix
 from kernels._target import platform
 from kernels._triton_lowering import without_pallas_triton
 from kernels.causal_flare import causal_flare, stablemax_flare
@@ -27,7 +28,9 @@ __all__ = [
     "platform",
     "residual_mlp",
     "residual_mlp_branches",
+    "side_by_side",
     "stablemax_flare",
+    "times_matrix",
     "triple_attention",
     "wants_array_code",
     "without_pallas_triton",

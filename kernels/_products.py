@@ -1,15 +1,85 @@
 """Contractions in plain XLA that are differentiated by JAX."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 # Contracts float32 or narrower arrays by subscripts.
 Einsum = Callable[..., jax.Array]
+
+# Parts of a gradient of a matrix that fill an accelerator: two programs, a tile of the matrix each, per processor.
+_PROGRAMS, _TILE = 264, 64
+# Shorter sums over rows are not worth the addition of their results.
+_FEWEST_ROWS = 128
+# Caches of traced programs see it; see `kernels._operation.array_code`.
+_COPIES = jax.make_user_context(1)
+
+
+@contextmanager
+def side_by_side(copies: int) -> Iterator[None]:
+    """Trace what is within for so many copies that `jax.vmap` computes in the same operations of an accelerator."""
+    with _COPIES(copies):
+        yield
+
+
+def copies_side_by_side() -> int:
+    """Return how many copies `side_by_side` announces, 1 without."""
+    return _COPIES.value
 
 
 def float32_einsum(exact: bool, subscripts: str, *operands: jax.Array) -> jax.Array:
     """Contract in float32; without `exact` as TF32 where there is such a thing, which numbers of bfloat16 fit into."""
     precision = "highest" if exact else "default"
     return jnp.einsum(subscripts, *(x.astype(jnp.float32) for x in operands), precision=precision)
+
+
+def times_matrix(x: jax.Array, matrix: jax.Array, precision: Any = None, dtype: DTypeLike | None = None) -> jax.Array:
+    """Return `x @ matrix` for rows x `[..., C]` and a matrix `[C, E]` of one dtype, in `dtype` if given.
+
+    The matrix's gradient is a sum over all rows. Of one float32 product libraries cut that into parts which fill the
+    device, of a batch of them they do not: copies that run side by side are given the parts here.
+    """
+    parts = parts_of_rows(x.size // x.shape[-1], matrix.shape, copies_side_by_side())
+    if parts == 1 or x.dtype != jnp.float32:
+        return jnp.matmul(x, matrix, precision=precision, preferred_element_type=dtype)
+    return _times_in_parts(x, matrix, parts, precision)
+
+
+def parts_of_rows(rows: int, shape: tuple[int, int], copies: int) -> int:
+    """Return in how many equal parts the sum over rows of a gradient `[C, E]` is made by each of several copies."""
+    if copies == 1:
+        return 1
+    tiles = copies * -(-shape[0] // _TILE) * -(-shape[1] // _TILE)
+    most = min(_PROGRAMS // tiles, rows // _FEWEST_ROWS)
+    return next((parts for parts in range(most, 1, -1) if rows % parts == 0), 1)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _times_in_parts(x: jax.Array, matrix: jax.Array, parts: int, precision: Any) -> jax.Array:
+    return jnp.matmul(x, matrix, precision=precision)
+
+
+def _tangent(parts: int, precision: Any, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (x, matrix), (dx, dmatrix) = primals, tangents
+    product = functools.partial(jnp.matmul, precision=precision)
+    result = product(x, matrix)
+    change = jnp.zeros_like(result)
+    if not _is_zero(dx):
+        change = product(dx, matrix)
+    if not _is_zero(dmatrix):
+        # Every part has the matrix to itself, so that its transpose has a gradient of its own.
+        own = jnp.broadcast_to(dmatrix, (parts, *dmatrix.shape))
+        change = change + product(x.reshape(parts, -1, x.shape[-1]), own).reshape(result.shape)
+    return result, change
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+_times_in_parts.defjvp(_tangent, symbolic_zeros=True)

@@ -14,6 +14,7 @@ from experiments.training.packing import FROZEN, Packed, Packing, Params
 from experiments.training.sampling import Epochs
 from experiments.training.state import TrainState
 from experiments.training.task import Batch, Recurrence, Task
+from kernels import side_by_side
 
 StepMetrics = dict[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
@@ -167,7 +168,10 @@ def make_chunk_of_seeds(
         # The number of the step is no array over seeds: a branch that it decides would be computed both ways.
         axes = TrainState(step=None, params=0, ema=0, opt_state=0, key=0)
         now = jnp.max(jnp.where(active, states.step, 0))
-        new, metrics = jax.vmap(run, in_axes=(axes,), out_axes=(axes, 0))(states._replace(step=now))
+        # XLA cuts rows over several devices, and so the sums over them.
+        copies = len(active) if mesh.devices.size == 1 else 1
+        with side_by_side(copies):
+            new, metrics = jax.vmap(run, in_axes=(axes,), out_axes=(axes, 0))(states._replace(step=now))
 
         def kept(new: Array, old: Array) -> Array:
             return jnp.where(active.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from flare_jax.checks import check_dtype, check_integer
 from flare_jax.layers.initializers import linear_kernel
 from flare_jax.params import Matrix
+from kernels import times_matrix
 
 
 class Linear(nnx.Module):
@@ -59,7 +60,7 @@ class InputLinear(Linear):
 
     def __call__(self, x: Float[Array, "... C_in"]) -> Float[Array, "... C_out"]:
         """Map the last axis to float32."""
-        y = jnp.matmul(x.astype(jnp.float32), self.kernel[...], precision="highest")
+        y = times_matrix(x.astype(jnp.float32), self.kernel[...], "highest")
         return y if self.bias is None else y + self.bias[...]
 
 
@@ -67,5 +68,5 @@ def linear(
     x: Float[Array, "... C_in"], kernel: Float[Array, "C_in C_out"], bias: Float[Array, "C_out"] | None
 ) -> Float[Array, "... C_out"]:
     """Return `x @ kernel + bias` in the dtype of `x`."""
-    y = x @ kernel.astype(x.dtype)
+    y = times_matrix(x, kernel.astype(x.dtype))
     return y if bias is None else y + bias.astype(x.dtype)

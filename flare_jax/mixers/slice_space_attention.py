@@ -10,6 +10,7 @@ from flare_jax.layers.dropout import Key
 from flare_jax.layers.linear import Linear
 from flare_jax.mixers.slice_attention import INITIAL_TEMPERATURE, slice_projection
 from flare_jax.mixers.slice_tokens import WEIGHT_EPSILON, SliceTokenAttention, slice_weights
+from kernels import times_matrix
 
 
 class SliceSpaceAttention(nnx.Module):
@@ -56,7 +57,7 @@ class SliceSpaceAttention(nnx.Module):
         select = self.slice_proj.kernel[...]
         maps = jnp.einsum("chd,dm->chm", self._per_head(self.in_proj.kernel[...][:, c:], jnp.float32), select)
         shift = self.in_proj.bias[...][c:].reshape(self.num_heads, self.head_dim) @ select + self.slice_proj.bias[...]
-        products = jnp.matmul(x, maps.reshape(c, -1).astype(x.dtype), preferred_element_type=jnp.float32)
+        products = times_matrix(x, maps.reshape(c, -1).astype(x.dtype), dtype=jnp.float32)
         products = products.reshape(*x.shape[:2], *shift.shape)
         return slice_weights((products + shift) / self.temperature[...].reshape(-1, 1), mask)
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.checks import check_head_dim
 from flare_jax.layers.linear import Linear
 from flare_jax.mixers.attention import softmax_attention
+from kernels import times_matrix
 
 # Keeps the mean of a slice without points finite.
 WEIGHT_EPSILON = 1e-5
@@ -17,7 +18,7 @@ WEIGHT_EPSILON = 1e-5
 def slice_logits(points: Float[Array, "B N H D"], projection: Linear) -> Float[Array, "B N H M"]:
     """Return `points @ kernel + bias` in float32, with products in the compute dtype."""
     kernel = projection.kernel[...].astype(points.dtype)
-    return jnp.matmul(points, kernel, preferred_element_type=jnp.float32) + projection.bias[...]
+    return times_matrix(points, kernel, dtype=jnp.float32) + projection.bias[...]
 
 
 def slice_weights(logits: Float[Array, "B N H M"], mask: Bool[Array, "B N"] | None) -> Float[Array, "B N H M"]:

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kernels._operation import Request
+from kernels._products import copies_side_by_side
 from kernels._sharding import vary_alike
 from kernels.residual_mlp import table
 from kernels.residual_mlp.fused import Call, apply
@@ -116,7 +117,8 @@ def _apply(
         return residual_mlp_reference(structure, operands, resolved)
     leading = operands.x.shape[:-1]
     # Inside shard_map: the cast of a replicated weight is what sums its gradient over the devices.
-    results = apply(Call(selection, structure, resolved), vary_alike(_flatten_rows(operands)))
+    call = Call(selection, structure, resolved, copies_side_by_side())
+    results = apply(call, vary_alike(_flatten_rows(operands)))
     return tuple(result.reshape(*leading, result.shape[-1]) for result in results)
 
 

@@ -10,6 +10,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 
 from kernels._pallas import Operand, Output, pallas_call
+from kernels._products import parts_of_rows
 from kernels._target import Target
 from kernels.residual_mlp.gradients import Factors
 from kernels.residual_mlp.kernel import Incoming, Outgoing, backward_kernel
@@ -92,7 +93,7 @@ def _launch_backward(
         stages=launch.tiling.stages,
     )
     x = outgoing.x[0] if launch.groups == 1 else jnp.sum(outgoing.x, axis=0, dtype=jnp.float32)
-    products = tuple(_product(plan.precision, *factors) for factors in outgoing.factors)
+    products = tuple(_product(plan.precision, target.copies, *factors) for factors in outgoing.factors)
     rows = Cotangents(x.astype(operands.x.dtype), outgoing.skip)
     return rows, Sums(jnp.sum(outgoing.slot, axis=0), products)
 
@@ -120,10 +121,14 @@ def _results(launch: Launch, slots: GradientSlots, operands: Stacked) -> Outgoin
     )
 
 
-def _product(precision: lax.Precision, inputs: Array, cotangents: Array) -> Array:
-    """Return inputsᵀ @ cotangents in float32."""
-    rows = (((0,), (0,)), ((), ()))
-    return lax.dot_general(inputs, cotangents, rows, precision=precision, preferred_element_type=jnp.float32)
+def _product(precision: lax.Precision, copies: int, inputs: Array, cotangents: Array) -> Array:
+    """Return inputsᵀ @ cotangents in float32, as a sum of parts where several copies run side by side."""
+    product = partial(lax.dot_general, precision=precision, preferred_element_type=jnp.float32)
+    parts = parts_of_rows(inputs.shape[0], (inputs.shape[1], cotangents.shape[1]), copies)
+    if parts == 1:
+        return product(inputs, cotangents, (((0,), (0,)), ((), ())))
+    inputs, cotangents = (x.reshape(parts, -1, x.shape[1]) for x in (inputs, cotangents))
+    return jnp.sum(product(inputs, cotangents, (((1,), (1,)), ((0,), (0,)))), axis=0)
 
 
 def _assemble(operands: Operands, slots: GradientSlots, rows: Cotangents, sums: Sums) -> Operands:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from kernels._operation import Selection, Served
+from kernels._products import side_by_side
 from kernels._target import Target, on_target
 from kernels.residual_mlp.operands import Operands, Structure
 from kernels.residual_mlp.pallas import fused_backward, fused_forward
@@ -18,15 +19,17 @@ from kernels.residual_mlp.table import plan_for
 
 @dataclass(frozen=True)
 class Call:
-    """Everything static about a call."""
+    """Everything static about a call; `copies` of it are announced by `side_by_side` where it is traced."""
 
     selection: Selection
     structure: Structure
     precision: lax.Precision
+    copies: int
 
     def reference(self, operands: Operands) -> tuple[Array, ...]:
         """Return the results of plain XLA."""
-        return residual_mlp_reference(self.structure, operands, self.precision)
+        with side_by_side(self.copies):  # also where the call is traced later, to be lowered
+            return residual_mlp_reference(self.structure, operands, self.precision)
 
     def served(self, target: Target) -> Served:
         """Return what runs on the target, for the rows of all copies."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from kernels._products import times_matrix
 from kernels.residual_mlp.operands import Norm, Operands, Structure
 
 _ACTIVATIONS = {
@@ -43,7 +44,7 @@ def _widen(values: Array) -> Array:
 
 
 def _linear(values: Array, weight: Array, bias: Array, precision: lax.Precision | None) -> Array:
-    product = jnp.dot(values, weight.astype(values.dtype), precision=precision)
+    product = times_matrix(values, weight.astype(values.dtype), precision)
     return _widen(product) + bias.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 

@@ -1,0 +1,72 @@
+"""Products with a matrix whose gradient is summed over the rows in parts, where several copies run side by side."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import residual_mlp, side_by_side, times_matrix
+from kernels._products import parts_of_rows
+
+ROWS, COPIES = 1536, 3
+
+
+def arrays(*shapes):
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    return [jax.random.normal(key, (COPIES, *shape)) for key, shape in zip(keys, shapes, strict=True)]
+
+
+def linear(x, matrix):
+    return jnp.mean(jnp.sin(times_matrix(x, matrix, "highest")))
+
+
+def mlp(x, matrix):
+    options = {"residual_in": False, "residual_out": False, "precision": "highest"}
+    return jnp.mean(jnp.square(residual_mlp(x, [matrix, matrix.T], [jnp.zeros(5), jnp.zeros(6)], **options)))
+
+
+@pytest.mark.parametrize("function", [linear, mlp])
+def test_side_by_side_gradients_are_those_of_each_alone_with_sums_in_parts(function):
+    x, matrix = arrays((2, ROWS // 2, 6), (6, 5))
+    gradients = jax.value_and_grad(function, argnums=(0, 1))
+    alone = jax.vmap(gradients)(x, matrix)
+
+    def announced(*arguments):
+        with side_by_side(COPIES):
+            return jax.vmap(gradients)(*arguments)
+
+    together = jax.jit(announced)
+    for got, want in zip(jax.tree.leaves(together(x, matrix)), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-7)
+    parts = parts_of_rows(ROWS, (6, 5), COPIES)
+    assert parts == ROWS // 128
+    assert f"f32[{COPIES},{parts},{ROWS // parts},6]" in str(together.trace(x, matrix).jaxpr)
+
+
+def test_forward_mode_knows_the_parts():
+    x, matrix = arrays((ROWS, 6), (6, 5))
+    directions = (jnp.cos(x), jnp.cos(matrix))
+
+    def slope(x, matrix, *direction):
+        return jax.jvp(linear, (x, matrix), direction)
+
+    alone = jax.vmap(slope)(x, matrix, *directions)
+    with side_by_side(COPIES):
+        together = jax.vmap(slope)(x, matrix, *directions)
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape", "copies", "parts"),
+    [
+        (1944, (88, 88), 1, 1),  # the library's business
+        (1944, (88, 88), 5, 12),  # of at most 13 the largest that divides the rows
+        (1944, (2, 88), 5, 12),  # of at most 15
+        (33_282, (88, 141), 3, 9),
+        (1944, (256, 512), 8, 1),  # tiles of the matrix fill the device
+        (200, (8, 8), 5, 1),
+        (2 * 10_007, (8, 8), 5, 2),
+    ],
+)
+def test_parts_fill_the_device_and_divide_the_rows(rows, shape, copies, parts):
+    assert parts_of_rows(rows, shape, copies) == parts
