@@ -37,7 +37,7 @@ def read(path: Path) -> "DataSet":
     for kind in meshio.extension_to_filetypes.get(path.suffix.lower(), ()):
         try:
             # What meshio leaves out it prints.
-            with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            with redirect_stderr(StringIO()), redirect_stdout(StringIO()), _cells_counted(meshio):
                 mesh = getattr(meshio, kind.replace("-", "_")).read(str(path))
             return pyvista.from_meshio(_with_markers(_complete(mesh)))
         except meshio.ReadError as error:
@@ -49,6 +49,23 @@ def read(path: Path) -> "DataSet":
     raise DataError(
         f"{path} cannot be read as a mesh{bracketed(reason)}; get the file again, or save it in another format, as .vtu"
     ) from reason
+
+
+@contextmanager
+def _cells_counted(meshio: ModuleType) -> Iterator[None]:
+    """Let meshio divide data at elements among blocks of cells, which in Gmsh's format 2.2 it has as pairs of two.
+
+    There it takes the length of the pair for the number of cells, and refuses every file with such data.
+    """
+    reader = meshio.gmsh._gmsh22
+    divide = reader.cell_data_from_raw
+    reader.cell_data_from_raw = lambda cells, data: divide(
+        [block[1] if isinstance(block, tuple) else block for block in cells], data
+    )
+    try:
+        yield
+    finally:
+        reader.cell_data_from_raw = divide
 
 
 def read_step(path: Path, step: int) -> "DataSet":

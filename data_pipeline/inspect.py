@@ -9,6 +9,7 @@ import argparse
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from data_pipeline.command import Parser, integer
 from data_pipeline.custom.folder import holds_many
 from data_pipeline.custom.proposal import describe_contents, propose, samples_at, shown_fields
+from data_pipeline.custom.sample import check_cell_data
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.registry import DATASETS, find_record, load_dataset
 from data_pipeline.streaming.rows import is_stored
@@ -144,26 +146,33 @@ def _inspect(options: argparse.Namespace, say: Callable[[str], None]) -> None:
 def _inspect_files(path: Path, options: argparse.Namespace, say: Callable[[str], None]) -> None:
     """Say what a user's file or folder holds and how to train on it, and draw a sample of it."""
     given = dict(_loader_option("custom", text) for text in options.set)
-    if set(given) - {"files"}:
+    if other := next(iter(set(given) - {"files", "cell_data"}), None):
         raise ValueError(
-            f"--set={options.set[0]} goes with a data set; to see {path} with it, name custom and add --set=path={path}"
+            f"--config.data.{other}={given[other]} goes with a data set; to see {path} with it, name custom in its "
+            f"place and add --config.data.path={path}"
         )
+    check_cell_data(given.get("cell_data", ""))
     splits = samples_at(path, given.get("files", ""))
     counts = ", ".join(f"{len(references)} {name}".strip() for name, references in splits.items())
     drawn = ", of which a tenth will be drawn as tests" if set(splits) == {""} and path.is_dir() else ""
-    say(f"{path} holds {counts} sample{'' if counts == '1' else 's'}{drawn}")
+    every = [one for references in splits.values() for one in references]
+    series = Counter(one.series for one in every if one.series)
+    steps = f", the steps of {len(series)} series" if max(series.values(), default=1) > 1 else ""
+    say(f"{path} holds {counts} sample{'' if counts == '1' else 's'}{steps}{drawn}")
     references = splits.get(options.split) or next(iter(splits.values()))
     if options.case >= len(references):
         raise ValueError(f"--case={options.case} is no sample; there are {len(references)}")
     reference = references[options.case]
     # A single file is one sample of the folder that a training takes.
     whole = path.is_dir() or holds_many(path)
-    proposal, contents = propose(path if whole else path.parent, reference)
+    folder, chosen_cells = path if whole else path.parent, given.get("cell_data", "")
+    proposal, contents = propose(folder, reference, series[reference.series], chosen_cells)
     say(f"{reference}:")
     say("\n".join(f"  {line}" for line in describe_contents(contents)))
     if proposal.remark:
         say(proposal.remark)
-    chosen = [*proposal.arguments(), *(f"--config.data.files={shlex.quote(given['files'])}" for _ in given)]
+    files = [f"--config.data.files={shlex.quote(given['files'])}"] if "files" in given else []
+    chosen = [*proposal.arguments(), *files]
     say("proposed by names and shapes alone, to be corrected where they mislead:")
     say(" \\\n    ".join(["  python -m experiments.pdebench --config=configs/custom.py", *chosen]))
     figure_path = options.out or Path(f"{path.stem}.png")

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _NUMBERS = (
 
 # A sample as a whole has at most so many values: longer arrays are something else.
 _MOST_VALUES = 64
+# Fields of so few different values, at more points than that, are pieces of material or sources, not results.
+_MOST_PIECES, _FEW_POINTS = 8, 64
 _MOST_PANELS = 6
 
 
@@ -71,45 +74,62 @@ def describe_contents(contents: Contents) -> list[str]:
     lines = []
     if contents.mesh is not None:
         mesh = contents.mesh
-        lines.append(f"mesh of type {type(mesh).__name__}: {mesh.n_points} points, {mesh.n_cells} cells")
+        centres = ", whose centres are the points" if contents.at_centres else ""
+        lines.append(f"mesh of type {type(mesh).__name__}: {mesh.n_points} points, {mesh.n_cells} cells{centres}")
     for name, array in contents.arrays.items():
         lines.append(f"{name} {_facts(array)}")
-    if contents.mesh is not None:
+    if contents.mesh is not None and not contents.at_centres:
         lines += [
             f"{name} {_facts(np.asarray(contents.mesh.cell_data[name]))}, at cells" for name in contents.mesh.cell_data
         ]
     return lines + [f"{name}: neither numbers nor text" for name in contents.unreadable]
 
 
-def propose(path: Path, reference: Reference) -> tuple[Proposal, Contents]:
+def propose(path: Path, reference: Reference, steps: int = 2, cell_data: str = "") -> tuple[Proposal, Contents]:
     """Return the options with which samples like this one at `path` could be trained on, and what is read with them.
 
-    Values of the sample are inputs, and of the fields at the points those that mark some of them or whose names speak
-    of geometry or material; the other fields are targets. Raises DataError where nothing can be the points.
+    Values of the sample are inputs, and of the fields at the points those that mark some of them, have few different
+    values, or whose names speak of geometry or material; the other fields are targets. A sample of a series is one of
+    `steps` in time. `cell_data` is that option where it is chosen already. Raises DataError where nothing can be the
+    points.
     """
-    contents, cell_data = read_contents(reference), ""
-    if contents.mesh is not None and len(contents.mesh.cell_data) and not len(contents.mesh.point_data):
+    contents = read_contents(reference, cell_data=cell_data)
+    mesh = contents.mesh
+    if not cell_data and mesh is not None and len(mesh.cell_data) and not len(mesh.point_data):
         cell_data = "centres"
         contents = read_contents(reference, cell_data=cell_data)
     points = MESH_POINTS if contents.mesh is not None else _points(contents, str(reference))
     parts = {"inputs": [], "targets": []}
     for name, array in contents.arrays.items():
-        part = None if name == points else _part(name, array, len(contents.arrays[points]))
+        part = None if name == points else _part(name, array, len(contents.arrays[points]), bool(reference.series))
         if part is not None:
             parts[part].append(name)
     named = {part: ",".join(names) for part, names in parts.items()}
     options = {"path": str(path), "points": points, **named, "cell_data": cell_data}
-    if reference.series and reference.time is None:
+    if reference.series and steps > 1:
         parts["inputs"] = [name for name in parts["inputs"] if name not in (TIME, "TimeValue")]
         options |= {"inputs": ",".join(parts["inputs"]), "time": "rollout"}
     defaults = {"points": MESH_POINTS, "inputs": "", "targets": "", "cell_data": ""}
     chosen = {name: value for name, value in options.items() if value != defaults.get(name)}
-    remark = "" if parts["targets"] else "no field at the points is left to predict; name one by --config.data.targets"
-    if "time" in options and not remark:
-        remark = (
-            "the files of a case are steps in time: rollout predicts the next from the last, input each from its time"
+    return Proposal(chosen, parts, "; ".join(_remarks(parts["targets"], "time" in options, contents))), contents
+
+
+def _remarks(targets: list[str], in_time: bool, contents: Contents) -> Iterator[str]:
+    """Yield what the options alone do not say."""
+    if not targets:
+        yield "no field at the points is left to predict; name one by --config.data.targets"
+    if in_time:
+        yield (
+            "these are steps in time: with time=rollout the next is predicted from the last, with time=input each "
+            "from its time"
         )
-    return Proposal(chosen, parts, remark), contents
+    at_cells = [] if contents.mesh is None or contents.at_centres else contents.mesh.cell_data
+    left_out = [name for name in at_cells if name not in contents.arrays and not _is_number(name)]
+    if left_out:
+        yield (
+            f"{', '.join(left_out)} are at the cells and left out: --config.data.cell_data=nodes averages them to the "
+            "points, =centres makes the centres of the cells the points"
+        )
 
 
 def shown_fields(proposal: Proposal, contents: Contents, most: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -153,16 +173,27 @@ def _is_coordinates(array: np.ndarray) -> bool:
     return array.ndim == 2 and array.shape[1] in (2, 3) and array.dtype.kind == "f" and len(array) > 1
 
 
-def _part(name: str, array: np.ndarray, count: int) -> str | None:
-    """Return whether an array is an input or a target, None for what is neither."""
+def _part(name: str, array: np.ndarray, count: int, in_time: bool) -> str | None:
+    """Return whether an array is an input or a target, None for what is neither.
+
+    Fields of a first step, `in_time`, often have few different values.
+    """
     lower = name.lower()
-    if array.dtype.kind not in "fbiu" or lower.startswith("cells") or lower.split(":")[-1] in _NUMBERS:
+    if array.dtype.kind not in "fbiu" or lower.startswith("cells") or _is_number(name):
         return None
     if array.ndim in (1, 2) and len(array) == count:
         # A field that is 0 everywhere is one before anything has happened.
         marks = np.isin(array, (0, 1)).all() and array.any()
-        return "inputs" if marks or any(word in lower for word in _KNOWN) else "targets"
+        if marks and array.all():  # a group of all points marks none of them
+            return None
+        pieces = not in_time and count > _FEW_POINTS and array.any() and len(np.unique(array)) <= _MOST_PIECES
+        return "inputs" if marks or pieces or any(word in lower for word in _KNOWN) else "targets"
     return "inputs" if array.ndim < 2 and array.size <= _MOST_VALUES else None
+
+
+def _is_number(name: str) -> bool:
+    """Tell whether a field is a number of a point, a cell or a group of Gmsh, whose named groups are fields."""
+    return name.lower().split(":")[-1] in _NUMBERS or name.startswith("gmsh:")
 
 
 def _facts(array: np.ndarray) -> str:

@@ -149,6 +149,23 @@ def test_node_sets_and_groups_are_fields(tmp_path):
     np.testing.assert_array_equal(read.cell_data["WALL"], [0, 1])
 
 
+def test_data_at_nodes_and_elements_of_gmsh(tmp_path):
+    """In format 2.2, with elements of two kinds."""
+    meshio = pytest.importorskip("meshio")
+    cells = [("triangle", [[0, 1, 2], [1, 3, 2]]), ("line", [[0, 1]])]
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    path = tmp_path / "a.msh"
+    meshio.Mesh(points, cells).write(path, file_format="gmsh22", binary=False)
+    with path.open("a") as file:
+        for kind, name, values in (("Node", "T", (5, 6, 7, 8)), ("Element", "k", (0.5, 1.5, 2.5))):
+            rows = [f"{number + 1} {value}" for number, value in enumerate(values)]
+            head = [f"${kind}Data", "1", f'"{name}"', "1", "0.0", "3", "0", "1", str(len(values))]
+            file.write("\n".join([*head, *rows, f"$End{kind}Data", ""]))
+    read = vtk.read_mesh(path)
+    np.testing.assert_array_equal(read.point_data["T"], [5, 6, 7, 8])
+    np.testing.assert_array_equal(read.cell_data["k"], [0.5, 1.5, 2.5])
+
+
 def test_physical_groups_of_gmsh_are_fields(tmp_path):
     points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0.0]])
     tags = [np.array([7, 8])]

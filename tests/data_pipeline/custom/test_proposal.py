@@ -1,5 +1,6 @@
 """What files of one's own hold, said with options that the training takes as they are."""
 
+import json
 import re
 import shlex
 
@@ -101,3 +102,33 @@ def test_refusals_are_one_sentence(tmp_path, capsys, arrays, arguments, words):
     assert status == 2
     assert words.format(path=tmp_path / "a.npz") in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_series_whose_times_are_known(tmp_path, capsys):
+    """Their number is that of whole series, which are divided among the splits."""
+    folder = write_series(tmp_path / "own", 3)
+    for case in range(3):
+        steps = [{"name": f"step_{number}.npz", "time": 0.5 * number} for number in range(4)]
+        (folder / f"case_{case}" / "all.npz.series").write_text(json.dumps({"files": steps}))
+    status, printed = _inspect(capsys, tmp_path, folder)
+    assert status == 0
+    assert "holds 12 samples, the steps of 3 series, of which a tenth will be drawn as tests" in printed.out
+    assert _proposed(printed.out)["time"] == "rollout"
+
+
+def test_fields_at_cells_and_pieces_of_material(tmp_path, capsys):
+    pv = pytest.importorskip("pyvista")
+    mesh = pv.ImageData(dimensions=(12, 11, 1)).cast_to_unstructured_grid()
+    mesh.point_data["T"] = np.arange(132.0)
+    mesh.point_data["all"] = np.ones(132)
+    mesh.cell_data["k"] = np.where(np.arange(110) < 40, 0.5, 2.5)
+    mesh.save(tmp_path / "a.vtu")
+    status, printed = _inspect(capsys, tmp_path, tmp_path / "a.vtu")
+    assert status == 0
+    assert "k are at the cells and left out: --config.data.cell_data=nodes averages them" in printed.out
+    assert _proposed(printed.out) == {"path": str(tmp_path), "targets": "T"}
+    status, printed = _inspect(capsys, tmp_path, tmp_path / "a.vtu", "--config.data.cell_data=centres")
+    assert _proposed(printed.out) == {"path": str(tmp_path), "inputs": "k", "targets": "T", "cell_data": "centres"}
+    status, printed = _inspect(capsys, tmp_path, tmp_path / "a.vtu", "--config.data.cell_data=edges")
+    assert status == 2
+    assert "data.cell_data='edges' is not known" in printed.err
