@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipeline.custom.integrals import Integral, Weights
+from data_pipeline.custom.regions import Regions
 from data_pipeline.custom.sample import Fields
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_source
@@ -72,12 +73,14 @@ class Channels:
 class Integrals:
     """Integrals to report of the tests: what they are, and by test and sample the weights of each over the real points.
 
-    Forces are divided by `reference` to give coefficients where that is not 0.
+    Forces are divided by `reference` to give coefficients where that is not 0. Where points move with the steps of a
+    series, the weights are those of the first step, and `moving` has the regions of which others are made.
     """
 
     wanted: tuple[Integral, ...]
     reference: float
     weights: Mapping[str, Sequence[tuple[Weights, ...]]]
+    moving: Mapping[str, Sequence[Regions]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from data_pipeline import vtk
-from data_pipeline.custom.sample import Contents, Sample
 from data_pipeline.errors import DataError
 
 # Faces of linear cells by their corners, with normals that may point either way.
@@ -106,35 +104,6 @@ def check_channels(integrals: Sequence[Integral], targets: Mapping[str, int], sp
                     f"data.integrals has {one.name!r}, but {name!r} has {targets[name]} channels where {width} are "
                     "needed; name another field"
                 )
-
-
-def sample_weights(
-    integrals: Sequence[Integral], sample: Sample, contents: Contents, where: str
-) -> tuple[Weights, ...]:
-    """Return the weights of every integral over the mesh of a sample; raises DataError."""
-    if contents.at_centres:
-        raise DataError(
-            f"{where} has its fields at the centres of cells, and integrals need them at the nodes; set "
-            "data.cell_data=nodes, or leave data.integrals out"
-        )
-    cells: dict[str, np.ndarray] = dict(sample.cells)
-    if contents.mesh is not None:
-        cells = vtk.mesh_cells(contents.mesh)
-    marks = {one.mark: _marked(one, contents, len(sample), where) for one in integrals}
-    return tuple(region_weights(one, sample.points, cells, marks[one.mark], where) for one in integrals)
-
-
-def _marked(integral: Integral, contents: Contents, count: int, where: str) -> Bool[np.ndarray, " N"]:
-    if not integral.mark:
-        return np.ones(count, bool)
-    array = contents.arrays.get(integral.mark)
-    if array is None or array.size != count or array.dtype.kind not in "fbiu":
-        found = "is not there" if array is None else f"has the shape {array.shape}"
-        raise DataError(
-            f"{where} marks the region of {integral.name!r} by {integral.mark!r}, which {found}; name a field with one "
-            f"number for each of its {count} points"
-        )
-    return array.reshape(-1) != 0
 
 
 def region_weights(

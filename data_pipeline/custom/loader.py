@@ -22,10 +22,10 @@ from data_pipeline.custom.integrals import (
     check_channels,
     parse_integrals,
     parse_reference,
-    sample_weights,
 )
 from data_pipeline.custom.options import OPTIONS, check_options
 from data_pipeline.custom.readers import TIME, Reference, list_arrays, read_contents, read_sample
+from data_pipeline.custom.regions import regions_of
 from data_pipeline.custom.rollout import load_rollout
 from data_pipeline.custom.sample import Fields, Sample, make_sample, parse_fields
 from data_pipeline.custom.sanity import duplicate_notes, without_zero_samples
@@ -92,7 +92,7 @@ def load(
     if time == "rollout":
         first = splits["train"][0][0]
         fields = parse_fields(points, inputs, targets, list_arrays(first, cell_data), cell_data)
-        return load_rollout(splits, fields, prescribed, buckets, Path(path))
+        return load_rollout(splits, fields, prescribed, wanted, parse_reference(reference), buckets, Path(path))
     if time:
         splits = {name: [step for steps in series for step in steps] for name, series in splits.items()}
         inputs = inputs if TIME in inputs.split(",") else ",".join(filter(None, (inputs, TIME)))
@@ -123,9 +123,8 @@ def load(
 
 def _weights(wanted: tuple[Integral, ...], reference: Reference, fields: Fields) -> tuple[Weights, ...]:
     contents = read_contents(reference, cell_data=fields.cell_data)
-    return sample_weights(
-        wanted, make_sample(reference.name, contents, fields, str(reference)), contents, str(reference)
-    )
+    sample = make_sample(reference.name, contents, fields, str(reference))
+    return regions_of(wanted, sample, contents, str(reference)).weights()
 
 
 def _reader(

@@ -61,5 +61,3 @@ def check_options(
     parse_reference(reference)
     if reference and not any(one.kind == "force" for one in wanted):
         raise DataError(f"data.reference={reference!r} is for coefficients of forces; name one in data.integrals")
-    if wanted and time == "rollout":
-        raise DataError(f"data.integrals={integrals!r} are of steady fields; leave it out with data.time=rollout")

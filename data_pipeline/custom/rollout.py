@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipeline.clouds import choose_buckets, pad_clouds
-from data_pipeline.custom.readers import TIME, Reference, read_sample
-from data_pipeline.custom.sample import Field, Fields
+from data_pipeline.custom.integrals import Integral, check_channels
+from data_pipeline.custom.readers import TIME, Reference, read_contents, read_sample
+from data_pipeline.custom.regions import Regions, regions_of
+from data_pipeline.custom.sample import Field, Fields, make_sample
 from data_pipeline.custom.scaling import FLAT, input_normalizer, target_scales, varying
-from data_pipeline.dataset import Channels, PDEDataset, Source, Split
+from data_pipeline.dataset import Channels, Integrals, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.streaming.moments import Moments
@@ -99,8 +101,20 @@ def read_series(steps: Sequence[Reference], fields: Fields, prescribed: str, lea
     )
 
 
+def regions_of_start(wanted: Sequence[Integral], start: Reference, fields: Fields) -> Regions:
+    """Return the regions of the first step of a series, whose `fields` are those of `rollout_fields`."""
+    contents = read_contents(start, cell_data=fields.cell_data)
+    return regions_of(wanted, make_sample(start.name, contents, fields, str(start), False), contents, str(start))
+
+
 def load_rollout(
-    splits: Mapping[str, Sequence[Sequence[Reference]]], fields: Fields, prescribed: str, buckets: int, path: Path
+    splits: Mapping[str, Sequence[Sequence[Reference]]],
+    fields: Fields,
+    prescribed: str,
+    wanted: tuple[Integral, ...],
+    reference: float,
+    buckets: int,
+    path: Path,
 ) -> PDEDataset:
     """Return the series of every split as a data set of kind `mesh_series`; raises DataError."""
     fields = rollout_fields(fields, prescribed)
@@ -134,6 +148,11 @@ def load_rollout(
     increments = [np.diff(y[case.free], axis=1) for case, y in zip(cases["train"], scaled["train"], strict=True)]
     if not any(part.size for part in increments):
         raise DataError(f"data.prescribed={prescribed!r} marks all points, so that nothing is left to predict")
+    integrals = None
+    if wanted:
+        check_channels(wanted, targets, len(axes))
+        starts = {name: [series[0] for series in found] for name, found in splits.items() if name != "train"}
+        integrals = _integrals(wanted, reference, starts, fields, moving)
     names = {name: [case.name for case in found] for name, found in cases.items()}
     detail = {"samples": names, "axes": axes, "targets": targets, "target_scales": scales.tolist(), "notes": notes}
     detail["prescribed"] = prescribed
@@ -152,7 +171,20 @@ def load_rollout(
         bucket_sizes=sizes,
         channels=Channels(tuple(axes), first.inputs, targets, scales, (fields,)),
         sample_names=names,
+        integrals=integrals,
     )
+
+
+def _integrals(
+    wanted: tuple[Integral, ...],
+    reference: float,
+    starts: Mapping[str, Sequence[Reference]],
+    fields: Fields,
+    moving: bool,
+) -> Integrals:
+    regions = {name: [regions_of_start(wanted, start, fields) for start in found] for name, found in starts.items()}
+    weights = {name: [one.weights() for one in found] for name, found in regions.items()}
+    return Integrals(wanted, reference, weights, regions if moving else {})
 
 
 def _check_times(cases: Sequence[Series], steps: int) -> None:

@@ -20,6 +20,7 @@ from experiments.pdebench.analyze import analyze, check_analyzable, read_cases, 
 from experiments.pdebench.energy import write_energy
 from experiments.pdebench.mixer_statistics import write_statistics
 from experiments.pdebench.normalizers import as_trained, with_normalizers
+from experiments.pdebench.ranges_of_tests import judge_tests, range_lines, scores_of
 from experiments.pdebench.yardsticks import simple_predictors
 from experiments.predict.rollout import rollout_prediction
 from experiments.predict.signature import signature_of
@@ -126,7 +127,7 @@ def _record_prediction(folder: Path, dataset: PDEDataset, call_inputs: Collectio
         if signature is None and "fx" not in call_inputs:
             known["prediction"] = rollout_prediction(dataset)
     prediction = known["prediction"]
-    if signature and prediction and "training_range" not in prediction:
+    if (signature or dataset.kind == "mesh_series") and prediction and "training_range" not in prediction:
         prediction = {**prediction, "training_range": TrainingRange.of(dataset).to_json()}
     if prediction and dataset.integrals is not None:
         wanted = "; ".join(one.name for one in dataset.integrals.wanted)
@@ -249,8 +250,11 @@ def _report_seed(
         "data": dict(data_record),
     }
     values = _integrals(setup, chosen, dataset)
+    judgements = judge_tests(request.folder, dataset) if hosts.is_main() else {}
     summary |= {f"{name}/integrals": summarize_values(found) for name, found in values.items()}
+    summary |= {f"{name}/range": scores_of(found) for name, found in judgements.items()}
     lines = [line for name, found in values.items() for line in value_lines(name, summarize_values(found))]
+    lines += [line for found in judgements.values() for line in range_lines(found, bool(request.other_data))]
     hosts.say("\n".join([*report.result_lines(summary, task.headline), *lines]))
     with program.writing(request):
         place = marching.output_folder(request, folder)

@@ -13,6 +13,7 @@ from data_pipeline.split import Split
 from data_pipeline.streaming.rows import StoredRows
 from experiments import workdir
 from experiments.errors import UserError
+from experiments.predict.rollout import rollout_prediction
 from experiments.predict.signature import signature_of
 from flare_jax.field_codec import FieldCodec
 
@@ -23,21 +24,28 @@ def with_normalizers(dataset: PDEDataset, prediction: Mapping[str, Any], where: 
     `where` stands for the run in the UserError that is raised where its fields are not those of the data set, in names,
     order and numbers of channels.
     """
-    kept, own = FieldCodec.from_json(prediction), signature_of(dataset)
-    fields = None if own is None else (own.codec.axes, list(own.codec.inputs.items()), list(own.codec.targets.items()))
+    kept, own = FieldCodec.from_json(prediction), _codec_of(dataset)
+    fields = None if own is None else (own.axes, list(own.inputs.items()), list(own.targets.items()))
     if fields != (kept.axes, list(kept.inputs.items()), list(kept.targets.items())):
         raise UserError(
             f"the normalisation of {where} is for its coordinates, inputs and targets ({kept.axes}, "
             f"{dict(kept.inputs)}, {dict(kept.targets)}), but data set {dataset.name} has {fields or 'none of its own'}"
             "; take data with these fields, in training also with train.init_normalizers=refit"
         )
-    encoder = Normalizer(kept.x_mean, kept.x_std)
+    encoder = Normalizer(kept.x_mean[: dataset.c_in], kept.x_std[: dataset.c_in])
     # Targets are stored divided by the scales of their own data set, and without its offset.
-    ratio = kept.scales / own.codec.scales
-    decoder = Normalizer(kept.y_mean * ratio - dataset.offset, kept.y_std * ratio)
+    ratio = kept.scales / own.scales
+    if dataset.kind == "mesh_series":  # the state is encoded behind the other inputs, and increments have no offset
+        mean, std = (values[dataset.c_in :] / own.scales for values in (kept.x_mean, kept.x_std))
+        changed = {
+            "y_normalizer": Normalizer(mean - dataset.offset, std),
+            "increment_normalizer": Normalizer(kept.y_mean * ratio, kept.y_std * ratio),
+        }
+    else:
+        changed = {"y_normalizer": Normalizer(kept.y_mean * ratio - dataset.offset, kept.y_std * ratio)}
     tests = {name: _encoded(split, dataset.x_normalizer, encoder) for name, split in dataset.tests.items()}
     train = _encoded(dataset.train, dataset.x_normalizer, encoder)
-    return replace(dataset, train=train, tests=tests, x_normalizer=encoder, y_normalizer=decoder)
+    return replace(dataset, train=train, tests=tests, x_normalizer=encoder, **changed)
 
 
 def as_trained(dataset: PDEDataset, folder: Path) -> PDEDataset:
@@ -45,10 +53,18 @@ def as_trained(dataset: PDEDataset, folder: Path) -> PDEDataset:
 
     Data that give the same are returned as they are.
     """
-    recorded, own = workdir.read_config_file(folder).get("prediction"), signature_of(dataset)
-    if not recorded or own is None or FieldCodec.from_json(recorded).to_json() == own.codec.to_json():
+    recorded, own = workdir.read_config_file(folder).get("prediction"), _codec_of(dataset)
+    if not recorded or own is None or FieldCodec.from_json(recorded).to_json() == own.to_json():
         return dataset
     return with_normalizers(dataset, recorded, str(folder))
+
+
+def _codec_of(dataset: PDEDataset) -> FieldCodec | None:
+    """Return how fields of the data set are encoded in its own normalisation, None for data without such fields."""
+    signature, rollout = signature_of(dataset), rollout_prediction(dataset)
+    if signature is not None:
+        return signature.codec
+    return None if rollout is None else FieldCodec.from_json(rollout)
 
 
 def _encoded(split: Split, old: Normalizer, new: Normalizer) -> Split:

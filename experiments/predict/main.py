@@ -1,7 +1,7 @@
 """The program: find the run, read the samples, predict, write fields and errors."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,26 @@ import numpy as np
 from absl import flags
 
 from data_pipeline.custom.folder import find_samples, holds_many
-from data_pipeline.custom.integrals import parse_integrals, sample_weights
+from data_pipeline.custom.integrals import parse_integrals
 from data_pipeline.custom.readers import Reference, read_contents
+from data_pipeline.custom.regions import regions_of
 from data_pipeline.custom.sample import Contents, Sample, make_sample
 from data_pipeline.errors import DataError
 from experiments import figures, workdir
 from experiments.errors import UserError
-from experiments.integral_report import Value, summarize_values, value_lines, values_of, write_values
+from experiments.integral_report import Value, values_of
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
 from experiments.predict.graph import edges_of
 from experiments.predict.output import Output
 from experiments.predict.parts import is_surface_of_part, voxelised, with_distances
 from experiments.predict.picture import draw_prediction, triangles_of
+from experiments.predict.reports import beside, report_integrals, report_range
 from experiments.predict.rollout import ROLLOUT, predict_series, refuse_other_rollouts
 from experiments.predict.series import is_of_series, march_parts
 from experiments.predict.signature import Signature
 from experiments.predict.spread import load_seeds, read_calibration, say_which_seed
 from experiments.predict.steps import Steps
-from experiments.predict.training_range import Judgement, TrainingRange, describe_judgements
+from experiments.predict.training_range import Judgement, TrainingRange
 from flare_jax import Ensemble, Surrogate, load
 from flare_jax.convert.trained import read_prediction
 from flare_jax.field_codec import fitting
@@ -97,8 +99,8 @@ def main() -> None:
     _report(output, len(references) - len(failures), errors)
     if first is not None and first.deviation:
         print(calibration.describe(folder))
-    _report_range(output, judgements)
-    _report_integrals(output, values)
+    report_range(output.path, judgements)
+    report_integrals(output.path, values)
     if len(references) > 1 and not target.suffix:
         steps.write_collections(output.path)
     if animated:
@@ -212,9 +214,8 @@ def _predict(case: Case, surrogate: Surrogate | Ensemble, pads: bool) -> tuple[P
 
 
 def _judge(case: Case, signature: Signature, trained_on: TrainingRange) -> Judgement:
-    codec = signature.codec
-    encoded = codec.encode(case.sample.points, case.sample.inputs, str(case.reference))
-    return trained_on.judge(encoded, signature.channels, codec.x_mean, codec.x_std)
+    encoded = signature.codec.encode(case.sample.points, case.sample.inputs, str(case.reference))
+    return trained_on.judge(encoded, signature.codec)
 
 
 def _integrals(case: Case, content: Mapping[str, Any] | None) -> list[Value]:
@@ -223,7 +224,7 @@ def _integrals(case: Case, content: Mapping[str, Any] | None) -> list[Value]:
         return []
     wanted = parse_integrals(content["wanted"])
     try:
-        weights = sample_weights(wanted, case.sample, case.contents, str(case.reference))
+        weights = regions_of(wanted, case.sample, case.contents, str(case.reference)).weights()
     except DataError as error:
         print(f"no integrals: {error}")
         return []
@@ -258,34 +259,7 @@ def _report(output: Output, count: int, errors: Mapping[str, Any]) -> None:
     print("\n".join([f"{count} prediction{'' if count == 1 else 's'} in {target}", *output.remarks()]))
     if not errors:
         return
-    path = _beside(target, "errors")
+    path = beside(target, "errors")
     write_json(path, errors)
     print("\n".join(describe_errors(mean_errors(errors))))
     print(f"errors of {len(errors)} sample{'s' if len(errors) > 1 else ''} in {path}")
-
-
-def _report_range(output: Output, judgements: Mapping[str, Judgement]) -> None:
-    """Write how far every sample is from the training's, and warn in one line of those that are outside."""
-    if not judgements:
-        return
-    write_json(_beside(output.path, "range"), {name: vars(one) for name, one in judgements.items()})
-    warning = describe_judgements(judgements)
-    if warning:
-        print(warning)
-
-
-def _report_integrals(output: Output, values: Sequence[Value]) -> None:
-    """Write the integrals of all samples; say their errors where the truth is known, or those of a single sample."""
-    if not values:
-        return
-    path = _beside(output.path, "integrals").with_suffix(".csv")
-    write_values(path, values)
-    lines = value_lines("mean over the samples,", summarize_values(values))
-    if not lines and len({one.case for one in values}) == 1:
-        lines = [f"  {one.integral} {one.component}".rstrip() + f": {one.prediction:.6g}" for one in values]
-    print("\n".join([f"integrals in {path}", *lines]))
-
-
-def _beside(target: Path, what: str) -> Path:
-    """Return the JSON file beside the output, or in its folder."""
-    return target.with_suffix(f".{what}.json") if target.suffix else target / f"{what}.json"

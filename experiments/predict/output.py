@@ -23,7 +23,9 @@ class Output:
     def __init__(self, references: Sequence[Reference], source: Path, path: Path) -> None:
         """Raises UserError and DataError for a place that cannot take them all or would replace an input."""
         self._grouped = len(references) > 1 and path.suffix.lower() in HDF5_SUFFIXES
-        if len(references) == 1 or self._grouped:
+        # A folder gives a folder, also where it holds one sample, unless a file is named.
+        alone = len(references) == 1 and (bool(path.suffix) or not source.is_dir())
+        if alone or self._grouped:
             check_known(path)
         elif path.suffix:
             raise UserError(
@@ -31,7 +33,7 @@ class Output:
                 "an HDF5 file"
             )
         self._wanted = {one: path / f"{one.name}{one.path.suffix}" for one in references}
-        if len(references) == 1:
+        if alone:
             self._wanted = {references[0]: path}
             path = holding_fields(path)
         self.path = path

@@ -14,18 +14,23 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipeline.custom.folder import find_samples, holds_many
+from data_pipeline.custom.integrals import parse_integrals
 from data_pipeline.custom.readers import Reference, read_contents
-from data_pipeline.custom.rollout import DISPLACEMENT, Series, read_series
+from data_pipeline.custom.rollout import DISPLACEMENT, Series, read_series, regions_of_start
 from data_pipeline.custom.sample import Cells, Contents, Fields, make_sample
 from data_pipeline.custom.series import joined
 from data_pipeline.custom.writers import holding_fields, write_collection, write_contents
 from data_pipeline.dataset import PDEDataset
+from data_pipeline.errors import DataError
 from data_pipeline.vtk import MESH_SUFFIXES
 from experiments import workdir
 from experiments.errors import UserError
 from experiments.frame_figures import save_animation
+from experiments.integral_report import Value, values_of_steps
 from experiments.predict.errors import describe_errors, field_errors, mean_errors
+from experiments.predict.reports import report_integrals, report_range
 from experiments.predict.signature import Signature, fields_to_json
+from experiments.predict.training_range import Judgement, TrainingRange
 from flare_jax import Surrogate
 from flare_jax.field_codec import FieldCodec, fitting
 from runtime.json_files import write_json
@@ -85,6 +90,11 @@ class _Run:
     def moves(self) -> bool:
         return DISPLACEMENT in self.signature.channels.targets
 
+    def times(self, case: Series, count: int) -> list[float]:
+        """Return the times of `count` steps of a case, beyond those it has at the training's distance."""
+        known = case.times[:count].tolist()
+        return known + [float(case.times[0] + number * self.time_step) for number in range(len(known), count)]
+
 
 def predict_series(
     surrogate: Surrogate, prediction: Mapping[str, Any], source: Path, target: Path, pattern: str, figure: Path | None
@@ -95,6 +105,7 @@ def predict_series(
     not be predicted.
     """
     run = _Run(surrogate, Signature.from_json(prediction), **prediction[ROLLOUT])
+    trained_on = TrainingRange.from_json(prediction["training_range"]) if "training_range" in prediction else None
     if figure is not None and figure.suffix.lower() != ".gif":
         raise UserError(f"--figure={figure} is an animation for a run on series; choose a name that ends in .gif")
     if target.suffix:
@@ -102,12 +113,13 @@ def predict_series(
     series = _series_in(source, pattern)
     if target.resolve() in {steps[0].path.parent.resolve() for steps in series.values()} | {source.resolve()}:
         raise UserError(f"--output={target} is the input itself; choose another name")
-    errors, failures, drawn = {}, [], False
+    errors, failures, judgements, values, drawn = {}, [], {}, [], False
     for name, steps in series.items():
         try:
             case, truth = _read(steps, run)
             states = _rolled_out(case, truth, run)
             found = _write(target, steps, case, states, truth, run)
+            values += _integrals(steps[0], case, states, truth, run, prediction.get("integrals"))
         except (ValueError, OSError, MemoryError) as error:
             if len(series) == 1:
                 raise
@@ -116,6 +128,8 @@ def predict_series(
             continue
         if found:
             errors[name] = found
+        if trained_on is not None:
+            judgements[name] = _judge(case, truth, run, trained_on)
         if figure is not None and not drawn:
             _animate(figure, case, states, truth, run)
             drawn = True
@@ -124,6 +138,8 @@ def predict_series(
         write_json(target / "errors.json", errors)
         print("\n".join(describe_errors(mean_errors(errors))))
         print(f"errors over all steps of {len(errors)} series in {target / 'errors.json'}")
+    report_range(target, judgements)
+    report_integrals(target, values)
     if failures:
         raise UserError(f"{len(failures)} of {len(series)} series could not be predicted: {', '.join(failures)}")
 
@@ -169,18 +185,13 @@ def _rolled_out(case: Series, truth: Mapping[str, np.ndarray], run: _Run) -> dic
 
     Prescribed points keep their recorded states, and the last one beyond these.
     """
-    points = case.features[:, : case.space]
-    ends = np.cumsum([case.space, *case.inputs.values()])
-    inputs = {
-        name: case.features[:, first:last] for name, first, last in zip(case.inputs, ends[:-1], ends[1:], strict=True)
-    }
+    points, inputs = case.features[:, : case.space], _inputs(case)
     known = len(case.times)
     count = known if known > 1 else run.steps
     now = {name: values[:, 0] for name, values in truth.items()}
     frames = [now]
     for step in range(1, count):
-        before = {_BEFORE.format(name): values for name, values in now.items()}
-        increments = run.surrogate.predict(points, {**inputs, **before}, pad=False, name=case.name)
+        increments = run.surrogate.predict(points, {**inputs, **_before(now)}, pad=False, name=case.name)
         now = {
             name: np.where(case.free[:, None], values + increments[name], truth[name][:, min(step, known - 1)])
             for name, values in now.items()
@@ -193,6 +204,52 @@ def _rolled_out(case: Series, truth: Mapping[str, np.ndarray], run: _Run) -> dic
     return {name: np.stack([frame[name] for frame in frames], axis=1) for name in now}
 
 
+def _inputs(case: Series) -> dict[str, Float[np.ndarray, "N C"]]:
+    """Return what is known beside the coordinates and the state."""
+    ends = np.cumsum([case.space, *case.inputs.values()])
+    return {
+        name: case.features[:, first:last] for name, first, last in zip(case.inputs, ends[:-1], ends[1:], strict=True)
+    }
+
+
+def _before(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {_BEFORE.format(name): values for name, values in state.items()}
+
+
+def _judge(case: Series, truth: Mapping[str, np.ndarray], run: _Run, trained_on: TrainingRange) -> Judgement:
+    """Compare the first step with those of the training."""
+    first = {name: values[:, 0] for name, values in truth.items()}
+    codec = run.signature.codec
+    encoded = codec.encode(case.features[:, : case.space], {**_inputs(case), **_before(first)}, case.name)
+    return trained_on.judge(encoded, codec)
+
+
+def _integrals(
+    start: Reference,
+    case: Series,
+    states: Mapping[str, np.ndarray],
+    truth: Mapping[str, np.ndarray],
+    run: _Run,
+    content: Mapping[str, Any] | None,
+) -> list[Value]:
+    """Return the integrals that the run reports of every step after the first, none where mesh or marks are missing."""
+    if content is None:
+        return []
+    wanted, channels = parse_integrals(content["wanted"]), run.signature.channels
+    try:
+        regions = regions_of_start(wanted, start, channels.reads[0])
+        weights = regions.weights()
+    except DataError as error:
+        print(f"no integrals: {error}")
+        return []
+    times = run.times(case, next(iter(states.values())).shape[1])
+    predicted = {name: values[:, 1:] for name, values in states.items()}
+    true = {name: values[:, 1:] for name, values in truth.items()} if len(case.times) > 1 else {}
+    moving = (regions, channels.axes) if run.moves else None
+    given = (case.name, wanted, weights, predicted, true, content["reference"])
+    return list(values_of_steps(*given, times[1:], moving))
+
+
 def _write(
     target: Path,
     steps: list[Reference],
@@ -203,7 +260,7 @@ def _write(
 ) -> dict[str, Any]:
     """Write every step with what its input holds, of those beyond it with what the first holds; return the errors."""
     count = next(iter(states.values())).shape[1]
-    places, times = [], []
+    places = []
     for number in range(count):
         reference = steps[min(number, len(steps) - 1)] if len(steps) > 1 else steps[0]
         contents = read_contents(reference, cell_data=run.signature.channels.reads[0].cell_data)
@@ -214,9 +271,8 @@ def _write(
         place = holding_fields(target / case.name / f"{case.name}_{number:04d}{reference.path.suffix}")
         write_contents(place, contents, run.signature.channels.reads[0].points, _cells(contents, run), fields)
         places.append(place)
-        times.append(float(case.times[number] if number < len(case.times) else case.times[0] + number * run.time_step))
     if places[0].suffix.lower() in MESH_SUFFIXES:
-        write_collection(target / f"{case.name}.pvd", places, times)
+        write_collection(target / f"{case.name}.pvd", places, run.times(case, count))
     if len(steps) < 2:
         return {}
     flat = {name: values.reshape(-1, values.shape[-1]) for name, values in states.items()}
@@ -237,6 +293,6 @@ def _animate(
     true = np.linalg.norm(truth[name], axis=-1) if truth[name].shape[-1] > 1 else truth[name][..., 0]
     known = true.shape[1] > 1
     places = case.features[:, list(run.signature.channels.axes)]
-    times = case.times[0] + run.time_step * np.arange(predicted.shape[1])
+    times = np.array(run.times(case, predicted.shape[1]))
     title = case.name if known else f"{case.name}, beside its first state"
     save_animation(path, title, places, np.broadcast_to(true, predicted.shape), predicted, times, name)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data_pipeline.dataset import Channels, PDEDataset
+from data_pipeline.dataset import PDEDataset, Split
 from experiments.predict.units import named_unit
+from flare_jax.field_codec import FieldCodec
 
 _MOST_SAMPLES, _MOST_POINTS = 256, 20_000_000
 # Numbers that are kept of all samples, which go into config.json.
@@ -51,12 +52,15 @@ class TrainingRange:
 
     @classmethod
     def of(cls, dataset: PDEDataset) -> "TrainingRange":
-        """Return the range of the training samples of steady fields."""
+        """Return the range of the training samples of steady fields, or of the first steps of series."""
         low, high = dataset.input_bounds()
+        if dataset.kind == "mesh_series":
+            starts = [given_inputs(dataset, dataset.train, case) for case in range(len(dataset.train))]
+            low, high = (find([find(one, axis=0) for one in starts], axis=0) for find in (np.min, np.max))
         space, std = dataset.space_dim, np.asarray(dataset.x_normalizer.std, np.float64)[: dataset.space_dim]
         rows = np.random.default_rng(0).permutation(len(dataset.train))
         rows = rows[: min(_MOST_SAMPLES, max(8, _MOST_POINTS // dataset.train.x.shape[1]))]
-        samples = [np.asarray(dataset.train.x[row], np.float64)[dataset.train.real(row)] for row in rows]
+        samples = [given_inputs(dataset, dataset.train, row) for row in rows]
         described = np.stack([describe(sample, space) for sample in samples])
         described = described[: max(8, _MOST_NUMBERS // described.shape[1])]
         sizes = [float((np.ptp(sample[:, :space], axis=0) * std).max()) for sample in samples]
@@ -82,17 +86,15 @@ class TrainingRange:
         bounds = (np.float64(content[name]) for name in ("low", "high"))
         return cls(*bounds, described, whitening, unit, tuple(content["extents"]))
 
-    def judge(
-        self, encoded: Float[np.ndarray, "N C"], channels: Channels, mean: np.ndarray, std: np.ndarray
-    ) -> Judgement:
-        """Compare the encoded inputs of a sample with the training; `mean` and `std` [C] decode them for words."""
-        encoded = np.asarray(encoded, np.float64)
-        space = len(channels.axes)
+    def judge(self, encoded: Float[np.ndarray, "N C"], codec: FieldCodec) -> Judgement:
+        """Compare the inputs of a sample, as `codec` encodes them, with the training."""
+        encoded, mean, std = np.asarray(encoded, np.float64), codec.x_mean, codec.x_std
+        space = len(codec.axes)
         given = describe(encoded, space)
         geometry = float(np.linalg.norm((self.described - given) @ self.whitening, axis=1).min() / self.unit)
         size = float((np.ptp(encoded[:, :space], axis=0) * std[:space]).max())
         reasons, excess = [], 0.0
-        for name, columns in _named(channels).items():
+        for name, columns in _named(codec).items():
             low, high = encoded[:, columns].min(0), encoded[:, columns].max(0)
             width = np.maximum(self.high[columns] - self.low[columns], _SAME)
             beyond = np.maximum(self.low[columns] - low, high - self.high[columns]) / width
@@ -109,6 +111,15 @@ class TrainingRange:
                 f"its points are {geometry:.3g} times as far from those of the nearest as training samples are"
             )
         return Judgement(max(geometry, 1 + excess if excess else 0.0), geometry, reasons)
+
+
+def given_inputs(dataset: PDEDataset, split: Split, case: int) -> Float[np.ndarray, "N C"]:
+    """Return what a model is given of a sample, encoded: of series its first state behind the other inputs."""
+    real = split.real(case)
+    x = np.asarray(split.x[case], np.float64)[real]
+    if dataset.kind != "mesh_series":
+        return x
+    return np.concatenate([x, dataset.y_normalizer.encode(split.y[case][real, 0])], axis=-1)
 
 
 def describe(encoded: Float[np.ndarray, "N C"], space: int) -> Float[np.ndarray, " K"]:
@@ -148,11 +159,11 @@ def _largest_distance(described: Float[np.ndarray, "S K"], whitening: Float[np.n
     return float(np.sqrt(np.maximum(nearest.max(), 0.0))) or 1.0
 
 
-def _named(channels: Channels) -> dict[str, slice]:
+def _named(codec: FieldCodec) -> dict[str, slice]:
     """Return the channels of every coordinate and input by what it is called."""
-    found = {f"coordinate {'xyz'[axis]}": slice(place, place + 1) for place, axis in enumerate(channels.axes)}
-    first = len(channels.axes)
-    for name, width in channels.inputs.items():
+    found = {f"coordinate {'xyz'[axis]}": slice(place, place + 1) for place, axis in enumerate(codec.axes)}
+    first = len(codec.axes)
+    for name, width in codec.inputs.items():
         found[name], first = slice(first, first + width), first + width
     return found
 

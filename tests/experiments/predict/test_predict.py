@@ -11,6 +11,7 @@ import pytest
 import flare_jax
 from data_pipeline.custom.example import write_example
 from data_pipeline.custom.readers import Reference
+from data_pipeline.errors import DataError
 from experiments.errors import UserError
 from experiments.predict import main as program
 from experiments.predict.output import Output
@@ -83,6 +84,9 @@ def test_a_file_with_the_truth(data, run, tmp_path, caplog):
     assert (tmp_path / "pred.png").read_bytes().startswith(b"\x89PNG")
     judged = json.loads((tmp_path / "out" / "pred.range.json").read_text())["ellipse_0011"]
     assert judged["score"] >= judged["geometry"] > 0
+    scores = json.loads((run / "eval.json").read_text())["test/range"]
+    assert set(scores) == {"ellipse_0010", "ellipse_0011"}
+    np.testing.assert_allclose(scores["ellipse_0011"], judged["score"], rtol=1e-3)
     # The run's own evaluation of this sample, which weighs both fields alike, says the same.
     scales = json.loads((run / "config.json").read_text())["prediction"]["scales"]
     error = np.column_stack([made["pressure_error"], made["velocity_error"]]) / scales
@@ -271,6 +275,17 @@ def test_samples_of_one_name_are_refused(data, tmp_path, target, place):
     message = rf"test/a.npz and .*train/a.npz are both predicted to {tmp_path}/{place}, .*; rename one, or predict"
     with pytest.raises(UserError, match=message):
         _output(source, tmp_path / target)
+
+
+def test_a_folder_of_one_sample_is_predicted_to_a_folder(data, tmp_path):
+    source = tmp_path / "own"
+    source.mkdir()
+    shutil.copy(data / "test" / "ellipse_0011.npz", source / "a.npz")
+    (reference,) = program._references(source)
+    assert _output(source, tmp_path / "out").place(reference) == tmp_path / "out" / "a.npz"
+    assert _output(source, tmp_path / "one.h5").place(reference) == tmp_path / "one.h5"
+    with pytest.raises(DataError, match="is of no known format"):
+        _output(source / "a.npz", tmp_path / "out")
 
 
 def test_formats_without_fields_become_vtu(tmp_path):

@@ -8,12 +8,15 @@ from scipy.stats import mannwhitneyu
 
 from data_pipeline.clouds import pad_clouds
 from data_pipeline.custom.example import random_airfoil, random_ellipse, ring_mesh, solve
-from data_pipeline.dataset import Channels, PDEDataset, Source, Split
+from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
 from experiments.predict.training_range import TrainingRange, describe_judgements
 from experiments.predict.units import named_unit
+from flare_jax.field_codec import FieldCodec
 
-CHANNELS = Channels((0, 1), {"angle": 1}, {"pressure": 1}, np.ones(1), ())
+
+def coded(mean, std):
+    return FieldCodec((0, 1), {"angle": 1}, {"pressure": 1}, mean, std, np.zeros(1), np.ones(1), np.ones(1))
 
 
 def flows(numbers, random_flow=random_ellipse):
@@ -40,7 +43,7 @@ def judge(request):
     made = PDEDataset("own", split, {}, scaling, Normalizer.identity(1), source, "pressure", space_dim=2)
     content = json.loads(json.dumps(TrainingRange.of(made).to_json()))
     trained_on = TrainingRange.from_json(content)
-    return lambda sample: trained_on.judge((sample - mean) / std, CHANNELS, mean, std)
+    return lambda sample: trained_on.judge((sample - mean) / std, coded(mean, std))
 
 
 def auroc(inside, outside):
@@ -75,7 +78,7 @@ def test_steps_of_a_series_are_near_each_other_but_another_mesh_is_not_outside()
     made = PDEDataset("own", split, {}, Normalizer(mean, std), Normalizer.identity(1), source, "p", space_dim=2)
     trained_on = TrainingRange.of(made)
     new = [np.column_stack([one[:, :2], np.full(len(one), 0.5)]) for one in flows(range(500, 520))]
-    scores = [trained_on.judge((one - mean) / std, CHANNELS, mean, std).score for one in new]
+    scores = [trained_on.judge((one - mean) / std, coded(mean, std)).score for one in new]
     assert np.mean(np.array(scores) > 1.05) < 0.2
 
 

@@ -59,9 +59,37 @@ def test_the_field_at_a_given_time():
     assert errors["test/rel_l2_nearest"] < 0.3 * baseline_error(made, made.train)
 
 
-def test_series_have_no_simple_predictors():
-    frames = np.random.default_rng(0).normal(size=(3, 8, 5, 1))
-    assert simple_errors(dataset(frames, "mesh_series", free=np.ones((3, 8), bool))) == {}
+def _decaying(kind):
+    """Return a field that decays from its first state, at a rate which only the place decides."""
+    rng = np.random.default_rng(0)
+    points, times = rng.random((6, 200, 2)), np.linspace(0, 2, 5, dtype=np.float32)
+    first = rng.uniform(1, 2, (6, 200, 1, 1))
+    frames = first * np.exp(-(0.2 + points[:, :, :1, None]) * times[:, None])
+    free = np.ones((6, 200), bool)
+    free[:, :20] = False
+    # What is not predicted would spoil every mean.
+    frames[:, :20] = 1e6
+    if kind == "mesh_series":
+        made = dataset(frames, kind, free=free)
+    else:
+        made = dataset(frames[:, :, 1:], kind, fx=frames[:, :, 0], mask=free)
+        times = times[1:]
+    split = dataclasses.replace(made.train, x=points.astype(np.float32))
+    return dataclasses.replace(made, train=split, tests={"test": split}, times=times)
+
+
+@pytest.mark.parametrize("kind", ["mesh_series", "autoregressive"])
+def test_series_from_their_given_state(kind):
+    made = _decaying(kind)
+    errors, persistence = simple_errors(made), baseline_error(made, made.train)
+    assert errors["test/rel_l2_boosting"] < 0.1 * persistence
+    assert errors["test/rel_l2_nearest"] < 0.4 * persistence
+
+
+def test_parts_that_grow_have_no_simple_predictors():
+    made = dataset(np.random.default_rng(0).normal(size=(3, 8, 5, 1)), "mesh_series", free=np.ones((3, 8), bool))
+    object.__setattr__(made, "kind", "layer_series")
+    assert simple_errors(made) == {}
 
 
 def test_a_model_that_does_not_beat_them_is_told_so():
