@@ -184,7 +184,7 @@ def _part(name: str, array: np.ndarray, count: int, in_time: bool) -> str | None
     if array.ndim in (1, 2) and len(array) == count:
         # A field that is 0 everywhere is one before anything has happened.
         marks = np.isin(array, (0, 1)).all() and array.any()
-        if marks and array.all():  # a group of all points marks none of them
+        if marks and array.all() and array.size == count:  # a group of all points marks none of them
             return None
         pieces = not in_time and count > _FEW_POINTS and array.any() and len(np.unique(array)) <= _MOST_PIECES
         return "inputs" if marks or pieces or any(word in lower for word in _KNOWN) else "targets"

@@ -80,8 +80,8 @@ def test_meshes(tmp_path, capsys):
     status, printed = _inspect(capsys, tmp_path, tmp_path / "a.vtp")
     assert status == 0, printed.err
     assert "holds 1 sample\n" in printed.out
-    assert "mesh of type PolyData: 6 points, 2 cells" in printed.out
-    assert "c (2,) float64: 2 to 3, at cells" in printed.out
+    assert "mesh of type PolyData: 6 points, 2 cells, whose centres are the points\n" in printed.out
+    assert printed.out.count("c (2,) float64: 2 to 3\n") == 1
     assert _proposed(printed.out) == {"path": str(tmp_path), "inputs": "angle", "targets": "c", "cell_data": "centres"}
     del mesh.cell_data["c"]
     mesh.save(tmp_path / "a.vtp")
@@ -93,7 +93,11 @@ def test_meshes(tmp_path, capsys):
     [
         ({"p": np.arange(5.0)}, (), "none of which is [N, 2] or [N, 3] as coordinates are"),
         (sample(0), ("--case=3",), "--case=3 is no sample; there are 1"),
-        (sample(0), ("--set=targets=p",), "to see {path} with it, name custom and add --set=path={path}"),
+        (
+            sample(0),
+            ("--set=targets=p",),
+            "to see {path} with it, name custom in its place and add --config.data.path={path}",
+        ),
     ],
 )
 def test_refusals_are_one_sentence(tmp_path, capsys, arrays, arguments, words):
