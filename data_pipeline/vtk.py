@@ -144,6 +144,18 @@ def surface_triangles(mesh: "DataSet") -> Int[np.ndarray, "F 3"]:
     return numbers[triangles][(distance[triangles] == 0).all(axis=1)]
 
 
+def surface_of_cells(
+    mesh: "DataSet",
+) -> tuple[Float[np.ndarray, "P 3"], Int[np.ndarray, "F 3"], Int[np.ndarray, " F"]]:
+    """Return points, triangles of the surface of the main cells, and which of these each triangle belongs to."""
+    grid = mesh.cast_to_unstructured_grid().extract_cells(main_cells(mesh))
+    grid.clear_data()
+    options = {"nonlinear_subdivision": 1, "pass_pointid": False, "pass_cellid": True, "algorithm": "dataset_surface"}
+    surface = grid.extract_surface(**options).triangulate()
+    cells = np.asarray(surface.cell_data["vtkOriginalCellIds"], int)
+    return np.asarray(surface.points), np.asarray(surface.regular_faces, int).reshape(-1, 3), cells
+
+
 def fields_at_nodes(mesh: "DataSet") -> dict[str, np.ndarray]:
     """Return what a mesh has at its cells, averaged to its points [N, ...]."""
     averaged = _with_numbers(mesh).cell_data_to_point_data(pass_cell_data=False)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from data_pipeline import vtk
 from data_pipeline.custom.folder import find_samples, holds_many
 from data_pipeline.custom.integrals import parse_integrals
 from data_pipeline.custom.readers import Reference, read_contents
@@ -248,9 +249,15 @@ def _written(case: Case) -> dict[str, np.ndarray]:
 
 
 def _draw(case: Case, signature: Signature, path: Path) -> None:
-    places = case.sample.points[:, signature.channels.axes]
-    triangles = triangles_of(case.contents, case.sample, case.points)
-    figures.save(draw_prediction(case.sample.name, places, triangles, case.prediction, case.sample.targets), path)
+    points, cells = case.sample.points, None
+    if case.contents.at_centres:
+        corners, triangles, cells = vtk.surface_of_cells(case.contents.mesh)
+        # Cells without a surface, such as lines, are drawn as their centres.
+        points, triangles, cells = (corners, triangles, cells) if len(triangles) else (points, None, None)
+    else:
+        triangles = triangles_of(case.contents, case.sample, case.points)
+    places, name = points[:, signature.channels.axes], case.sample.name
+    figures.save(draw_prediction(name, places, triangles, case.prediction, case.sample.targets, cells), path)
 
 
 def _report(output: Output, count: int, errors: Mapping[str, Any]) -> None:

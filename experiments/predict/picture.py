@@ -20,11 +20,17 @@ _CUTS = {"triangle": ((0, 1, 2),), "quad": ((0, 1, 2), (0, 2, 3))}
 
 
 def draw_prediction(
-    title: str, places: np.ndarray, triangles: np.ndarray | None, prediction: Fields, truth: Fields
+    title: str,
+    places: np.ndarray,
+    triangles: np.ndarray | None,
+    prediction: Fields,
+    truth: Fields,
+    cells: np.ndarray | None = None,
 ) -> Figure:
     """Draw one row per field [N, C]: the prediction, or truth, prediction and their difference; of vectors the lengths.
 
-    `places` [N, D] are the points and `triangles` [F, 3] those between them, None for a cloud.
+    `places` [N, D] are the points and `triangles` [F, 3] those between them, None for a cloud. Of fields at cells the
+    `places` are the corners, and `cells` [F] says which cell a triangle is of.
     """
     known = {name: values for name, values in truth.items() if np.isfinite(values).any()}
     columns = 3 if known else 1
@@ -34,19 +40,15 @@ def draw_prediction(
         panels = _panels(name, field, known.get(name))
         for column, (label, values, colors, limits) in enumerate(panels):
             place = figure.add_subplot(len(prediction), columns, row * columns + column + 1, title=label, **spatial)
-            marks = _draw(place, places, triangles, values, {"cmap": colors, "vmin": limits[0], "vmax": limits[1]})
+            options = {"cmap": colors, "vmin": limits[0], "vmax": limits[1]}
+            marks = _draw(place, places, triangles, values, cells, options)
             figure.colorbar(marks, ax=place, shrink=0.9)
     figure.suptitle(title)
     return figure
 
 
 def triangles_of(contents: Contents, sample: Sample, points: str) -> np.ndarray | None:
-    """Return the triangles [F, 3] of a surface, or of the surface of a volume; None where there are no such cells.
-
-    Where the centres of cells are the points there are none between them.
-    """
-    if contents.at_centres:
-        return None
+    """Return the triangles [F, 3] of a surface, or of the surface of a volume; None where there are no such cells."""
     drawn = [(kind, cells) for kind, cells in sample.cells if kind not in ("vertex", "line")]
     if contents.mesh is None and all(kind in _CUTS for kind, _ in drawn):
         parts = [cells[:, corners] for kind, cells in drawn for corners in _CUTS[kind]]
@@ -79,7 +81,12 @@ def _length(field: np.ndarray) -> np.ndarray:
 
 
 def _draw(
-    axes: Axes, places: np.ndarray, triangles: np.ndarray | None, values: np.ndarray, colors: dict[str, Any]
+    axes: Axes,
+    places: np.ndarray,
+    triangles: np.ndarray | None,
+    values: np.ndarray,
+    cells: np.ndarray | None,
+    colors: dict[str, Any],
 ) -> Any:
     if places.shape[1] == 1:
         return axes.scatter(places[:, 0], values, c=values, s=6, **colors)
@@ -87,11 +94,16 @@ def _draw(
     axes.set_xticks([])
     axes.set_yticks([])
     if triangles is not None and places.shape[1] == 2:
-        return axes.tripcolor(Triangulation(*places.T, triangles), values, shading="gouraud", **colors)
+        mesh = Triangulation(*places.T, triangles)
+        if cells is not None:
+            return axes.tripcolor(mesh, facecolors=values[cells], **colors)
+        return axes.tripcolor(mesh, values, shading="gouraud", **colors)
     if triangles is not None and len(triangles) <= _MOST_SPATIAL_TRIANGLES:
         surface = axes.plot_trisurf(*places.T, triangles=triangles, linewidth=0, antialiased=False, **colors)
-        surface.set_array(values[triangles].mean(axis=1))
+        surface.set_array(values[triangles].mean(axis=1) if cells is None else values[cells])
         return surface
+    if cells is not None:
+        places, values, triangles = places[triangles].mean(axis=1), values[cells], None
     # Of a volume only points of the surface can be seen.
     chosen = visible(np.arange(len(values)) if triangles is None else np.unique(triangles))
     size = float(np.clip(6e4 / len(chosen), 0.5, 60))

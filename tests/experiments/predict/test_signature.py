@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from data_pipeline import vtk
 from data_pipeline.custom.sample import Contents, Field, Fields, Sample, parse_fields
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
@@ -146,6 +147,24 @@ def test_pictures(tmp_path, axes, triangles, known):
     titles = [one.get_title() for one in panels]
     assert titles[0] == ("p, truth" if known else "p")
     assert titles[-1] == ("u, error" if known else "|u|")
+    figure.savefig(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_pictures_of_fields_at_cells(tmp_path, depth):
+    """A cell has its own colour; of a volume those at the surface are seen, and lower cells are not."""
+    pv = pytest.importorskip("pyvista")
+    volume = pv.ImageData(dimensions=(3, 4, depth)).cast_to_unstructured_grid()
+    mesh = pv.merge([volume, pv.PolyData([[0.0, 0, 0], [1, 0, 0]], lines=[2, 0, 1]).cast_to_unstructured_grid()])
+    count = int(vtk.main_cells(mesh).sum())
+    points, triangles, cells = vtk.surface_of_cells(mesh)
+    assert count == 6 * max(depth - 1, 1)
+    assert sorted(set(cells)) == list(range(count))
+    assert _area(points, triangles) == pytest.approx(6 if depth == 1 else 2 * (6 + 2 * 2 + 3 * 2))
+    values = {"T": np.arange(float(count))[:, None]}
+    figure = draw_prediction("case", points[:, : 2 if depth == 1 else 3], triangles, values, {}, cells)
+    (drawn,) = figure.axes[0].collections
+    np.testing.assert_array_equal(drawn.get_array(), cells)
     figure.savefig(tmp_path / "a.png")
 
 
