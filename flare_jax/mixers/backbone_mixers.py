@@ -13,11 +13,11 @@ from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, make_norm
 from flare_jax.mixers import flarepp
 from flare_jax.mixers.adaptive_slice_attention import AdaptiveSliceAttention
 from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig
-from flare_jax.mixers.mixer_options import LatentConfig, MixerConfig, RoutingConfig
 from flare_jax.mixers.self_attention import SelfAttention, SelfAttentionConfig
 from flare_jax.mixers.slice_attention import GridSliceConfig, SliceAttention, SliceConfig
 from flare_jax.mixers.slice_space_attention import SliceSpaceAttention
 from flare_jax.mixers.slice_tokens import SliceTokenAttention
+from flare_jax.option_groups import LatentConfig, MixerConfig, RoutingConfig
 from flare_jax.options import option
 
 

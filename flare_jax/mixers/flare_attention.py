@@ -21,8 +21,8 @@ from flare_jax.layers.sharding import on_each_device
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.heads import split_heads
 from flare_jax.mixers.self_attention import SelfAttentionBlock, SelfAttentionConfig
-from flare_jax.option_groups import blocks, depth, rate, ratio
-from flare_jax.options import MAX_HEADS, MAX_LATENTS, Config, option
+from flare_jax.option_groups import blocks, depth, heads, latent_count, mlp_kernel, rate, ratio
+from flare_jax.options import Config, option
 from kernels.flare_mixer import flare_mixer
 
 
@@ -30,10 +30,8 @@ from kernels.flare_mixer import flare_mixer
 class FlareMixingConfig(Config):
     """Options of FLARE attention but for the depths of its key and value MLPs."""
 
-    num_heads: int | None = option(
-        None, help="attention heads, a divisor of channel_dim; None: channel_dim // 8", minimum=1, maximum=MAX_HEADS
-    )
-    num_latents: int = option(help="latents of each head", minimum=1, maximum=MAX_LATENTS)
+    num_heads: int | None = heads(None, "channel_dim // 8")
+    num_latents: int = latent_count()
     attn_scale: str | float = option(
         "one", help="factor of the logits: 'one', 'sqrt' (1/√D) or a number", choices=("one", "sqrt"), above=0
     )
@@ -48,9 +46,7 @@ class FlareMixingConfig(Config):
     attn_drop: float = rate("the weights of both softmaxes, which are then stored")
     proj_drop: float = rate("the output of the mixer")
     implementation: str | None = option(None, help="kernel of the mixing (kernels.flare_mixer); None chooses")
-    mlp_implementation: str | None = option(
-        None, help="kernel of the residual MLPs (kernels.residual_mlp); None chooses"
-    )
+    mlp_implementation: str | None = mlp_kernel()
 
     def check_together(self) -> None:
         """Raise for options of the latents that exclude each other."""

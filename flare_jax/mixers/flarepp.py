@@ -19,9 +19,9 @@ from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.layers.rotary import RotaryEmbedding
-from flare_jax.mixers.mixer_options import MixerConfig, RoutingConfig
 from flare_jax.mixers.synthesized_routing import HeadNorm, SynthesizedRouting
-from flare_jax.options import MAX_LAYERS, MAX_RATIO, option
+from flare_jax.option_groups import MixerConfig, RoutingConfig, depth, ratio
+from flare_jax.options import option
 
 _PARTS = ("k0", "v0", "k", "v")
 
@@ -60,24 +60,12 @@ class DeepFlareppConfig(GatedConfig):
     """Options of `flare_pp`: the gated queries with FLARE's residual MLPs for projections."""
 
     act: str | None = option(None, help="activation of the MLPs", choices=tuple(RESIDUAL_MLP_ACTIVATIONS))
-    num_layers_k0_proj: int = option(
-        -1, help="inner layers of the map to k0; -1: linear", minimum=-1, maximum=MAX_LAYERS
-    )
-    num_layers_k_proj: int = option(
-        3, help="inner layers of the map to keys; -1: linear", minimum=-1, maximum=MAX_LAYERS
-    )
-    num_layers_v_proj: int = option(
-        3, help="inner layers of the map to values; -1: linear", minimum=-1, maximum=MAX_LAYERS
-    )
-    k0_proj_mlp_ratio: float = option(
-        1.0, help="hidden width of the map to k0 over channels", above=0, maximum=MAX_RATIO
-    )
-    k_proj_mlp_ratio: float = option(
-        1.0, help="hidden width of the map to keys over channels", above=0, maximum=MAX_RATIO
-    )
-    v_proj_mlp_ratio: float = option(
-        1.0, help="hidden width of the map to values over channels", above=0, maximum=MAX_RATIO
-    )
+    num_layers_k0_proj: int = depth(-1, "map to k0")
+    num_layers_k_proj: int = depth(3, "map to keys")
+    num_layers_v_proj: int = depth(3, "map to values")
+    k0_proj_mlp_ratio: float = ratio(1.0, "map to k0", unless=("num_layers_k0_proj", -1))
+    k_proj_mlp_ratio: float = ratio(1.0, "map to keys", unless=("num_layers_k_proj", -1))
+    v_proj_mlp_ratio: float = ratio(1.0, "map to values", unless=("num_layers_v_proj", -1))
 
 
 @dataclass(frozen=True, kw_only=True)

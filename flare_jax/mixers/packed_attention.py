@@ -11,7 +11,7 @@ from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, make_norm
 from flare_jax.mixers.gather_points import by_points, gather_points, read_latents
 from flare_jax.mixers.heads import merge_heads, split_heads
-from flare_jax.mixers.mixer_options import ROUTING_IMPLEMENTATIONS, LatentConfig
+from flare_jax.option_groups import LatentConfig, routing_kernel
 from flare_jax.options import option
 
 
@@ -20,9 +20,7 @@ class PackedConfig(LatentConfig):
     """Options of Luna's attention; the latents are M vectors of all channels."""
 
     qk_norm: bool = option(False, help="normalise queries and keys of both steps per head, by the same two norms")
-    implementation: str | None = option(
-        None, help="kernel of the packing; None: by device and shape", choices=ROUTING_IMPLEMENTATIONS
-    )
+    implementation: str | None = routing_kernel("the packing")
 
 
 class PackedAttention(nnx.Module):

@@ -18,7 +18,7 @@ from flare_jax.layers.norms import make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.heads import check_attention_heads, merge_heads, split_heads
-from flare_jax.option_groups import BlockConfig, depth, ratio
+from flare_jax.option_groups import BlockConfig, depth, mlp_kernel, ratio
 from flare_jax.options import MAX_RATIO, option
 
 
@@ -30,9 +30,7 @@ class StateConfig(BlockConfig):
     """
 
     act: str | None = option(None, help="activation of the residual MLPs", choices=RESIDUAL_MLP_ACTIVATIONS)
-    mlp_implementation: str | None = option(
-        None, help="kernel of the residual MLPs (kernels.residual_mlp); None chooses"
-    )
+    mlp_implementation: str | None = mlp_kernel()
 
     @property
     def projection_act(self) -> str | None:

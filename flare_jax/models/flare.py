@@ -55,7 +55,7 @@ class FLAREBlock(nnx.Module):
         self,
         channel_dim: int,
         *,
-        att: FlareAttention | SynthesizedRouting,
+        att: nnx.Module,
         mlp: ResidualMLP,
         rmsnorm: bool = False,
         rms_epsilon: float = RMS_NORM_EPSILON,
@@ -155,7 +155,7 @@ class FLAREStack(ProjectedStack):
         if points_per_piece is not None and not return_scores:
             check_points(x, mask, self.in_dim)
             return predict_in_pieces(self, x, mask, points_per_piece)
-        observe = (lambda block, x: block.scores(x)) if return_scores else None
+        observe = (lambda block, x, *_: block.scores(x)) if return_scores else None
         x, scores = self.apply_blocks(self.embed(x, mask), mask, key, observe=observe)
         return (self.predict(x), scores) if return_scores else self.predict(x)
 
@@ -175,7 +175,6 @@ class FLARE(FLAREStack):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        def make_block() -> FLAREBlock:
-            return flare_block(config.channel_dim, config, dtype=dtype, rngs=rngs)
-
-        super().__init__(in_dim, out_dim, config, make_block=make_block, dtype=dtype, rngs=rngs)
+        width = config.channel_dim
+        blocks = (flare_block(width, config, dtype=dtype, rngs=rngs) for _ in range(config.num_blocks))
+        super().__init__(in_dim, out_dim, config, blocks=blocks, dtype=dtype, rngs=rngs)

@@ -9,29 +9,25 @@ from jax.typing import DTypeLike
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON
 from flare_jax.mixers.flarepp import DeepFlareppConfig, FlareppConfig, deep_flarepp, flarepp
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
-from flare_jax.models.mixer_stack import MixerBlock, MixerStack, StackConfig, feed_forward
-from flare_jax.options import MAX_LATENTS, MAX_LAYERS, MAX_RATIO, MAX_WIDTH, option
+from flare_jax.models.mixer_stack import MixerBlock, MixerStack, MixerStackConfig, feed_forward
+from flare_jax.option_groups import depth, latent_count, ratio, width
 
 
 @dataclass(frozen=True, kw_only=True)
-class FLAREPPConfig(StackConfig, FlareppConfig):
+class FLAREPPConfig(MixerStackConfig, FlareppConfig):
     """Options of FLARE++."""
 
-    num_latents: int = option(32, help="latents of each head", minimum=1, maximum=MAX_LATENTS)
+    num_latents: int = latent_count(32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FLAREWithSynthesisConfig(StackConfig, DeepFlareppConfig):
+class FLAREWithSynthesisConfig(MixerStackConfig, DeepFlareppConfig):
     """Options of FLARE with the routing of FLARE++; sizes are those of FLARE."""
 
-    channel_dim: int = option(64, help="channels", minimum=1, maximum=MAX_WIDTH)
-    num_latents: int = option(64, help="latents of each head", minimum=1, maximum=MAX_LATENTS)
-    num_layers_ffn: int = option(
-        3, help="inner layers of the feed-forward parts; -1: linear", minimum=-1, maximum=MAX_LAYERS
-    )
-    ffn_mlp_ratio: float = option(
-        1.0, help="hidden width of feed-forward parts over channels", above=0, maximum=MAX_RATIO
-    )
+    channel_dim: int = width(64)
+    num_latents: int = latent_count(64)
+    num_layers_ffn: int = depth(3, "feed-forward parts")
+    ffn_mlp_ratio: float = ratio(1.0, "feed-forward parts", unless=("num_layers_ffn", -1))
 
 
 class FLAREPP(MixerStack):
@@ -66,10 +62,11 @@ class FLAREWithSynthesis(MixerStack):
 
 
 def _blocks(
-    config: StackConfig, mixers: list[SynthesizedRouting], *, dtype: DTypeLike, rngs: nnx.Rngs
+    config: MixerStackConfig, mixers: list[SynthesizedRouting], *, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> list[MixerBlock]:
     def block(mixer: SynthesizedRouting) -> MixerBlock:
         mlp = feed_forward(config, residual=True, dtype=dtype, rngs=rngs)
-        return MixerBlock(config, att=mixer, mlp=mlp, rms_epsilon=FLAREPP_RMS_NORM_EPSILON, dtype=dtype)
+        kind = {"rmsnorm": config.rmsnorm, "rms_epsilon": FLAREPP_RMS_NORM_EPSILON}
+        return MixerBlock(config.channel_dim, att=mixer, mlp=mlp, **kind, dtype=dtype)
 
     return [block(mixer) for mixer in mixers]

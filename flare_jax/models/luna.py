@@ -7,17 +7,19 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_points
+from flare_jax.layers.dropout import Key
 from flare_jax.layers.initializers import normal
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, make_norm
-from flare_jax.layers.padding import zero_padding
 from flare_jax.mixers.attention_statistics import root_mean_square
 from flare_jax.mixers.packed_attention import PackedAttention, PackedConfig
-from flare_jax.models.mixer_stack import MixerStack, StackConfig, Statistics, feed_forward, mixer_statistics, summarize
+from flare_jax.models.mixer_stack import MixerStack, MixerStackConfig, Statistics, feed_forward, mixer_statistics
+
+# The points and the packed latents.
+Streams = tuple[Float[Array, "B N C"], Float[Array, "B M C"]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LunaConfig(StackConfig, PackedConfig):
+class LunaConfig(MixerStackConfig, PackedConfig):
     """Options of Luna."""
 
 
@@ -30,17 +32,17 @@ class LunaBlock(nnx.Module):
         self.att = PackedAttention(config, dtype=dtype, rngs=rngs)
         self.mlp = feed_forward(config, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, x: Float[Array, "B N C"], packed: Float[Array, "B M C"], mask: Bool[Array, "B N"] | None = None
-    ) -> tuple[Float[Array, "B N C"], Float[Array, "B M C"]]:
-        """Return points and packed latents after the block."""
+    def __call__(self, streams: Streams, mask: Bool[Array, "B N"] | None = None, key: Key | None = None) -> Streams:
+        """Return points and packed latents after the block, which draws nothing from `key`."""
+        x, packed = streams
         read, gathered = self.att(self.norm1(x), self.norm_packed(packed), mask)
         return self.mlp(x + read, norm=self.norm2, outer_residual=True), packed + gathered
 
     def statistics(
-        self, x: Float[Array, "B N C"], packed: Float[Array, "B M C"], mask: Bool[Array, "B N"] | None = None
+        self, streams: Streams, mask: Bool[Array, "B N"] | None = None, key: Key | None = None
     ) -> Statistics:
         """Return root mean squares of what enters and leaves the mixer."""
+        x, packed = streams
         normed = self.norm1(x)
         read, _ = self.att(normed, self.norm_packed(packed), mask)
         return mixer_statistics(root_mean_square(normed, mask), root_mean_square(read, mask))
@@ -61,13 +63,13 @@ class Luna(MixerStack):
         self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None = None, *, return_statistics: bool = False
     ) -> Float[Array, "B N C_out"] | tuple[Float[Array, "B N C_out"], dict[str, object]]:
         """Return the prediction, and the statistics where asked for, as `MixerStack` does."""
-        check_points(x, mask, self.in_dim)
-        x = self.in_proj(zero_padding(x, mask))
-        packed = jnp.broadcast_to(self.packed_embed[...].astype(self.dtype), (x.shape[0], *self.packed_embed.shape))
-        statistics = []
-        for block in self.blocks:
-            if return_statistics:
-                statistics.append(block.statistics(x, packed, mask))
-            x, packed = block(x, packed, mask)
-        prediction = self.out_proj(x).astype(jnp.float32)
-        return (prediction, summarize(statistics)) if return_statistics else prediction
+        return self.apply(x, mask, None, None, return_statistics)
+
+    def embed(self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None) -> Streams:
+        """Check the inputs of the call and return the embedded points beside the packed latents."""
+        x = super().embed(x, mask)
+        return x, jnp.broadcast_to(self.packed_embed[...].astype(self.dtype), (x.shape[0], *self.packed_embed.shape))
+
+    def predict(self, x: Streams) -> Float[Array, "B N C_out"]:
+        """Return the prediction in float32 from the points after the last block."""
+        return super().predict(x[0])

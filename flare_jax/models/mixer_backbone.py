@@ -14,12 +14,12 @@ from flare_jax.layers.dropout import Key
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON
 from flare_jax.mixers.backbone_mixers import FixedRoutingConfig, MhaConfig, make_mixer
 from flare_jax.mixers.flarepp import FlareppAblationsConfig, FlareppConfig, SimplifiedFlareppConfig
-from flare_jax.mixers.mixer_options import LatentConfig
-from flare_jax.models.mixer_stack import MixerBlock, MixerStack, StackConfig, feed_forward
+from flare_jax.models.mixer_stack import MixerBlock, MixerStack, MixerStackConfig, feed_forward
+from flare_jax.option_groups import LatentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig(StackConfig):
+class BackboneConfig(MixerStackConfig):
     """Options of the backbone; `kind` names its mixer."""
 
     kind: ClassVar[str]
@@ -89,9 +89,10 @@ class MixerBackbone(MixerStack):
     ):
         def block() -> MixerBlock:
             return MixerBlock(
-                config,
+                config.channel_dim,
                 att=make_mixer(config.kind, config, dtype=dtype, rngs=rngs),
                 mlp=feed_forward(config, dtype=dtype, rngs=rngs),
+                rmsnorm=config.rmsnorm,
                 rms_epsilon=FLAREPP_RMS_NORM_EPSILON,
                 dtype=dtype,
             )
@@ -130,4 +131,4 @@ class NoisyMixerBackbone(MixerBackbone):
         another number or shape.
         """
         check_uniforms(uniforms, x.shape, num_blocks=len(self.blocks), heads=self.num_heads, slices=self.num_latents)
-        return self.predict(x, mask, key, uniforms, return_statistics)
+        return self.apply(x, mask, key, uniforms, return_statistics)

@@ -1,6 +1,6 @@
-"""What the models compared with FLARE++ have in common: input map, pre-norm blocks around any mixer, output map."""
+"""What the models compared with FLARE++ have in common: pre-norm blocks around any mixer, and their statistics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -8,44 +8,29 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_dtype, check_points, check_sizes, scaled_width
-from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS
-from flare_jax.layers.dropout import Key, split_key
-from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, make_norm
-from flare_jax.layers.output_projection import OutputProjection
-from flare_jax.layers.padding import zero_padding
+from flare_jax.checks import check_points, scaled_width
+from flare_jax.layers.dropout import Key
+from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.attention_statistics import root_mean_square
 from flare_jax.mixers.flare_attention import FlareAttention
-from flare_jax.mixers.mixer_options import MLP_IMPLEMENTATIONS, MixerConfig
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
-from flare_jax.models.flare import apply_block
+from flare_jax.models.flare import FLAREBlock
 from flare_jax.models.pieces import predict_in_pieces
-from flare_jax.options import MAX_BLOCKS, MAX_LAYERS, MAX_RATIO, option
+from flare_jax.models.stack import ProjectedStack, StackConfig
+from flare_jax.option_groups import MixerConfig, depth, ratio, width
 
 Statistics = dict[str, Float[Array, ""]]
 _STREAM_EPSILON = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class StackConfig(MixerConfig):
+class MixerStackConfig(StackConfig, MixerConfig):
     """Options of a whole model around its mixers."""
 
-    num_blocks: int = option(8, help="blocks", minimum=1, maximum=MAX_BLOCKS)
-    act: str | None = option(None, help="activation; None: tanh form of GELU", choices=tuple(RESIDUAL_MLP_ACTIVATIONS))
-    out_proj_norm: bool = option(True, help="normalise before the output map")
-    num_layers_in_out_proj: int = option(
-        2, help="inner layers of the input and output maps; -1: linear", minimum=-1, maximum=MAX_LAYERS
-    )
-    num_layers_ffn: int = option(
-        0, help="inner layers of the feed-forward parts; -1: linear", minimum=-1, maximum=MAX_LAYERS
-    )
-    ffn_mlp_ratio: float = option(
-        2.0, help="hidden width of feed-forward parts over channels", above=0, maximum=MAX_RATIO
-    )
-    mlp_implementation: str | None = option(
-        None, help="kernel of the maps of the points; None: by device and shape", choices=MLP_IMPLEMENTATIONS
-    )
+    channel_dim: int = width(128)
+    num_layers_ffn: int = depth(0, "feed-forward parts")
+    ffn_mlp_ratio: float = ratio(2.0, "feed-forward parts", unless=("num_layers_ffn", -1))
 
     def check_together(self) -> None:
         """Raise ValueError for a hidden width below 1."""
@@ -53,13 +38,8 @@ class StackConfig(MixerConfig):
         scaled_width("ffn_mlp_ratio", self.channel_dim, self.ffn_mlp_ratio)
 
 
-class MixerBlock(nnx.Module):
+class MixerBlock(FLAREBlock):
     """Pre-norm block: `x + att(norm1 x)`, then `x + mlp(norm2 x)`, for any mixer."""
-
-    def __init__(self, config: StackConfig, *, att: nnx.Module, mlp: ResidualMLP, rms_epsilon: float, dtype: DTypeLike):
-        norm = {"rmsnorm": config.rmsnorm, "rms_epsilon": rms_epsilon, "dtype": dtype}
-        self.norm1, self.norm2 = make_norm(config.channel_dim, **norm), make_norm(config.channel_dim, **norm)
-        self.att, self.mlp = att, mlp
 
     def __call__(
         self,
@@ -70,7 +50,7 @@ class MixerBlock(nnx.Module):
     ) -> Float[Array, "B N C"]:
         """Apply the block; `key` is for dropout and noise, `uniforms` replace the draws of mixers with noise."""
         if isinstance(self.att, FlareAttention | SynthesizedRouting):
-            return apply_block(x, mask, key, norm1=self.norm1, att=self.att, norm2=self.norm2, mlp=self.mlp)
+            return super().__call__(x, mask, key)
         x = x + self._mixed(x, mask, key, uniforms)
         return self.mlp(x, norm=self.norm2, outer_residual=True)
 
@@ -92,40 +72,21 @@ class MixerBlock(nnx.Module):
         return self.att(self.norm1(x), mask, key, *(() if uniforms is None else (uniforms,)))
 
 
-class MixerStack(nnx.Module):
-    """Input map, blocks, output map; the maps are residual MLPs. `rms_epsilon` is that of the RMS norms."""
+class MixerStack(ProjectedStack):
+    """A stack whose blocks tell statistics of their mixers; `rms_epsilon` is that of the RMS norms."""
 
     def __init__(
         self,
         in_dim: int,
         out_dim: int,
-        config: StackConfig,
+        config: MixerStackConfig,
         *,
-        blocks: Sequence[nnx.Module],
+        blocks: Iterable[nnx.Module],
         rms_epsilon: float = FLAREPP_RMS_NORM_EPSILON,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_sizes(in_dim=in_dim, out_dim=out_dim)
-        self.in_dim, self.dtype = in_dim, check_dtype(dtype)
-        width, depth = config.channel_dim, config.num_layers_in_out_proj
-        shared = {"num_layers": depth, "act": config.act, "dtype": dtype, "implementation": config.mlp_implementation}
-        self.in_proj = ResidualMLP(in_dim, width, width, input_residual=False, embedding=True, **shared, rngs=rngs)
-        self.blocks = nnx.List(blocks)
-        self.out_proj = OutputProjection(
-            width,
-            width,
-            out_dim,
-            use_norm=config.out_proj_norm,
-            rmsnorm=config.rmsnorm,
-            rms_epsilon=rms_epsilon,
-            **shared,
-            rngs=rngs,
-        )
-
-    def applications(self) -> Sequence[nnx.Module]:
-        """Return the blocks in the order of their application."""
-        return list(self.blocks)
+        super().__init__(in_dim, out_dim, config, blocks=blocks, rms_epsilon=rms_epsilon, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -145,9 +106,9 @@ class MixerStack(nnx.Module):
         if points_per_piece is not None and not return_statistics:
             check_points(x, mask, self.in_dim)
             return predict_in_pieces(self, x, mask, points_per_piece)
-        return self.predict(x, mask, None, None, return_statistics)
+        return self.apply(x, mask, None, None, return_statistics)
 
-    def predict(
+    def apply(
         self,
         x: Float[Array, "B N C_in"],
         mask: Bool[Array, "B N"] | None,
@@ -156,21 +117,13 @@ class MixerStack(nnx.Module):
         return_statistics: bool,
     ) -> Float[Array, "B N C_out"] | tuple[Float[Array, "B N C_out"], dict[str, object]]:
         """Return the same with a key for noise, or the draws of every block."""
-        check_points(x, mask, self.in_dim)
-        x = self.in_proj(zero_padding(x, mask))
-        statistics = []
-        for i, (block, block_key) in enumerate(zip(self.blocks, split_key(key, len(self.blocks)), strict=True)):
-            arguments = (x, mask, block_key, None if uniforms is None else uniforms[i])
-            if return_statistics:
-                # Computed beside the prediction, so that asking for them cannot change it.
-                statistics.append(block.statistics(*arguments))
-            x = block(*arguments)
-        prediction = self.out_proj(x).astype(jnp.float32)
-        return (prediction, summarize(statistics)) if return_statistics else prediction
+        observe = (lambda block, *inputs: block.statistics(*inputs)) if return_statistics else None
+        x, statistics = self.apply_blocks(self.embed(x, mask), mask, key, beside=uniforms, observe=observe)
+        return (self.predict(x), summarize(statistics)) if return_statistics else self.predict(x)
 
 
 def feed_forward(
-    config: StackConfig, *, residual: bool = False, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    config: MixerStackConfig, *, residual: bool = False, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
 ) -> ResidualMLP:
     """Return the feed-forward part of a block, with `residual` connections where its widths agree."""
     return ResidualMLP(

@@ -18,8 +18,8 @@ from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.cross_attention import CrossAttention, CrossAttentionBlock
 from flare_jax.mixers.self_attention import SelfAttention, SelfAttentionConfig
-from flare_jax.option_groups import blocks, heads, ratio, width
-from flare_jax.options import MAX_LATENTS, Config, option
+from flare_jax.option_groups import blocks, heads, latent_count, mlp_kernel, ratio, width
+from flare_jax.options import Config, option
 
 _IN_OUT_LAYERS = 2
 
@@ -60,15 +60,13 @@ class PerceiverIOConfig(Config):
     channel_dim: int = width(64)
     num_blocks: int = blocks(8)
     num_heads: int = heads(8)
-    num_latents: int = option(128, help="latents that gather from all points", minimum=1, maximum=MAX_LATENTS)
+    num_latents: int = latent_count(128, "latents that gather from all points")
     mlp_ratio: float = ratio(4.0, "feed-forward part")
     act: str | None = option(
         None, help="activation; 'gelu' and None: the tanh form everywhere", choices=RESIDUAL_MLP_ACTIVATIONS
     )
     cross_attn: bool = option(False, help="the blocks attend to the embedded points instead of the latents")
-    mlp_implementation: str | None = option(
-        None, help="kernel of the residual MLPs at both ends (kernels.residual_mlp); None chooses"
-    )
+    mlp_implementation: str | None = mlp_kernel("the residual MLPs at both ends")
 
 
 class PerceiverIO(nnx.Module):

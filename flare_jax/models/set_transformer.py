@@ -8,23 +8,18 @@ from jax.typing import DTypeLike
 
 from flare_jax.layers.norms import RMS_NORM_EPSILON
 from flare_jax.mixers.induced_attention import InducedSetAttention
-from flare_jax.mixers.mixer_options import ROUTING_IMPLEMENTATIONS, LatentConfig
-from flare_jax.models.mixer_stack import MixerBlock, MixerStack, StackConfig, feed_forward
-from flare_jax.options import MAX_LATENTS, MAX_RATIO, MAX_WIDTH, option
+from flare_jax.models.mixer_stack import MixerBlock, MixerStack, MixerStackConfig, feed_forward
+from flare_jax.option_groups import LatentConfig, latent_count, ratio, routing_kernel, width
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetTransformerConfig(StackConfig, LatentConfig):
+class SetTransformerConfig(MixerStackConfig, LatentConfig):
     """Options of the Set Transformer; `act` None is the exact GELU inside of the attention, its tanh form outside."""
 
-    channel_dim: int = option(64, help="channels", minimum=1, maximum=MAX_WIDTH)
-    num_latents: int = option(64, help="inducing points", minimum=1, maximum=MAX_LATENTS)
-    ffn_mlp_ratio: float = option(
-        4.0, help="hidden width of feed-forward parts over channels", above=0, maximum=MAX_RATIO
-    )
-    implementation: str | None = option(
-        None, help="kernel by which inducing points read; None: by device and shape", choices=ROUTING_IMPLEMENTATIONS
-    )
+    channel_dim: int = width(64)
+    num_latents: int = latent_count(64, "inducing points")
+    ffn_mlp_ratio: float = ratio(4.0, "feed-forward parts", unless=("num_layers_ffn", -1))
+    implementation: str | None = routing_kernel("the reads of the inducing points")
 
 
 class SetTransformer(MixerStack):
@@ -44,7 +39,8 @@ class SetTransformer(MixerStack):
                 rngs=rngs,
             )
             mlp = feed_forward(config, dtype=dtype, rngs=rngs)
-            return MixerBlock(config, att=att, mlp=mlp, rms_epsilon=RMS_NORM_EPSILON, dtype=dtype)
+            kind = {"rmsnorm": config.rmsnorm, "rms_epsilon": RMS_NORM_EPSILON}
+            return MixerBlock(config.channel_dim, att=att, mlp=mlp, **kind, dtype=dtype)
 
         super().__init__(
             in_dim,

@@ -1,6 +1,6 @@
 """The forward pass of the models whose blocks follow one another: embedding, residual blocks, head."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,15 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.checks import check_dtype, check_points, check_sizes, scaled_width
 from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS
 from flare_jax.layers.dropout import Key, split_key
+from flare_jax.layers.norms import RMS_NORM_EPSILON
 from flare_jax.layers.output_projection import OutputProjection
 from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.residual_mlp import ResidualMLP
-from flare_jax.option_groups import blocks, depth, ratio, width
+from flare_jax.option_groups import blocks, depth, mlp_kernel, ratio, width
 from flare_jax.options import Config, option
+
+# What blocks pass on: the points, or a tuple of them and of what accompanies them.
+Stream = Float[Array, "B N _"] | tuple[Array, ...]
 
 
 class ResidualStack(nnx.Module):
@@ -31,11 +35,11 @@ class ResidualStack(nnx.Module):
     blocks: nnx.List
     remat: bool = False
 
-    def embed(self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None) -> Float[Array, "B N C"]:
+    def embed(self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None) -> Stream:
         """Check the inputs of the call and return the embedded points."""
         raise NotImplementedError
 
-    def predict(self, x: Float[Array, "B N C"]) -> Float[Array, "B N C_out"]:
+    def predict(self, x: Stream) -> Float[Array, "B N C_out"]:
         """Return the prediction in float32 from the points after the last block."""
         raise NotImplementedError
 
@@ -55,34 +59,35 @@ class ResidualStack(nnx.Module):
 
     def apply_blocks(
         self,
-        x: Float[Array, "B N C"],
+        x: Stream,
         mask: Bool[Array, "B N"] | None,
         key: Key | None,
         *,
         beside: Sequence[Array] | None = None,
-        observe: Callable[[Any, Array], Any] | None = None,
-    ) -> tuple[Float[Array, "B N C_out"], tuple[Any, ...]]:
+        observe: Callable[..., Any] | None = None,
+    ) -> tuple[Stream, tuple[Any, ...]]:
         """Apply the blocks, each with its own random key and its entry of `beside`.
 
-        Returns the points after the last block, and what `observe(block, input of the block)` returns for each.
+        Returns the points after the last block, and what `observe(block, *inputs of the block)` returns for each.
         """
         applications = self.applications()
 
-        def apply(i: int, *inputs: Any) -> Array:
+        def apply(i: int, *inputs: Any) -> Stream:
             return applications[i](*inputs)
 
         apply = jax.checkpoint(apply, static_argnums=0) if self.remat else apply
         observed = []
         for i, block_key in enumerate(split_key(key, len(applications))):
+            inputs = (x, mask, block_key, *(() if beside is None else (beside[i],)))
             if observe is not None:
                 # Computed beside the prediction, so that asking for it cannot change it.
-                observed.append(observe(applications[i], x))
-            x = apply(i, x, mask, block_key, *(() if beside is None else (beside[i],)))
+                observed.append(observe(applications[i], *inputs))
+            x = apply(i, *inputs)
         return x, tuple(observed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectedStackConfig(Config):
+class StackConfig(Config):
     """Options of the models between two residual MLPs."""
 
     channel_dim: int = width(64)
@@ -91,25 +96,54 @@ class ProjectedStackConfig(Config):
     rmsnorm: bool = option(False, help="RMS norms instead of layer norms")
     out_proj_norm: bool = option(True, help="a norm before the output projection")
     num_layers_in_out_proj: int = depth(2, "input and output projections")
+    mlp_implementation: str | None = mlp_kernel()
+
+    @property
+    def projection_width(self) -> int:
+        """The hidden width of the projections."""
+        return self.channel_dim
+
+    @property
+    def projection_act(self) -> str | None:
+        """The activation of the projections."""
+        return self.act
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectedStackConfig(StackConfig):
+    """The same with projections of another hidden width and activation."""
+
     in_out_proj_ratio: float = ratio(1.0, "input and output projections", unless=("num_layers_in_out_proj", -1))
     in_out_proj_act: str | None = option(
         None, help="activation of the projections where it is not act", choices=RESIDUAL_MLP_ACTIVATIONS
     )
-    mlp_implementation: str | None = option(
-        None, help="kernel of the residual MLPs (kernels.residual_mlp); None chooses"
-    )
+
+    @property
+    def projection_width(self) -> int:
+        """The hidden width of the projections."""
+        return scaled_width("in_out_proj_ratio", self.channel_dim, self.in_out_proj_ratio)
+
+    @property
+    def projection_act(self) -> str | None:
+        """The activation of the projections."""
+        return self.act if self.in_out_proj_act is None else self.in_out_proj_act
 
 
 class ProjectedStack(ResidualStack):
-    """Blocks between an input and an output projection, both residual MLPs; `make_block` returns one per call."""
+    """Blocks between an input and an output projection, both residual MLPs.
+
+    `blocks` are taken after the input projection is made and before the output projection: a generator that makes them
+    draws its random numbers there, a list has drawn them before. `rms_epsilon` is that of the output projection.
+    """
 
     def __init__(
         self,
         in_dim: int,
         out_dim: int,
-        config: ProjectedStackConfig,
+        config: StackConfig,
         *,
-        make_block: Callable[[], nnx.Module],
+        blocks: Iterable[nnx.Module],
+        rms_epsilon: float = RMS_NORM_EPSILON,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -117,32 +151,24 @@ class ProjectedStack(ResidualStack):
         self.in_dim = in_dim
         self.config = config
         self.dtype = check_dtype(dtype)
-        hidden_dim = scaled_width("in_out_proj_ratio", config.channel_dim, config.in_out_proj_ratio)
-        act = config.act if config.in_out_proj_act is None else config.in_out_proj_act
-        self.in_proj = ResidualMLP(
-            in_dim,
-            hidden_dim,
-            config.channel_dim,
-            num_layers=config.num_layers_in_out_proj,
-            act=act,
-            input_residual=False,
-            embedding=True,
-            dtype=dtype,
-            implementation=config.mlp_implementation,
-            rngs=rngs,
-        )
-        self.blocks = nnx.List([make_block() for _ in range(config.num_blocks)])
+        channel_dim, hidden_dim = config.channel_dim, config.projection_width
+        shared = {
+            "num_layers": config.num_layers_in_out_proj,
+            "act": config.projection_act,
+            "dtype": dtype,
+            "implementation": config.mlp_implementation,
+            "rngs": rngs,
+        }
+        self.in_proj = ResidualMLP(in_dim, hidden_dim, channel_dim, input_residual=False, embedding=True, **shared)
+        self.blocks = nnx.List(blocks)
         self.out_proj = OutputProjection(
-            config.channel_dim,
+            channel_dim,
             hidden_dim,
             out_dim,
-            num_layers=config.num_layers_in_out_proj,
-            act=act,
             use_norm=config.out_proj_norm,
             rmsnorm=config.rmsnorm,
-            dtype=dtype,
-            implementation=config.mlp_implementation,
-            rngs=rngs,
+            rms_epsilon=rms_epsilon,
+            **shared,
         )
 
     def embed(self, x: Float[Array, "B N C_in"], mask: Bool[Array, "B N"] | None) -> Float[Array, "B N C"]:

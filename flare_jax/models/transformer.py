@@ -55,7 +55,6 @@ class Transformer(ProjectedStack):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        def make_block() -> PreNormBlock:
-            return config.block(config.channel_dim, config, dtype=dtype, rngs=rngs)
-
-        super().__init__(in_dim, out_dim, config, make_block=make_block, dtype=dtype, rngs=rngs)
+        width = config.channel_dim
+        blocks = (config.block(width, config, dtype=dtype, rngs=rngs) for _ in range(config.num_blocks))
+        super().__init__(in_dim, out_dim, config, blocks=blocks, dtype=dtype, rngs=rngs)

@@ -122,6 +122,6 @@ class TS1Uncond(LearnedSliceStack):
         `key` is for dropout (None: evaluation). Raises ValueError if `x` is not [B, N, in_dim] or `mask` not a bool
         array [B, N].
         """
-        observe = (lambda block, x: block.att.statistics(block.norm1(x), mask)) if return_stats else None
+        observe = (lambda block, x, *_: block.att.statistics(block.norm1(x), mask)) if return_stats else None
         x, statistics = self.apply_blocks(self.embed(x, mask), mask, key, observe=observe)
         return (self.predict(x), statistics) if return_stats else self.predict(x)

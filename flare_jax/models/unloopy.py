@@ -89,7 +89,7 @@ class Unloopy(FLAREStack):
         ]
         self.att = make_att() if config.shared_att else None
         self.ffn = make_ffn() if config.shared_ffn else None
-        super().__init__(in_dim, out_dim, config, make_block=iter(blocks).__next__, dtype=dtype, rngs=rngs)
+        super().__init__(in_dim, out_dim, config, blocks=blocks, dtype=dtype, rngs=rngs)
 
     def applications(self) -> Sequence[Callable[..., Array]]:
         """Return every block completed by the attention and the feed-forward part that the model shares."""

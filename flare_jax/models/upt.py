@@ -21,7 +21,7 @@ from flare_jax.layers.supernodes import draw_supernodes, spread_supernodes
 from flare_jax.mixers.block import PreNormBlock
 from flare_jax.mixers.cross_attention import CrossAttentionBlock
 from flare_jax.mixers.self_attention import SelfAttention, SelfAttentionConfig
-from flare_jax.option_groups import blocks, heads, ratio, width
+from flare_jax.option_groups import blocks, heads, latent_count, ratio, width
 from flare_jax.options import MAX_LATENTS, MAX_WIDTH, Config, option
 
 UPT_NORM_EPSILON = 1e-6
@@ -40,7 +40,7 @@ class UPTConfig(Config):
     num_approximator_blocks: int = blocks(4, "transformer blocks on the latents", minimum=0)
     num_decoder_blocks: int = blocks(2, "further transformer blocks on the latents", minimum=0)
     num_supernodes: int = option(512, help="points that gather from their neighbours", minimum=1, maximum=MAX_LATENTS)
-    num_latents: int = option(128, help="latents that gather from the supernodes", minimum=1, maximum=MAX_LATENTS)
+    num_latents: int = latent_count(128, "latents that gather from the supernodes")
     radius: float = option(5.0, help="of a neighbourhood, in scaled coordinates", above=0)
     max_degree: int = option(32, help="nearest neighbours of a supernode", minimum=1, maximum=MAX_LATENTS)
     mlp_ratio: float = ratio(4.0, "feed-forward part")

@@ -13,17 +13,15 @@ from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers.flarepp import FlareppConfig, flarepp
 from flare_jax.models.flare import FLAREBlock
-from flare_jax.option_groups import depth, rate, ratio
-from flare_jax.options import MAX_HEADS, option
+from flare_jax.option_groups import depth, heads, rate, ratio
+from flare_jax.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFlareppConfig(FlareppConfig):
     """Options of FLARE++ as a block of sequence models."""
 
-    num_heads: int | None = option(
-        None, help="attention heads, a divisor of channel_dim; None: of width 8", minimum=1, maximum=MAX_HEADS
-    )
+    num_heads: int | None = heads(None, "of width 8")
     act: str | None = option(None, help="activation of the feed-forward part", choices=RESIDUAL_MLP_ACTIVATIONS)
     attn_drop: float = rate("the attention weights")
     proj_drop: float = rate("the output of the mixer")
