@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.experiment import Program, run
 from experiments.program import Request
 from tests.program_server import run_program
 
@@ -59,8 +59,8 @@ def write_darcy_small(data_dir: Path) -> Path:
     return folder
 
 
-def run_here(run: Callable[[Request], None], config: ConfigDict, folder: Path, **request: Any) -> dict[str, Any]:
-    """Call `run` of a program with a configuration in this process, and return the content of its file of results.
+def run_here(program: Program, config: ConfigDict, folder: Path, **request: Any) -> dict[str, Any]:
+    """Run a program with a configuration in this process, and return the content of its file of results.
 
     Such runs are short, so the machine code is not optimised: compiling takes longer than running.
     """
@@ -68,7 +68,7 @@ def run_here(run: Callable[[Request], None], config: ConfigDict, folder: Path, *
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        run(Request(config, folder, request.pop("given", None) or {}, **request))
+        run(Request(config, folder, request.pop("given", None) or {}, **request), program)
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
     return json.loads((folder / results).read_text())

@@ -6,7 +6,7 @@ import pytest
 
 from configs.pde import get_config
 from data_pipeline.pde import elasticity
-from experiments.pdebench.main import run
+from experiments.pdebench.main import PROGRAM
 from experiments.pdebench.models import takes_edges
 from experiments.workdir import load_run_config
 from flare_jax.models.registry import MODELS
@@ -46,7 +46,7 @@ def smoke_config(argument, data_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize("model_type", [name for name in MODELS if not takes_edges(name)])
 def test_smoke_on_elasticity(model_type, small_data, tmp_path, capsys):
-    summary = run_here(run, smoke_config(f"model={model_type},data=elasticity", small_data), tmp_path)
+    summary = run_here(PROGRAM, smoke_config(f"model={model_type},data=elasticity", small_data), tmp_path)
     assert summary["step"] == 3
     assert 0 < summary["test/rel_l2"] < 10
     assert "predicting the training mean" in capsys.readouterr().out
@@ -57,10 +57,10 @@ def test_smoke_on_elasticity(model_type, small_data, tmp_path, capsys):
 def test_structured_models_take_their_grid_from_the_data(argument, tmp_path, capsys):
     write_darcy_small(tmp_path / "data")
     config = smoke_config(argument, tmp_path / "data")
-    before = run_here(run, config, tmp_path / "run")
+    before = run_here(PROGRAM, config, tmp_path / "run")
     assert "test_32 left out: this model is bound to the grid (16, 16)" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model_options"]["grid_shape"] == [16, 16]
-    assert run_here(run, load_run_config(tmp_path / "run"), tmp_path / "run", mode="eval") == before
+    assert run_here(PROGRAM, load_run_config(tmp_path / "run"), tmp_path / "run", mode="eval") == before
 
 
 def test_structured_models_need_a_grid(tmp_path):

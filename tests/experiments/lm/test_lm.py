@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 from configs.lm import MODELS, get_config
 from experiments import program
 from experiments.errors import UserError
+from experiments.experiment import run
 from experiments.lm import models
-from experiments.lm.main import run
+from experiments.lm.main import PROGRAM
 from experiments.lm.options import check_lm_options
 from experiments.lm.task import _documents, averaged_scores, loss_by_position
 from flare_jax.models.language import SIZES
@@ -39,7 +40,7 @@ def config(text, figures=False, model="recommended", **options):
 
 
 def train(chosen, folder, mode="train"):
-    run(program.Request(ConfigDict(chosen.to_dict()), folder, {}, mode))
+    run(program.Request(ConfigDict(chosen.to_dict()), folder, {}, mode), PROGRAM)
     return read_object(folder / "eval.json")
 
 
@@ -148,7 +149,7 @@ def test_every_config_is_complete_and_traced(model):
 )
 def test_bad_options_are_one_sentence(text, tmp_path, options, given, message):
     with pytest.raises((UserError, ValueError), match=message) as error:
-        run(program.Request(config(text, **options), tmp_path / "bad", given))
+        run(program.Request(config(text, **options), tmp_path / "bad", given), PROGRAM)
     assert "\n" not in str(error.value)
 
 

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from configs import lra
-from experiments.lra.main import run
+from experiments.lra.main import PROGRAM
 from tests.experiments import programs
 from tests.program_server import run_program
 
@@ -29,7 +29,7 @@ def run_here(config: object, folder: Path, given: dict | None = None, mode: str 
 
     Such runs are short, so the machine code is not optimised: compiling takes longer than running.
     """
-    return programs.run_here(run, config, folder, given=given, mode=mode, step=step)
+    return programs.run_here(PROGRAM, config, folder, given=given, mode=mode, step=step)
 
 
 def lra_command(*arguments: str) -> subprocess.CompletedProcess:
