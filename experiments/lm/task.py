@@ -12,7 +12,7 @@ from jax import Array
 from data_pipeline.language.tokenizer import SEPARATOR
 from experiments.lm.data import LanguageData
 from experiments.training.packing import Params
-from experiments.training.task import Batch, Task
+from experiments.training.task import Batch, Loss, Task
 from flare_jax import params as model_params
 from flare_jax.models.language import DecoderState
 
@@ -31,11 +31,11 @@ def language_task(data: LanguageData, graphdef: nnx.GraphDef, config: Any) -> Ta
         documents = _documents(ids) if resets else None
         return model_params.merge(graphdef, params).scores(ids, labels, documents, key, most=most)
 
-    def loss(scores: Scores, batch: Batch) -> Array:
+    def summed(scores: Scores, batch: Batch) -> Array:
         return jnp.sum(scores[0], axis=1)
 
     def mean_loss(scores: Scores, batch: Batch) -> Array:
-        return jnp.sum(scores[0], axis=1) / jnp.maximum(_counts(batch), 1)
+        return summed(scores, batch) / jnp.maximum(_counts(batch), 1)
 
     def accuracy(scores: Scores, batch: Batch) -> Array:
         return jnp.sum(scores[1], axis=1) / jnp.maximum(_counts(batch), 1)
@@ -43,15 +43,14 @@ def language_task(data: LanguageData, graphdef: nnx.GraphDef, config: Any) -> Ta
     metrics = {"loss": mean_loss, "accuracy": accuracy, "labels": lambda scores, batch: _counts(batch)}
     weighted_by = {"loss": "labels", "accuracy": "labels"}
     if not data.recall:
-        metrics["bits_per_byte"] = lambda scores, batch: loss(scores, batch) / (math.log(2) * _bytes(batch))
+        metrics["bits_per_byte"] = lambda scores, batch: summed(scores, batch) / (math.log(2) * _bytes(batch))
         metrics["bytes"] = lambda scores, batch: _bytes(batch)
         weighted_by["bits_per_byte"] = "bytes"
     return Task(
         train=data.train,
         tests=data.tests,
         predict=predict,
-        loss=loss,
-        loss_counts=_counts,
+        loss=Loss.of_prediction(predict, summed, _counts),
         metrics=metrics,
         headline="accuracy" if data.recall else "bits_per_byte",
         points_per_sample=config.data.length,

@@ -13,10 +13,10 @@ from jax import Array
 from data_pipeline.sequence.dataset import IGNORE_INDEX, SequenceDataset, TokenSplit
 from experiments.training import classification
 from experiments.training.packing import Params
-from experiments.training.task import Batch, Recurrence, Task
+from experiments.training.task import Batch, Loss, Losses, Task
 from flare_jax import params as model_params
 from flare_jax.mixers.performer import redraw_features
-from flare_jax.models.sequence.recursion import predict_until_halt, recursion_loss
+from flare_jax.models.sequence.recursion import halting_loss, predict_until_halt
 from flare_jax.models.sequence.trm import RecursionState, TinyRecursiveModel
 
 Metric = Callable[[Array, Batch], Array]
@@ -39,7 +39,7 @@ def classification_metrics(token_level: bool) -> tuple[dict[str, Metric], dict[s
         return lambda logits, batch: function(logits, _labels(batch))
 
     metrics = {name: of_batch(function) for name, function in functions.items()}
-    metrics["valid_labels"] = lambda logits, batch: classification.valid_counts(_labels(batch))
+    metrics["valid_labels"] = lambda logits, batch: _counts(batch)
     return metrics, weighted_by
 
 
@@ -55,7 +55,10 @@ def classification_task(dataset: SequenceDataset, graphdef: nnx.GraphDef, config
     def predict(params: Params, batch: Batch, key: Array | None) -> Array:
         return apply(params, *_inputs(batch, dataset.pad_id), key=key)
 
-    return _make_task(dataset, graphdef, config, predict)
+    def compare(logits: Array, batch: Batch) -> Array:
+        return classification.summed_losses(logits, _labels(batch))
+
+    return _make_task(dataset, graphdef, config, predict, Loss.of_prediction(predict, compare, _counts))
 
 
 def _make_task(
@@ -63,7 +66,7 @@ def _make_task(
     graphdef: nnx.GraphDef,
     config: Any,
     predict: Callable[..., Array],
-    recurrence: Recurrence | None = None,
+    loss: Loss,
 ) -> Task:
     """Return the task with this prediction of logits; random features of performer blocks are drawn anew."""
     metrics, weighted_by = classification_metrics(dataset.token_level)
@@ -71,15 +74,13 @@ def _make_task(
         train=_arrays(dataset.train),
         tests={name: _arrays(split) for name, split in dataset.tests.items()},
         predict=predict,
-        loss=lambda logits, batch: classification.summed_losses(logits, _labels(batch)),
-        loss_counts=lambda batch: classification.valid_counts(_labels(batch)),
+        loss=loss,
         metrics=metrics,
         headline=headline(dataset),
         points_per_sample=dataset.train.input_ids.shape[1],
         higher_is_better=True,
         selection=dataset.selection,
         weighted_by=weighted_by,
-        recurrence=recurrence,
         refresh=partial(redraw_features, graphdef) if config.model.get("redraw_interval", 0) else None,
     )
 
@@ -105,18 +106,15 @@ def recursive_task(dataset: SequenceDataset, graphdef: nnx.GraphDef, config: Any
         zeros = jnp.zeros((*batch["input_ids"].shape, width), dtype)
         return RecursionState(zeros, zeros)
 
-    def loss(
-        params: Params, batch: Batch, key: Array, carry: RecursionState, first: Array
-    ) -> tuple[Array, RecursionState]:
+    def loss(params: Params, batch: Batch, key: Array, carry: RecursionState, first: Array) -> Losses:
         model, (ids, mask) = model_of(params), _inputs(batch, dataset.pad_id)
         state = jax.tree.map(lambda start, now: jnp.where(first, start, now), model.initial_state(ids), carry)
         recursion = model.deep_recursion(ids, state, mask, key)
-        value = recursion_loss(
-            recursion, _labels(batch), classification.classification_loss, halt_weight=config.train.halt_weight
-        )
-        return value, recursion.state
+        labels, weight = _labels(batch), config.train.halt_weight
+        halting = weight * halting_loss(recursion, labels) if weight else None
+        return Losses(classification.summed_losses(recursion.logits, labels), halting, recursion.state)
 
-    return _make_task(dataset, graphdef, config, predict, Recurrence(config.model.num_steps, empty, loss))
+    return _make_task(dataset, graphdef, config, predict, Loss(loss, _counts, empty, config.model.num_steps))
 
 
 def confusion_metric(num_labels: int) -> Metric:
@@ -140,6 +138,10 @@ def _arrays(split: TokenSplit) -> Mapping[str, np.ndarray]:
 
 def _labels(batch: Batch) -> Array:
     return batch["labels"].astype(jnp.int32)
+
+
+def _counts(batch: Batch) -> Array:
+    return classification.valid_counts(_labels(batch))
 
 
 def _inputs(batch: Batch, pad_id: int | None) -> tuple[Array, Array | None]:

@@ -67,7 +67,7 @@ def measure(setup: Setup, config: Any) -> tuple[dict[str, Any], str]:
 
     Of seeds that are trained together a step is one of them all.
     """
-    plan, repeats = setup.plan, setup.task.repeats
+    plan, repeats = setup.plan, setup.task.loss.repeats
     length = min(plan.steps, repeats * max(1, min(_CHUNK_STEPS, plan.steps_per_epoch // repeats)))
     places = len(grouped(config.train.seeds, config.train.parallel_seeds)[0])
     source = open_source(setup, config, places)

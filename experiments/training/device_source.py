@@ -31,7 +31,7 @@ class DeviceSource:
         self._buckets = buckets_of(task, self._batch)
         step = make_step(task, setup.optimizer, setup.packing, train.ema_decay)
         epochs = Epochs(bucket_lengths(task, self._batch), train.batch_size, train.accumulation, task.windows)
-        options = {"epochs": epochs, "repeats": task.repeats, "mesh": mesh}
+        options = {"epochs": epochs, "repeats": task.loss.repeats, "mesh": mesh}
         if batched is None:
             batched = len(self._buckets) == 1 and mesh.platform != "cpu"
         several = seeds > 1

@@ -70,7 +70,7 @@ class DiskSource:
             self._open(state, step)
         results: list[dict[str, Array]] = []
         begin, compiled_before = time.perf_counter(), self.compile_seconds
-        for _ in range((stop - step) // self._setup.task.repeats):
+        for _ in range((stop - step) // self._setup.task.loss.repeats):
             length, batch = self._idle.take(self._reader)
             state, metrics = self._compiled_step(length, state, batch)(state, batch)
             self._idle.started(metrics)
@@ -123,7 +123,7 @@ class DiskSource:
 
     def _order(self, key: np.ndarray, step: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yield bucket and samples [accumulation, B] of the batches from `step` to the end of the run."""
-        plan, repeats = self._setup.plan, self._setup.task.repeats
+        plan, repeats = self._setup.plan, self._setup.task.loss.repeats
         device, known = _host_device(), -1
         for number in range(step // repeats, plan.steps // repeats):
             epoch, first = divmod(number, plan.steps_per_epoch // repeats)

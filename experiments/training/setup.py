@@ -64,12 +64,12 @@ def build_setup(
             f"train.batch_size={train.batch_size} does not split over mesh.data={mesh.data} devices; "
             "make it a multiple or lower mesh.data"
         )
-    if task.recurrence is not None and train.accumulation > 1:
+    if task.loss.empty is not None and train.accumulation > 1:
         raise UserError(
-            f"train.accumulation={train.accumulation} does not go with a task that makes {task.repeats} steps on every "
-            "batch; set train.accumulation=1"
+            f"train.accumulation={train.accumulation} does not go with a task that makes {task.loss.repeats} steps on "
+            "every batch; set train.accumulation=1"
         )
-    plan = make_plan(config, bucket_lengths(task, train.batch_size * train.accumulation), task.repeats)
+    plan = make_plan(config, bucket_lengths(task, train.batch_size * train.accumulation), task.loss.repeats)
     packing = build_packing(config.optimizer.name, params, matrices, frozen_names(train.freeze, params))
     learning_rate, beta1 = _schedules(config, plan, task)
     optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
@@ -92,7 +92,7 @@ def build_setup(
 
 def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule | None]:
     """Return learning rate and beta1 as functions of the optimizer step."""
-    slower = task.repeats if task.recurrence is not None and task.recurrence.schedule_by_batch else 1
+    slower = task.loss.repeats if task.loss.schedule_by_batch else 1
     period = plan.steps_per_epoch // slower if config.train.epochs else 1
     schedules = build_schedules(config.schedule, config.optimizer.learning_rate, plan.steps // slower, period)
     if slower == 1:

@@ -13,7 +13,7 @@ from experiments.training.mesh import Mesh
 from experiments.training.packing import FROZEN, Packed, Packing, Params
 from experiments.training.sampling import Epochs
 from experiments.training.state import TrainState
-from experiments.training.task import Batch, Recurrence, Task
+from experiments.training.task import Batch, Loss, Task
 from kernels import side_by_side
 
 StepMetrics = dict[str, Array]
@@ -26,13 +26,34 @@ _Update = Callable[[TrainState, Array, Params], tuple[TrainState, StepMetrics]]
 def make_step(task: Task, optimizer: optax.GradientTransformation, packing: Packing, ema_decay: float) -> Step:
     """Return `step(state, batches)`; `batches` holds arrays [accumulation, B, ...], all samples of an optimizer step.
 
-    For a task with a recurrence it makes all steps on the batch, and the metrics are arrays [repeats].
+    For a loss that presents its batch several times it makes all steps on it, and the metrics are arrays [repeats].
     """
     update = _make_update(optimizer, packing, ema_decay)
     begin = _make_begin(task, packing)
-    if task.recurrence is not None:
-        return _make_recurrent_step(task.recurrence, begin, update, packing)
-    return _make_plain_step(task, begin, update, packing)
+    gradients = _make_gradients(task.loss)
+
+    def present(
+        state: TrainState, batches: Batch, counted: Array | int, carry: Any, first: Array | bool
+    ) -> tuple[tuple[TrainState, Any], StepMetrics]:
+        state, key = begin(state)
+        value, carry, grads = gradients(packing.unpack(state.params), batches, key, counted, carry, first)
+        state, metrics = update(state, value, grads)
+        return (state, carry), metrics
+
+    def step(state: TrainState, batches: Batch) -> tuple[TrainState, StepMetrics]:
+        counted = _counted(task.loss, batches)
+        if task.loss.empty is None:
+            (state, _), metrics = present(state, batches, counted, (), True)
+            return state, metrics
+
+        def once_more(carried: tuple[TrainState, Any], index: Array) -> tuple[tuple[TrainState, Any], StepMetrics]:
+            return present(carried[0], batches, counted, carried[1], index == 0)
+
+        start = (state, task.loss.empty({name: value[0] for name, value in batches.items()}))
+        (state, _), metrics = jax.lax.scan(once_more, start, jnp.arange(task.loss.repeats))
+        return state, metrics
+
+    return step
 
 
 def average_decay(decay: float, step: Array | int) -> Array:
@@ -77,52 +98,45 @@ def _make_begin(task: Task, packing: Packing) -> _Begin:
     return begin
 
 
-def _make_plain_step(task: Task, begin: _Begin, update: _Update, packing: Packing) -> Step:
-    def loss(params: Params, batch: Batch, key: Array, counted: Array | int) -> Array:
-        """Return the part of a batch in the loss of the whole step, of which `counted` is the divisor."""
-        if task.train_loss is not None:
-            return jnp.sum(task.train_loss(params, batch, key)) / counted
-        return jnp.sum(task.loss(task.predict(params, batch, key), batch)) / counted
+def _counted(loss: Loss, batches: Batch) -> Array | int:
+    """Return by what the sum of a step is divided: labels and points weigh the same in every batch of the step."""
+    if loss.counts is not None:
+        return jnp.maximum(jnp.sum(jax.vmap(loss.counts)(batches)), 1)
+    count, size = next(iter(batches.values())).shape[:2]
+    return count * size
 
-    def gradients(params: Params, batches: Batch, key: Array) -> tuple[Array, Params]:
-        count, size = next(iter(batches.values())).shape[:2]
-        # Known before any batch is seen: labels and points weigh the same in every batch of the step.
-        counted = count * size
-        if task.loss_counts is not None:
-            counted = jnp.maximum(jnp.sum(jax.vmap(task.loss_counts)(batches)), 1)
+
+def _make_gradients(loss: Loss) -> Callable[..., tuple[Array, Any, Params]]:
+    """Return the function that gives the loss of a step, what it carries on, and its gradients."""
+
+    def part(
+        params: Params, batch: Batch, key: Array, counted: Array | int, carry: Any, first: Array | bool
+    ) -> tuple[Array, Any]:
+        """Return the part of a batch in the loss of the whole step."""
+        losses = loss.of(params, batch, key, carry, first)
+        value = jnp.sum(losses.values) / counted
+        return value if losses.beside is None else value + losses.beside, losses.carry
+
+    differentiate = jax.value_and_grad(part, has_aux=True)
+
+    def gradients(
+        params: Params, batches: Batch, key: Array, counted: Array | int, carry: Any, first: Array | bool
+    ) -> tuple[Array, Any, Params]:
+        count = len(next(iter(batches.values())))
         if count == 1:
-            return jax.value_and_grad(loss)(params, {name: value[0] for name, value in batches.items()}, key, counted)
+            batch = {name: value[0] for name, value in batches.items()}
+            (value, carry), grads = differentiate(params, batch, key, counted, carry, first)
+            return value, carry, grads
 
         def add(total: tuple[Array, Params], inputs: tuple[Batch, Array]) -> tuple[tuple[Array, Params], None]:
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss)(params, *inputs, counted)), None
+            (value, _), grads = differentiate(params, *inputs, counted, carry, first)
+            return jax.tree.map(jnp.add, total, (value, grads)), None
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        total, _ = jax.lax.scan(add, zero, (batches, jax.random.split(key, count)))
-        return total
+        (value, grads), _ = jax.lax.scan(add, zero, (batches, jax.random.split(key, count)))
+        return value, carry, grads
 
-    def step(state: TrainState, batches: Batch) -> tuple[TrainState, StepMetrics]:
-        state, key = begin(state)
-        return update(state, *gradients(packing.unpack(state.params), batches, key))
-
-    return step
-
-
-def _make_recurrent_step(recurrence: Recurrence, begin: _Begin, update: _Update, packing: Packing) -> Step:
-    def steps(state: TrainState, batches: Batch) -> tuple[TrainState, StepMetrics]:
-        batch = {name: value[0] for name, value in batches.items()}
-
-        def present(carried: tuple[TrainState, object], index: Array) -> tuple[tuple[TrainState, object], StepMetrics]:
-            state, key = begin(carried[0])
-            differentiate = jax.value_and_grad(recurrence.loss, has_aux=True)
-            (value, carry), grads = differentiate(packing.unpack(state.params), batch, key, carried[1], index == 0)
-            state, metrics = update(state, value, grads)
-            return (state, carry), metrics
-
-        start = (state, recurrence.empty(batch))
-        (state, _), metrics = jax.lax.scan(present, start, jnp.arange(recurrence.repeats))
-        return state, metrics
-
-    return steps
+    return gradients
 
 
 def make_chunk(

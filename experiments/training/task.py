@@ -5,7 +5,7 @@ The problems on points are in `experiments.training.tasks`; others provide anoth
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
@@ -15,19 +15,49 @@ from experiments.training.packing import Params
 Batch = Mapping[str, Array]
 
 
-@dataclass(frozen=True)
-class Recurrence:
-    """Training in which every batch is presented `repeats` times, with an optimizer step and a state carried between.
+class Losses(NamedTuple):
+    """What the samples of a batch add to the loss, [B]; what is added to it `beside` them; what is carried on."""
 
-    `empty(batch)` returns a state of zeros; `loss(params, batch, key, carry, first)` returns the batch's loss and the
-    next state, beginning anew where the boolean array `first` is true. With `schedule_by_batch` the learning rate
-    advances once per batch instead of once per step.
+    values: Array
+    beside: Array | None = None
+    carry: Any = ()
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of training: `of(params, batch, key, carry, first)` returns the `Losses` of a batch.
+
+    `counts(batch)` says over how many labels or points each value is a sum, by default one: the loss of an optimizer
+    step is the sum of the values of all its samples divided by the sum of these numbers, however the samples are cut
+    into batches.
+
+    With `empty` a step has one batch, which is presented `repeats` times, with an optimizer step each: `empty(batch)`
+    returns a carry of zeros, each presentation what it leaves to the next one; they begin anew where the boolean array
+    `first` is true. With `schedule_by_batch` the learning rate advances once per batch instead of once per step.
     """
 
-    repeats: int
-    empty: Callable[[Batch], Any]
-    loss: Callable[[Params, Batch, Array, Any, Array], tuple[Array, Any]]
+    of: Callable[[Params, Batch, Array | None, Any, Array | bool], Losses]
+    counts: Callable[[Batch], Array] | None = None
+    empty: Callable[[Batch], Any] | None = None
+    repeats: int = 1
     schedule_by_batch: bool = False
+
+    @classmethod
+    def per_sample(
+        cls, values: Callable[[Params, Batch, Array | None], Array], counts: Callable[[Batch], Array] | None = None
+    ) -> "Loss":
+        """Return the loss whose values are `values(params, batch, key)`."""
+        return cls(lambda params, batch, key, carry, first: Losses(values(params, batch, key)), counts)
+
+    @classmethod
+    def of_prediction(
+        cls,
+        predict: Callable[[Params, Batch, Array | None], Any],
+        compare: Callable[[Any, Batch], Array],
+        counts: Callable[[Batch], Array] | None = None,
+    ) -> "Loss":
+        """Return the loss whose values are `compare(prediction, batch)`."""
+        return cls.per_sample(lambda params, batch, key: compare(predict(params, batch, key), batch), counts)
 
 
 @dataclass(frozen=True)
@@ -36,19 +66,16 @@ class Task:
 
     `train` and each entry of `tests` map names to arrays with samples on axis 0 (points, if any, on axis 1; `edges` of
     graphs have numbers of their own there).
-    `predict(params, batch, key)` returns the prediction in data units; `loss(prediction, batch)` and each entry of
-    `metrics` return one number per sample, shape [B]. `loss_counts(batch)` says over how many labels or points that of
-    the loss is a sum, by default one: the loss of an optimizer step is the sum over all its samples divided by the sum
-    of these numbers, however the samples are cut into batches. `headline` names the metric that is evaluated on the
-    split `selection` of `tests` in training, and ranks checkpoints unless that is `test`, which may choose nothing:
-    lower is better unless `higher_is_better`. `points_per_sample` converts steps into points for the reported
-    throughput.
+    `predict(params, batch, key)` returns the prediction in data units; each entry of `metrics` returns one number per
+    sample of a prediction and its batch, shape [B]; `loss` is what training lowers. `headline` names the metric that is
+    evaluated on the split `selection` of `tests` in training, and ranks checkpoints unless that is `test`, which may
+    choose nothing: lower is better unless `higher_is_better`. `points_per_sample` converts steps into points for the
+    reported throughput.
 
     `weighted_by` names, for metrics whose mean over samples is a weighted one, the metric with the weights, which is
-    not reported itself. `recurrence` replaces prediction and loss in training, and so does
-    `train_loss(params, batch, key)`, which returns one number per sample. `refresh(params, step, key)` returns the
-    parameters that step begins with, for those that no gradient changes. `frame_metrics` are evaluated at the end of a
-    run and return one number per sample and frame, shape [B, T]; so are `other_predictions`, by the headline metric.
+    not reported itself. `refresh(params, step, key)` returns the parameters that step begins with, for those that no
+    gradient changes. `frame_metrics` are evaluated at the end of a run and return one number per sample and frame,
+    shape [B, T]; so are `other_predictions`, by the headline metric.
 
     A row of `train` can hold several training samples: with `windows` above 1 a batch has the number of the window,
     `window` [B], beside the rows. `bucket_sizes`, where given, are ascending numbers of points to which rows of `train`
@@ -58,17 +85,14 @@ class Task:
     train: Mapping[str, np.ndarray]
     tests: Mapping[str, Mapping[str, np.ndarray]]
     predict: Callable[[Params, Batch, Array | None], Array]
-    loss: Callable[[Array, Batch], Array]
+    loss: Loss
     metrics: Mapping[str, Callable[[Array, Batch], Array]]
     headline: str
     points_per_sample: int
     higher_is_better: bool = False
     selection: str = "test"
     weighted_by: Mapping[str, str] = field(default_factory=dict)
-    recurrence: Recurrence | None = None
     refresh: Callable[[Params, Array, Array], Params] | None = None
-    train_loss: Callable[[Params, Batch, Array], Array] | None = None
-    loss_counts: Callable[[Batch], Array] | None = None
     frame_metrics: Mapping[str, Callable[[Array, Batch], Array]] = field(default_factory=dict)
     other_predictions: Mapping[str, Callable[[Params, Batch, Array | None], Array]] = field(default_factory=dict)
     windows: int = 1
@@ -82,11 +106,6 @@ class Task:
     def ranks(self) -> bool:
         """Whether checkpoints are ranked: only samples that validate may choose one."""
         return not self.selection.startswith("test")
-
-    @property
-    def repeats(self) -> int:
-        """How many optimizer steps are made on a batch."""
-        return 1 if self.recurrence is None else self.recurrence.repeats
 
 
 def summarize_per_case(per_case: Mapping[str, np.ndarray], weighted_by: Mapping[str, str]) -> dict[str, float]:

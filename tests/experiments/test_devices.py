@@ -23,7 +23,7 @@ from experiments.training.optimizers import build_packing
 from experiments.training.state import create_state
 from experiments.training.step import make_step
 from experiments.training.tasks import regression_task
-from tests.experiments.training.toy import token_task
+from tests.experiments.training.toy import losses_of, token_task
 from data_pipeline.pde import elasticity
 from flare_jax.parameter_keys import ParameterKeys
 from flare_jax import params as model_params
@@ -44,7 +44,7 @@ def loss_and_gradients(model_type, num_blocks):
     @mesh.traced
     def gradients(params, arrays):
         batch = {name: mesh.constrain_batch(value[None, :4])[0] for name, value in arrays.items()}
-        return jax.value_and_grad(lambda p: jnp.mean(task.loss(task.predict(p, batch, None), batch)))(params)
+        return jax.value_and_grad(lambda p: jnp.mean(losses_of(task, p, batch)))(params)
 
     loss, grads = gradients(mesh.replicate(params), mesh.place_dataset(task.train))
     return {f"{model_type} {name}": np.asarray(value) for name, value in {"loss": loss, **grads}.items()}

@@ -11,6 +11,7 @@ from experiments.training.tasks import build_task
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
 from tests.experiments.training import fields
+from tests.experiments.training.toy import losses_of
 
 SMALL = {
     "channel_dim": 8, "num_blocks": 1, "num_heads": 2, "num_latents": 4, "num_slices": 4, "num_modes": 4,
@@ -43,13 +44,9 @@ def _check(dataset, task, params):
     frames = dataset.train.y.shape[2] - (dataset.kind == "mesh_series")
     shape = jax.eval_shape(lambda p, b: task.predict(p, b, None), params, batch)
     assert shape.shape == (2, dataset.train.y.shape[1], *((frames,) if dataset.kind != "steady" else ()), dataset.c_out)
-    if task.recurrence is not None:
-        carry = task.recurrence.empty(batch)
-        loss, _ = jax.eval_shape(task.recurrence.loss, params, batch, jax.random.key(0), carry, jnp.bool_(True))
-        assert loss.shape == ()
-    elif task.train_loss is not None:
-        batch["window"] = jnp.zeros(2, int)
-        assert jax.eval_shape(task.train_loss, params, batch, jax.random.key(0)).shape == (2,)
+    batch["window"] = jnp.zeros(2, int)
+    losses = jax.eval_shape(lambda p, b: losses_of(task, p, b, jax.random.key(0)), params, batch)
+    assert losses.shape == (2,)
 
 
 @pytest.mark.parametrize("model_type", ["flare", "lno", "upt", "transformer", "transolver", "gnot"])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flare_jax.convert import to_torch
-from flare_jax.models.sequence.recursion import IGNORE_INDEX, recursion_loss
+from flare_jax.models.sequence.recursion import IGNORE_INDEX
 from flare_jax.params import merge
 from tests.golden_checks import sequence_models
 from tests.golden_checks.core import Comparison
@@ -34,7 +34,7 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     def supervise(params: Any, state: Any) -> Any:
         def loss(params: Any) -> Any:
             recursion = merge(graphdef, params).deep_recursion(ids, state)
-            return recursion_loss(recursion, labels, cross_entropy), recursion.state
+            return cross_entropy(recursion.logits, labels), recursion.state
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 

@@ -11,7 +11,7 @@ from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
 from experiments.training import losses
 from experiments.training.packing import Params
-from experiments.training.task import Batch, Task
+from experiments.training.task import Batch, Loss, Task
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 from experiments.training.tasks.layer_metrics import case_metrics, step_metrics
 from experiments.training.tasks.symmetries import random_symmetries, turned
@@ -61,7 +61,7 @@ def layer_series_task(
         given = {"features": state, "edges": batch.get("edges"), "key": key}
         return jnp.where(there[..., None], call(params, batch["x"], there, **given), 0.0)
 
-    def train_loss(params: Params, batch: Batch, key: Array) -> Array:
+    def loss_of_step(params: Params, batch: Batch, key: Array) -> Array:
         if symmetries:
             number = random_symmetries(jax.random.fold_in(key, 2), batch["x"].shape[0])
             batch = {**batch, "x": turned(batch["x"], number)}
@@ -92,10 +92,9 @@ def layer_series_task(
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=marching(teacher_forced),
-        loss=found["mse"],
+        loss=Loss.per_sample(loss_of_step),
         metrics=found,
         headline="rel_l2",
-        train_loss=train_loss,
         frame_metrics=step_metrics(fields, dataset.channels.scales, first),
         # How far its own predictions lead a march astray.
         other_predictions={} if teacher_forced else {"teacher_forced": marching(True)},

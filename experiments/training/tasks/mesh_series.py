@@ -9,7 +9,7 @@ from jax import Array
 from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
 from experiments.training.packing import Params
-from experiments.training.task import Batch, Task
+from experiments.training.task import Batch, Loss, Task
 from experiments.training.tasks.frames import frame_metrics, metrics
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 
@@ -43,7 +43,7 @@ def mesh_series_task(
         given = {"features": velocities.encode(velocity), "edges": batch.get("edges"), "key": key}
         return call(params, batch["x"], batch.get("mask"), **given)
 
-    def train_loss(params: Params, batch: Batch, key: Array) -> Array:
+    def loss_of_step(params: Params, batch: Batch, key: Array) -> Array:
         free = batch["free"][..., None]
         now, after = (_frame(batch["y"], batch["window"] + later) for later in (0, 1))
         if noise:
@@ -68,11 +68,9 @@ def mesh_series_task(
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
-        loss=found["rel_l2"],
+        loss=Loss.per_sample(loss_of_step, lambda batch: jnp.sum(batch["free"], axis=1) * batch["y"].shape[-1]),
         metrics=found,
         headline="rel_l2",
-        train_loss=train_loss,
-        loss_counts=lambda batch: jnp.sum(batch["free"], axis=1) * batch["y"].shape[-1],
         frame_metrics=frame_metrics(dataset, "free", first=1),
         windows=dataset.train.y.shape[2] - 1,
     )

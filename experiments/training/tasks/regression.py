@@ -10,7 +10,7 @@ from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
 from experiments.training import losses
 from experiments.training.packing import Params
-from experiments.training.task import Batch, Task
+from experiments.training.task import Batch, Loss, Task
 from experiments.training.tasks.errors import field_errors, headline_of
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 from experiments.training.tasks.part_metrics import part_metrics
@@ -64,7 +64,7 @@ def regression_task(
     if dataset.mesh_of is not None:
         metrics |= part_metrics(list(dataset.channels.targets), dataset.channels.scales)
 
-    def loss(prediction: Array, batch: Batch) -> Array:
+    def compare(prediction: Array, batch: Batch) -> Array:
         value = losses.or_zero(metrics[headline](prediction, batch))
         if not gradient_weight:
             return value
@@ -72,7 +72,7 @@ def regression_task(
         return value + gradient_weight * losses.or_zero(losses.relative_gradient_l2(*whole, dataset.grid_shape))
 
     if gradient_weight:
-        metrics["loss"] = loss
+        metrics["loss"] = compare
     if original_metric:
         constants = (ORIGINAL_LPBF_MEAN, ORIGINAL_LPBF_STD)
         metrics["original_rel_l2"] = lambda prediction, batch: losses.original_relative_l2(
@@ -82,28 +82,30 @@ def regression_task(
     def counts(batch: Batch) -> Array:
         return losses.has_relative_error(batch["y"], batch.get("mask"), offset=dataset.metric_offset)
 
-    def loss_of_turned(params: Params, batch: Batch, key: Array) -> Array:
+    def on_all(params: Params, batch: Batch, key: Array) -> Array:
+        return compare(predict(params, batch, key), batch)
+
+    def on_turned(params: Params, batch: Batch, key: Array) -> Array:
         number = random_symmetries(jax.random.fold_in(key, 2), batch["x"].shape[0])
         there = {**batch, "x": turned(batch["x"], number)}
-        return loss_on_some_points(params, there, key) if points_per_step else loss(predict(params, there, key), there)
+        return on_some_points(params, there, key) if points_per_step else on_all(params, there, key)
 
-    def loss_on_some_points(params: Params, batch: Batch, key: Array) -> Array:
+    def on_some_points(params: Params, batch: Batch, key: Array) -> Array:
         samples, points = batch["x"].shape[:2]
         chosen = some_points(jax.random.fold_in(key, 1), samples=samples, points=points, count=points_per_step)
         some = {
             name: jax.vmap(lambda v, c: v[c])(value, chosen) if value.ndim > 1 else value
             for name, value in batch.items()
         }
-        return loss(predict(params, some, key), some)
+        return on_all(params, some, key)
 
+    values = on_turned if symmetries else on_some_points if points_per_step else on_all
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
-        loss=loss,
+        loss=Loss.per_sample(values, None if dataset.spread_fields else counts),
         metrics=metrics,
         headline=headline,
-        train_loss=loss_of_turned if symmetries else loss_on_some_points if points_per_step else None,
-        loss_counts=None if dataset.spread_fields else counts,
     )
 
 

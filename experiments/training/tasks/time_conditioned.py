@@ -12,7 +12,7 @@ from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
 from experiments.training import losses
 from experiments.training.packing import Params
-from experiments.training.task import Batch, Recurrence, Task
+from experiments.training.task import Batch, Loss, Losses, Task
 from experiments.training.tasks.frames import frame_metrics, metrics
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 
@@ -69,22 +69,20 @@ def time_conditioned_task(
     def empty(batch: Batch) -> Visits:
         return jnp.zeros((batch["x"].shape[0], count), jnp.int32), jnp.int32(0)
 
-    def next_time(params: Params, batch: Batch, key: Array, visits: Visits, first: Array) -> tuple[Array, Visits]:
+    def next_time(params: Params, batch: Batch, key: Array, visits: Visits, first: Array) -> Losses:
         order = jnp.where(first, _orders(key, batch["x"].shape[0], count), visits[0])
         done = jnp.where(first, 0, visits[1])
         error = frame_error(params, batch, order[:, done], jax.random.fold_in(key, 1))
-        return jnp.sum(error) / jnp.maximum(jnp.sum(counts(batch)), 1), (order, done + 1)
+        return Losses(error, carry=(order, done + 1))
 
     found = metrics(dataset)
+    loss = Loss(next_time, counts, empty, count, schedule_by_batch=True)
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
-        loss=found["rel_l2"],
+        loss=Loss.per_sample(some_times, counts) if times_per_step else loss,
         metrics=found,
         headline="rel_l2",
-        train_loss=some_times if times_per_step else None,
-        loss_counts=counts,
-        recurrence=None if times_per_step else Recurrence(count, empty, next_time, schedule_by_batch=True),
         frame_metrics=frame_metrics(dataset),
     )
 

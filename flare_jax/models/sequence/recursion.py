@@ -1,11 +1,10 @@
 """Deep supervision and halting of the tiny recursive model (arXiv 2510.04871).
 
 Training presents each batch `num_steps` times in a row: every presentation is one deep recursion from the state that
-the one before it left (the first from `initial_state`), one `recursion_loss` and one optimizer update. After the last
-the state is dropped. The original trains without the halting loss and always takes all steps: `halt_weight=0`.
+the one before it left (the first from `initial_state`), the loss of its logits, with a weight also `halting_loss`, and
+one optimizer update. After the last the state is dropped. The original trains without the halting loss and always takes
+all steps.
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,27 +15,16 @@ from flare_jax.models.sequence.trm import Recursion, RecursionState, TinyRecursi
 IGNORE_INDEX = -100
 
 
-def recursion_loss(
-    recursion: Recursion,
-    labels: Int[Array, "B *N"],
-    classification_loss: Callable[[Array, Array], Array],
-    *,
-    halt_weight: float = 0.0,
-    ignore_index: int = IGNORE_INDEX,
+def halting_loss(
+    recursion: Recursion, labels: Int[Array, "B *N"], *, ignore_index: int = IGNORE_INDEX
 ) -> Float[Array, ""]:
-    """Return `classification_loss(logits, labels)` of one deep recursion plus `halt_weight` times its halting loss.
+    """Return the mean binary cross-entropy of the halting logits with whether the sample's answer is right.
 
-    The halting loss is the mean binary cross-entropy of the halting logits with whether the sample's answer is right;
-    no gradient flows through the answer. Raises ValueError if `halt_weight` is negative.
+    No gradient flows through the answer.
     """
-    if halt_weight < 0:
-        raise ValueError(f"halt_weight is {halt_weight} but must not be negative; set it to 0 for no halting loss")
-    loss = classification_loss(recursion.logits, labels)
-    if halt_weight == 0:
-        return loss
     targets = correct_answers(recursion.logits, labels, ignore_index=ignore_index)
     halt_logits = recursion.halt_logits[:, 0]
-    return loss + halt_weight * jnp.mean(jax.nn.softplus(halt_logits) - targets * halt_logits)
+    return jnp.mean(jax.nn.softplus(halt_logits) - targets * halt_logits)
 
 
 def correct_answers(

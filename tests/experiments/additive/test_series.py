@@ -18,6 +18,7 @@ from experiments.training.tasks.baselines import baseline_errors
 from experiments.training.tasks.layer_series import layer_series_task
 from tests.experiments.additive import parts
 from tests.experiments.programs import pdebench
+from tests.experiments.training.toy import losses_of
 from tests.numerics import assert_close
 
 
@@ -130,13 +131,13 @@ def test_the_loss_counts_the_nodes_that_are_there_and_no_others(dataset, noise):
     wrong = layer_series_task(dataset, lambda params, x, mask: apply(params, x, mask) + 0.2)
     batch = {**batch_of(wrong)}
     for window in range(wrong.windows):
-        value = wrong.train_loss({}, {**batch, "window": jnp.full(4, window)}, jax.random.key(0))
+        value = losses_of(wrong, {}, {**batch, "window": jnp.full(4, window)}, jax.random.key(0))
         np.testing.assert_allclose(value, 0.04, rtol=1e-4)
     # With noise the target leads back to the true next state.
     noisy = layer_series_task(dataset, lambda params, x, mask: 0 * x[..., 3:], noise=noise)
     plain = layer_series_task(dataset, lambda params, x, mask: 0 * x[..., 3:])
     one = {**batch, "window": jnp.zeros(4, int)}
-    difference = noisy.train_loss({}, one, jax.random.key(0)) - plain.train_loss({}, one, jax.random.key(0))
+    difference = losses_of(noisy, {}, one, jax.random.key(0)) - losses_of(plain, {}, one, jax.random.key(0))
     assert_close("noise", jnp.mean(difference), noise**2, 0.25, absolute=1e-9)
 
 
@@ -145,7 +146,7 @@ def test_masked_nodes_reach_no_model(dataset):
     seen = []
     task = layer_series_task(dataset, lambda params, x, mask: seen.append(mask) or x[..., 3:])
     batch = batch_of(task)
-    task.train_loss({}, {**batch, "window": jnp.array([0, 1, 0, 1])}, jax.random.key(0))
+    losses_of(task, {}, {**batch, "window": jnp.array([0, 1, 0, 1])}, jax.random.key(0))
     expected = (np.asarray(batch["layer"]) <= np.array([[1], [2], [1], [2]])) & np.asarray(batch["mask"])
     np.testing.assert_array_equal(seen[0], expected)
 

@@ -16,7 +16,7 @@ from experiments.training.ensemble import (
 )
 from experiments.training.mesh import make_mesh
 from experiments.training.setup import build_setup
-from experiments.training.task import Task
+from experiments.training.task import Loss, Task
 from tests.experiments.training.toy import toy_config, toy_params
 
 MEMBERS = 6
@@ -41,7 +41,8 @@ def noisy_task(factor, masked=False, frames=0):
 
     arrays = {"x": truth, "y": truth, "offsets": offsets.swapaxes(0, 1)} | ({"mask": mask} if masked else {})
     tests = {name: {key: value[part] for key, value in arrays.items()} for name, part in PARTS.items()}
-    return Task(arrays, tests, predict, rel_l2, {"rel_l2": rel_l2}, "rel_l2", 50), offsets.mean(axis=0), truth, mask
+    task = Task(arrays, tests, predict, Loss.of_prediction(predict, rel_l2), {"rel_l2": rel_l2}, "rel_l2", 50)
+    return task, offsets.mean(axis=0), truth, mask
 
 
 PARTS = {"validation": slice(0, 20), "test": slice(20, 40)}

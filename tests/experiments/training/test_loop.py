@@ -24,7 +24,7 @@ from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from experiments.training.step import average_decay, make_step
 from runtime import signals
-from tests.experiments.training.toy import toy_config, toy_params, toy_task
+from tests.experiments.training.toy import losses_of, toy_config, toy_params, toy_task
 
 
 def _train(config, workdir, task=None, seed=0):
@@ -219,7 +219,7 @@ def test_final_state_is_saved_whatever_the_cadence(tmp_path):
 def test_evaluation_does_not_depend_on_the_batch_size(batch, seed):
     task, mesh = toy_task(), make_mesh(1, 1)
     data = mesh.place_dataset(task.tests["test"])
-    want = task.loss(task.predict(toy_params(), data, None), data)
+    want = losses_of(task, toy_params(), data)
     seen = []
 
     def predict(params, batch, key):
@@ -280,7 +280,7 @@ def test_checkpoints_are_ranked_by_validation_and_never_by_the_test(tmp_path, ca
 
 def test_a_metric_that_overflows_is_null_in_the_log_and_never_best(tmp_path):
     task = toy_task()
-    metrics = {"error": lambda prediction, batch: task.loss(prediction, batch) * jnp.inf}
+    metrics = {"error": lambda prediction, batch: task.metrics["error"](prediction, batch) * jnp.inf}
     config = toy_config(epochs=3)
     _train(config, tmp_path, replace(task, metrics=metrics))
     text = (tmp_path / "metrics.jsonl").read_text()

@@ -20,6 +20,7 @@ from experiments.training.task import summarize_per_case
 from experiments.training.tasks.baselines import baseline_error
 from experiments.training.tasks.inputs import pad_points
 from experiments.training.tasks.regression import regression_task
+from tests.experiments.training.toy import losses_of
 
 
 def test_relative_l2_by_hand():
@@ -111,8 +112,7 @@ def _dataset():
 def test_prediction_is_compared_in_data_units():
     dataset = _dataset()
     task = regression_task(dataset, lambda params, x, mask: dataset.y_normalizer.encode(jnp.asarray(dataset.train.y)))
-    prediction = task.predict({}, task.train, None)
-    np.testing.assert_allclose(task.loss(prediction, task.train), 0.0, atol=1e-6)
+    np.testing.assert_allclose(losses_of(task, {}, task.train), 0.0, atol=1e-6)
 
 
 def test_points_padded_for_a_mesh_are_masked():
@@ -198,9 +198,9 @@ def test_darcy_loss_vanishes_for_a_field_with_zero_border():
     )
     task = regression_task(dataset, lambda params, x, mask: params * jnp.asarray(split.y), gradient_weight=0.1)
     batch = {name: jnp.asarray(value) for name, value in task.train.items()}
-    np.testing.assert_allclose(task.loss(task.predict(1.0, batch, None), batch), 0, atol=1e-6)
+    np.testing.assert_allclose(losses_of(task, 1.0, batch), 0, atol=1e-6)
     prediction = task.predict(1.5, batch, None)
-    np.testing.assert_allclose(task.loss(prediction, batch), 0.5 + 0.1 * (0.5 + 0.5), rtol=1e-5)
+    np.testing.assert_allclose(losses_of(task, 1.5, batch), 0.5 + 0.1 * (0.5 + 0.5), rtol=1e-5)
     np.testing.assert_allclose(task.metrics["rel_l2"](prediction, batch), 0.5, rtol=1e-5)
     np.testing.assert_allclose(task.metrics["loss"](prediction, batch), 0.6, rtol=1e-5)
 

@@ -18,7 +18,7 @@ from experiments.training.seed_run import saved_checkpoints
 from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from experiments.training.step import make_step
-from experiments.training.task import Recurrence
+from experiments.training.task import Loss, Losses
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 
 
@@ -32,9 +32,9 @@ def recurrent_task(repeats=3):
     def loss(params, batch, key, carry, first):
         state = jnp.where(first, params["a.bias"], carry)
         prediction = 0.5 * state + task.predict(params, batch, key)
-        return jnp.mean(task.loss(prediction, batch)), jax.lax.stop_gradient(prediction)
+        return Losses(task.metrics["error"](prediction, batch), carry=jax.lax.stop_gradient(prediction))
 
-    return replace(task, recurrence=Recurrence(repeats, empty, loss))
+    return replace(task, loss=Loss(loss, empty=empty, repeats=repeats))
 
 
 def test_steps_on_a_batch_are_those_of_a_plain_loop():
@@ -44,10 +44,14 @@ def test_steps_on_a_batch_are_those_of_a_plain_loop():
     batches = {name: jnp.asarray(value[None, :4]) for name, value in task.train.items()}
     state, metrics = step(create_state(toy_params(), packing, optimizer, 0, ema=True), batches)
     params, batch = toy_params(), {name: value[0] for name, value in batches.items()}
-    carry, losses = task.recurrence.empty(batch), []
+    carry, losses = task.loss.empty(batch), []
+
+    def mean(*arguments):
+        found = task.loss.of(*arguments)
+        return jnp.mean(found.values), found.carry
+
     for index in range(3):
-        differentiate = jax.value_and_grad(task.recurrence.loss, has_aux=True)
-        (value, carry), grads = differentiate(params, batch, None, carry, index == 0)
+        (value, carry), grads = jax.value_and_grad(mean, has_aux=True)(params, batch, None, carry, index == 0)
         params = {name: params[name] - 0.1 * grads[name] for name in params}
         losses.append(value)
     np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-5)

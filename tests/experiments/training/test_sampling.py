@@ -15,10 +15,10 @@ from experiments.training.plan import make_plan
 from experiments.training.sampling import Epochs, bucket_lengths, buckets_of
 from experiments.training.setup import build_setup
 from experiments.training.step import make_chunk
-from experiments.training.task import Recurrence
+from experiments.training.task import Loss, Losses
 from experiments.training.tasks import build_task
 from tests.experiments.training import fields
-from tests.experiments.training.toy import toy_config, toy_params, toy_task
+from tests.experiments.training.toy import losses_of, toy_config, toy_params, toy_task
 
 
 def apply(params, x, mask):
@@ -103,7 +103,7 @@ def _losses(task, epochs, steps):
 
     def step(state, batches):
         batch = {name: value[0] for name, value in batches.items()}
-        loss = jnp.mean(task.loss(task.predict(state["params"], batch, None), batch))
+        loss = jnp.mean(losses_of(task, state["params"], batch))
         return state, {"loss": loss}
 
     mesh = make_mesh(1, 1)
@@ -171,11 +171,11 @@ def test_learning_rate_by_batch(by_batch):
     task = toy_task()
 
     def loss(params, batch, key, carry, first):
-        return jnp.mean(task.loss(task.predict(params, batch, key), batch)), carry
+        return Losses(losses_of(task, params, batch, key), carry=carry)
 
-    recurrence = Recurrence(3, lambda batch: jnp.zeros(()), loss, schedule_by_batch=by_batch)
+    repeated = Loss(loss, empty=lambda batch: jnp.zeros(()), repeats=3, schedule_by_batch=by_batch)
     config = toy_config(epochs=4)
-    setup = build_setup(dataclasses.replace(task, recurrence=recurrence), toy_params(), config, 0, make_mesh(1, 1))
+    setup = build_setup(dataclasses.replace(task, loss=repeated), toy_params(), config, 0, make_mesh(1, 1))
     plain = build_setup(task, toy_params(), config, 0, make_mesh(1, 1))
     assert setup.plan.steps == 3 * plain.plan.steps
     rates = [float(setup.learning_rate(step)) for step in range(setup.plan.steps)]

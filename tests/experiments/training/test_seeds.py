@@ -17,6 +17,7 @@ from experiments.training.records import MetricsLog, read_log
 from experiments.training.seed_run import SeedStates, grouped, saved_checkpoints
 from experiments.training.setup import build_setup
 from experiments.training.source import open_source
+from experiments.training.task import Loss
 from runtime import signals
 from tests.experiments.training.test_streaming import tasks as streamed_and_loaded
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
@@ -132,11 +133,11 @@ def test_a_program_is_compiled_once_for_seeds_that_are_trained_one_after_the_oth
     config, traced = toy_config(epochs=2), []
     task = toy_task()
 
-    def loss(prediction, batch):
+    def compare(prediction, batch):
         traced.append(1)
-        return task.loss(prediction, batch)
+        return task.metrics["error"](prediction, batch)
 
-    setups = setups_of(config, replace(task, loss=loss, metrics={"error": task.loss}))
+    setups = setups_of(config, replace(task, loss=Loss.of_prediction(task.predict, compare)))
     source = open_source(setups[0], config)
     counts = []
     for number, setup in enumerate(setups):

@@ -14,6 +14,7 @@ from experiments.training.tasks import build_task
 from experiments.training.tasks.baselines import baseline_error
 from experiments.training.tasks.errors import field_errors, headline_of
 from tests.data_pipeline.custom.test_loader import load as load_own
+from tests.experiments.training.toy import losses_of
 
 RNG = np.random.default_rng(0)
 CP = RNG.normal(size=(4, 60, 1))
@@ -61,14 +62,14 @@ def test_the_relative_error_is_that_of_the_whole_field():
     prediction = task.predict({}, batch, None)
     expected = relative(np.full_like(pressure, pressure.mean()), pressure)
     np.testing.assert_allclose(task.metrics["rel_l2"](prediction, batch), expected, rtol=1e-5)
-    np.testing.assert_allclose(task.loss(prediction, batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses_of(task, {}, batch), expected, rtol=1e-5)
     np.testing.assert_allclose(baseline_error(made, made.train), expected.mean(), rtol=1e-5)
     options = {"gradient_weight": 0.5}
     on_grid = dataclasses.replace(made, grid_shape=(6, 10))
     slopes = build_task(on_grid, lambda params, x, mask: jnp.zeros((*x.shape[:2], 1)), 1, (), options)
     whole = [jnp.asarray(field, jnp.float32) for field in (np.full_like(pressure, pressure.mean()), pressure)]
     expected = expected + 0.5 * losses.relative_gradient_l2(*whole, (6, 10))
-    np.testing.assert_allclose(slopes.loss(prediction, batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses_of(slopes, {}, batch), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["autoregressive", "time_conditioned", "mesh_series"])
@@ -171,10 +172,10 @@ def test_predicting_the_mean_is_an_error_of_one(tmp_path, targets):
     made = load_own(tmp_path, tmp_path, targets=targets)
     task = build_task(made, lambda params, x, mask: jnp.zeros((*x.shape[:2], made.c_out)), 1, (), {})
     batch = {name: jnp.asarray(value) for name, value in task.train.items()}
-    errors = np.asarray(task.loss(task.predict({}, batch, None), batch))
+    errors = np.asarray(losses_of(task, {}, batch))
     np.testing.assert_allclose(np.sqrt(np.mean(errors**2)), 1, rtol=5e-3)
     np.testing.assert_allclose(baseline_error(made, made.train), errors.mean(), rtol=1e-4)
-    assert task.loss_counts is None
+    assert task.loss.counts is None
 
 
 def test_offsets_change_nothing_in_training(tmp_path):

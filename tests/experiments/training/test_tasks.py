@@ -19,6 +19,7 @@ from experiments.training.tasks.mesh_series import mesh_series_task
 from experiments.training.tasks.regression import regression_task, some_points
 from experiments.training.tasks.time_conditioned import time_conditioned_task
 from tests.experiments.training import fields
+from tests.experiments.training.toy import losses_of
 
 KEY = jax.random.key(0)
 
@@ -84,7 +85,7 @@ def test_what_enters_the_window_in_training(feed):
     known, truth = dataset.train.fx[:, :, -1], dataset.train.y[..., 0]
     shown = [known, *(truth[..., t] if feed == "truth" else known for t in range(3))]
     want = sum(relative(frame, truth[..., t]) for t, frame in enumerate(shown))
-    np.testing.assert_allclose(task.train_loss({}, batch_of(task), KEY), want, rtol=1e-5)
+    np.testing.assert_allclose(losses_of(task, {}, batch_of(task), KEY), want, rtol=1e-5)
 
 
 def test_gradients_flow_through_predictions_only_where_asked_for():
@@ -96,7 +97,7 @@ def test_gradients_flow_through_predictions_only_where_asked_for():
     for feed in ("pushforward", "prediction"):
         task = autoregressive_task(dataset, scaled, feed=feed)
         batch = batch_of(task)
-        gradients[feed] = jax.grad(lambda p: task.train_loss(p, batch, KEY).sum())(1.3)
+        gradients[feed] = jax.grad(lambda p: losses_of(task, p, batch, KEY).sum())(1.3)
     known, truth = (jnp.asarray(value) for value in (dataset.train.fx[:, :, -1], dataset.train.y[..., 0]))
 
     def by_hand(p, flow):
@@ -131,7 +132,7 @@ def test_noise_is_added_in_training_alone():
     quiet, noisy = (autoregressive_task(fields.autoregressive(), last_frame, noise=noise) for noise in (0.0, 0.5))
     batch = batch_of(quiet)
     np.testing.assert_array_equal(quiet.predict({}, batch, None), noisy.predict({}, batch, None))
-    losses = [task.train_loss({}, batch, key) for task, key in ((quiet, KEY), (noisy, KEY), (noisy, jax.random.key(1)))]
+    losses = [losses_of(task, {}, batch, key) for task, key in ((quiet, KEY), (noisy, KEY), (noisy, jax.random.key(1)))]
     assert not np.allclose(losses[0], losses[1])
     assert not np.allclose(losses[1], losses[2])
 
@@ -143,21 +144,21 @@ def time_model(params, x, mask, *, time):
 def test_times_are_visited_once_each_in_an_order_of_their_own():
     dataset = fields.time_conditioned(samples=6)
     task = time_conditioned_task(dataset, time_model, call_inputs=("time",))
-    recurrence, batch = task.recurrence, batch_of(task)
-    assert (recurrence.repeats, recurrence.schedule_by_batch) == (4, True)
-    visits, seen = recurrence.empty(batch), []
+    loss, batch = task.loss, batch_of(task)
+    assert (loss.repeats, loss.schedule_by_batch) == (4, True)
+    visits, seen = loss.empty(batch), []
     for number in range(4):
         # The step's key changes from step to step; the order is that of the first.
         key = jax.random.key(number)
         order_before = visits[0]
-        loss, visits = recurrence.loss(jnp.float32(0.5), batch, key, visits, jnp.bool_(number == 0))
+        errors, _, visits = loss.of(jnp.float32(0.5), batch, key, visits, jnp.bool_(number == 0))
         if number:
             np.testing.assert_array_equal(order_before, visits[0])
         index = np.asarray(visits[0][:, number])
         seen.append(index)
         truth = np.stack([dataset.train.y[case, :, t] for case, t in enumerate(index)])
         prediction = np.broadcast_to(dataset.times[index][:, None, None] + 0.5, truth.shape)
-        np.testing.assert_allclose(loss, relative(prediction, truth).mean(), rtol=1e-5)
+        np.testing.assert_allclose(errors, relative(prediction, truth), rtol=1e-5)
     np.testing.assert_array_equal(np.sort(seen, axis=0), np.broadcast_to(np.arange(4)[:, None], (4, 6)))
     assert len(np.unique(np.array(seen).T, axis=0)) > 1  # samples differ in their order
 
@@ -177,12 +178,12 @@ def test_one_step_on_some_times():
     """With all times the mean error does not depend on their order."""
     dataset = fields.time_conditioned()
     task = time_conditioned_task(dataset, time_model, call_inputs=("time",), times_per_step=4)
-    assert task.recurrence is None
+    assert task.loss.empty is None
     frames = [np.broadcast_to(time, dataset.train.y[:, :, 0].shape) for time in dataset.times]
     want = np.mean([relative(frame, dataset.train.y[:, :, t]) for t, frame in enumerate(frames)], axis=0)
-    np.testing.assert_allclose(task.train_loss(jnp.float32(0.0), batch_of(task), KEY), want, rtol=1e-5)
+    np.testing.assert_allclose(losses_of(task, jnp.float32(0.0), batch_of(task), KEY), want, rtol=1e-5)
     few = time_conditioned_task(dataset, time_model, call_inputs=("time",), times_per_step=2)
-    assert few.train_loss(jnp.float32(0.0), batch_of(few), KEY).shape == (4,)
+    assert losses_of(few, jnp.float32(0.0), batch_of(few), KEY).shape == (4,)
 
 
 def still(params, x, mask):
@@ -200,8 +201,8 @@ def test_mesh_loss_by_hand():
     target = dataset.increment_normalizer.encode(after - now)
     want = [np.square(0.25 - target[case][free[case]]).sum() for case in range(3)]
     batch = batch_of(task, window=window)
-    np.testing.assert_allclose(task.train_loss(jnp.full(2, 0.25), batch, KEY), want, rtol=1e-5)
-    np.testing.assert_array_equal(task.loss_counts(batch), [8, 8, 8])  # four free nodes, two channels
+    np.testing.assert_allclose(losses_of(task, jnp.full(2, 0.25), batch, KEY), want, rtol=1e-5)
+    np.testing.assert_array_equal(task.loss.counts(batch), [8, 8, 8])  # four free nodes, two channels
 
 
 def test_mesh_rollout_keeps_prescribed_nodes():
@@ -237,13 +238,13 @@ def test_training_noise_leads_back_to_the_true_frame():
 
     batch = batch_of(mesh_series_task(dataset, exact), window=np.zeros(3, int))
     noisy = mesh_series_task(dataset, exact, noise=0.7)
-    np.testing.assert_allclose(noisy.train_loss({}, batch, KEY), 0, atol=1e-8)
+    np.testing.assert_allclose(losses_of(noisy, {}, batch, KEY), 0, atol=1e-8)
 
     def seen(params, x, mask):
         return x[..., -2:]
 
     def shown(noise):
-        return mesh_series_task(dataset, seen, noise=noise).train_loss({}, batch, KEY)
+        return losses_of(mesh_series_task(dataset, seen, noise=noise), {}, batch, KEY)
 
     assert not np.allclose(shown(0.0), shown(0.7))
 
@@ -251,12 +252,12 @@ def test_training_noise_leads_back_to_the_true_frame():
 def test_mesh_losses_and_metrics_do_not_see_padding():
     plain, padded = (mesh_series_task(fields.mesh_series(**more), still) for more in ({}, {"padding": 3, "fill": 9.0}))
     params, window = jnp.full(2, 0.25), np.array([0, 3, 1])
-    for kind in ("train_loss", "rel_l2", "mse", "r2"):
+    for kind in ("loss", "rel_l2", "mse", "r2"):
         found = []
         for task in (plain, padded):
             batch = batch_of(task, window=window)
-            if kind == "train_loss":
-                found.append(task.train_loss(params, batch, KEY))
+            if kind == "loss":
+                found.append(losses_of(task, params, batch, KEY))
             else:
                 found.append(task.metrics[kind](task.predict(params, batch, None), batch))
         np.testing.assert_allclose(*found, rtol=1e-5)
@@ -276,11 +277,11 @@ def test_training_on_some_points_of_each_batch():
 
     task = regression_task(dataset, shapes, points_per_step=4)
     batch = batch_of(task)
-    assert task.train_loss({}, batch, KEY).shape == (6,)
+    assert losses_of(task, {}, batch, KEY).shape == (6,)
     assert task.predict({}, batch, None).shape == (6, 10, 1)
     everything = regression_task(dataset, shapes, points_per_step=10)
-    want = task.loss(task.predict({}, batch, None), batch)
-    np.testing.assert_allclose(everything.train_loss({}, batch, KEY), want, rtol=1e-5)
+    want = losses_of(task, {}, batch)
+    np.testing.assert_allclose(losses_of(everything, {}, batch, KEY), want, rtol=1e-5)
 
 
 def test_points_of_a_step_are_distinct_and_drawn_anew_for_each_sample_and_key():

@@ -9,7 +9,7 @@ import numpy as np
 from configs.common import pde_config
 from data_pipeline.sequence.dataset import IGNORE_INDEX
 from experiments.training import classification
-from experiments.training.task import Task
+from experiments.training.task import Loss, Task
 
 
 def toy_task(samples: int = 24, points: int = 8, dtype=np.float32) -> Task:
@@ -21,12 +21,18 @@ def toy_task(samples: int = 24, points: int = 8, dtype=np.float32) -> Task:
     def predict(params, batch, key):
         return batch["x"] @ params["a.kernel"] + params["a.bias"]
 
-    def loss(prediction, batch):
+    def error(prediction, batch):
         return jnp.mean(jnp.square(prediction - batch["y"]), axis=(1, 2))
 
     data = {"x": x, "y": y}
     test = {name: value[:7] for name, value in data.items()}
-    return Task(data, {"test": test}, predict, loss, {"error": loss}, "error", points)
+    return Task(data, {"test": test}, predict, Loss.of_prediction(predict, error), {"error": error}, "error", points)
+
+
+def losses_of(task: Task, params, batch, key=None) -> jax.Array:
+    """What the samples of a batch add to the loss, at its first presentation."""
+    carry = () if task.loss.empty is None else task.loss.empty(batch)
+    return task.loss.of(params, batch, key, carry, jnp.bool_(True)).values
 
 
 def token_task() -> tuple[Task, dict[str, jax.Array]]:
@@ -34,10 +40,14 @@ def token_task() -> tuple[Task, dict[str, jax.Array]]:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (8, 8)).astype(np.int32)
     labels[np.arange(8) >= np.array([[7], [1], [3], [2], [8], [1], [4], [2]])] = IGNORE_INDEX
+    toy = toy_task()
+
+    def compare(logits, batch):
+        return classification.summed_losses(logits, batch["labels"])
+
     task = replace(
-        toy_task(),
-        loss=lambda logits, batch: classification.summed_losses(logits, batch["labels"]),
-        loss_counts=lambda batch: classification.valid_counts(batch["labels"]),
+        toy,
+        loss=Loss.of_prediction(toy.predict, compare, lambda batch: classification.valid_counts(batch["labels"])),
         train={"x": rng.normal(size=(8, 8, 2)).astype(np.float32), "labels": labels},
     )
     return task, {"a.kernel": jnp.asarray(rng.normal(size=(2, 3)), jnp.float32), "a.bias": jnp.zeros(3)}

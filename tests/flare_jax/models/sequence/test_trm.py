@@ -8,7 +8,7 @@ from flax import nnx
 
 from flare_jax.convert import from_torch, to_torch
 from flare_jax.models.sequence import RecursionState, build_sequence_model
-from flare_jax.models.sequence.recursion import correct_answers, predict_until_halt, recursion_loss
+from flare_jax.models.sequence.recursion import correct_answers, halting_loss, predict_until_halt
 from flare_jax.models.sequence.trm import Recursion
 from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, merge, split
@@ -272,20 +272,12 @@ def test_correct_answers(logits, labels, expected):
 
 
 def test_halting_loss():
-    """Binary cross-entropy of the halting logits with whether the answers are right, added with its weight."""
+    """Binary cross-entropy of the halting logits with whether the answers are right."""
     logits = jnp.array([[0.5, 1.0], [2.0, 1.0]])
     halt_logits = jnp.array([[2.0], [0.5]])
     recursion = Recursion(RecursionState(*jnp.zeros((2, 2, 1, 1))), logits, halt_logits)
-
-    def classification(logits, labels):
-        return jnp.asarray(7.0)
-
     expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(0.5))) / 2
-    loss = recursion_loss(recursion, jnp.array([1, 1]), classification, halt_weight=0.3)
-    assert_close("loss", loss, 7.0 + 0.3 * expected, 1e-6)
-    assert_close("no halting", recursion_loss(recursion, jnp.array([1, 1]), classification), 7.0, 1e-7)
-    with pytest.raises(ValueError, match=r"halt_weight is -1.0 but must not be negative"):
-        recursion_loss(recursion, jnp.array([1, 1]), classification, halt_weight=-1.0)
+    assert_close("loss", halting_loss(recursion, jnp.array([1, 1])), expected, 1e-6)
 
 
 @pytest.mark.parametrize("bias", [-100.0, 0.0, 100.0])
