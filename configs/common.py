@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from experiments.defaults import pde_defaults
-from flare_jax.checks import did_you_mean
+from experiments.schema import default_values
 from flare_jax.models.registry import MODELS
-from flare_jax.options import Option
-
-_PLACEHOLDER_KINDS = (int, float, bool, str)
+from runtime.words import did_you_mean
 
 
 def pde_config(dataset: str) -> ConfigDict:
@@ -35,23 +33,13 @@ def model_section(model_type: str, options: Mapping[str, Any] | None = None) -> 
         raise ValueError(
             f"model {model_type!r} is not known{did_you_mean(model_type, MODELS)}; choose one of {', '.join(MODELS)}"
         )
-    section = {"type": model_type, **option_values(MODELS[model_type].options())}
+    section = {"type": model_type, **default_values(MODELS[model_type].options())}
     given = dict(options or {})
     unknown = sorted(set(given) - set(section))
     if unknown:
         raise ValueError(f"model {model_type!r} has no option {unknown[0]!r}; choose one of {', '.join(section)}")
     section.update({name: value for name, value in given.items() if value is not None})
     return ConfigDict(section)
-
-
-def option_values(options: Mapping[str, Option]) -> dict[str, Any]:
-    """Return the default of every option, an empty place of its type where that is None or missing."""
-    return {name: _placeholder(o) if o.required or o.default is None else o.default for name, o in options.items()}
-
-
-def _placeholder(known: Option) -> Any:
-    """Return the empty place of an option; what is no plain kind of value is given as text."""
-    return config_dict.placeholder(next((kind for kind in _PLACEHOLDER_KINDS if kind in known.kinds), str))
 
 
 def parse_argument(argument: str | None, allowed: tuple[str, ...] = ("smoke",)) -> str:

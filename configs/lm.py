@@ -13,8 +13,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.common import option_values, parse_arguments, update
+from configs.common import parse_arguments, update
 from experiments.lm.defaults import lm_defaults
+from experiments.schema import default_values
 from flare_jax.checks import check_choice
 from flare_jax.models.language import LANGUAGE_MODELS, size_options
 
@@ -46,7 +47,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     check_choice("model", model, MODELS)
     model_type, options = MODELS[model]
     config = lm_defaults(chosen["recall"])
-    config.model = ConfigDict({"type": model_type, **option_values(LANGUAGE_MODELS[model_type].options())})
+    config.model = ConfigDict({"type": model_type, **default_values(LANGUAGE_MODELS[model_type].options())})
     update(config.model, {**size_options(model_type, size), **options})
     if size.endswith("_bpe") and not chosen["recall"]:
         config.data.tokenizer = "bpe"

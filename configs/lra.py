@@ -15,9 +15,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import lra_recipes
-from configs.common import option_values, parse_arguments, update
+from configs.common import parse_arguments, update
 from data_pipeline.sequence.registry import TASKS, find_task
 from experiments.lra.defaults import add_recursion, lra_defaults
+from experiments.schema import default_values
 from flare_jax.checks import check_choice
 from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
 
@@ -56,7 +57,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
 def sequence_section(model_type: str, backend: str) -> ConfigDict:
     """Return config section `model` with every option of the model and of its backend's blocks."""
     known = SEQUENCE_MODELS[model_type].options(backend)
-    options = option_values({name: o for name, o in known.items() if name not in _NOT_OPTIONS})
+    options = default_values({name: o for name, o in known.items() if name not in _NOT_OPTIONS})
     return ConfigDict({"type": model_type, "backend": backend, **options, **_COMMAND_LINE})
 
 

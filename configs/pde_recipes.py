@@ -11,9 +11,9 @@ from typing import Any
 
 from data_pipeline.record import DatasetRecord
 from data_pipeline.registry import DATASETS as RECORDS
-from flare_jax.checks import did_you_mean
 from flare_jax.models.published import has_published_options, published_options
 from flare_jax.models.registry import MODELS
+from runtime.words import did_you_mean
 
 # Data sets that models are compared on; those without a recipe, such as own files, have a config of their own.
 DATASETS: Mapping[str, DatasetRecord] = {name: record for name, record in RECORDS.items() if record.recipe}

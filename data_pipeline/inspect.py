@@ -24,6 +24,7 @@ from data_pipeline.custom.sample import check_cell_data
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.registry import DATASETS, find_record, load_dataset
 from data_pipeline.streaming.rows import is_stored
+from runtime.options import defaults_of
 
 _MOST_POINTS = 40_000  # more are neither visible nor quick to draw
 
@@ -190,7 +191,7 @@ def _inspect_dataset(options: argparse.Namespace, say: Callable[[str], None]) ->
         num_generate=record.n_train + record.n_test,
         n_train=record.n_train if options.n_train is None else options.n_train,
         n_test=record.n_test if options.n_test is None else options.n_test,
-        options={**record.options, **dict(_loader_option(options.name, text) for text in options.set)},
+        options={**defaults_of(record.options), **dict(_loader_option(options.name, text) for text in options.set)},
     )
     say(describe(dataset))
     splits = {"train": dataset.train, **dataset.tests}
@@ -205,7 +206,7 @@ def _inspect_dataset(options: argparse.Namespace, say: Callable[[str], None]) ->
 def _loader_option(name: str, text: str) -> tuple[str, Any]:
     """Return an option given as name=value, with the type of its default."""
     key, equals, value = text.partition("=")
-    defaults = find_record(name).options
+    defaults = defaults_of(find_record(name).options)
     if not equals or key not in defaults:
         listed = ", ".join(defaults) or "none"
         raise ValueError(f"--set={text} is not understood; write name=value with a name among {listed}")

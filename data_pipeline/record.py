@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.options import STEADY_TASK
+from runtime.options import Option
+
 # Settings of UPT on clouds of many points: a radius with some 8 to 32 neighbours (suggested, not published).
 MANY_SUPERNODES: dict[str, Any] = {"num_supernodes": 2048, "radius": 5.0}
-
-# Train on so many random points of each sample in every step; predict so many points at a time. 0: all.
-_STEADY_OPTIONS: Mapping[str, Any] = {"points_per_step": 0, "points_per_piece": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +20,13 @@ class DatasetRecord:
     """A data set of fields on points.
 
     `files` below `folder` of the data root hold it; `root(data_dir)` finds that folder where it depends on how an
-    archive was unpacked. `load(data_dir, n_train, n_test, **options)` returns a `PDEDataset`, `options` are its further
-    arguments with their defaults. `download` says where to get the files; `generator` names the program that writes the
+    archive was unpacked. `load(data_dir, n_train, n_test, **options)` returns a `PDEDataset`, `options` describe its
+    further arguments. `download` says where to get the files; `generator` names the program that writes the
     same files, None where there is none, and `stand_in` is true where it imitates the shape of the data without their
     physics, so that it runs only when asked for. `n_train` and `n_test` are the published numbers of samples,
     `num_generate` how many are generated in their place.
 
-    `kind` is the task (`data_pipeline.dataset.KINDS`), `task_options` are the options that the data set adds to
-    it, with their defaults. `points`,
+    `kind` is the task (`data_pipeline.dataset.KINDS`), `task_options` are those that the data set adds to it. `points`,
     `c_in` and `c_out` are the sizes of a sample as published (its largest where they vary, 0 where unknown), `grid`
     those of its structured grid. A grid whose unified positions help is `unified`. Data on meshes with `has_edges`
     have a `load` that takes `edges=True`, for models that send messages along edges.
@@ -45,12 +44,12 @@ class DatasetRecord:
     n_train: int
     n_test: int
     root: Callable[[Path], Path] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
     generator: str | None = None
     stand_in: bool = False
     num_generate: int = 2000
     kind: str = "steady"
-    task_options: Mapping[str, Any] = field(default_factory=dict)
+    task_options: Mapping[str, Option] = field(default_factory=dict)
     points: int = 0
     c_in: int = 0
     c_out: int = 0
@@ -63,9 +62,9 @@ class DatasetRecord:
     eval_batch_size: int = 1
     smoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def task_section(self) -> dict[str, Any]:
-        """Return the options of the task on this data set with their defaults: those of its kind, then its own."""
-        return {**(_STEADY_OPTIONS if self.kind == "steady" else {}), **self.task_options}
+    def all_task_options(self) -> dict[str, Option]:
+        """Return the options of the task on this data set: those of its kind, then its own."""
+        return {**(STEADY_TASK if self.kind == "steady" else {}), **self.task_options}
 
     def place(self, data_dir: Path) -> Path:
         """Return the folder of the files below the data root."""

@@ -14,6 +14,14 @@ from flare_jax.models.sequence import BACKENDS, SEQUENCE_MODELS
 from flare_jax.options import Option, unused_because, without_unused
 
 
+def program_of(config: ConfigDict) -> str:
+    """Return the program that a configuration is for; of the models of sequences only classifiers have a backend."""
+    model = config.get("model", {})
+    if model.get("type") in LANGUAGE_MODELS:
+        return "lm"
+    return "lra" if "backend" in model else "pdebench"
+
+
 def known_options(section: ConfigDict) -> Mapping[str, Option]:
     """Return the options of the model type of a section, and of its backend; nothing for an unknown one."""
     if section.type in LANGUAGE_MODELS:

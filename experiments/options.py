@@ -6,7 +6,9 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.model_options import why_unused
 from experiments.ranges import check_ranges
+from experiments.schema import options_of_config
 from flare_jax.checks import check_seed
+from runtime.options import unused_because
 
 
 def check_options(config: Any, given: Mapping[str, object]) -> None:
@@ -25,30 +27,18 @@ def check_options(config: Any, given: Mapping[str, object]) -> None:
             raise UserError(f"option config.{name} has no effect {reason}; leave it out")
 
 
-_ONE_CYCLE = (
-    "pct_start",
-    "div_factor",
-    "final_div_factor",
-    "min_learning_rate",
-    "three_phase",
-    "anneal",
-    "cycle_momentum",
-    "base_momentum",
-    "max_momentum",
-)
-
-
 def _unused_because(name: str, config: Any) -> str | None:
     """Return why option `name` has no effect in `config`, or None where it has one."""
     schedule, optimizer = config.schedule, config.optimizer
-    one_cycle = schedule.name == "onecycle"
-    cycled = one_cycle and schedule.cycle_momentum and optimizer.name != "muon"
-    stream = config.data.get("stream")
-    section, _, option = name.partition(".")
+    cycled = schedule.name == "onecycle" and schedule.cycle_momentum and optimizer.name != "muon"
+    section, _, option = name.rpartition(".")
     if section == "model":
         return why_unused(option, config.model)
+    known = options_of_config(config).get(name)
+    reason = known and section and unused_because(known, config[section], f"{section}.")
+    if reason:
+        return f"with {reason}"
     rules = (
-        (section == "schedule" and option in _ONE_CYCLE, one_cycle, f"with schedule.name={schedule.name}"),
         (
             name in ("schedule.div_factor", "schedule.final_div_factor"),
             schedule.min_learning_rate == 0,
@@ -61,12 +51,6 @@ def _unused_because(name: str, config: Any) -> str | None:
         ),
         (name == "train.min_steps", config.train.epochs > 0, f"with train.steps={config.train.steps}"),
         (name == "optimizer.beta1", not cycled, "because schedule.cycle_momentum replaces it"),
-        (name == "optimizer.eps", optimizer.name != "lion", "with optimizer.name=lion"),
-        (
-            name in ("optimizer.muon_learning_rate", "optimizer.muon_momentum"),
-            optimizer.name == "muon",
-            f"with optimizer.name={optimizer.name}",
-        ),
         (
             name in ("train.init_weights", "train.init_strict", "train.init_normalizers"),
             bool(config.train.init_from),
@@ -87,7 +71,5 @@ def _unused_because(name: str, config: Any) -> str | None:
             len(config.train.seeds) > 1,
             "with one seed in train.seeds",
         ),
-        (name == "data.memory_gib", stream == "auto", f"with data.stream={stream}"),
-        (name == "data.cache", stream != "never", f"with data.stream={stream}"),
     )
     return next((reason for applies, used, reason in rules if applies and not used), None)

@@ -14,13 +14,13 @@ from ml_collections import ConfigDict
 
 from experiments import cli, converted, workdir
 from experiments.errors import UserError
+from experiments.model_options import program_of
 from experiments.ranges import check_complete
 from experiments.training import hosts, initial
 from experiments.training.costs import measure
 from experiments.training.setup import Setup
 from experiments.training.trackers import check_trackers
 from flare_jax.convert.starting import StartingWeights
-from flare_jax.models.language import LANGUAGE_MODELS
 from runtime import signals
 from runtime.json_files import write_json
 
@@ -141,14 +141,6 @@ def check_program(program: str, config: ConfigDict, folder: Path, mode: str) -> 
         stored = program_of(workdir.load_run_config(folder))
         if stored != program:
             raise UserError(f"{folder} holds a run of experiments.{stored}; use another --workdir")
-
-
-def program_of(config: ConfigDict) -> str:
-    """Return the program that a configuration is for; of the models of sequences only classifiers have a backend."""
-    model = config.get("model", {})
-    if model.get("type") in LANGUAGE_MODELS:
-        return "lm"
-    return "lra" if "backend" in model else "pdebench"
 
 
 def _from_flags(example: str) -> tuple[ConfigDict, Path]:

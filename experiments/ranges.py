@@ -1,9 +1,7 @@
-"""What the options of every experiment may be: their types and ranges, and that a configuration has them all."""
+"""Whether a configuration has all options that programs read, and their values are of their types and in range."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -11,108 +9,11 @@ from ml_collections import ConfigDict
 from experiments.cli import flatten
 from experiments.defaults import training_defaults
 from experiments.errors import UserError
-from experiments.model_options import known_options
-from flare_jax.options import Option
+from experiments.schema import options_of_config
+from experiments.sections import DataOptions
+from runtime.options import options_of
 
-_MOST = 2**31 - 1  # steps and samples are counted with 32 bits
-_NEEDED = ("model.type", *(f"data.{name}" for name in ("name", "dir", "source", "n_train", "n_test")))
-
-
-def _integer(minimum: int, maximum: int = _MOST) -> dict[str, Any]:
-    return {"kinds": (int,), "minimum": minimum, "maximum": maximum}
-
-
-def _number(**limits: float) -> dict[str, Any]:
-    return {"kinds": (float,), **limits}
-
-
-def _choice(*choices: str) -> dict[str, Any]:
-    return {"kinds": (str,), "choices": choices}
-
-
-_SWITCH = {"kinds": (bool,)}
-_TEXT = {"kinds": (str,)}
-_SEED = _integer(0, 2**32 - 1)
-_FRACTION = _number(minimum=0, below=1)
-_RANGES = {
-    "train.parallel_seeds": _integer(1),
-    "train.epochs": _integer(0),
-    "train.steps": _integer(0),
-    "train.min_steps": _integer(0),
-    "train.batch_size": _integer(1),
-    "train.accumulation": _integer(1),
-    "train.clip_norm": _number(minimum=0),
-    "train.ema_decay": _FRACTION,
-    "train.dtype": _choice("float32", "bfloat16"),
-    "train.matmul_precision": _choice("default", "high", "highest"),
-    "train.init_from": _TEXT,
-    "train.init_weights": _choice("", "ema", "raw"),
-    "train.init_strict": _SWITCH,
-    "train.init_normalizers": _choice("refit", "keep"),
-    "train.freeze": _TEXT,
-    "train.halt_weight": _number(minimum=0),
-    "optimizer.learning_rate": _number(above=0),
-    "optimizer.weight_decay": _number(minimum=0),
-    "optimizer.beta1": _FRACTION,
-    "optimizer.beta2": {"kinds": (float, NoneType), "minimum": 0, "below": 1},
-    "optimizer.eps": _number(above=0),
-    "optimizer.decay_latents": _SWITCH,
-    "optimizer.muon_learning_rate": _number(above=0),
-    "optimizer.muon_momentum": _FRACTION,
-    "schedule.pct_start": _number(above=0, maximum=1),
-    "schedule.div_factor": _number(minimum=1),
-    "schedule.final_div_factor": _number(above=0),
-    "schedule.min_learning_rate": _number(minimum=0),
-    "schedule.three_phase": _SWITCH,
-    "schedule.cycle_momentum": _SWITCH,
-    "schedule.base_momentum": _FRACTION,
-    "schedule.max_momentum": _FRACTION,
-    "eval.every": _integer(0),
-    "eval.batch_size": _integer(1),
-    "eval.weights": _choice("ema", "raw"),
-    "eval.simple_predictors": _SWITCH,
-    "eval.train_samples": _integer(0),
-    "eval.until_halt": _SWITCH,
-    "eval.streaming": _SWITCH,
-    "checkpoint.every": _integer(0),
-    "checkpoint.keep_last": _integer(1),
-    "checkpoint.keep_best": _integer(0),
-    "mesh.data": _integer(-1),
-    "mesh.points": _integer(-1),
-    "data.num_generate": _integer(1),
-    "data.n_train": _integer(0),
-    "data.n_test": _integer(0),
-    "data.n_val": _integer(0),
-    "data.resolution": _integer(0, 2**14),
-    "data.generate_seed": _SEED,
-    "data.split_seed": _SEED,
-    "data.augment_seed": _SEED,
-    "data.side": _integer(2, 421),
-    "data.history": _integer(1),
-    "data.steps": _integer(1),
-    "data.skip_steps": _integer(0),
-    "data.max_steps": _integer(2),
-    "data.buckets": _integer(1, 2**10),
-    "data.memory_gib": _number(minimum=0),
-    "data.max_length": _integer(1, 2**20),
-    "data.subsample": _integer(0),
-    "data.num_augment": _integer(0, 10**6),
-    "data.min_rating": _integer(0),
-    "data.validation": _FRACTION,
-    "data.length": _integer(2, 2**24),
-    "data.val_share": _FRACTION,
-    "data.test_share": _FRACTION,
-    "data.tokenizer": _choice("bytes", "bpe"),
-    "data.vocab_size": _integer(4, 2**16),
-    "data.pairs": _integer(1),
-    "data.reset_documents": _SWITCH,
-    "task.gradient_weight": _number(minimum=0),
-    "task.noise": _number(minimum=0),
-    "task.times_per_step": _integer(0),
-    "task.points_per_step": _integer(0),
-    "figures": _SWITCH,
-}
-_OPTIONS = {name: Option(name, default=dataclasses.MISSING, help="", **limits) for name, limits in _RANGES.items()}
+_NEEDED = ("model.type", *(f"data.{name}" for name in options_of(DataOptions)))
 
 
 def check_complete(config: Any, where: str) -> None:
@@ -133,13 +34,12 @@ def check_complete(config: Any, where: str) -> None:
 
 def check_ranges(config: ConfigDict) -> None:
     """Raise ValueError for a value that is of another type or out of range, by itself or beside others."""
-    for name, option in _OPTIONS.items():
-        value = _find(config, name)
-        if value is not _ABSENT:
-            option.check(value)
-    known = known_options(config.model)
+    known = options_of_config(config)
+    for name, option in known.items():
+        if not name.startswith("model."):  # whose values may be text, and are checked when the model is built
+            option.check(_find(config, name))
     for name, value in config.model.items():
-        largest = known[name].maximum if name in known else None
+        largest = known[f"model.{name}"].maximum if f"model.{name}" in known else None
         if isinstance(value, int | float) and largest is not None and value > largest:
             raise UserError(
                 f"model.{name}={value} must be at most {largest}, for no device holds such a model; lower it"

@@ -1,6 +1,5 @@
 """Checks of constructor arguments and inputs: each raises ValueError with the value and the remedy."""
 
-import difflib
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -9,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+
+from runtime.words import did_you_mean
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -49,12 +50,6 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"{name} is {value!r}{did_you_mean(value, choices)} but must be one of {listed}")
-
-
-def did_you_mean(value: object, choices: Iterable[object]) -> str:
-    """Return ' (did you mean ...?)' for the choice nearest to a misspelt `value`, or an empty string."""
-    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def check_head_dim(channel_dim: int, num_heads: int) -> int:

@@ -1,4 +1,4 @@
-"""What every program needs of the system below it: whole files, locks on folders, JSON, and an orderly end by signals.
+"""What every program needs below it: options, whole files, locks on folders, JSON, and an orderly end by signals.
 
 Nothing here imports JAX or NumPy, so that a program can take its signals before it loads either.
 """

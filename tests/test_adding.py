@@ -23,12 +23,13 @@ from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.files import read_npy, split_ends
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import DatasetRecord
+from runtime.options import declare, option
 
 
-def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
+def load(data_dir: Path, n_train: int, n_test: int, skip: int = 0) -> PDEDataset:
     """Load the array [S, N, 2] of places and temperatures below `data_dir`."""
     folder = data_dir / RECORD.folder
-    samples = read_npy(folder / RECORD.files[0], (None, None, 2))
+    samples = read_npy(folder / RECORD.files[0], (None, None, 2))[skip:]
     train, test = split_ends(len(samples), n_train, n_test, str(folder))
     points, target = samples[..., :1], samples[..., 1:]
     return PDEDataset(
@@ -51,6 +52,7 @@ RECORD = DatasetRecord(
     load=load,
     n_train=8,
     n_test=2,
+    options=declare(skip=option(0, help="samples that are left out at the start", minimum=0)),
     recipe={"all": {"batch_size": 2, "weight_decay": 1e-5}},
     like="elasticity",
     smoke={"data": {"n_train": 8, "n_test": 2}, "train": {"epochs": 1}},
@@ -113,9 +115,15 @@ def test_a_data_set_is_one_file_and_a_model_is_one_with_a_line(tmp_path):
     assert text.count(FIRST_ROW) == text.count(LAST_IMPORT) == 1
     registry.write_text(text.replace(FIRST_ROW, ROW + FIRST_ROW).replace(LAST_IMPORT, LAST_IMPORT + IMPORT))
     (tmp_path / "data/heat").mkdir(parents=True)
-    np.save(tmp_path / "data/heat/heat.npy", np.random.default_rng(0).random((10, 12, 2), np.float32))
+    np.save(tmp_path / "data/heat/heat.npy", np.random.default_rng(0).random((13, 12, 2), np.float32))
     command = [sys.executable, "-m", "experiments.pdebench", "--config=configs/pde.py:model=average,data=heat,smoke"]
-    options = ["--config.model.channel_dim=8", "--config.figures=False", "--workdir=run", "--data_dir=data"]
+    options = [
+        "--config.model.channel_dim=8",
+        "--config.data.skip=3",
+        "--config.figures=False",
+        "--workdir=run",
+        "--data_dir=data",
+    ]
     done = subprocess.run(
         [*command, *options], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
     )

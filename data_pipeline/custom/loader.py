@@ -35,9 +35,11 @@ from data_pipeline.dataset import Channels, Integrals, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.options import noise
 from data_pipeline.record import DatasetRecord
 from data_pipeline.streaming.cache import FORMAT, Cache, build_cache, open_cache
 from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerprint
+from runtime.options import declare
 
 
 @dataclass(frozen=True)
@@ -279,5 +281,5 @@ RECORD = DatasetRecord(
     n_train=0,
     n_test=0,
     options=OPTIONS,
-    task_options={"noise": 0.0},  # of rollouts, in units of the spread of every field
+    task_options=declare(noise=noise(0.0, "units of the spread of every field, in rollouts")),
 )

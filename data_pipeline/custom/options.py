@@ -4,28 +4,48 @@ from data_pipeline.custom.folder import EXAMPLE
 from data_pipeline.custom.integrals import parse_integrals, parse_reference
 from data_pipeline.custom.sample import check_cell_data
 from data_pipeline.errors import DataError
+from data_pipeline.options import MOST, buckets, seed
 from data_pipeline.seeds import check_seed
+from runtime.options import declare, option
 
-OPTIONS = {
-    "path": "",  # folder of samples, or one HDF5 file
-    "files": "",  # pattern of the names of sample files, such as *.vtu, where others are beside them
-    "points": "points",  # arrays and columns, see data_pipeline/custom
-    "inputs": "",
-    "targets": "",
-    "cell_data": "",  # what a mesh has at its cells: '' unused | centres: they are the points | nodes: averaged to them
-    "time": "",  # of series: '' a step is a sample | input: so, from its time | rollout: the next step from the last
-    "prescribed": "",  # in a rollout the field that is not 0 where the state is given at all times
-    "integrals": "",  # to report: force:pressure,shear@wall; flux:velocity@outlet; mean:temperature@chip
-    "reference": "",  # of force coefficients: density=1.2,speed=40,area=2.1
-    "grid": "",  # sizes of a structured grid, such as 64,64, whose points are stored with the last axis fastest
-    "split": "",  # shares of train, val, test, such as 0.8,0.1,0.1, or a JSON file with lists of sample names
-    "split_seed": 0,  # draws the samples of splits that are in no folders of these
-    "n_val": 0,  # samples that choose the best checkpoint; 0: those of the folder val, or none
-    "buckets": 4,  # sizes to which clouds are padded, one compilation each
-    "stream": "auto",  # auto: stream files of more than memory_gib in all | always | never
-    "memory_gib": 8.0,
-    "cache": "",  # folder of the streaming cache; by default in cache/ below the data root
-}
+OPTIONS = declare(
+    path=option("", help="your files: a folder, or one HDF5 file with a group per sample"),
+    files=option("", help="pattern of the names of sample files, such as *.vtu, where others are beside them"),
+    points=option("points", help="array of the coordinates"),
+    inputs=option("", help="arrays of what is known beside the coordinates, by commas"),
+    targets=option("", help="arrays of the fields to predict, by commas"),
+    cell_data=option(
+        "", help="values at cells of a mesh: empty: unused; centres: they are the points; nodes: averaged there"
+    ),
+    time=option(
+        "", help="of series: empty: every step is a sample; input: so, from its time; rollout: from the last step"
+    ),
+    prescribed=option("", help="in a rollout the field that is not 0 at points whose state is given at all times"),
+    integrals=option("", help="to report: force:pressure,shear@wall; flux:velocity@outlet; mean:temperature@chip"),
+    reference=option("", help="of force coefficients: density=1.2,speed=40,area=2.1"),
+    grid=option(
+        "",
+        help="sizes of a structured grid, such as 64,64, stored with the last axis fastest; empty: a cloud of points",
+    ),
+    split=option(
+        "", help="how the samples are divided: shares of train, val and test, a JSON file of names, or a named way"
+    ),
+    split_seed=seed(0, "draws the samples of splits that are in no folders of these"),
+    n_val=option(
+        0,
+        help="validation samples, which choose the best checkpoint; 0: those of the folder val, or none",
+        minimum=0,
+        maximum=MOST,
+    ),
+    buckets=buckets(4),
+    stream=option("auto", help="read samples from disk while training: auto, always or never"),
+    memory_gib=option(
+        8.0, help="size of the files from which stream=auto streams", minimum=0, needs=("stream", "auto")
+    ),
+    cache=option(
+        "", help="folder of the converted files; empty: cache/ below the data folder", unless=("stream", "never")
+    ),
+)
 _TIMES = ("", "input", "rollout")
 _STREAMS = ("auto", "always", "never")
 

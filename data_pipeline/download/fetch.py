@@ -16,6 +16,7 @@ from data_pipeline.vtk import read_mesh
 from runtime.files import remove, remove_leftovers
 from runtime.json_files import read_object, write_json
 from runtime.locks import locked
+from runtime.options import defaults_of
 
 Say = Callable[[str], None]
 RECORD_FILE = "DOWNLOAD.json"
@@ -93,9 +94,9 @@ def _holds(public: PublicSet, name: str, data_dir: Path) -> bool:
         record = DATASETS[name]
         place = record.place(data_dir)
         return all((place / file).exists() for file in record.files) and not (place / SOURCE_FILE).exists()
-    task = TASKS[name]
+    task, values = TASKS[name], defaults_of(TASKS[name].options)
     return any(
-        layout.complete(data_dir, task.options) and not (layout.place(data_dir, task.options) / SOURCE_FILE).exists()
+        layout.complete(data_dir, values) and not (layout.place(data_dir, values) / SOURCE_FILE).exists()
         for layout in task.layouts
     )
 
@@ -108,7 +109,8 @@ def check(name: str, data_dir: Path) -> None:
     elif public.documents:
         read_documents(data_dir / public.folder, public.documents)
     elif name in DATASETS:
-        load_dataset(name, data_dir, num_generate=1, n_train=1, n_test=1, options=DATASETS[name].options, say=_quiet)
+        values = defaults_of(DATASETS[name].options)
+        load_dataset(name, data_dir, num_generate=1, n_train=1, n_test=1, options=values, say=_quiet)
     else:
         load_task(name, data_dir, num_generate=1, n_train=1, n_test=1, say=_quiet)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline import options
 from data_pipeline.additive.case import SeriesCase, read_series
 from data_pipeline.additive.inputs import input_channels, input_normalizer, node_inputs
 from data_pipeline.additive.messages import message_edges
@@ -28,6 +29,7 @@ from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.graphs import pad_edges
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
+from runtime.options import declare, option
 
 FOLDER = Path("LPBF_FLARE")
 N_TRAIN, N_TEST = 400, 100
@@ -224,18 +226,21 @@ RECORD = DatasetRecord(
     n_train=N_TRAIN,
     n_test=N_TEST,
     options={
-        "fields": "disp_z,vm,temp",
-        "buckets": 4,
-        "drop_plate": False,
-        "split_seed": 0,
-        "hanging_edges": True,
-        "distance_features": False,
+        **options.of_parts("disp_z,vm,temp"),
+        **declare(
+            drop_plate=option(False, help="leave out the plate below the part"),
+            split_seed=options.seed(0, "draws the parts that are held out"),
+        ),
     },
     has_edges=True,
     kind="layer_series",
-    # Noise on the fields that a model is given; new nodes begin with the fields of the nearest node below; march from
-    # the states before this step; feed the true states instead of predicted ones; turn and mirror parts at random.
-    task_options={"noise": 0.0, "fill_new_layer": False, "first": 1, "teacher_forced": False, "symmetries": False},
+    task_options=declare(
+        noise=options.noise(0.0, "units of the fields"),
+        fill_new_layer=option(False, help="new nodes begin with the fields of the nearest node below them"),
+        first=option(1, help="step before which states are given in an evaluation", minimum=1, maximum=options.MOST),
+        teacher_forced=option(False, help="evaluate every step from the true state before it"),
+        symmetries=options.symmetries(),
+    ),
     c_in=6,
     c_out=3,
     recipe={"all": {"epochs": 100, "batch_size": 1, "weight_decay": 1e-4}},

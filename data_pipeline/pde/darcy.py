@@ -16,6 +16,7 @@ from data_pipeline.matlab import mat_shape, read_mat
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.pde.grids import beside_coordinates, flat, grid_points
 from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
+from runtime.options import declare, option
 
 FOLDER = Path("FNO") / "darcy"
 FILES = ("piececonst_r421_N1024_smooth1.mat", "piececonst_r421_N1024_smooth2.mat")
@@ -67,10 +68,10 @@ RECORD = DatasetRecord(
     load=load,
     n_train=1000,
     n_test=200,
-    # Points along each side; the resolution of the files minus 1 must be a multiple of side - 1.
-    options={"side": 85},
+    # The resolution of the files minus 1 must be a multiple of side - 1.
+    options=declare(side=option(85, help="points per side of the grid", minimum=2, maximum=421)),
     generator="darcy",
-    task_options={"gradient_weight": 0.1},  # of the gradient term of the loss
+    task_options=declare(gradient_weight=option(0.1, help="of the gradient term of the loss", minimum=0)),
     num_generate=1200,
     points=7225,
     c_in=3,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline import options
 from data_pipeline.additive.inputs import input_channels, input_normalizer, node_inputs
 from data_pipeline.additive.messages import message_edges, read_elements
 from data_pipeline.additive.samples import FIELDS, check_fields
@@ -28,6 +29,7 @@ from data_pipeline.files import first_samples, matching, read_npz
 from data_pipeline.graphs import pad_edges
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
+from runtime.options import declare, option
 
 FOLDER = Path("LPBF_FLARE")
 FILES = ("train", "test")
@@ -144,15 +146,13 @@ RECORD = DatasetRecord(
     load=load,
     n_train=N_TRAIN,
     n_test=N_TEST,
-    # Fields to predict, separated by commas; sizes to which training parts are padded, one compilation each; edges
-    # between hanging nodes and the corners of larger elements, for models of messages along edges; distances to the
-    # surface as inputs.
-    options={"fields": "disp_z", "buckets": 4, "hanging_edges": True, "distance_features": False},
+    options=options.of_parts("disp_z"),
     has_edges=True,
     generator="lpbf",
     num_generate=N_TRAIN + N_TEST,
-    # Report the original's expression too; turn and mirror parts at random.
-    task_options={"original_metric": False, "symmetries": False},
+    task_options=declare(
+        original_metric=option(False, help="report the original's expression too"), symmetries=options.symmetries()
+    ),
     points=47_542,
     c_in=3,
     c_out=1,

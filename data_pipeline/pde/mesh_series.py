@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline import options
 from data_pipeline.clouds import choose_buckets, pad_clouds
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
@@ -23,6 +24,7 @@ from data_pipeline.graphs import edges_of_cells, pad_edges
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import DatasetRecord
 from data_pipeline.tfrecord import read_examples
+from runtime.options import declare, option
 
 FILES = ("meta.json", "train.tfrecord", "test.tfrecord")
 NODE_TYPES = 7
@@ -43,12 +45,18 @@ def record(name: str, folder: Path, load: Callable[..., PDEDataset], noise: floa
         # The files hold 1000 cases to train and 100 each to validate and to test; these fit comfortably in memory.
         n_train=100,
         n_test=20,
-        # The first frames are left out, for the flow starts abruptly; frames kept; sizes to which meshes are padded.
-        options={"skip_steps": 100, "max_steps": 500, "buckets": 3},
+        options=declare(
+            # The flow starts abruptly.
+            skip_steps=option(
+                100, help="steps of a series that are left out at its start", minimum=0, maximum=options.MOST
+            ),
+            max_steps=option(500, help="steps of a series that are used", minimum=2, maximum=options.MOST),
+            buckets=options.buckets(3),
+        ),
         num_generate=120,
         has_edges=True,
         kind="mesh_series",
-        task_options={"noise": noise},
+        task_options=declare(noise=options.noise(noise, "units of the data")),
         c_in=11,
         c_out=2,
         # Lengths are not published: an epoch has all pairs of successive frames, some 500 of each case. The batch is

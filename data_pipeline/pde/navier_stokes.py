@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline import options
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import split_ends
@@ -16,6 +17,7 @@ from data_pipeline.matlab import mat_shape, read_mat
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.pde.grids import grid_points
 from data_pipeline.record import DatasetRecord
+from runtime.options import declare, option
 
 FOLDER = Path("FNO") / "navier_stokes"
 FILES = ("NavierStokes_V1e-5_N1200_T20.mat",)
@@ -70,13 +72,20 @@ RECORD = DatasetRecord(
     load=load,
     n_train=1000,
     n_test=200,
-    # Frames given and frames to predict; frames, in and out, in units of their standard deviation.
-    options={"history": 10, "steps": 10, "normalize": False},
+    options=declare(
+        history=option(10, help="known frames", minimum=1, maximum=options.MOST),
+        steps=option(10, help="frames to predict", minimum=1, maximum=options.MOST),
+        normalize=option(False, help="standardise the frames, in and out"),
+    ),
     generator="navier_stokes",
     num_generate=1200,
     kind="autoregressive",
-    # What enters the window in training: truth (teacher forcing), pushforward or prediction. Noise in normalised units.
-    task_options={"feed": "truth", "noise": 0.0},
+    task_options=declare(
+        feed=option(
+            "truth", help="what enters the window in training: truth (teacher forcing), pushforward or prediction"
+        ),
+        noise=options.noise(0.0, "normalised units"),
+    ),
     points=4096,
     c_in=12,
     c_out=1,

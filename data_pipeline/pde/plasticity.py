@@ -17,8 +17,10 @@ from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.files import split_ends
 from data_pipeline.matlab import mat_shape, read_mat
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.options import MOST
 from data_pipeline.pde.grids import grid_points
 from data_pipeline.record import DatasetRecord
+from runtime.options import declare, option
 
 FOLDER = Path("Geo-FNO") / "plasticity"
 FILES = ("plas_N987_T20.mat",)
@@ -70,7 +72,9 @@ RECORD = DatasetRecord(
     generator="plasticity",
     num_generate=987,
     kind="time_conditioned",
-    task_options={"times_per_step": 0},  # 0: one step on each time | k: one step on k random times
+    task_options=declare(
+        times_per_step=option(0, help="random times of a step; 0: one step on each time", minimum=0, maximum=MOST)
+    ),
     points=3131,
     c_in=4,
     c_out=CHANNELS,

@@ -13,11 +13,13 @@ from jaxtyping import Int
 
 from data_pipeline.errors import DataError
 from data_pipeline.numpy_files import load_npy
+from data_pipeline.options import MOST, seed
 from data_pipeline.sequence import sudoku_augmentation
 from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.recipe import AVERAGED, size, training
+from runtime.options import declare, option
 
 SUDOKU_FOLDER, MAZE_FOLDER = "sudoku-extreme", "maze-30x30-hard-1k"
 SUDOKU_TEST = 10_000
@@ -194,7 +196,13 @@ SUDOKU = SequenceTask(
     generated=Layout(SUDOKU_FOLDER, _CSV, read_sudoku_csv),
     token_level=True,
     short=True,
-    options={"subsample": 1000, "num_augment": 1000, "augment_seed": 0, "min_rating": 0, "pad_blank": False},
+    options=declare(
+        subsample=option(1000, help="training puzzles before augmentation; 0: all", minimum=0, maximum=MOST),
+        num_augment=option(1000, help="augmented copies of each training puzzle", minimum=0, maximum=10**6),
+        augment_seed=seed(0, "random seed of subsampling and augmentation"),
+        min_rating=option(0, help="least difficulty of a training puzzle", minimum=0, maximum=MOST),
+        pad_blank=option(False, help="blank cells are padding and are masked"),
+    ),
     recipe={"all": {**training(256, 1e-4, 1.0, steps=20_000), **_PUZZLE}},
     smoke={"data": {"num_generate": 20, "num_augment": 5}},
 )
@@ -208,7 +216,7 @@ MAZE = SequenceTask(
     generator="maze",
     generated=Layout(MAZE_FOLDER, _CSV, read_maze_csv),
     token_level=True,
-    options={"augment": False},
+    options=declare(augment=option(False, help="eight orientations of each training maze")),
     recipe={"all": {**training(64, 1e-4, 1.0, steps=20_000), **_PUZZLE}},
     smoke={"data": {"num_generate": 20}},
 )

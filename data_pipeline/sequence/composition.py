@@ -16,6 +16,7 @@ from data_pipeline.sequence.dataset import IGNORE_INDEX, SequenceDataset, TokenS
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.recipe import FULL_PRECISION, Settings, size, training
 from data_pipeline.sequence.unpickle import integer_rows, read_pickle
+from runtime.options import declare, option
 
 FOLDER = "composition"
 Rows = Sequence[np.ndarray]
@@ -162,8 +163,7 @@ _RECIPES: dict[str, dict[str, Settings]] = {
 def _task(
     name: str,
     read: Callable[..., SequenceDataset],
-    options: dict[str, Any] | None = None,
-    choices: dict[str, tuple[str, ...]] | None = None,
+    **options: Any,
 ) -> SequenceTask:
     generated = Layout(f"{FOLDER}/{name}", ("data.h5",), read)
     layouts = (generated, Layout("Strassen", (f"{name}.pkl",), _read_pickle(name), {"split": "reference"}))
@@ -176,8 +176,7 @@ def _task(
         token_level=name not in ("mta-toy", "function_composition"),
         masked=name != "mta-toy",
         short=name != "mta-toy",
-        options=options or {},
-        choices=choices or {},
+        options=declare(**options),
         recipe=_RECIPES[name],
     )
 
@@ -186,6 +185,14 @@ TASKS = (
     _task("mta-toy", _read_multi_token),
     _task("function_composition", _plain("function_composition")),
     _task("binary_relation_composition", _plain("binary_relation_composition")),
-    _task("quotient_binary_relation_composition", _read_quotient, {"encode_colors": False}),
-    _task("match3", _read_match3, {"split": "base"}, {"split": ("base", "reference")}),
+    _task(
+        "quotient_binary_relation_composition",
+        _read_quotient,
+        encode_colors=option(False, help="colours as tokens of their own"),
+    ),
+    _task(
+        "match3",
+        _read_match3,
+        split=option("base", help="how the samples are divided", choices=("base", "reference")),
+    ),
 )

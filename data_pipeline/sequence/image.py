@@ -17,6 +17,7 @@ from data_pipeline.sequence.pickles import pickle_layout
 from data_pipeline.sequence.recipe import FULL_PRECISION, drop, flarepp, size, training
 from data_pipeline.sequence.tensorflow_sets import read_tensorflow_set
 from data_pipeline.sequence.unpickle import as_integers, read_pickle
+from runtime.options import declare, option
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PIXELS = 1024
@@ -113,7 +114,9 @@ TASK = SequenceTask(
     generated=pickle_layout("image", folder="stand_in/image"),
     stand_in=True,
     mlp_head=True,
-    options={"validation": 0.1},
+    options=declare(
+        validation=option(0.1, help="share of the training set that is kept for validation", minimum=0, below=1)
+    ),
     recipe={
         "all": {**training(32, 1e-3, 5e-2, steps=20_000), **size(3, 64, 4)},
         **{name: {"model.mlp_ratio": 2.0} for name in ("transformer", "linear", "linformer")},

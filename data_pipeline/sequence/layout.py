@@ -8,6 +8,7 @@ from typing import Any
 
 from data_pipeline.files import matching
 from data_pipeline.sequence.dataset import SequenceDataset
+from runtime.options import Option
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class SequenceTask:
     `generator` names the generator of `data_pipeline.generate` that writes the files of `generated`, a layout. Where
     `stand_in` is true they are another, artificial problem of the same shape, for tries without downloads, and are
     only used when asked for by name. `token_level`, `documents`, `masked` (samples have padding to mask) and `mlp_head`
-    (the classifier has a hidden layer) are what a model needs to know before the data are read. `options` are the
-    keyword arguments of the readers with their defaults, and `choices` the values that some of them are limited to.
+    (the classifier has a hidden layer) are what a model needs to know before the data are read. `options`
+    describe the keyword arguments of the readers.
     `recipe` holds the settings of the original's runs, for "all" backends or under the name of one; what it never ran
     has those of the nearest task. `smoke` changes config sections for a run of seconds; only sequences that are `short`
     suit costs of N³ there.
@@ -68,7 +69,6 @@ class SequenceTask:
     masked: bool = False
     mlp_head: bool = False
     short: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     smoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

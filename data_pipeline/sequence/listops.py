@@ -5,11 +5,11 @@ with the columns Source and Target; their parentheses, which binarise the tree, 
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.options import of_documents
 from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
@@ -112,14 +112,13 @@ def _layout() -> Layout:
     return Layout(FOLDER, tuple(SPLITS.values()), read)
 
 
-_OPTIONS: dict[str, Any] = {"max_length": 2000, "mask_padding": False}
 TASK = SequenceTask(
     name="listops",
     layouts=(pickle_layout("listops"), _layout()),
     download="the Long Range Arena release (lra_release.gz: listops-1000/basic_{train,val,test}.tsv)",
     generator="listops",
     generated=_layout(),
-    options=_OPTIONS,
+    options=of_documents(2000),
     recipe={
         "all": {**training(32, 5e-4, 1e-5, steps=10_000), **size(4, 128, 8)},
         "linformer": {"model.k": 128},

@@ -18,6 +18,7 @@ from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
 from data_pipeline.sequence.pickles import pickle_layout
 from data_pipeline.sequence.recipe import AVERAGED, FULL_PRECISION, drop, flarepp, size, training
+from runtime.options import declare, option
 
 LEVELS = ("curv_contour_length_14", "curv_contour_length_9", "curv_baseline")
 Reader = Callable[..., SequenceDataset]
@@ -158,8 +159,7 @@ def task(side: int) -> SequenceTask:
         generator=name,
         generated=Layout(folders[0], ("metadata/*.npy",), reader(side)),
         mlp_head=True,
-        options={"level": LEVELS[0]},
-        choices={"level": LEVELS},
+        options=declare(level=option(LEVELS[0], help="difficulty of the pictures", choices=LEVELS)),
         recipe=_RECIPE,
         smoke=_SMOKE[side],
     )

@@ -16,6 +16,7 @@ from data_pipeline.files import check_generated_with, read_source
 from data_pipeline.registry import SOURCES
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
+from runtime.options import defaults_of
 
 
 def _tasks() -> Iterator[SequenceTask]:
@@ -101,7 +102,7 @@ def _can_generate(task: SequenceTask, source: str, values: Mapping[str, Any]) ->
     """Return whether `source` allows generation and a generator makes the files that the options ask for."""
     if task.generator is None or task.generated is None or source == "files" or (source == "auto" and task.stand_in):
         return False
-    return task.generated.folder.format(**values) == task.generated.folder.format(**task.options)
+    return task.generated.folder.format(**values) == task.generated.folder.format(**defaults_of(task.options))
 
 
 def _generate(
@@ -134,19 +135,19 @@ def _checked_options(task: SequenceTask, given: Mapping[str, Any]) -> dict[str, 
     if unknown:
         listed = ", ".join(task.options) or "none"
         raise DataError(f"task {task.name} has no option {unknown[0]!r}; its options are {listed}")
-    values = {**task.options, **given}
-    for name, choices in task.choices.items():
-        if values[name] not in choices:
-            raise DataError(f"data.{name}={values[name]!r} is not known; choose one of {', '.join(choices)}")
-    if "max_length" in values and values["max_length"] < 1:
-        raise DataError(f"data.max_length={values['max_length']} must be at least 1")
+    values = {**defaults_of(task.options), **given}
+    for name, known in task.options.items():
+        try:
+            known.check(values[name])
+        except ValueError as error:
+            raise DataError(f"data.{error}") from error
     return values
 
 
 def _check_used(task: SequenceTask, layout: Layout, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
     """Raise for an option that was changed to something else than what the files at hand decide by themselves."""
     for name, value in values.items():
-        if value not in (task.options[name], fixed.get(name)) and not layout.uses(name):
+        if value not in (task.options[name].default, fixed.get(name)) and not layout.uses(name):
             raise DataError(f"data.{name}={value} has no effect on {layout.files[0]} of {task.name}; leave it out")
 
 

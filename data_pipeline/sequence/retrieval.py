@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.options import of_documents
 from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
@@ -96,7 +97,7 @@ TASK = SequenceTask(
     generated=pickle_layout("retrieval", folder="stand_in/retrieval"),
     stand_in=True,
     documents=2,
-    options={"max_length": 4096, "mask_padding": False},
+    options=of_documents(4096),
     recipe={
         "all": {**training(32, 5e-4, 1e-4, steps=10_000), **size(4, 128, 4)},
         "linformer": {"optimizer.learning_rate": 4.2e-5, "optimizer.weight_decay": 1e-6, "model.k": 128},

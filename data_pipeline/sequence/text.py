@@ -12,6 +12,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.files import matching
+from data_pipeline.options import of_documents
 from data_pipeline.sequence.cache import cached, stamp
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
@@ -126,7 +127,7 @@ TASK = SequenceTask(
     generated=pickle_layout("text", folder="stand_in/text"),
     stand_in=True,
     mlp_head=True,
-    options={"max_length": 4096, "mask_padding": False},
+    options=of_documents(4096),
     recipe={
         "all": {
             **training(32, 1e-5, 1e-4, steps=20_000),

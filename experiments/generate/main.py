@@ -13,7 +13,7 @@ from data_pipeline.language.tokenizer import SEPARATOR, Tokenizer, load_tokenize
 from experiments import workdir
 from experiments.errors import UserError
 from experiments.lm.models import build
-from experiments.program import program_of
+from experiments.model_options import program_of
 from flare_jax import params as model_params
 from flare_jax.convert.runs import read_run
 from flare_jax.models.language import Generator, Sampling

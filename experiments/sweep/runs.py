@@ -16,8 +16,8 @@ from experiments.cli import flatten, load_config
 from experiments.errors import UserError
 from experiments.lm.options import check_lm_options
 from experiments.lra.options import check_lra_options
+from experiments.model_options import program_of
 from experiments.options import check_options
-from experiments.program import program_of
 from experiments.sweep.study import Labels, Measurement, Metrics, Part, Study
 from experiments.training.records import read_log
 from runtime.json_files import read_object, write_json

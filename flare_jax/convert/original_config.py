@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from flare_jax.checks import check_choice, did_you_mean
+from flare_jax.checks import check_choice
 from flare_jax.convert.descriptions import Description, ModelDescription
 from flare_jax.convert.original_arguments import ARGUMENTS, DataFacts
 from flare_jax.convert.originals import ORIGINALS, find_original
 from flare_jax.convert.sequence_config import describe_arguments, describe_fields
 from flare_jax.convert.sequence_originals import WRAPPERS
 from flare_jax.models.published import published_options
+from runtime.words import did_you_mean
 
 # The original's command-line defaults of the fields that reach a model; a config.yaml may lack those added later.
 _DEFAULTS: Mapping[str, Any] = {

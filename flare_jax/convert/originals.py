@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flare_jax.checks import check_choice, did_you_mean
+from flare_jax.checks import check_choice
 from flare_jax.mixers.backbone_mixers import MIXERS
 from flare_jax.models.registry import MODELS
 from flare_jax.options import without_unused
+from runtime.words import did_you_mean
 
 
 def _unchanged(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from flare_jax.checks import did_you_mean
 from flare_jax.convert.descriptions import SequenceDescription
 from flare_jax.convert.sequence_originals import translate_sequence_arguments
+from runtime.words import did_you_mean
 
 # The original's command-line defaults of the fields that reach a model; a config.yaml may lack those added later.
 _DEFAULTS: Mapping[str, Any] = {

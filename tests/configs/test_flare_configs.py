@@ -71,7 +71,7 @@ def test_configs_are_valid_and_say_how_to_run_them(name, variant):
     config.model.num_blocks = 1  # all are alike
     check_model(config)
     assert set(DATASETS[config.data.name].options) <= set(config.data)
-    assert dict(config.task).keys() == DATASETS[config.data.name].task_section().keys()
+    assert dict(config.task).keys() == DATASETS[config.data.name].all_task_options().keys()
     assert f"--config=configs/{name}.py:smoke" in module.__doc__
     generator = DATASETS[config.data.name].generator
     # A mistyped folder must not become a long run on generated data.

@@ -10,6 +10,7 @@ from data_pipeline.generate import GENERATORS, load_generator
 from data_pipeline.generate.sequence import listops, maze, multi_token, pathfinder, stand_in, sudoku
 from data_pipeline.sequence.listops import IDS, evaluate, tokenize
 from data_pipeline.sequence.registry import TASKS, load_task
+from runtime.options import defaults_of
 
 
 def test_every_task_has_a_generator_of_its_name():
@@ -30,7 +31,8 @@ def test_generated_files_are_loaded_and_named_as_such(tmp_path, name, num):
     )
     assert dataset.source.kind == "generated"
     assert f"generating {num}" in said[0]
-    source = json.loads((TASKS[name].generated.place(tmp_path, TASKS[name].options) / "SOURCE.json").read_text())
+    place = TASKS[name].generated.place(tmp_path, defaults_of(TASKS[name].options))
+    source = json.loads((place / "SOURCE.json").read_text())
     assert (source["seed"], source["num"]) == (3, num)
     again = load_task(
         name, tmp_path, source="generated", num_generate=1, generate_seed=9, options=options, say=said.append

@@ -323,7 +323,7 @@ def test_pickles_with_damaged_bytes(tmp_path):
         ("listops", {}, "lra_release.gz.*python -m data_pipeline.generate listops --num=5 --seed=0"),
         ("text", {"source": "auto"}, "aclImdb_v1.tar.gz.*data.source=generated to try"),
         ("listops", {"source": "internet"}, "internet"),
-        ("match3", {"options": {"split": "odd"}}, "data.split='odd' is not known; choose one of base, reference"),
+        ("match3", {"options": {"split": "odd"}}, "data.split is 'odd' but must be one of 'base', 'reference'"),
         ("match3", {"options": {"bins": 3}}, "has no option 'bins'; its options are split"),
         ("listops", {"options": {"max_length": 0}}, "data.max_length=0"),
     ],

@@ -1,0 +1,10 @@
+"""Words of messages."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(value: object, choices: Iterable[object]) -> str:
+    """Return ' (did you mean ...?)' for the choice nearest to a misspelt `value`, or an empty string."""
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
