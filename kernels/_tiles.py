@@ -33,6 +33,11 @@ def padded_width(width: int) -> int:
     return max(SMALLEST_SIDE, next_power_of_2(width))
 
 
+def load_masked(view: Any, mask: jax.Array | None, other: float = 0.0) -> jax.Array:
+    """Load what `view` refers to, with `other` where `mask` is false; None loads all of it."""
+    return plt.load(view) if mask is None else plt.load(view, mask=mask, other=other)
+
+
 def _tile_mask(shape: tuple[int, int], width: int, valid: jax.Array | None) -> jax.Array | None:
     mask = None if valid is None else jnp.broadcast_to(valid[:, None], shape)
     if width != shape[1]:
@@ -46,8 +51,7 @@ def load_rows(
 ) -> jax.Array:
     """Load a `[rows, padded width]` tile; columns beyond `width` and rows that are not valid are zeros."""
     mask = _tile_mask((rows, padded_width(width)), width, valid)
-    view = ref.at[(*part, pl.ds(start, rows), slice(None))]
-    return plt.load(view) if mask is None else plt.load(view, mask=mask, other=0.0)
+    return load_masked(ref.at[(*part, pl.ds(start, rows), slice(None))], mask)
 
 
 def store_rows(ref: Any, start: Any, value: jax.Array, width: int, valid: jax.Array | None) -> None:
@@ -61,8 +65,7 @@ def store_rows(ref: Any, start: Any, value: jax.Array, width: int, valid: jax.Ar
 
 def load_vector(ref: Any, start: Any, rows: int, valid: jax.Array | None, other: float) -> jax.Array:
     """Load `[rows]` statistics, with `other` where not valid."""
-    view = ref.at[pl.ds(start, rows)]
-    return plt.load(view) if valid is None else plt.load(view, mask=valid, other=other)
+    return load_masked(ref.at[pl.ds(start, rows)], valid, other)
 
 
 def store_vector(ref: Any, start: Any, value: jax.Array, valid: jax.Array | None) -> None:
@@ -70,14 +73,14 @@ def store_vector(ref: Any, start: Any, value: jax.Array, valid: jax.Array | None
     plt.store(ref.at[pl.ds(start, value.shape[0])], value, mask=valid)
 
 
-def _inside(shape: tuple[int, int], extent: tuple[Any, Any]) -> jax.Array | None:
+def inside(shape: tuple[int, int], extent: tuple[Any, Any]) -> jax.Array | None:
     """Return which elements lie in the first `extent` rows and columns, None if all do."""
     mask = None
     for axis, (size, left) in enumerate(zip(shape, extent, strict=True)):
         if isinstance(left, int) and left >= size:
             continue
-        inside = jax.lax.broadcasted_iota(jnp.int32, shape, axis) < left
-        mask = inside if mask is None else mask & inside
+        first = jax.lax.broadcasted_iota(jnp.int32, shape, axis) < left
+        mask = first if mask is None else mask & first
     return mask
 
 
@@ -87,14 +90,12 @@ def _block(ref: Any, start: tuple[Any, Any], shape: tuple[int, int]) -> Any:
 
 def load_block(ref: Any, start: tuple[Any, Any], shape: tuple[int, int], extent: tuple[Any, Any]) -> jax.Array:
     """Load a tile of `shape` from `start` on, with zeros beyond its first `extent` rows and columns."""
-    mask = _inside(shape, extent)
-    view = _block(ref, start, shape)
-    return plt.load(view) if mask is None else plt.load(view, mask=mask, other=0.0)
+    return load_masked(_block(ref, start, shape), inside(shape, extent))
 
 
 def store_block(ref: Any, start: tuple[Any, Any], value: jax.Array, extent: tuple[Any, Any]) -> None:
     """Store the first `extent` rows and columns of a tile from `start` on."""
-    plt.store(_block(ref, start, value.shape), value.astype(ref.dtype), mask=_inside(value.shape, extent))
+    plt.store(_block(ref, start, value.shape), value.astype(ref.dtype), mask=inside(value.shape, extent))
 
 
 def is_split(dtype: jax.typing.DTypeLike) -> bool:

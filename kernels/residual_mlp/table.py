@@ -12,9 +12,10 @@ from jax import lax
 
 from kernels._operation import H100, Choice, Implementation, Launch, Operation, Request, Served
 from kernels._target import Target
+from kernels._tiles import SMALLEST_SIDE
 from kernels.residual_mlp.operands import Operands, Structure
 from kernels.residual_mlp.plan import Plan, Tiling
-from kernels.residual_mlp.tiles import SMALLEST_BLOCK, padded
+from kernels.residual_mlp.tiles import padded
 
 LARGEST_WIDTH = 256
 # A deeper branch keeps more states than the registers hold, and compiles for minutes.
@@ -191,9 +192,9 @@ def plan_for(
         for tiling in (served.blocks.forward, served.blocks.backward)
     )
     # A pass that ends in 16 columns makes Triton repeat the products of row tiles in all warps: 3 times the code.
-    if min(layers[-1].outputs for layers in structure.branches) <= SMALLEST_BLOCK:
+    if min(layers[-1].outputs for layers in structure.branches) <= SMALLEST_SIDE:
         forward = replace(forward, transposed=True)
-    if structure.inputs <= SMALLEST_BLOCK:
+    if structure.inputs <= SMALLEST_SIDE:
         backward = replace(backward, transposed=True)
     return Plan(
         structure,

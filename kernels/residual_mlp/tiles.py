@@ -1,8 +1,9 @@
 """Row tiles inside the kernels: a tile of `[rows, C]` is a tuple of column chunks whose sizes are powers of two.
 
-Triton blocks have power-of-two sides of at least 16. Other widths are padded (80 becomes 128: two blocks of 64 and 16
-compile to three times the instructions), and large ones are cut, which keeps one weight block within shared memory.
-With `channel_axis` 0 a chunk is held as `[size, rows]`.
+Sides, masks and loads are those of all operations (`kernels._tiles`). A tile there is one block as wide as a head;
+layers are wider: large widths are cut, which keeps one weight block within shared memory, and others are padded (80
+becomes 128: two blocks of 64 and 16 compile to three times the instructions). Parameters lie in stacks, beside others
+that a block may not overrun into. With `channel_axis` 0 a chunk is held as `[size, rows]`.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 
+from kernels._tiles import inside, load_masked, padded_width
 from kernels._triton_lowering import plt
 
 Ref = Any  # a Pallas reference
 Tile = tuple[Array, ...]
-SMALLEST_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def column_chunks(width: int, largest: int, start: int = 0) -> tuple[Chunk, ...]
     """Cut `width` columns into blocks of `largest` and one of the smallest power of two that holds the rest."""
     if width > largest:
         return (Chunk(start, largest, largest), *column_chunks(width - largest, largest, start + largest))
-    return (Chunk(start, max(SMALLEST_BLOCK, 1 << (width - 1).bit_length()), width),)
+    return (Chunk(start, padded_width(width), width),)
 
 
 def padded(width: int, largest: int) -> int:
@@ -56,7 +57,7 @@ class Rows:
 
     def mask(self, chunk: Chunk) -> Array | None:
         """Return the mask of valid elements of a block, or None when all are."""
-        return _mask(self.height, chunk, self.count - self.start if self.masked else None)
+        return inside((self.height, chunk.size), (self.count - self.start if self.masked else self.height, chunk.valid))
 
     def view(self, ref: Ref, chunk: Chunk) -> Ref:
         """Return the block of `ref` in these rows."""
@@ -65,7 +66,7 @@ class Rows:
 
 def load_rows(ref: Ref, rows: Rows, chunks: tuple[Chunk, ...], channel_axis: int) -> Tile:
     """Read a tile as float32, with zeros where it overruns the array."""
-    blocks = [_load(rows.view(ref, chunk), rows.mask(chunk)) for chunk in chunks]
+    blocks = [load_masked(rows.view(ref, chunk), rows.mask(chunk)) for chunk in chunks]
     return tuple((block if channel_axis == 1 else block.T).astype(jnp.float32) for block in blocks)
 
 
@@ -89,7 +90,7 @@ def load_matrix(matrix: Part, row_chunk: Chunk, chunk: Chunk) -> Array:
     """Read one block of a `[C_in, C_out]` matrix, zeros beyond it."""
     start, overruns = matrix.start + row_chunk.start, row_chunk.partial or chunk.partial
     view = _view(matrix.stack, start, row_chunk.size, chunk, overruns)
-    return _load(view, _mask(row_chunk.size, chunk, row_chunk.valid if row_chunk.partial else None))
+    return load_masked(view, inside((row_chunk.size, chunk.size), (row_chunk.valid, chunk.valid)))
 
 
 def load_vector(vector: Part, chunk: Chunk, channel_axis: int) -> Array:
@@ -109,16 +110,3 @@ def _view(ref: Ref, start: Array | int, height: int, chunk: Chunk, overruns: boo
     # A static slice may not leave the array even where it is masked, so the block is addressed element by element.
     rows = start + lax.broadcasted_iota(jnp.int32, (height, 1), 0)
     return ref.at[rows, chunk.start + lax.broadcasted_iota(jnp.int32, (1, chunk.size), 1)]
-
-
-def _mask(height: int, chunk: Chunk, valid_rows: Array | int | None) -> Array | None:
-    shape = (height, chunk.size)
-    mask = None if valid_rows is None else lax.broadcasted_iota(jnp.int32, shape, 0) < valid_rows
-    if chunk.partial:
-        columns = lax.broadcasted_iota(jnp.int32, shape, 1) < chunk.valid
-        mask = columns if mask is None else mask & columns
-    return mask
-
-
-def _load(view: Ref, mask: Array | None) -> Array:
-    return plt.load(view) if mask is None else plt.load(view, mask=mask, other=0.0)
