@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.search_flare_mixer import random_operands
+from benchmarks.search_launches import rebuild, with_gradients
 from benchmarks.search_limits import fits
 from kernels import causal_flare
 from kernels._operation import Request
@@ -35,14 +36,12 @@ class KernelBlocks:
     shared: Blocks
 
 
+parse_blocks = functools.partial(rebuild, KernelBlocks)
+
+
 def table(shape: CausalShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launch that the op takes now."""
     return KernelBlocks(OPERATION.launch_for(implementation, Request(dtype, shape.width)).blocks)
-
-
-def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
-    """Undo `dataclasses.asdict`."""
-    return KernelBlocks(Blocks(**values["shared"]))
 
 
 def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:
@@ -107,9 +106,4 @@ class Bench:
 
     def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return outputs with gradients as a function and its arguments; v stands in for the cotangent."""
-        return functools.partial(_with_gradients, self.call(blocks)), (self._operands,)
-
-
-def _with_gradients(call: Callable[..., jax.Array], operands: tuple[jax.Array, ...]) -> Any:
-    y, pull_back = jax.vjp(call, operands)
-    return y, pull_back(operands[-1])
+        return functools.partial(with_gradients, self.call(blocks)), (self._operands,)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.search_launches import rebuild
 from benchmarks.search_limits import fits
 from kernels import causal_linear_attention, platform
 from kernels._operation import Request
@@ -27,15 +28,12 @@ from kernels.causal_linear_attention.table import OPERATION, Blocks, KernelBlock
 KERNELS = ("mix", "sums")
 IMPLEMENTATIONS = ("pallas", "triton")
 
+parse_blocks = functools.partial(rebuild, KernelBlocks)
+
 
 def table(shape: AttentionShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launches that the op takes now."""
     return OPERATION.launch_for(implementation, Request(dtype, max(shape.width, shape.channels))).blocks
-
-
-def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
-    """Undo `dataclasses.asdict`."""
-    return KernelBlocks(**{**values, "sums": Blocks(**values["sums"]), "mix": Blocks(**values["mix"])})
 
 
 def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:

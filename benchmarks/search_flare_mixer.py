@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from benchmarks.search_launches import rebuild, replace_kernel
 from benchmarks.search_limits import fits
 from kernels import flare_mixer, platform
 from kernels._layout import Blocks
@@ -34,20 +35,13 @@ SIDES = (16, 32, 64, 128, 256)
 # The largest and smallest tile of logits worth a trial.
 LARGEST_TILE, SMALLEST_TILE = 16_384, 512
 
+parse_blocks = functools.partial(rebuild, KernelBlocks)
+with_kernel = replace_kernel
+
 
 def table(shape: MixerShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launches that the op takes now."""
     return OPERATION.launch_for(implementation, Request(dtype, shape.width, shape.points)).blocks
-
-
-def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
-    """Undo `dataclasses.asdict`."""
-    return KernelBlocks(**{name: Blocks(**blocks) for name, blocks in values.items()})
-
-
-def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:
-    """Return `start` with the launch of one kernel taken from `launch`."""
-    return replace(start, **{kernel: getattr(launch, kernel)})
 
 
 def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlocks) -> Iterator[KernelBlocks]:

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 
 from benchmarks import search_flare_mixer as mixer
+from benchmarks.search_launches import rebuild, replace_kernel
 from kernels import gather, platform
-from kernels._layout import Blocks
 from kernels._operation import Request
 from kernels._statistics import Statistics
 from kernels._target import Target
@@ -30,20 +30,13 @@ SCALE = 1.0
 # The kernels of the mixer whose tiles are of the same kind.
 _LIKE = {"gather": "gather", "gradients": "operand_gradients"}
 
+parse_blocks = functools.partial(rebuild, KernelBlocks)
+with_kernel = replace_kernel
+
 
 def table(shape: MixerShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launches that the op takes now."""
     return OPERATION.launch_for(implementation, Request(dtype, shape.width, shape.points)).blocks
-
-
-def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
-    """Undo `dataclasses.asdict`."""
-    return KernelBlocks(**{name: Blocks(**blocks) for name, blocks in values.items()})
-
-
-def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:
-    """Return `start` with the launch of one kernel taken from `launch`."""
-    return replace(start, **{kernel: getattr(launch, kernel)})
 
 
 def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlocks) -> Iterator[KernelBlocks]:

@@ -14,6 +14,7 @@ import jax
 from benchmarks import mlp
 from benchmarks.cases import MlpShape
 from benchmarks.mlp import Setting
+from benchmarks.search_launches import rebuild, with_gradients
 from kernels._operation import Operation, Request
 from kernels.residual_mlp import table as tables
 from kernels.residual_mlp.plan import Tiling
@@ -30,16 +31,14 @@ def setting_of(shape: MlpShape, dtype: str) -> Setting:
     return Setting(shape.part, shape.rows, shape.channels, "bf16" if dtype == "bfloat16" else "tf32")
 
 
+parse_blocks = functools.partial(rebuild, Blocks)
+
+
 def table(shape: MlpShape, dtype: str, implementation: str) -> Blocks:
     """Return the tilings that the op takes now."""
     branches = 2 if shape.part == "branches" else 1
     request = Request(setting_of(shape, dtype).arithmetic, shape.channels, shape.rows * branches)
     return tables.OPERATION.launch_for(implementation, request).blocks
-
-
-def parse_blocks(values: dict[str, Any]) -> Blocks:
-    """Undo `dataclasses.asdict`."""
-    return Blocks(Tiling(**values["forward"]), Tiling(**values["backward"]), values["separate"])
 
 
 def with_kernel(start: Blocks, kernel: str, launch: Blocks) -> Blocks:
@@ -103,7 +102,7 @@ class Bench:
     def program(self, kernel: str, blocks: Blocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return a pass as a function and its arguments; the rows stand in for the cotangent."""
         call = self.call(blocks)
-        return call if kernel == "forward" else functools.partial(_with_gradients, call), (self._operands,)
+        return call if kernel == "forward" else functools.partial(with_gradients, call), (self._operands,)
 
 
 def _launched(blocks: Blocks, call: Callable[..., jax.Array], operands: tuple[Any, ...]) -> jax.Array:
@@ -114,8 +113,3 @@ def _launched(blocks: Blocks, call: Callable[..., jax.Array], operands: tuple[An
         return call(operands)
     finally:
         tables.OPERATION = table
-
-
-def _with_gradients(call: Callable[..., jax.Array], operands: tuple[Any, ...]) -> Any:
-    y, pull_back = jax.vjp(call, operands)
-    return y, pull_back(operands[-1])

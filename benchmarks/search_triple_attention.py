@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.search_launches import rebuild, replace_kernel
 from benchmarks.search_limits import fits
 from kernels import platform, triple_attention
 from kernels._operation import Request
@@ -27,20 +28,13 @@ IMPLEMENTATIONS = ("pallas", "triton")
 # Below this many accumulators a thread, a tile is too small to be worth its loads.
 FEWEST_ACCUMULATORS = 16
 
+parse_blocks = functools.partial(rebuild, KernelBlocks)
+with_kernel = replace_kernel
+
 
 def table(shape: TripleShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launches that the op takes now."""
     return OPERATION.launch_for(implementation, Request(dtype, shape.width)).blocks
-
-
-def parse_blocks(values: dict[str, Any]) -> KernelBlocks:
-    """Undo `dataclasses.asdict`."""
-    return KernelBlocks(**{name: Blocks(**blocks) for name, blocks in values.items()})
-
-
-def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:
-    """Return `start` with the launch of one kernel taken from `launch`."""
-    return replace(start, **{kernel: getattr(launch, kernel)})
 
 
 def tile_candidates(shape: TripleShape, dtype: str, kernel: str, start: KernelBlocks) -> Iterator[KernelBlocks]:

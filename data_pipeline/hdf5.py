@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.sizes import check_claim
+from runtime.words import brief
 
 Item = h5py.Group | h5py.Dataset | h5py.Datatype
 Index = Sequence[slice]
@@ -32,7 +33,7 @@ def open_hdf5(path: Path, kind: str = "an HDF5 file", remedy: str = "write or co
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path") from error
     except Exception as error:  # h5py raises seven types for damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = brief(error)
         raise DataError(f"{path} cannot be read as {kind} ({reason}); {remedy}") from error
 
 

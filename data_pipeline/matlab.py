@@ -19,6 +19,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.files import check_shape, finite
 from data_pipeline.matlab5 import list_shapes, read_variable
 from data_pipeline.sizes import check_memory
+from runtime.words import brief
 
 Index = tuple[slice, ...]
 _KIND, _REMEDY = "a MATLAB file", "download or generate it again"
@@ -77,7 +78,7 @@ def _scipy(path: Path, read: Callable[[str], Any]) -> Any:
         with np.errstate(all="ignore"):
             return read(str(path))
     except Exception as error:  # SciPy passes on what it meets in damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = brief(error)
         raise DataError(f"{path} cannot be read as {_KIND} ({reason}); {_REMEDY}") from error
 
 

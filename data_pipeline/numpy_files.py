@@ -13,6 +13,7 @@ from numpy.lib.npyio import NpzFile
 
 from data_pipeline.errors import DataError
 from data_pipeline.sizes import check_claim
+from runtime.words import brief
 
 _NUMBERS, _TEXT = "fbiu", "US"
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -29,7 +30,7 @@ def load_npy(path: Path, mapped: bool = False) -> np.ndarray:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path") from error
     except Exception as error:  # NumPy parses a header as Python, and passes on what that raises for a damaged one
-        raise DataError(f"{path} cannot be read as a NumPy array ({_text(error)}); get or write it again") from error
+        raise DataError(f"{path} cannot be read as a NumPy array ({brief(error)}); get or write it again") from error
 
 
 class Archive:
@@ -43,7 +44,7 @@ class Archive:
         """Return a numeric array by name; raises DataError where it is none or cannot be in the file."""
         return self._read(name, _NUMBERS)
 
-    def read_text(self, name: str) -> np.ndarray:
+    def readbrief(self, name: str) -> np.ndarray:
         """Return an array of text by name; raises DataError where it is none or cannot be in the file."""
         return self._read(name, _TEXT)
 
@@ -67,7 +68,7 @@ def open_npz(path: Path) -> Iterator[Archive]:
     except DataError:
         raise
     except Exception as error:  # zip, decompression, header: each raises its own for damaged files
-        raise DataError(f"{path} cannot be read as an npz archive ({_text(error)}); get the file again") from error
+        raise DataError(f"{path} cannot be read as an npz archive ({brief(error)}); get the file again") from error
 
 
 def _load(path: Path) -> NpzFile:
@@ -104,7 +105,3 @@ def _check_header(file: BinaryIO, size: int, where: str, kinds: str = _NUMBERS) 
         raise DataError(f"{where} claims shape {shape}; it is damaged, get it again")
     claimed = math.prod(shape) * dtype.itemsize
     check_claim(claimed, size - file.tell(), where)
-
-
-def _text(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

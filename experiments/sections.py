@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_pipeline.options import MOST, seed
-from data_pipeline.seeds import LARGEST_SEED
 from runtime.options import Config, option
 
 
@@ -29,9 +28,7 @@ class RunOptions(Config):
 class TrainOptions(Config):
     """How long and on how much a model is trained, and what it begins with."""
 
-    seeds: tuple[int, ...] = option(
-        (0,), help="random seeds, one independent run each", minimum=0, maximum=LARGEST_SEED
-    )
+    seeds: tuple[int, ...] = option((0,), help="random seeds, one independent run each")
     parallel_seeds: int = count(1, "seeds that are trained together in one program, in groups of up to so many", 1)
     epochs: int = count(100, "epochs to train; 0 where train.steps is set")
     steps: int = count(0, "batches to train; 0 where train.epochs is set")

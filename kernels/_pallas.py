@@ -59,14 +59,13 @@ def pallas_call(
 
     arrays = [x.array for x in operands] + completed
     specs = [x.spec for x in operands] + [x.spec for x in results][: len(completed)]
-    axes = jax.typeof(arrays[0]).manual_axis_type
     values = pl.pallas_call(
         flat,
         name=name,
         grid=grid,
         in_specs=specs,
         out_specs=[x.spec for x in results],
-        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype, manual_axis_type=axes) for x in results],
+        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in results],
         input_output_aliases={len(operands) + i: i for i in range(len(completed))},
         compiler_params=plt.CompilerParams(num_warps=warps, num_stages=stages),
         interpret=not target.compiled,

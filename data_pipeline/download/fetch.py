@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.download.sources import PublicSet, Remote, find_public
-from data_pipeline.download.transfer import check_repository, check_space, digest, fetch, hub_error, hub_package
+from data_pipeline.download.transfer import check_repository, check_space, fetch, hub_error, hub_package
 from data_pipeline.download.unpack import is_archive, unpack
 from data_pipeline.errors import DataError
 from data_pipeline.files import SOURCE_FILE, matching
@@ -149,7 +149,7 @@ def _fetch_all(public: PublicSet, folder: Path, transfers: Path, mirror: str, sa
         fetch(remote, target, mirror, 1 + _UNPACKED * archive, say)
         _check_sum(remote, target)
         entry = {"source": f"{mirror.rstrip('/')}/{remote.name}" if mirror else remote.origin}
-        record[remote.name] = {**entry, "bytes": target.stat().st_size, "sha256": digest(target)}
+        record[remote.name] = {**entry, "bytes": target.stat().st_size, "sha256": file_digest(target)}
         if archive:
             _unpack(target, folder, public.inner)
         elif public.runs:  # of which the first says whether the others are worth their hours
@@ -169,7 +169,7 @@ def _unpack(archive: Path, folder: Path, inner: str) -> None:
 
 
 def _check_sum(remote: Remote, path: Path) -> None:
-    found = digest(path, "md5") if remote.md5 else ""
+    found = file_digest(path, "md5") if remote.md5 else ""
     if found != remote.md5:
         path.unlink()
         raise DataError(
@@ -204,7 +204,7 @@ def _fetch_snapshot(public: PublicSet, folder: Path, mirror: str, say: Say) -> d
             raise hub_error(origin, error) from error
         remove(folder / ".cache")
     files = [path for path in matching(folder, "**/*") if path.is_file() and path.name != RECORD_FILE]
-    sums = {str(path.relative_to(folder)): digest(path) for path in files}
+    sums = {str(path.relative_to(folder)): file_digest(path) for path in files}
     return {public.snapshot: {"source": mirror or origin, "sha256": sums}}
 
 

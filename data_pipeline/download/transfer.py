@@ -1,6 +1,5 @@
 """Files over HTTP, from the Hugging Face hub, or from a mirror; what was received before an interruption is kept."""
 
-import hashlib
 import http.client
 import json
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from data_pipeline.download.sources import Remote
 from data_pipeline.errors import DataError
 from runtime.files import write_text
+from runtime.words import brief
 
 Say = Callable[[str], None]
 _BLOCK = 1 << 20
@@ -168,14 +168,8 @@ def hub_package() -> object:
 
 def hub_error(origin: str, error: Exception) -> DataError:
     """Return the sentence about what the hub's library raised."""
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = brief(error)
     return DataError(f"{origin} could not be fetched ({reason}); {_AGAIN}, or give --mirror")
-
-
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return a sum over the content of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _is_address(mirror: str) -> bool:

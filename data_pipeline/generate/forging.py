@@ -143,11 +143,6 @@ def advance(
     return State(state.displacement + step * velocity, velocity, *elements, work, state.internal + step * power)
 
 
-def kinetic_energy(state: State, mass: Float[Array, "N M"]) -> Float[Array, ""]:
-    """Return the kinetic energy per unit of thickness."""
-    return 0.5 * jnp.sum(mass * state.velocity**2)
-
-
 def die_surface(
     x: Float[Array, "C"], nodes: Float[Array, "2 N M"], die: Die, time: Scalar
 ) -> tuple[Float[Array, "C"], Float[Array, "C"]]:

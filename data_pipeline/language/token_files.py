@@ -14,6 +14,7 @@ from data_pipeline.dataset import Source
 from data_pipeline.errors import DataError
 from data_pipeline.language.corpus import SPLITS, Document, read_documents, split_documents
 from data_pipeline.language.tokenizer import SEPARATOR, BytePairTokenizer, ByteTokenizer, Tokenizer, load_tokenizer
+from runtime.files import file_digest
 from runtime.json_files import read_object, write_json
 
 _META = "meta.json"
@@ -80,7 +81,7 @@ def open_token_files(folder: Path) -> TokenFiles:
     splits = {}
     for name, digest in meta["sha256"].items():
         path = folder / f"{name}.bin"
-        if not path.is_file() or _sha256(path) != digest:
+        if not path.is_file() or file_digest(path) != digest:
             raise DataError(
                 f"{path} is not the file that was written there; delete the folder to encode the text again"
             )
@@ -109,7 +110,7 @@ def _encode(options: TextOptions, splits: dict[str, list[Document]], place: Path
         meta["documents"][name] = len(documents)
         meta["bytes"][name] = sum(len(document.text) for document in documents)
         meta["tokens"][name] = path.stat().st_size // np.dtype(dtype).itemsize
-        meta["sha256"][name] = _sha256(path)
+        meta["sha256"][name] = file_digest(path)
     write_json(place / _META, meta)  # last: what has it is complete
 
 
@@ -142,11 +143,6 @@ def _key(options: TextOptions, documents: list[Document]) -> str:
     vocabulary = options.vocab_size if options.tokenizer == "bpe" else 0
     text = json.dumps([*choice, vocabulary, *((d.name, d.sha256) for d in documents)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def selection(splits: dict[str, Any]) -> str:

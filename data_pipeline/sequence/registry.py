@@ -138,9 +138,9 @@ def _checked_options(task: SequenceTask, given: Mapping[str, Any]) -> dict[str, 
     values = {**defaults_of(task.options), **given}
     for name, known in task.options.items():
         try:
-            known.check(values[name])
+            replace(known, name=f"data.{name}").check(values[name])
         except ValueError as error:
-            raise DataError(f"data.{error}") from error
+            raise DataError(str(error)) from error
     return values
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.errors import DataError
+from runtime.words import brief
 
 _KINDS = re.compile(r"b1|[iu][1248]|f[248]")
 _ORDERS = ("<", ">", "=", "|")
@@ -38,7 +39,7 @@ def read_pickle(path: Path, encoding: str = "ASCII") -> Any:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _ArraysOnly(content, encoding).load()
     except Exception as error:  # pickle raises many types for damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = brief(error)
         raise DataError(f"{path} cannot be read as a pickle of arrays ({reason}); get the file again") from error
 
 

@@ -10,6 +10,7 @@ from experiments.export.formats import WRITERS, Run
 from experiments.export.function import ExportedFunction
 from flare_jax.convert.trained import read_trained
 from runtime.files import replacing
+from runtime.words import brief
 
 FLAGS = flags.FLAGS
 # Of the largest error over the largest value of a field about its mean.
@@ -61,7 +62,7 @@ def _written(function: ExportedFunction, path: Path, points: int, model_type: st
     except UserError:
         raise
     except Exception as error:  # the converters raise many types for what they do not know
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = brief(error)
         remedy = "give --points=N for clouds of N points" if not points else f"choose among {', '.join(WRITERS)}"
         raise UserError(f"model type {model_type} cannot be written as {path.suffix} ({reason}); {remedy}") from error
 

@@ -111,12 +111,13 @@ def _compute(
     config: ConfigDict,
     dataset: PDEDataset,
 ) -> tuple[dict[str, Any], tuple[BlockAnalysis, ...]]:
-    blocks = dataset_analysis(graphdef, params, _batches(arrays, config.eval.batch_size))
+    blocks = dataset_analysis(graphdef, params, batches_of(arrays, config.eval.batch_size))
     error = _normalised_error(setup, params, arrays, config.eval.batch_size, dataset)
     return {"mse_normalised": error, "blocks": [_summarize(block) for block in blocks]}, blocks
 
 
-def _batches(arrays: Mapping[str, np.ndarray], size: int) -> Iterator[Batch]:
+def batches_of(arrays: Mapping[str, np.ndarray], size: int) -> Iterator[Batch]:
+    """Yield points and masks of so many samples after the other."""
     for start in range(0, len(arrays["x"]), size):
         mask = np.asarray(arrays["mask"][start : start + size]) if "mask" in arrays else None
         yield np.asarray(arrays["x"][start : start + size]), mask

@@ -1,7 +1,7 @@
 """`--mode=analyze` of FLARE++ and its rivals: what the mixers of a trained model say of themselves on its test sets."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from experiments.pdebench.analyze import batches_of
 from experiments.training import hosts
 from experiments.training.setup import Setup
 from experiments.training.state import TrainState
@@ -47,14 +48,8 @@ def mixer_statistics(graphdef: nnx.GraphDef, params: Mapping[str, Any], arrays: 
     apply = apply_fn(graphdef)
     run = jax.jit(lambda params, x, mask: apply(params, x, mask, return_statistics=True)[1])
     sizes, found = [], []
-    for x, mask in _batches(arrays, size):
+    for x, mask in batches_of(arrays, size):
         sizes.append(len(x))
         found.append(jax.device_get(run(params, jnp.asarray(x), None if mask is None else jnp.asarray(mask))))
     mean = jax.tree.map(lambda *values: float(np.average(values, weights=sizes)), *found)
     return jax.tree.map(lambda value: None if math.isnan(value) else value, mean)
-
-
-def _batches(arrays: Arrays, size: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    for start in range(0, len(arrays["x"]), size):
-        mask = np.asarray(arrays["mask"][start : start + size]) if "mask" in arrays else None
-        yield np.asarray(arrays["x"][start : start + size]), mask

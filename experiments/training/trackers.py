@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from experiments.errors import UserError
 from runtime.files import remove
 from runtime.locks import locked
+from runtime.words import brief
 
 # Name, package that is imported, extra of flare_jax that installs what it needs.
 TRACKERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
@@ -60,7 +61,7 @@ def open_trackers(names: Sequence[str], workdir: Path, config: Any, store: Path)
             trackers.append(makers[name]())
         except Exception as error:  # of another library, whose own errors they are
             raise UserError(
-                f"--track={name} cannot be opened ({_sentence(error)}); correct that or leave it out"
+                f"--track={name} cannot be opened ({brief(error)}); correct that or leave it out"
             ) from error
     return trackers
 
@@ -73,12 +74,8 @@ def feed(trackers: list[Tracker], line: Mapping[str, Any], say: Callable[[str], 
         try:
             tracker.write(event, step, values)
         except Exception as error:
-            say(f"warning: {type(tracker).__name__[1:]} takes no more of this run ({_sentence(error)}); start it again")
+            say(f"warning: {type(tracker).__name__[1:]} takes no more of this run ({brief(error)}); start it again")
             trackers.remove(tracker)
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class _TensorBoard:

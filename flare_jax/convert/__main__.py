@@ -32,7 +32,7 @@ from flare_jax.convert.descriptions import (
     draw_unsaved,
     unsaved_names,
 )
-from flare_jax.convert.folder import ConvertedModel, check_vacant, file_digest, write_converted
+from flare_jax.convert.folder import ConvertedModel, check_vacant, write_converted
 from flare_jax.convert.mappings import TORCH_MAPPINGS, is_unsaved
 from flare_jax.convert.original_config import describe_model, read_original_config
 from flare_jax.convert.runs import read_run
@@ -40,6 +40,7 @@ from flare_jax.convert.state_dict import StateDictMismatch, from_torch, strip_pr
 from flare_jax.convert.torch_files import find_writer, read_snapshot, write_state_dict
 from flare_jax.convert.unused import with_unused_entries
 from flare_jax.params import count_parameters
+from runtime.files import file_digest
 
 EXIT_USER_ERROR = 2
 

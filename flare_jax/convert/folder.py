@@ -5,7 +5,6 @@ our names, as `raw/NAME` and, where the checkpoint had an average, `ema/NAME`. `
 models of token sequences `experiments.lra --mode=eval`, opens such a folder like that of a run of its own.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from flare_jax import params as model_params
 from flare_jax.checks import check_choice
 from flare_jax.convert.descriptions import Description, read_description
 from flare_jax.convert.safetensors import read_safetensors, write_safetensors
-from runtime.files import replacing
+from runtime.files import file_digest, replacing
 from runtime.json_files import read_object, write_json
 
 DESCRIPTION_FILE = "converted.json"
@@ -127,9 +126,3 @@ def load_converted(folder: Path | str, weights: str = "raw") -> nnx.Module:
     check_choice("weights", weights, converted.weights)
     graphdef, _ = model_params.split(nnx.eval_shape(converted.model.build))
     return model_params.merge(graphdef, {name: jnp.asarray(v) for name, v in converted.weights[weights].items()})
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ from flare_jax.convert.originals import ORIGINALS, find_original
 from flare_jax.convert.sequence_config import describe_arguments, describe_fields
 from flare_jax.convert.sequence_originals import WRAPPERS
 from flare_jax.models.published import published_options
-from runtime.words import did_you_mean
+from runtime.words import brief, did_you_mean
 
 # The original's command-line defaults of the fields that reach a model; a config.yaml may lack those added later.
 _DEFAULTS: Mapping[str, Any] = {
@@ -97,7 +97,7 @@ def read_original_config(path: Path | str) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
     except Exception as error:  # YAML's constructors pass on what numbers, dates and deep nesting raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = brief(error)
         raise ValueError(f"--config={path} cannot be read as YAML ({reason}); get the file again") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"--config={path} holds no fields; name the config.yaml that the original wrote")

@@ -19,6 +19,7 @@ from numpy.lib import npyio as npy_io
 
 from flare_jax.convert.safetensors import read_safetensors, write_safetensors
 from runtime.files import replacing
+from runtime.words import brief
 
 StateDict = dict[str, np.ndarray]
 
@@ -80,7 +81,7 @@ def _read_npz(path: Path) -> Snapshot:
                     _check_member(file, member, path.stat().st_size)
             return _from_named_arrays(dict(archive))
     except Exception as error:  # zip, decompression, headers: each raises its own for damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = brief(error)
         raise ValueError(f"{path} cannot be read as an npz archive ({reason}); get the file again") from error
 
 

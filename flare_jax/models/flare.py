@@ -48,8 +48,32 @@ class TokenFLAREConfig(FLAREFeedForwardConfig, TiedKeyValueConfig):
     """Options of FLARE as a block of sequence models."""
 
 
-class FLAREBlock(nnx.Module):
-    """Pre-norm block: `x + att(norm1 x)`, then `x + mlp(norm2 x)`."""
+class FLAREApplication:
+    """What a block of norms, a mixer and a feed-forward part does: `x + att(norm1 x)`, then `x + mlp(norm2 x)`."""
+
+    norm1: LayerNorm | RMSNorm
+    att: FlareAttention | SynthesizedRouting
+    norm2: LayerNorm | RMSNorm
+    mlp: ResidualMLP
+
+    def __call__(
+        self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None
+    ) -> Float[Array, "B N C"]:
+        """Apply the block: a fused kernel for keys and values, the mixer, a fused kernel for all the rest."""
+        if key is not None and (self.att.attn_drop or self.att.proj_drop):
+            # Dropout of the mixer's output stands between what the last kernel would fuse.
+            x = x + self.att(self.norm1(x), mask, key)
+            return self.mlp(x, norm=self.norm2, outer_residual=True)
+        mixed = self.att.mix(x, mask, norm=self.norm1)
+        return self.mlp(mixed, projection=self.att.out_proj, skip=x, norm=self.norm2, outer_residual=True)
+
+    def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
+        """Return the scaled attention logits of the block for its input."""
+        return self.att.scores(self.norm1(x))
+
+
+class FLAREBlock(FLAREApplication, nnx.Module):
+    """Pre-norm block that owns its parts."""
 
     def __init__(
         self,
@@ -66,16 +90,6 @@ class FLAREBlock(nnx.Module):
         self.att = att
         self.norm2 = make_norm(channel_dim, **norm)
         self.mlp = mlp
-
-    def __call__(
-        self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None
-    ) -> Float[Array, "B N C"]:
-        """Apply the block."""
-        return apply_block(x, mask, key, norm1=self.norm1, att=self.att, norm2=self.norm2, mlp=self.mlp)
-
-    def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
-        """Return the scaled attention logits of the block for its input."""
-        return self.att.scores(self.norm1(x))
 
 
 def flare_block(
@@ -106,25 +120,6 @@ def flare_feed_forward(
         implementation=config.mlp_implementation,
         rngs=rngs,
     )
-
-
-def apply_block(
-    x: Float[Array, "B N C"],
-    mask: Bool[Array, "B N"] | None,
-    key: Key | None,
-    *,
-    norm1: LayerNorm | RMSNorm,
-    att: FlareAttention | SynthesizedRouting,
-    norm2: LayerNorm | RMSNorm,
-    mlp: ResidualMLP,
-) -> Float[Array, "B N C"]:
-    """Apply a block: a fused kernel for keys and values, the mixer, a fused kernel for all the rest."""
-    if key is not None and (att.attn_drop or att.proj_drop):
-        # Dropout of the mixer's output stands between what the last kernel would fuse.
-        x = x + att(norm1(x), mask, key)
-        return mlp(x, norm=norm2, outer_residual=True)
-    mixed = att.mix(x, mask, norm=norm1)
-    return mlp(mixed, projection=att.out_proj, skip=x, norm=norm2, outer_residual=True)
 
 
 class FLAREStack(ProjectedStack):

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
-from flare_jax.layers.dropout import Key
 from flare_jax.layers.norms import LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.flare_attention import FlareAttention
-from flare_jax.models.flare import FLAREStack, TiedFLAREConfig, apply_block, flare_feed_forward
+from flare_jax.models.flare import FLAREApplication, FLAREStack, TiedFLAREConfig, flare_feed_forward
 from flare_jax.options import option
 
 
@@ -25,23 +24,13 @@ class UnloopyConfig(TiedFLAREConfig):
 
 
 @dataclass(frozen=True)
-class CompletedBlock:
+class CompletedBlock(FLAREApplication):
     """A FLARE block of norms, attention and feed-forward part, of which the model may own some."""
 
     norm1: LayerNorm | RMSNorm
     att: FlareAttention
     norm2: LayerNorm | RMSNorm
     mlp: ResidualMLP
-
-    def __call__(
-        self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None
-    ) -> Float[Array, "B N C"]:
-        """Apply the block."""
-        return apply_block(x, mask, key, norm1=self.norm1, att=self.att, norm2=self.norm2, mlp=self.mlp)
-
-    def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
-        """Return the scaled attention logits of the block for its input."""
-        return self.att.scores(self.norm1(x))
 
 
 class UnloopyBlock(nnx.Module):

@@ -21,8 +21,6 @@ from kernels.triple_attention.tiling import Tiling
 
 Dot = Callable[[jax.Array, jax.Array, tuple[int, int]], jax.Array]
 
-IndexMap = Callable[[Any], tuple[Any, ...]]
-
 
 def _split_number(number: Any, *sizes: int) -> list[Any]:
     """Return the digits of a program's number in mixed radix, the fastest first."""

@@ -1,9 +1,11 @@
 """Values of options that no configuration may have."""
 
+from functools import partial
+
 import pytest
 from ml_collections import ConfigDict
 
-from configs import flare_elas
+from configs import custom, flare_elas, flare_ns, lra
 from experiments.errors import UserError
 from experiments.options import check_options
 from experiments.ranges import check_complete
@@ -20,6 +22,16 @@ def test_seeds_that_would_be_others(seed, words):
         check_options(config, {})
     config.train.seeds = (0, 2**32 - 1)
     check_options(config, {})
+
+
+# Configurations that have an option which others have not.
+HAVING = {
+    "data.max_length": partial(lra.get_config, "task=listops,model=flare"),
+    "data.num_augment": partial(lra.get_config, "task=sudoku,model=flare"),
+    "data.buckets": custom.get_config,
+    "data.memory_gib": custom.get_config,
+    "task.noise": flare_ns.get_config,
+}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +78,7 @@ def test_seeds_that_would_be_others(seed, words):
 )
 def test_values_out_of_range(name, values):
     for value in values:
-        config = flare_elas.get_config("smoke").to_dict()
+        config = HAVING.get(name, flare_elas.get_config)().to_dict()
         section, _, option = name.rpartition(".")
         (config[section] if section else config)[option] = value
         with pytest.raises((ValueError, UserError), match=name) as refusal:

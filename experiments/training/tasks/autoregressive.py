@@ -12,6 +12,7 @@ from experiments.errors import UserError
 from experiments.training import losses
 from experiments.training.packing import Params
 from experiments.training.task import Batch, Loss, Task
+from experiments.training.tasks.errors import relative_counts
 from experiments.training.tasks.frames import frame_metrics, metrics
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 
@@ -85,14 +86,11 @@ def autoregressive_task(
         errors = relative(frame, wanted, repeated.get("mask"))
         return jnp.sum(losses.or_zero(errors).reshape(len(truths), frames), axis=1)
 
-    def counts(batch: Batch) -> Array:
-        return losses.has_relative_error(batch["y"], batch.get("mask"), offset=dataset.metric_offset)
-
     found = metrics(dataset)
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
-        loss=Loss.per_sample(forced_loss if feed == "truth" else rolled_loss, counts),
+        loss=Loss.per_sample(forced_loss if feed == "truth" else rolled_loss, relative_counts(dataset)),
         metrics=found,
         headline="rel_l2",
         frame_metrics=frame_metrics(dataset),

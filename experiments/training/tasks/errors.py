@@ -10,6 +10,7 @@ from jaxtyping import Float
 from data_pipeline.dataset import PDEDataset
 from experiments.training import losses
 from experiments.training.losses import Field, Mask
+from experiments.training.task import Batch
 
 Error = Callable[[Field, Field, Mask], Array]
 SPREAD, RELATIVE, RMS = "rel_spread", "rel_l2", "rms"
@@ -19,6 +20,11 @@ ERROR_WORDS = {SPREAD: "error in units of the spread", RELATIVE: "relative L2 er
 def headline_of(dataset: PDEDataset) -> str:
     """Return the metric that ranks checkpoints and names the result."""
     return SPREAD if dataset.spread_fields else RELATIVE
+
+
+def relative_counts(dataset: PDEDataset) -> Callable[[Batch], Array]:
+    """Return over how many samples a loss of relative errors is a mean: those that have one."""
+    return lambda batch: losses.has_relative_error(batch["y"], batch.get("mask"), offset=dataset.metric_offset)
 
 
 def field_errors(dataset: PDEDataset) -> dict[str, Error]:

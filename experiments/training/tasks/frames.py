@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Int
 
 from data_pipeline.dataset import PDEDataset
 from experiments.training import losses
@@ -26,6 +28,11 @@ def frame_metrics(dataset: PDEDataset, points: str = "mask", first: int = 0) -> 
         name: partial(_compare, partial(function, per_frame=True), points, first)
         for name, function in _functions(dataset).items()
     }
+
+
+def frame_at(series: Float[Array, "B N T C"], index: Int[Array, " B"]) -> Float[Array, "B N C"]:
+    """Return one frame of each sample."""
+    return jnp.take_along_axis(series, index[:, None, None, None], axis=2)[:, :, 0]
 
 
 def _functions(dataset: PDEDataset) -> Mapping[str, Callable[..., Array]]:

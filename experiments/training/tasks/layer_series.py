@@ -12,6 +12,7 @@ from experiments.errors import UserError
 from experiments.training import losses
 from experiments.training.packing import Params
 from experiments.training.task import Batch, Loss, Task
+from experiments.training.tasks.frames import frame_at
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 from experiments.training.tasks.layer_metrics import case_metrics, step_metrics
 from experiments.training.tasks.symmetries import random_symmetries, turned
@@ -66,7 +67,7 @@ def layer_series_task(
             number = random_symmetries(jax.random.fold_in(key, 2), batch["x"].shape[0])
             batch = {**batch, "x": turned(batch["x"], number)}
         step = batch["window"] % (batch["steps"] - 1)
-        now, after = (_frame(batch["y"], step + later) for later in (0, 1))
+        now, after = (frame_at(batch["y"], step + later) for later in (0, 1))
         there = nodes_at(batch, step + 1)
         if fill_new_layer:
             now = filled(now, batch, step + 1)
@@ -140,7 +141,3 @@ def filled(
     new = batch["layer"] == (step if jnp.ndim(step) == 0 else step[:, None])
     below = jnp.take_along_axis(state, batch["below"][..., None], axis=1)
     return jnp.where(new[..., None], below, state)
-
-
-def _frame(series: Float[Array, "B N T C"], index: Int[Array, " B"]) -> Float[Array, "B N C"]:
-    return jnp.take_along_axis(series, index[:, None, None, None], axis=2)[:, :, 0]

@@ -10,7 +10,7 @@ from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
 from experiments.training.packing import Params
 from experiments.training.task import Batch, Loss, Task
-from experiments.training.tasks.frames import frame_metrics, metrics
+from experiments.training.tasks.frames import frame_at, frame_metrics, metrics
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 
 # A rollout that has left the data by so many standard deviations has diverged; held there, its error stays a number.
@@ -45,7 +45,7 @@ def mesh_series_task(
 
     def loss_of_step(params: Params, batch: Batch, key: Array) -> Array:
         free = batch["free"][..., None]
-        now, after = (_frame(batch["y"], batch["window"] + later) for later in (0, 1))
+        now, after = (frame_at(batch["y"], batch["window"] + later) for later in (0, 1))
         if noise:
             now += jnp.where(free, noise * jax.random.normal(jax.random.fold_in(key, 1), now.shape), 0.0)
         difference = step(params, batch, now, key) - increments.encode(after - now)
@@ -74,8 +74,3 @@ def mesh_series_task(
         frame_metrics=frame_metrics(dataset, "free", first=1),
         windows=dataset.train.y.shape[2] - 1,
     )
-
-
-def _frame(series: Array, index: Array) -> Array:
-    """Return frame `index` [B] of series [B, N, T, C]."""
-    return jnp.take_along_axis(series, index[:, None, None, None], axis=2)[:, :, 0]

@@ -11,7 +11,7 @@ from experiments.errors import UserError
 from experiments.training import losses
 from experiments.training.packing import Params
 from experiments.training.task import Batch, Loss, Task
-from experiments.training.tasks.errors import field_errors, headline_of
+from experiments.training.tasks.errors import field_errors, headline_of, relative_counts
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 from experiments.training.tasks.part_metrics import part_metrics
 from experiments.training.tasks.symmetries import random_symmetries, turned
@@ -79,9 +79,6 @@ def regression_task(
             prediction + dataset.offset, batch["y"] + dataset.offset, batch.get("mask"), *constants
         )
 
-    def counts(batch: Batch) -> Array:
-        return losses.has_relative_error(batch["y"], batch.get("mask"), offset=dataset.metric_offset)
-
     def on_all(params: Params, batch: Batch, key: Array) -> Array:
         return compare(predict(params, batch, key), batch)
 
@@ -103,7 +100,7 @@ def regression_task(
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
-        loss=Loss.per_sample(values, None if dataset.spread_fields else counts),
+        loss=Loss.per_sample(values, None if dataset.spread_fields else relative_counts(dataset)),
         metrics=metrics,
         headline=headline,
     )

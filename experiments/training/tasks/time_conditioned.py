@@ -13,6 +13,7 @@ from experiments.errors import UserError
 from experiments.training import losses
 from experiments.training.packing import Params
 from experiments.training.task import Batch, Loss, Losses, Task
+from experiments.training.tasks.errors import relative_counts
 from experiments.training.tasks.frames import frame_metrics, metrics
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 
@@ -57,9 +58,6 @@ def time_conditioned_task(
         truth = jnp.take_along_axis(batch["y"], index[:, None, None, None], axis=2)[:, :, 0]
         return losses.or_zero(relative(frame(params, batch, times[index], key), truth, batch.get("mask")))
 
-    def counts(batch: Batch) -> Array:
-        return losses.has_relative_error(batch["y"], batch.get("mask"), offset=dataset.metric_offset)
-
     def some_times(params: Params, batch: Batch, key: Array) -> Array:
         orders = _orders(key, batch["x"].shape[0], count)[:, :times_per_step]
         keys = jax.random.split(jax.random.fold_in(key, 1), times_per_step)
@@ -76,6 +74,7 @@ def time_conditioned_task(
         return Losses(error, carry=(order, done + 1))
 
     found = metrics(dataset)
+    counts = relative_counts(dataset)
     loss = Loss(next_time, counts, empty, count, schedule_by_batch=True)
     return Task(
         **task_arrays(dataset, points_multiple),

@@ -206,7 +206,7 @@ def test_grey_images(tmp_path):
     assert {name: len(split) for name, split in dataset.tests.items()} == {"validation": 5, "test": 10}
     assert len(dataset.train) == 45
     assert set(load("image", tmp_path, options={"validation": 0.0}).tests) == {"test"}
-    with pytest.raises(DataError, match=r"validation=1\.5"):
+    with pytest.raises(DataError, match=r"data\.validation is 1\.5 but must be a number of at least 0 and below 1"):
         load("image", tmp_path, options={"validation": 1.5})
 
 
@@ -325,7 +325,7 @@ def test_pickles_with_damaged_bytes(tmp_path):
         ("listops", {"source": "internet"}, "internet"),
         ("match3", {"options": {"split": "odd"}}, "data.split is 'odd' but must be one of 'base', 'reference'"),
         ("match3", {"options": {"bins": 3}}, "has no option 'bins'; its options are split"),
-        ("listops", {"options": {"max_length": 0}}, "data.max_length=0"),
+        ("listops", {"options": {"max_length": 0}}, "data.max_length is 0 but must be an integer of at least 1"),
     ],
 )
 def test_requests_that_must_fail(tmp_path, name, changes, words):

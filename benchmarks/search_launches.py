@@ -1,0 +1,30 @@
+"""What the searches of all operations do with launches: from JSON, one kernel of them, and runs with gradients."""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+
+def rebuild(kind: type, values: Mapping[str, Any]) -> Any:
+    """Undo `dataclasses.asdict` of an instance of `kind`, whose fields may be dataclasses again."""
+    hints = typing.get_type_hints(kind)
+    return kind(
+        **{
+            name: rebuild(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+            for name, value in values.items()
+        }
+    )
+
+
+def replace_kernel(start: Any, kernel: str, launch: Any) -> Any:
+    """Return `start` with the launch of one kernel taken from `launch`."""
+    return dataclasses.replace(start, **{kernel: getattr(launch, kernel)})
+
+
+def with_gradients(call: Callable[..., jax.Array], operands: tuple[Any, ...]) -> Any:
+    """Return the output and the gradients of `call`; the last of the operands stands in for the cotangent."""
+    y, pull_back = jax.vjp(call, operands)
+    return y, pull_back(operands[-1])
