@@ -20,6 +20,7 @@ from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
 from experiments.training.records import read_log
 from experiments.training.setup import build_setup
+from experiments.training.task import Loss
 from tests.experiments.programs import environment
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 from tests.program_server import run_program
@@ -59,8 +60,9 @@ def tasks(folder, masked=False):
     train_rows, train_dense = _stored(task.train, folder / "train", masked)
     test_rows, test_dense = _stored(task.tests["test"], folder / "test", masked)
     if masked:
-        loss = _masked(task.loss)
-        task = dataclasses.replace(task, loss=loss, metrics={"error": loss}, bucket_sizes=(4, 8))
+        error = _masked(task.metrics["error"])
+        loss = Loss.of_prediction(task.predict, error)
+        task = dataclasses.replace(task, loss=loss, metrics={"error": error}, bucket_sizes=(4, 8))
     return tuple(
         dataclasses.replace(task, train=train_arrays, tests={"test": test_arrays})
         for train_arrays, test_arrays in ((train_rows, test_rows), (train_dense, test_dense))
