@@ -88,8 +88,8 @@ def _make_task(
 def recursive_task(dataset: SequenceDataset, graphdef: nnx.GraphDef, config: Any) -> Task:
     """Return the task for a tiny recursive model: every batch is supervised after each of its deep recursions.
 
-    Spec: sequence models §7. `train.halt_weight` adds the loss of the halting head; with `eval.until_halt` evaluation
-    stops where that head says so.
+    `train.halt_weight` adds the loss of the halting head; with `eval.until_halt` evaluation stops where that head says
+    so.
     """
     width, dtype = config.model.channel_dim, jnp.dtype(config.train.dtype)
 

@@ -13,7 +13,7 @@ from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.golden_checks.core import Comparison, gradient_size, largest_error
 
-# Gradients and outputs in float32, relative to the largest entry (spec, acceptance checks).
+# Gradients and outputs in float32, relative to the largest entry.
 OUTPUT_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
 FORMS = {"conv": "reference_conv", "cumsum": "reference_cumsum"}

@@ -24,7 +24,7 @@ ROUNDING_FACTOR = 10
 
 
 def check(arrays: Arrays, config: Mapping[str, Any]) -> list[Comparison]:
-    """Compare a model built from `config` with the logits and gradients of the file (spec, acceptance checks)."""
+    """Compare a model built from `config` with the logits and gradients of the file."""
     model_type, graphdef, params = load_model(arrays, config)
     ids, mask = model_inputs(arrays)
     forward = apply_fn(graphdef)
