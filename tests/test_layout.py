@@ -93,6 +93,23 @@ def test_no_modules_import_each_other_in_a_circle():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+# What JAX's types of arrays under shard_map ask for stands in one file; what no code may do, in none.
+PLACES = {
+    "check_vma": "kernels/_sharding.py",
+    "manual_axis_type": "kernels/_sharding.py",
+    "pcast": "kernels/_sharding.py",
+    "ContextVar": None,  # jax.jit would not see it
+    "matplotlib.use": None,
+}
+
+
+@pytest.mark.parametrize("word", PLACES)
+def test_words_that_stand_in_one_file_or_none(word):
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    found = {str(path.relative_to(ROOT)) for path in files if word in path.read_text()}
+    assert found == ({PLACES[word]} if PLACES[word] else set())
+
+
 OPERATIONS = sorted(path.parent.name for path in (ROOT / "kernels").glob("*/table.py"))
 
 
