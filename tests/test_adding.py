@@ -104,8 +104,11 @@ IMPORT = "from flare_jax.models.average import Average, AverageConfig\n"
 FIRST_ROW = '        "flare": ModelEntry('
 ROW = '        "average": ModelEntry(Average, AverageConfig, "the mean of all points", "no paper"),\n'
 
+OPTION_BEFORE = "    batch_size: int = count(2, "
+OPTION = '    patience: int = count(0, "evaluations without progress after which a run ends; 0: none")\n'
 
-def test_a_data_set_is_one_file_and_a_model_is_one_with_a_line(tmp_path):
+
+def test_a_data_set_is_one_file_and_a_model_is_one_with_a_line_and_so_is_an_option_of_training(tmp_path):
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "data_pipeline/pde/heat.py").write_text(DATA_SET)
@@ -114,12 +117,17 @@ def test_a_data_set_is_one_file_and_a_model_is_one_with_a_line(tmp_path):
     text = registry.read_text()
     assert text.count(FIRST_ROW) == text.count(LAST_IMPORT) == 1
     registry.write_text(text.replace(FIRST_ROW, ROW + FIRST_ROW).replace(LAST_IMPORT, LAST_IMPORT + IMPORT))
+    sections = tmp_path / "experiments/sections.py"
+    text = sections.read_text()
+    assert text.count(OPTION_BEFORE) == 1
+    sections.write_text(text.replace(OPTION_BEFORE, OPTION + OPTION_BEFORE))
     (tmp_path / "data/heat").mkdir(parents=True)
     np.save(tmp_path / "data/heat/heat.npy", np.random.default_rng(0).random((13, 12, 2), np.float32))
     command = [sys.executable, "-m", "experiments.pdebench", "--config=configs/pde.py:model=average,data=heat,smoke"]
     options = [
         "--config.model.channel_dim=8",
         "--config.data.skip=3",
+        "--config.train.patience=4",
         "--config.figures=False",
         "--workdir=run",
         "--data_dir=data",
@@ -130,4 +138,5 @@ def test_a_data_set_is_one_file_and_a_model_is_one_with_a_line(tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "run/eval.json").read_text())
     assert 0 < report["test/rel_l2"] < 10
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["train"]["patience"] == 4
     assert "heat: 8 training samples" in done.stdout
