@@ -1,8 +1,10 @@
 """Options that several data sets and their tasks have, each with its default, limits and one line of help."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from data_pipeline.errors import DataError
 from data_pipeline.seeds import LARGEST_SEED
 from runtime.options import Option, declare, option
 
@@ -17,6 +19,17 @@ STEADY_TASK: Mapping[str, Option] = declare(
         0, help="points of a sample that evaluation computes at a time; 0: all at once", minimum=0, maximum=MOST
     ),
 )
+
+
+def check_given(owner: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
+    """Raise DataError for a name in `given` that is no option of `owner`, and for a value out of its limits."""
+    for name, value in given.items():
+        if name not in known:
+            raise DataError(f"{owner} has no option {name!r}; its options are {', '.join(known) or 'none'}")
+        try:
+            replace(known[name], name=f"data.{name}").check(value)
+        except ValueError as error:
+            raise DataError(str(error)) from error
 
 
 def buckets(default: int) -> Any:

@@ -13,6 +13,7 @@ from data_pipeline.dataset import PDEDataset
 from data_pipeline.download.sources import BY_NAME
 from data_pipeline.errors import DataError
 from data_pipeline.files import SOURCE_FILE, check_generated_with
+from data_pipeline.options import check_given
 from data_pipeline.record import DatasetRecord
 
 
@@ -62,11 +63,7 @@ def load_dataset(
     record = find_record(name)
     if source not in SOURCES:
         raise DataError(f"data.source={source!r} is not known; choose one of {', '.join(SOURCES)}")
-    unknown = sorted(set(options) - set(record.options))
-    if unknown:
-        raise DataError(
-            f"data set {name} has no option {unknown[0]!r}; its options are {', '.join(record.options) or 'none'}"
-        )
+    check_given(f"data set {name}", record.options, options)
     if edges and not record.has_edges:
         meshes = ", ".join(other.name for other in DATASETS.values() if other.has_edges)
         raise DataError(

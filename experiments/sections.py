@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_pipeline.options import MOST, seed
+from data_pipeline.registry import SOURCES
+from experiments.training.optimizers import OPTIMIZERS
+from experiments.training.schedules import ANNEALS, SCHEDULES
 from runtime.options import Config, option
 
 
@@ -71,7 +74,7 @@ class RecursiveTrainOptions(TrainOptions):
 class OptimizerOptions(Config):
     """The optimizer."""
 
-    name: str = option("adamw", help="adamw, lion or muon")
+    name: str = option("adamw", help="the optimizer", choices=OPTIMIZERS)
     learning_rate: float = option(1e-3, help="peak learning rate", above=0)
     weight_decay: float = option(0.0, help="decoupled weight decay", minimum=0)
     beta1: float = option(
@@ -93,7 +96,7 @@ _ONE_CYCLE = ("name", "onecycle")
 class ScheduleOptions(Config):
     """The course of the learning rate."""
 
-    name: str = option("onecycle", help="onecycle, constant, cosine or cosine_restarts")
+    name: str = option("onecycle", help="the schedule", choices=SCHEDULES)
     pct_start: float = option(
         0.1, help="share of the run in which the rate rises", above=0, maximum=1, needs=_ONE_CYCLE
     )
@@ -103,7 +106,7 @@ class ScheduleOptions(Config):
         0.0, help="above 0: first and last rate, instead of the two factors", minimum=0, needs=_ONE_CYCLE
     )
     three_phase: bool = option(False, help="fall back to the first rate before the last phase", needs=_ONE_CYCLE)
-    anneal: str = option("cos", help="form of the rise and fall: cos or linear", needs=_ONE_CYCLE)
+    anneal: str = option("cos", help="form of the rise and fall", choices=ANNEALS, needs=_ONE_CYCLE)
     cycle_momentum: bool = option(
         True, help="beta1 falls while the rate rises, and rises while it falls", needs=_ONE_CYCLE
     )
@@ -172,7 +175,9 @@ class DataOptions(Config):
     name: str = option(help="data set or task")
     dir: str = option("data", help="folder of all data sets")
     source: str = option(
-        "files", help="auto: files, else generated; files: never generate; generated: never public files"
+        "files",
+        help="auto: files, else generated; files: never generate; generated: never public files",
+        choices=SOURCES,
     )
     n_train: int = count(0, "training samples; of token sequences 0 means all")
     n_test: int = count(0, "test samples; of token sequences 0 means all, of each other split")

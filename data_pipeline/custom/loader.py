@@ -86,7 +86,7 @@ def load(
 
     Raises DataError for missing and bad files and for samples that do not go together.
     """
-    check_options(path, cell_data, time, prescribed, integrals, reference, split_seed, buckets, stream, memory_gib)
+    check_options(path, time, prescribed, integrals, reference)
     wanted = parse_integrals(integrals)
     divide = split_series if time else split_samples
     found = find_samples(Path(path), files, in_time=bool(time))

@@ -2,10 +2,9 @@
 
 from data_pipeline.custom.folder import EXAMPLE
 from data_pipeline.custom.integrals import parse_integrals, parse_reference
-from data_pipeline.custom.sample import check_cell_data
+from data_pipeline.custom.sample import CELL_DATA
 from data_pipeline.errors import DataError
 from data_pipeline.options import MOST, buckets, seed
-from data_pipeline.seeds import check_seed
 from runtime.options import declare, option
 
 OPTIONS = declare(
@@ -15,10 +14,14 @@ OPTIONS = declare(
     inputs=option("", help="arrays of what is known beside the coordinates, by commas"),
     targets=option("", help="arrays of the fields to predict, by commas"),
     cell_data=option(
-        "", help="values at cells of a mesh: empty: unused; centres: they are the points; nodes: averaged there"
+        "",
+        help="values at cells of a mesh: empty: unused; centres: they are the points; nodes: averaged there",
+        choices=CELL_DATA,
     ),
     time=option(
-        "", help="of series: empty: every step is a sample; input: so, from its time; rollout: from the last step"
+        "",
+        help="of series: empty: every step is a sample; input: so, from its time; rollout: from the last step",
+        choices=("", "input", "rollout"),
     ),
     prescribed=option("", help="in a rollout the field that is not 0 at points whose state is given at all times"),
     integrals=option("", help="to report: force:pressure,shear@wall; flux:velocity@outlet; mean:temperature@chip"),
@@ -38,7 +41,7 @@ OPTIONS = declare(
         maximum=MOST,
     ),
     buckets=buckets(4),
-    stream=option("auto", help="read samples from disk while training: auto, always or never"),
+    stream=option("auto", help="read samples from disk while training", choices=("auto", "always", "never")),
     memory_gib=option(
         8.0, help="size of the files from which stream=auto streams", minimum=0, needs=("stream", "auto")
     ),
@@ -46,35 +49,12 @@ OPTIONS = declare(
         "", help="folder of the converted files; empty: cache/ below the data folder", unless=("stream", "never")
     ),
 )
-_TIMES = ("", "input", "rollout")
-_STREAMS = ("auto", "always", "never")
 
 
-def check_options(
-    path: str,
-    cell_data: str,
-    time: str,
-    prescribed: str,
-    integrals: str,
-    reference: str,
-    split_seed: int,
-    buckets: int,
-    stream: str,
-    memory_gib: float,
-) -> None:
-    """Raise DataError for options that are not known, out of range, or do not go with each other."""
+def check_options(path: str, time: str, prescribed: str, integrals: str, reference: str) -> None:
+    """Raise DataError for options that are missing, not understood, or do not go with each other."""
     if not path:
         raise DataError(f"data.path='' names no data; set it to a folder of samples, or write example ones: {EXAMPLE}")
-    if stream not in _STREAMS:
-        raise DataError(f"data.stream={stream!r} is not known; choose one of {', '.join(_STREAMS)}")
-    if buckets < 1:
-        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every cloud to the largest")
-    check_seed("data.split_seed", split_seed)
-    if not memory_gib >= 0:
-        raise DataError(f"data.memory_gib={memory_gib} must be at least 0, which streams all files")
-    check_cell_data(cell_data)
-    if time not in _TIMES:
-        raise DataError(f"data.time={time!r} is not known; choose one of {', '.join(map(repr, _TIMES))}")
     if prescribed and time != "rollout":
         raise DataError(f"data.prescribed={prescribed!r} marks points of a rollout; set data.time=rollout")
     wanted = parse_integrals(integrals)

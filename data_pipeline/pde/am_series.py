@@ -49,8 +49,6 @@ def load(
     edges: bool = False,
 ) -> PDEDataset:
     """Load the series of so many parts, with `edges` those of their meshes too; raises DataError."""
-    if buckets < 1:
-        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
     folder = data_dir / FOLDER / SERIES
     chosen, left_out = _choose(folder, n_train, n_test, split_seed)
     cases = {split: [read_part(path, drop_plate) for path in paths] for split, paths in chosen.items()}

@@ -53,8 +53,6 @@ def load(
     """
     names = [name.strip() for name in fields.split(",")]
     check_fields(names, "data.fields")
-    if buckets < 1:
-        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every part to the largest")
     folder = data_dir / FOLDER
     parts = {"train": _parts(folder / "train", n_train), "test": _parts(folder / "test", n_test)}
     train = _read(parts["train"], names, distance_features)

@@ -88,12 +88,6 @@ def load_mesh_series(
     """
     fields = (*_FIELDS, "cells") if edges else _FIELDS
     meta = _read_meta(folder / "meta.json", fields)
-    if skip_steps < 0 or max_steps < 2:
-        raise DataError(
-            f"data.skip_steps={skip_steps} must not be negative and data.max_steps={max_steps} must be at least 2"
-        )
-    if buckets < 1:
-        raise DataError(f"data.buckets={buckets} must be at least 1, which pads every mesh to the largest")
     frames = slice(skip_steps, skip_steps + max_steps)
     train = _read_cases(folder / "train.tfrecord", meta, fields, frames, n_train, "data.n_train")
     tests = {"test": _read_cases(folder / "test.tfrecord", meta, fields, frames, n_test, "data.n_test")}

@@ -32,10 +32,10 @@ def load(
     """
     path = data_dir / FOLDER / FILES[0]
     total, height, width, frames = (*mat_shape(path, "u"), 0, 0, 0)[:4]
-    if history < 1 or steps < 1 or history + steps > frames:
+    if history + steps > frames:
         raise DataError(
-            f"data.history={history} and data.steps={steps} must be positive and together at most the {frames} frames "
-            f"of {path}; lower them"
+            f"data.history={history} and data.steps={steps} must be together at most the {frames} frames of {path}; "
+            "lower them"
         )
     train, test = split_ends(total, n_train, n_test, str(path))
     vorticity = read_mat(path, "u", (total, height, width, frames))

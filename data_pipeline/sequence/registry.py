@@ -13,6 +13,7 @@ from data_pipeline.dataset import Source
 from data_pipeline.download.sources import BY_NAME
 from data_pipeline.errors import DataError
 from data_pipeline.files import check_generated_with, read_source
+from data_pipeline.options import check_given
 from data_pipeline.registry import SOURCES
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
 from data_pipeline.sequence.layout import Layout, SequenceTask
@@ -65,7 +66,8 @@ def load_task(
     task = find_task(name)
     if source not in SOURCES:
         raise DataError(f"data.source={source!r} is not known; choose one of {', '.join(SOURCES)}")
-    values = _checked_options(task, options or {})
+    check_given(f"task {task.name}", task.options, options or {})
+    values = {**defaults_of(task.options), **(options or {})}
     layout = _layout_at_hand(task, data_dir, source, values)
     if layout is None:
         if not _can_generate(task, source, values):
@@ -127,21 +129,6 @@ def _where_to_get(task: SequenceTask, data_dir: Path, num: int, seed: int, value
         command = f"python -m data_pipeline.generate {task.generator} --num={num} --seed={seed} --out={data_dir}"
         remedies += [f"run `{command}`", "set data.source=generated"]
     return f"{task.name}: none of {wanted} found; {', or '.join(remedies)}"
-
-
-def _checked_options(task: SequenceTask, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options of the task with their values."""
-    unknown = sorted(set(given) - set(task.options))
-    if unknown:
-        listed = ", ".join(task.options) or "none"
-        raise DataError(f"task {task.name} has no option {unknown[0]!r}; its options are {listed}")
-    values = {**defaults_of(task.options), **given}
-    for name, known in task.options.items():
-        try:
-            replace(known, name=f"data.{name}").check(values[name])
-        except ValueError as error:
-            raise DataError(str(error)) from error
-    return values
 
 
 def _check_used(task: SequenceTask, layout: Layout, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:

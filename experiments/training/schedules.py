@@ -17,6 +17,7 @@ from experiments.errors import UserError
 Schedule = Callable[[ArrayLike], Any]
 
 SCHEDULES = ("onecycle", "constant", "cosine", "cosine_restarts")
+ANNEALS = ("cos", "linear")
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def build_schedules(schedule: Any, learning_rate: float, steps: int, period: int
 
 
 def _one_cycle(schedule: Any, learning_rate: float, steps: int) -> OneCycle:
-    if schedule.anneal not in ("cos", "linear"):
-        raise UserError(f"schedule.anneal={schedule.anneal!r} is not known; choose cos or linear")
+    if schedule.anneal not in ANNEALS:
+        raise UserError(f"schedule.anneal={schedule.anneal!r} is not known; choose one of {', '.join(ANNEALS)}")
     div_factor, final_div_factor = schedule.div_factor, schedule.final_div_factor
     if schedule.min_learning_rate > 0:
         div_factor, final_div_factor = learning_rate / schedule.min_learning_rate, 1.0

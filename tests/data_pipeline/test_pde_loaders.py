@@ -281,9 +281,9 @@ def test_mesh_statistics_count_every_real_node_once(tmp_path):
     ("options", "words"),
     [
         ({"skip_steps": 7}, "skip_steps=7 leaves fewer than two"),
-        ({"skip_steps": -1}, "must not be negative"),
-        ({"max_steps": 1}, "at least 2"),
-        ({"buckets": 0}, "data.buckets=0"),
+        ({"skip_steps": -1}, "data.skip_steps is -1 but must be an integer of at least 0"),
+        ({"max_steps": 1}, "data.max_steps is 1 but must be an integer of at least 2"),
+        ({"buckets": 0}, "data.buckets is 0 but must be an integer of at least 1"),
     ],
 )
 def test_bad_options_of_mesh_series(tmp_path, options, words):

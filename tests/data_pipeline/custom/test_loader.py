@@ -215,8 +215,8 @@ def test_grids(tmp_path):
     [
         ({"path": ""}, "data.path='' names no data; .*python -m data_pipeline.custom.example"),
         ({"path": "nowhere"}, "data.path='nowhere' does not exist"),
-        ({"stream": "often"}, "data.stream='often' is not known; choose one of auto, always, never"),
-        ({"buckets": 0}, "data.buckets=0 must be at least 1"),
+        ({"stream": "often"}, "data.stream is 'often' but must be one of 'auto', 'always', 'never'; set data.stream"),
+        ({"buckets": 0}, "data.buckets is 0 but must be an integer of at least 1"),
         ({"targets": "pressure,heat"}, "run_3.npz has the arrays .* but lacks 'heat'"),
     ],
 )

@@ -105,7 +105,10 @@ def test_points_that_move_are_a_field_of_their_own(tmp_path):
 def test_series_that_are_none(tmp_path):
     folder = write_series(tmp_path / "own")
     for options, problem in (
-        ({"time": "rolout"}, "data.time='rolout' is not known; choose one of '', 'input', 'rollout'"),
+        (
+            {"time": "rolout"},
+            "data.time is 'rolout' .did you mean 'rollout'.. but must be one of '', 'input', 'rollout'",
+        ),
         ({"time": "input", "prescribed": "wall"}, "data.prescribed='wall' marks points of a rollout; set data.time"),
         ({"prescribed": "flow"}, "data.prescribed='flow' has 2 channels; name one of 1"),
     ):
