@@ -44,7 +44,7 @@ class Archive:
         """Return a numeric array by name; raises DataError where it is none or cannot be in the file."""
         return self._read(name, _NUMBERS)
 
-    def readbrief(self, name: str) -> np.ndarray:
+    def read_text(self, name: str) -> np.ndarray:
         """Return an array of text by name; raises DataError where it is none or cannot be in the file."""
         return self._read(name, _TEXT)
 
