@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.experimental import pallas as pl
 
+from kernels._sharding import result_like
 from kernels._target import Target
 from kernels._triton_lowering import plt
 
@@ -65,7 +66,7 @@ def pallas_call(
         grid=grid,
         in_specs=specs,
         out_specs=[x.spec for x in results],
-        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in results],
+        out_shape=[result_like(arrays[0], x.shape, x.dtype) for x in results],
         input_output_aliases={len(operands) + i: i for i in range(len(completed))},
         compiler_params=plt.CompilerParams(num_warps=warps, num_stages=stages),
         interpret=not target.compiled,

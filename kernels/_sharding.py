@@ -64,6 +64,11 @@ def typed_like(typed: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return typed.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
 
 
+def result_like(x: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """Return the shape of a result that varies over the same mesh axes as `x`, as JAX asks even outside of a mesh."""
+    return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=jax.typeof(x).manual_axis_type)
+
+
 @contextmanager
 def outside_mesh(device_kind: str | None = None) -> Iterator[None]:
     """Enter a context without the axes of any mesh; with `device_kind` programs are traced for such a GPU."""
