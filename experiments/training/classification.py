@@ -16,11 +16,6 @@ Logits = Float[Array, "B C"] | Float[Array, "B N C"]
 Labels = Int[Array, " B"] | Int[Array, "B N"]
 
 
-def classification_loss(logits: Logits, labels: Labels) -> Float[Array, ""]:
-    """Return the mean cross-entropy over all valid labels of the batch, 0 where there are none."""
-    return jnp.sum(summed_losses(logits, labels)) / jnp.maximum(jnp.sum(valid_counts(labels)), 1.0)
-
-
 def summed_losses(logits: Logits, labels: Labels) -> Float[Array, " B"]:
     """Return the sum of the cross-entropies of the valid labels of each sample."""
     return _sum_per_sample(_label_losses(logits, labels))

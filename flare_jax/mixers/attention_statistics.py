@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from flare_jax.mixers.softmax_sums import finite_or_zero
+
 CHUNK = 4096
 _SMALLEST = 1e-12
 
@@ -48,7 +50,7 @@ def attention_statistics(
         maximum = jnp.maximum(sums.maximum, logits.max(-1))
         shift = jnp.where(jnp.isfinite(sums.maximum), sums.maximum - maximum, 0)
         factor = jnp.exp(shift)
-        distance = jnp.where(real[:, None, None, :], logits - _finite(maximum)[..., None], 0)
+        distance = jnp.where(real[:, None, None, :], logits - finite_or_zero(maximum)[..., None], 0)
         weights = jnp.where(real[:, None, None, :], jnp.exp(distance), 0)
         return _Sums(
             maximum,
@@ -88,7 +90,3 @@ def mean_cosine(q: Float[Array, "*B M D"]) -> Float[Array, ""]:
 def _chunked(x: Array, chunk: int) -> Array:
     """Return x [B, N, ...] as [N / chunk, B, chunk, ...]."""
     return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
-
-
-def _finite(maximum: Array) -> Array:
-    return jnp.where(jnp.isfinite(maximum), maximum, 0)

@@ -43,7 +43,7 @@ def sum_points(
     logits = scale * jnp.einsum("bhmd,bnhd->bhmn", q.astype(jnp.float32), k, precision="highest")
     logits = jnp.where(mask[:, None, None, :], logits, -jnp.inf)
     maximum = logits.max(-1)
-    weights = jnp.exp(logits - _finite(maximum)[..., None])
+    weights = jnp.exp(logits - finite_or_zero(maximum)[..., None])
     return SoftmaxSums(maximum, weights.sum(-1), jnp.einsum("bhmn,bnhd->bhmd", weights, v, precision="highest"))
 
 
@@ -51,7 +51,7 @@ def merge_sums(a: SoftmaxSums, b: SoftmaxSums) -> SoftmaxSums:
     """Return the sums over the points of both."""
     maximum = jnp.maximum(a.maximum, b.maximum)
     # Of an empty part the maximum is −∞ and so is its factor's exponent, also if both are empty.
-    factors = [jnp.exp(part.maximum - _finite(maximum)) for part in (a, b)]
+    factors = [jnp.exp(part.maximum - finite_or_zero(maximum)) for part in (a, b)]
     mass = sum(factor * part.mass for factor, part in zip(factors, (a, b), strict=True))
     total = sum(factor[..., None] * part.total for factor, part in zip(factors, (a, b), strict=True))
     return SoftmaxSums(maximum, mass, total)
@@ -67,5 +67,6 @@ def read_sums(
     return jnp.einsum("bhnm,bhmd->bnhd", weights, z, precision="highest").astype(k.dtype)
 
 
-def _finite(maximum: Array) -> Array:
+def finite_or_zero(maximum: Array) -> Array:
+    """Return the maxima of logits, 0 for those of nothing, so that they can be subtracted."""
     return jnp.where(jnp.isfinite(maximum), maximum, 0)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels._products import float32_einsum
-from kernels.causal_flare.operands import LOWEST, Operands, State, merge, reciprocal
+from kernels.causal_flare.operands import LOWEST, Operands, State, merge, reciprocal, zero_masked
 
 # Tokens of whole blocks whose latents are held at once.
 _TOKENS = 512
@@ -15,7 +15,7 @@ _TOKENS = 512
 def dense_block_mixer(operands: Operands, state: State, *, scale: float, block: int) -> tuple[jax.Array, State]:
     """Return outputs and final state from all weights at once: memory O(N²M)."""
     einsum = functools.partial(float32_einsum, True)
-    k, v, k_decode = (_hidden(x, operands.mask) for x in (operands.k, operands.v, operands.k_decode))
+    k, v, k_decode = (zero_masked(x, operands.mask) for x in (operands.k, operands.v, operands.k_decode))
     logits = scale * einsum("hmd,bnhd->bhmn", operands.q, k)
     read_logits = scale * einsum("hmd,bnhd->bhmn", operands.q_decode, k_decode) if operands.separate else logits
     if operands.mask is not None:
@@ -27,7 +27,7 @@ def dense_block_mixer(operands: Operands, state: State, *, scale: float, block: 
     mass = carry * state.mass[..., None] + jnp.sum(weights, axis=-1)
     total = carry[..., None] * state.total[:, :, :, None] + einsum("bhmtn,bnhc->bhmtc", weights, v)
     share = jax.nn.softmax(read_logits, axis=2) * reciprocal(mass)
-    y = _hidden(einsum("bhmt,bhmtc->bthc", share, total), operands.mask)
+    y = zero_masked(einsum("bhmt,bhmtc->bthc", share, total), operands.mask)
     return y.astype(operands.v.dtype), State(running[..., -1], mass[..., -1], total[..., -1, :])
 
 
@@ -42,12 +42,12 @@ def chunked_block_mixer(operands: Operands, state: State, *, scale: float, block
         x = jnp.pad(x, ((0, 0), (0, padding), *((0, 0),) * (x.ndim - 2)))
         return jnp.moveaxis(x.reshape(batch, -1, blocks, block, *x.shape[2:]), 1, 0)
 
-    hidden = (_hidden(x, operands.mask) for x in (operands.k, operands.v, operands.k_decode))
+    hidden = (zero_masked(x, operands.mask) for x in (operands.k, operands.v, operands.k_decode))
     tokens = jax.tree.map(cut, (*hidden, mask))
     step = jax.checkpoint(functools.partial(_step, operands.q, operands.q_decode, scale, operands.v.dtype))
     state, y = jax.lax.scan(step, state, tokens)
     y = jnp.moveaxis(y, 0, 1).reshape(batch, -1, heads, y.shape[-1])[:, :points]
-    return _hidden(y, operands.mask).astype(operands.v.dtype), state
+    return zero_masked(y, operands.mask).astype(operands.v.dtype), state
 
 
 def _step(
@@ -67,7 +67,3 @@ def _step(
     share = jax.nn.softmax(read_logits, axis=2) * reciprocal(states.mass)[..., None]
     y = einsum("bhmgs,bhmgc->bgshc", share, states.total)
     return jax.tree.map(lambda x: x[:, :, :, -1], states), y
-
-
-def _hidden(x: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
-    return x if x is None or mask is None else jnp.where(mask[:, :, None, None], x, 0)

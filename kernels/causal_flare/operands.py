@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Where a running maximum starts: finite, so that a difference of two starts is 0 and not NaN.
-LOWEST = -1e30
+from kernels._chunked import LOWEST
+
 # A log decay below this one forgets everything exactly: sums of log decays stay small enough for float32.
 FORGETS_ALL = -1e4
 
@@ -80,3 +80,8 @@ def exact_decay(log_decay: jax.Array) -> jax.Array:
 def reciprocal(mass: jax.Array) -> jax.Array:
     """Return 1 / mass, and 1 where nothing has been seen and the mass is 0."""
     return 1.0 / jnp.where(mass > 0, mass, 1.0)
+
+
+def zero_masked(x: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
+    """Return tokens with zeros where a mask [B, N] is false."""
+    return x if x is None or mask is None else jnp.where(mask[:, :, None, None], x, 0)

