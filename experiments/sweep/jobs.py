@@ -1,7 +1,6 @@
 """Jobs of a sweep: processes on the devices of the host, started, followed and ended in order."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -57,7 +56,8 @@ class Job:
 
 @dataclass
 class Outcome:
-    """How the runs of a sweep ended: those that failed, with a sentence, and those that a signal ended.
+    """How the runs of a sweep ended: those that failed, with a sentence, and those that something outside
+    ended.
 
     `postponed` are those that the time did not suffice for.
     """
@@ -115,27 +115,6 @@ def launch(command: Command, log: Path, environment: Mapping[str, str]) -> subpr
 def _lifeline() -> tuple[int, int]:
     """Return a pipe whose writing end no job has: it is closed when this process ends."""
     return os.pipe()
-
-
-def why(status: int, log: Path, begin: int) -> str:
-    """Return why a job ended with `status`: the sentence of its error, else the last line of its output.
-
-    `begin` is where its part of the log starts.
-    """
-    with log.open("rb") as file:
-        file.seek(begin)
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if errors:
-        return errors[-1]
-    if status < 0:
-        return f"it was ended by {signal.Signals(-status).name}"
-    return f"it ended with status {status}: {lines[-1].strip()}" if lines else f"it ended with status {status}"
-
-
-def was_ended(status: int) -> bool:
-    """Tell whether a signal has ended a job, from outside."""
-    return status < 0 or status in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def check_jobs(jobs: int) -> None:

@@ -22,7 +22,7 @@ from experiments.sweep.study import Labels, Measurement, Metrics, Part, Study
 from experiments.training.records import read_log
 from runtime.json_files import read_object, write_json
 
-FAILURE, FINISHED = "failure.json", "finished.json"
+FAILURE, FINISHED, DEVICE_ERRORS = "failure.json", "finished.json", "device_errors.json"
 Command = tuple[str, tuple[str, ...]]
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from experiments.sweep import jobs
 from experiments.sweep.board import Board
+from experiments.sweep.endings import Cause, Ending, read_ending
 from experiments.sweep.jobs import Job, Outcome
-from experiments.sweep.runs import FAILURE, Run
+from experiments.sweep.runs import DEVICE_ERRORS, FAILURE, Run
 from runtime import signals
 from runtime.files import remove
 from runtime.json_files import read_object, write_json
@@ -16,8 +17,11 @@ from runtime.json_files import read_object, write_json
 # What a job says where another process, perhaps one of another sweep, is at work in its folder or on its data.
 _BUSY = ("another process is training in", "another process is generating into")
 _BUSY_SECONDS, _POLL_SECONDS = 5.0, 0.1
-# How often a run is begun again in one sweep after a signal from outside.
-_AGAIN = 1
+# How often a run is begun again in one sweep after a signal from outside, and in all sweeps after errors of a device
+# between which it got no further: a fault of the run itself looks the same.
+_AGAIN, _AGAIN_ON_DEVICES = 1, 2
+# Other processes on a device in error must end before it works again.
+_RECOVERY_SECONDS = 10.0
 _PATIENCE_SECONDS = 120.0
 
 
@@ -93,31 +97,38 @@ class Schedule:
     def _note(self, job: Job, status: int) -> None:
         """Note how a job has ended, and what is next for its run."""
         run, log = job.run, job.run.folder / jobs.LOG
-        sentence = jobs.why(status, log, job.begin) if status else ""
-        if not status:
+        if status:
+            ending = read_ending(status, log, job.begin)
+        else:
             run.ended(job.command[0])
             following = run.command()
             if following == job.command:
-                sentence = f"it ended well but left no results; see {log}"
+                ending = Ending(Cause.RUN, f"it ended well but left no results; see {log}")
             elif following is not None:
                 self._waiting.insert(0, run)
                 return
             else:
                 self._board.say(run, "done")
                 return
-        if sentence.startswith(_BUSY):
-            self._later.append((time.monotonic() + _BUSY_SECONDS, run))
-        elif status and jobs.was_ended(status):
+        if ending.sentence.startswith(_BUSY):
+            self._again_in(_BUSY_SECONDS, run)
+        elif ending.cause == Cause.SIGNAL:
             self._begun[run.folder] = self._begun.get(run.folder, 0) + 1
             if self._begun[run.folder] <= _AGAIN:
                 self._waiting.append(run)
             else:
-                self.outcome.ended[run.folder] = sentence
-                self._board.say(run, f"ended: {sentence}")
+                self.outcome.ended[run.folder] = ending.sentence
+                self._board.say(run, f"ended: {ending.sentence}")
+        elif ending.cause == Cause.DEVICE and _count_device_error(run) <= _AGAIN_ON_DEVICES:
+            self._board.say(run, f"begun again after an error of the device: {ending.sentence}")
+            self._again_in(_RECOVERY_SECONDS, run)
         else:
-            write_json(run.folder / FAILURE, {"sentence": sentence, "status": status})
-            self.outcome.failed[run.folder] = sentence
-            self._board.say(run, f"FAILED: {sentence}")
+            write_json(run.folder / FAILURE, {"sentence": ending.sentence, "status": status})
+            self.outcome.failed[run.folder] = ending.sentence
+            self._board.say(run, f"FAILED: {ending.sentence}")
+
+    def _again_in(self, seconds: float, run: Run) -> None:
+        self._later.append((time.monotonic() + seconds, run))
 
     def _end(self) -> None:
         """End the jobs that run, which keep what they have, and wait for them."""
@@ -144,3 +155,16 @@ def forget_failures(runs: Sequence[Run]) -> None:
     """Let runs that failed begin again."""
     for run in runs:
         remove(run.folder / FAILURE)
+        remove(run.folder / DEVICE_ERRORS)
+
+
+def _count_device_error(run: Run) -> int:
+    """Note one more error of a device, and return how many there were since the run last got further."""
+    path, progress = run.folder / DEVICE_ERRORS, run.progress()
+    try:
+        noted = read_object(path)
+        count = int(noted["count"]) + 1 if float(noted["progress"]) >= progress else 1
+    except (OSError, ValueError, KeyError, TypeError):
+        count = 1
+    write_json(path, {"count": count, "progress": progress})
+    return count

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from experiments.errors import UserError
-from experiments.sweep import board, jobs, schedule
+from experiments.sweep import board, endings, jobs, schedule
 from experiments.sweep.schedule import Schedule, failure_of, forget_failures
 from runtime import signals
 
@@ -64,6 +64,7 @@ class FakeProcess:
 def no_waiting(monkeypatch):
     monkeypatch.setattr(schedule, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(schedule, "_BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(schedule, "_RECOVERY_SECONDS", 0.0)
 
 
 def _execute(runs, launch, slots=None):
@@ -194,3 +195,64 @@ def test_a_terminal_gets_a_table_of_what_runs_with_events_above_it(tmp_path, mon
     assert "run a: stage [0] on GPU 1" in text
     assert "0 of 2 runs done, 1 at work, 0 failed, time left unknown yet" in text
     assert "0 %" in text
+
+
+# What jaxlib prints at the end where another process under MPS has brought the device down.
+LAUNCH_FAILED = """epoch 3/20, step 1500: loss 0.0123
+E1129 15:04:07.301948  412 cuda_executor.cc:1212] failed to free device memory; result: CUDA_ERROR_LAUNCH_FAILED
+Traceback (most recent call last):
+  File "/src/experiments/training/device_source.py", line 75, in __call__
+    values = jax.device_get(metrics)
+jax.errors.JaxRuntimeError: INTERNAL: CUDA error: : CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure
+
+=== Source Location Trace: ===
+external/xla+/xla/stream_executor/cuda/cuda_status.cc:50
+"""
+NO_MEMORY = """jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 71303168 bytes.
+
+=== Source Location Trace: ===
+external/xla+/xla/stream_executor/device_memory.h:88
+"""
+CHECK_FAILED = """F1129 15:04:07.301948  412 cuda_event.cc:55] Check failed: status == CUDA_SUCCESS (719 vs. 0)
+*** Check failure stack trace: ***
+    @     0x7f2d5c1a2c24  (unknown)
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "cause", "sentence"),
+    [
+        (1, LAUNCH_FAILED, "device", "JaxRuntimeError: INTERNAL: CUDA error: : CUDA_ERROR_LAUNCH_FAILED: unspecified"),
+        (1, NO_MEMORY, "run", "it ended with status 1: jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory"),
+        (-signal.SIGABRT, CHECK_FAILED, "signal", "it was ended by SIGABRT: Check failed: status == CUDA_SUCCESS"),
+        (-signal.SIGABRT, LAUNCH_FAILED, "device", "it was ended by SIGABRT: jax.errors.JaxRuntimeError: INTERNAL"),
+        (-signal.SIGKILL, NO_MEMORY, "signal", "it was ended by SIGKILL"),
+        (1, "RuntimeError: a\nsomething beside", "run", "it ended with status 1: RuntimeError: a"),
+        (1, "something beside", "run", "it ended with status 1: something beside"),
+        (2, f"error: the GPU had a problem\n{NO_MEMORY}", "run", "the GPU had a problem"),
+        (3, "", "run", "it ended with status 3"),
+    ],
+)
+def test_an_ending_is_told_by_the_line_with_the_message(tmp_path, status, text, cause, sentence):
+    log = tmp_path / "sweep.log"
+    log.write_text(f"{LAUNCH_FAILED}{text}")  # the first part is that of an earlier job
+    ending = endings.read_ending(status, log, len(LAUNCH_FAILED))
+    assert sentence in ending.sentence
+    assert ending.cause.value == cause
+    assert "stream_executor" not in ending.sentence
+
+
+def test_a_run_is_begun_again_twice_after_errors_of_the_device_and_as_long_as_it_gets_further(tmp_path):
+    error = (1, LAUNCH_FAILED)
+    runs = [FakeRun(tmp_path, name) for name in ("twice", "always", "slowly")]
+    shares = iter((0.1, 0.2, 0.3, 0.4))
+    launch = FakeJobs(twice=[error] * 2, always=[error] * 4, slowly=[error] * 4)
+    runs[2].progress = lambda: next(shares, 1.0)
+    outcome, said = _execute(runs, launch)
+    assert (runs[0].left, runs[2].left, outcome.ended) == ([], [], {})
+    assert list(outcome.failed) == [runs[1].folder]
+    assert "CUDA_ERROR_LAUNCH_FAILED" in outcome.failed[runs[1].folder]
+    assert sum("run always: begun again after an error of the device" in line for line in said) == 2
+    assert not _execute(runs, launch)[1]  # the count is kept, until the run is told to begin again
+    forget_failures(runs)
+    assert not _execute(runs, launch)[0].failed
