@@ -92,5 +92,5 @@ def _shrink(config: ConfigDict) -> None:
     config.train.dtype = "float32"
     for section, changes in record.smoke.items():
         update(config[section], dict(changes))
-    if "seq_len" in config.model and "points_per_step" in config.task:
-        config.task.points_per_step = 0  # such a model has weights for every place in the order of the points
+    if "seq_len" in config.model and "points_per_step" in config.data:
+        config.data.points_per_step = 0  # such a model has weights for every place in the order of the points

@@ -11,10 +11,12 @@ from runtime.options import Option, declare, option
 MOST = 2**31 - 1  # steps, samples and points are counted with 32 bits
 
 # Training on one field per sample.
-STEADY_TASK: Mapping[str, Option] = declare(
+STEADY_DATA: Mapping[str, Option] = declare(
     points_per_step=option(
         0, help="random points of each sample that a step trains on; 0: all", minimum=0, maximum=MOST
     ),
+)
+STEADY_TASK: Mapping[str, Option] = declare(
     points_per_piece=option(
         0, help="points of a sample that evaluation computes at a time; 0: all at once", minimum=0, maximum=MOST
     ),

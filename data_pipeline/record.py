@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.options import STEADY_TASK
+from data_pipeline.options import STEADY_DATA, STEADY_TASK
 from runtime.options import Option
 
 # Settings of UPT on clouds of many points: a radius with some 8 to 32 neighbours (suggested, not published).
@@ -61,6 +61,10 @@ class DatasetRecord:
     like: str | None = None
     eval_batch_size: int = 1
     smoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def all_data_options(self) -> dict[str, Option]:
+        """Return the options of the data: those of its kind, then those of its loader."""
+        return {**(STEADY_DATA if self.kind == "steady" else {}), **self.options}
 
     def all_task_options(self) -> dict[str, Option]:
         """Return the options of the task on this data set: those of its kind, then its own."""

@@ -135,7 +135,8 @@ def _check_overrides(arguments: list[str]) -> None:
     known = flatten(load_config(path))
     for name, text in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            moved = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]
+            near = moved or difflib.get_close_matches(name, known, n=1)
             sections = ", ".join(sorted({key.split(".")[0] for key in known}))
             hint = f"did you mean config.{near[0]}?" if near else f"the sections are {sections}"
             raise UserError(f"option config.{name} does not exist; {hint}")

@@ -16,7 +16,7 @@ def pde_defaults(dataset: str) -> ConfigDict:
     config = training_defaults(dataset)
     config.data = section(sections.FieldDataOptions, name=dataset, n_train=1000, n_test=200)
     config.data.num_generate = record.num_generate
-    config.data.update(section(record.options))
+    config.data.update(section(record.all_data_options()))
     config.task = section(record.all_task_options())
     config.eval = section(sections.FieldEvalOptions)
     return config

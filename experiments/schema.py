@@ -65,6 +65,6 @@ def _by_section(config: ConfigDict) -> Iterator[tuple[str, Mapping[str, Option]]
         yield "data", {**options_of(sections.GeneratedDataOptions), **(task.options if task else {})}
     else:
         record = DATASETS.get(name)
-        yield "data", {**options_of(sections.FieldDataOptions), **(record.options if record else {})}
+        yield "data", {**options_of(sections.FieldDataOptions), **(record.all_data_options() if record else {})}
         yield "task", record.all_task_options() if record else {}
     yield "model", known_options(config.model)

@@ -41,6 +41,8 @@ _ADDED = {
         "freeze": "",
     },
 }
+# Options that have changed their section: (from, to, name).
+_MOVED = (("task", "data", "points_per_step"),)
 _ADDED_TO_OWN_DATA = {"split": "", "n_val": 0, "time": "", "prescribed": "", "integrals": "", "reference": ""}
 _SECTIONS = ("data", "model", "train", "optimizer", "schedule", "eval", "checkpoint", "mesh")
 _MINIMUM_FREE_BYTES = 64 * 2**20
@@ -123,6 +125,9 @@ def read_config_file(workdir: Path) -> dict[str, Any]:
         raise UserError(f"{workdir} holds no {CONFIG_FILE}, so there is no run in it; check --workdir") from error
     except ValueError as error:
         raise UserError(f"{path} is not the configuration of a run ({error}); check --workdir") from error
+    for old, new, name in _MOVED:
+        if name in content["config"].get(old, {}):
+            content["config"][new][name] = content["config"][old].pop(name)
     for section, options in _ADDED.items():
         content["config"][section] = {**options, **content["config"][section]}
     if content["config"]["data"].get("name") == "custom":
@@ -168,9 +173,13 @@ def _plain(config: ConfigDict) -> dict[str, Any]:
 
 
 def computed_options(config: ConfigDict) -> dict[str, Any]:
-    """Return the options that decide what a run computes, as JSON has them: {dotted name: value}."""
+    """Return the options that decide what a run computes, as JSON has them: {dotted name: value}.
+
+    Options have the names that they had at first, so that runs keep the folders which are named by what they compute.
+    """
+    first = {f"{new}.{name}": f"{old}.{name}" for old, new, name in _MOVED}
     options = flatten(ConfigDict(_plain(config)))
-    return {name: value for name, value in sorted(options.items()) if not name.startswith(_FREE)}
+    return {first.get(name, name): value for name, value in sorted(options.items()) if not name.startswith(_FREE)}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -118,8 +118,7 @@ def _record(size: str) -> DatasetRecord:
         model={"upt": MANY_SUPERNODES},
         # Artificial cars of 10 000 points for all numbers of points: more do not fit into minutes.
         smoke={
-            "data": {"name": "drivaerml_10k", "n_train": 12, "n_test": 3, "num_generate": 19},
-            "task": {"points_per_step": 1024},
+            "data": {"name": "drivaerml_10k", "n_train": 12, "n_test": 3, "num_generate": 19, "points_per_step": 1024},
             "train": {"epochs": 20, "batch_size": 1},
         },
     )

@@ -29,7 +29,7 @@ from experiments.training.ensemble import report_fields
 from experiments.training.mesh import Mesh
 from experiments.training.setup import Setup
 from experiments.training.task import Task
-from experiments.training.tasks import build_task
+from experiments.training.tasks import build_task, task_options
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
 from flare_jax.convert.trained import read_prediction
@@ -100,7 +100,7 @@ def _pose(request: Request, dataset: PDEDataset, mesh: Mesh) -> experiment.Probl
 
     def make_task(graphdef: nnx.GraphDef) -> Task:
         apply = model_params.apply_fn(graphdef)
-        return build_task(dataset, apply, mesh.points, call_inputs, config.get("task", {}))
+        return build_task(dataset, apply, mesh.points, call_inputs, task_options(config))
 
     simple: dict[str, float] = {}
 

@@ -14,7 +14,7 @@ _MESSAGE = re.compile(
 )
 # Where a log line of XLA comes from, before what it says.
 _LOCATION = re.compile(r"^.*?\b[\w/+.-]+\.(?:cc|h|cu):\d+\]\s*")
-# Errors by which CUDA says that a device, or what other processes do on it, has ended the work: under MPS all clients of
+# Errors by which CUDA says that a device, or what others do on it, has ended the work: under MPS all clients of
 # a device see the fault of one. A device that is out of memory is not among them.
 _OF_DEVICE = re.compile(
     r"CUDA_ERROR_(?:LAUNCH_FAILED|LAUNCH_TIMEOUT|ILLEGAL_ADDRESS|MPS_\w+|DEVICE_UNAVAILABLE|ECC_UNCORRECTABLE"

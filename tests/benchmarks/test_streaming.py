@@ -6,7 +6,7 @@ from configs import flare_drivaerml_1m
 
 def test_epochs_are_timed(tmp_path):
     config = flare_drivaerml_1m.get_config("smoke")
-    config.task.points_per_step = 256
+    config.data.points_per_step = 256
     config.model.num_blocks, config.model.channel_dim, config.model.num_heads = 1, 8, 2
     for part in ("k_proj", "v_proj", "ffn", "in_out_proj"):
         config.model[f"num_layers_{part}"] = 0

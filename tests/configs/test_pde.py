@@ -64,8 +64,8 @@ def test_flare_is_that_of_its_own_configs(name, dataset):
 
 
 def test_smoke_of_a_model_with_places_trains_on_all_points():
-    assert config_of("flare", "drivaerml_200k", "smoke").task.points_per_step == 1024
-    assert config_of("linformer", "drivaerml_200k", "smoke").task.points_per_step == 0
+    assert config_of("flare", "drivaerml_200k", "smoke").data.points_per_step == 1024
+    assert config_of("linformer", "drivaerml_200k", "smoke").data.points_per_step == 0
 
 
 def test_names_of_runs_differ():

@@ -37,6 +37,7 @@ def _sentence(result, status=2):
     ("argument", "words"),
     [
         ("--config.train.epoch=3", "config.train.epoch does not exist; did you mean config.train.epochs"),
+        ("--config.task.points_per_step=3", "does not exist; did you mean config.data.points_per_step?"),
         ("--config.colour=3", "config.colour does not exist"),
         ("--wrkdir=x", "workdir"),
         ("--config.train.epochs=many", "many"),

@@ -80,7 +80,7 @@ HAVING = {
         ("schedule.name", ("one",)),
         ("schedule.anneal", ("cosine",)),
         ("data.source", ("internet",)),
-        ("task.points_per_step", (-1, 1.5)),
+        ("data.points_per_step", (-1, 1.5)),
         ("task.noise", (-1.0, float("nan"))),
         ("figures", ("maybe",)),
     ],

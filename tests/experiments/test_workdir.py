@@ -49,6 +49,23 @@ def test_what_was_trained_is_not(tmp_path, seed):
         workdir.prepare(tmp_path, _config(batch_size=2), {})
 
 
+def test_a_run_is_known_by_the_names_that_its_options_had_at_first(tmp_path):
+    config = _config()
+    config.data.points_per_step = 16
+    workdir.prepare(tmp_path, config, {})
+    _checkpoint(tmp_path, 7)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["config"]["task"]["points_per_step"] = content["config"]["data"].pop("points_per_step")
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    workdir.prepare(tmp_path, config, {})
+    assert workdir.load_run_config(tmp_path).data.points_per_step == 16
+    assert "points_per_step" not in workdir.load_run_config(tmp_path).task
+    assert workdir.computed_options(config)["task.points_per_step"] == 16
+    config.data.points_per_step = 8
+    with pytest.raises(UserError, match=r"data.points_per_step was 16, now 8"):
+        workdir.prepare(tmp_path, config, {})
+
+
 def test_a_folder_is_held_by_one_process(tmp_path):
     run = tmp_path / "run"
     run.mkdir()

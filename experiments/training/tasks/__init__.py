@@ -24,6 +24,12 @@ _TASKS: Mapping[str, Callable[..., Task]] = {
 }
 
 
+def task_options(config: Any) -> dict[str, Any]:
+    """Return what a configuration says of the task: section `task`, and how many points a step takes of the data."""
+    points = {"points_per_step": config.data.points_per_step} if "points_per_step" in config.data else {}
+    return {**config.get("task", {}), **points}
+
+
 def build_task(
     dataset: PDEDataset,
     apply: Callable[..., Array],
@@ -31,7 +37,7 @@ def build_task(
     call_inputs: Collection[str],
     options: Mapping[str, Any],
 ) -> Task:
-    """Return the task that `dataset` poses to `apply(params, x, mask, ...)`, with the options of config section `task`.
+    """Return the task that `dataset` poses to `apply(params, x, mask, ...)`, with `options`, those of `task_options`.
 
     Points are padded to a multiple of `points_multiple`; `call_inputs` names the further arguments that `apply` takes.
     Raises UserError for options that do not fit the data.

@@ -141,22 +141,22 @@ def _check_options(dataset: PDEDataset, gradient_weight: float, points_per_step:
         )
     if gradient_weight and points_per_step:
         raise UserError(
-            f"task.points_per_step={points_per_step} leaves no grid for task.gradient_weight={gradient_weight}; set "
+            f"data.points_per_step={points_per_step} leaves no grid for task.gradient_weight={gradient_weight}; set "
             "one of them to 0"
         )
     points = dataset.train.x.shape[1]
     if not 0 <= points_per_step <= points:
         raise UserError(
-            f"task.points_per_step={points_per_step}, but samples of {dataset.name} have {points} points; choose from "
+            f"data.points_per_step={points_per_step}, but samples of {dataset.name} have {points} points; choose from "
             f"1 to {points}, or 0 for all"
         )
     if points_per_step and dataset.train.edges is not None:
         raise UserError(
-            f"task.points_per_step={points_per_step} would leave parts of a graph, and this model type sends messages "
+            f"data.points_per_step={points_per_step} would leave parts of a graph, and this model type sends messages "
             "along its edges; set it to 0"
         )
     if points_per_step and dataset.train.mask is not None:
         raise UserError(
-            f"task.points_per_step={points_per_step} needs samples of one size, but those of {dataset.name} are "
+            f"data.points_per_step={points_per_step} needs samples of one size, but those of {dataset.name} are "
             "padded; set it to 0"
         )

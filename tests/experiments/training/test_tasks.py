@@ -326,7 +326,7 @@ def test_statistics_of_baselines_ignore_padding():
         (fields.autoregressive(), {"noise": -1.0}, "task.noise=-1.0 must not be negative"),
         (fields.mesh_series(), {"noise": -1.0}, "task.noise=-1.0 must not be negative"),
         (fields.time_conditioned(), {"times_per_step": 5}, "has 4 times; choose from 1 to 4"),
-        (fields.clouds(), {"points_per_step": 2}, "task.points_per_step=2 needs samples of one size"),
+        (fields.clouds(), {"points_per_step": 2}, "data.points_per_step=2 needs samples of one size"),
         (fields.clouds(), {"points_per_step": 20}, "have 10 points; choose from 1 to 10, or 0 for all"),
         (fields.clouds(), {"gradient_weight": 0.1}, "needs a grid of two axes, which data set toy has not"),
         (fields.clouds(), {"gradient_weight": -0.1}, "must not be negative"),
@@ -340,8 +340,11 @@ def test_bad_options(dataset, options, words):
 
 
 def test_options_belong_to_data_sets():
-    steady = {"points_per_step": 0, "points_per_piece": 0}
+    steady = {"points_per_piece": 0}
     found = {name: defaults_of(record.all_task_options()) for name, record in DATASETS.items()}
     assert found["darcy"] == {"gradient_weight": 0.1, **steady}
     assert found["drivaerml_1m"] == found["elasticity"] == steady
     assert found["plasticity"] == {"times_per_step": 0}
+    data = {name: defaults_of(record.all_data_options()) for name, record in DATASETS.items()}
+    assert data["darcy"]["points_per_step"] == 0
+    assert "points_per_step" not in data["plasticity"]
