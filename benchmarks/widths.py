@@ -38,11 +38,12 @@ def match_parameters(config: ConfigDict, parameters: int) -> dict[str, Any]:
     )
     options = {"channel_dim": nearest}
     update(config.model, options)
-    ratio = config.model.get("ffn_mlp_ratio")
+    option = next((name for name in ("ffn_mlp_ratio", "mlp_ratio") if name in config.model), None)
+    ratio = option and config.model[option]
     if ratio not in (None, 1.0):  # at ratio 1 their residuals act
-        present, larger = _count(config), _count(config, ffn_mlp_ratio=ratio + 1)
+        present, larger = _count(config), _count(config, **{option: ratio + 1})
         matched = ratio + (parameters - present) / (larger - present)
-        options["ffn_mlp_ratio"] = round(max(matched, 0.25), 3)
+        options[option] = round(max(matched, 0.25), 3)
         update(config.model, options)
     return options
 

@@ -21,6 +21,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
         "flare_pp": {"channel_dim": 64, "num_layers_k_proj": 2, "num_layers_v_proj": 2},
         "flarepp": {"channel_dim": 88, "ffn_mlp_ratio": 1.609},
         "backbone_transolver3": {"channel_dim": 96, "ffn_mlp_ratio": 2.015},
+        "transformer": {"channel_dim": 75, "mlp_ratio": 4.112},
         "luna": {"channel_dim": 80, "ffn_mlp_ratio": 1.755},
         "set_transformer": {"channel_dim": 72, "ffn_mlp_ratio": 2.154},
     },

@@ -214,6 +214,7 @@ class Bars:
     panels: str | None = None
     metric: str = "error"
     names: Mapping[str, str] = field(default_factory=dict)
+    log: bool = True
 
     def draw(self, title: str, rows: Sequence[Row]) -> Figure:
         """Return the figure of the rows."""
@@ -252,7 +253,7 @@ class Bars:
         if known:
             x, values = zip(*known, strict=True)
             axes.bar(x, values, 0.8, fill=False, edgecolor="#d1662a", linestyle="--", label=PUBLISHED)
-        axes.set_yscale("log")
+        axes.set_yscale("log" if self.log else "linear")
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
         axes.set_ylabel(WORDS.get(self.metric, self.metric))
         axes.grid(alpha=0.3, axis="y", which="both", linewidth=0.5)

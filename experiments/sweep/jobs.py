@@ -14,6 +14,8 @@ from experiments.errors import UserError
 from experiments.sweep.runs import Command, Run
 
 LOG = "sweep.log"
+# Where JAX keeps compiled programs. Not on CPUs, where XLA may overflow the stack of the thread that reads them back.
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
 # Of the memory of a GPU that jobs share; the rest is for what is not XLA's.
 _MEMORY_SHARE = 0.9
 
@@ -67,15 +69,24 @@ class Outcome:
     postponed: list[Path] = field(default_factory=list)
 
 
-def make_slots(jobs: int, environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[Slot]:
+def make_slots(
+    jobs: int,
+    environment: Mapping[str, str] = os.environ,
+    devices: Path = Path("/dev"),
+    *,
+    cache: Path | None = None,
+) -> list[Slot]:
     """Return `jobs` places on every GPU that this process may use, on the CPU where there is none.
 
-    Jobs that share a GPU get equal parts of its memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
+    Jobs that share a GPU get equal parts of its memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise. On GPUs
+    they share compiled programs in the folder `cache`, unless JAX_COMPILATION_CACHE_DIR says otherwise.
     """
     gpus = visible_gpus(environment, devices)
     if not gpus:
         return [Slot(None, {})] * jobs
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY_SHARE / jobs:.3f}"} if jobs > 1 else {}
+    if cache is not None:
+        share[_CACHE] = str(cache.absolute())
     share = {name: value for name, value in share.items() if name not in environment}
     # The first jobs go to different GPUs.
     return [Slot(gpu, {"CUDA_VISIBLE_DEVICES": name, **share}) for _ in range(jobs) for gpu, name in enumerate(gpus)]
@@ -115,6 +126,11 @@ def launch(command: Command, log: Path, environment: Mapping[str, str]) -> subpr
 def _lifeline() -> tuple[int, int]:
     """Return a pipe whose writing end no job has: it is closed when this process ends."""
     return os.pipe()
+
+
+def cache_folder(given: str | None, out: Path) -> Path | None:
+    """Return the folder of compiled programs that --compilation_cache names: below `out` by default, None for ""."""
+    return out / "cache" if given is None else Path(given) if given else None
 
 
 def check_jobs(jobs: int) -> None:

@@ -31,6 +31,11 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "minutes", None, "After so long, jobs write checkpoints and end; the same command goes on.", lower_bound=0.01
     )
+    flags.DEFINE_string(
+        "compilation_cache",
+        None,
+        "Folder of compiled programs, which jobs on GPUs share; by default OUT/cache, empty for none.",
+    )
     flags.DEFINE_list("seeds", None, "Seeds of every run; by default those of the study.")
     flags.DEFINE_integer("parallel_seeds", 0, "Seeds of a run that are trained in one program; 0: all.")
     flags.DEFINE_multi_string("set", [], "OPTION=VALUE for all trainings, such as train.epochs=20; may be repeated.")
@@ -67,7 +72,8 @@ def main() -> None:
         if FLAGS.retry_failed:
             forget_failures(runs)
         seconds = math.inf if FLAGS.minutes is None else 60 * FLAGS.minutes
-        failed = not execute(study, runs, jobs.make_slots(FLAGS.jobs), jobs.launch, seconds)
+        slots = jobs.make_slots(FLAGS.jobs, cache=jobs.cache_folder(FLAGS.compilation_cache, Path(FLAGS.out)))
+        failed = not execute(study, runs, slots, jobs.launch, seconds)
     executed = not (FLAGS.list or FLAGS.dry_run)
     if executed:
         report(

@@ -12,6 +12,8 @@ from runtime.files import replacing, write_text
 WORDS = {
     "error": "error",
     "train_error": "training error",
+    "accuracy": "accuracy",
+    "train_accuracy": "training accuracy",
     "parameters": "parameters",
     "step_ms": "ms per step",
     "epoch_s": "seconds per epoch",

@@ -110,9 +110,10 @@ class TrainingRun:
                 f"{folder / 'eval.json'} has no {self.error!r}, which the study collects; correct the study"
             )
         split, _, metric = self.error.partition("/")
+        kind = "accuracy" if metric.endswith("accuracy") else "error"
         found = {
-            "error": summary[self.error],
-            "train_error": summary.get(f"train/{metric}"),
+            kind: summary[self.error],
+            f"train_{kind}": summary.get(f"train/{metric}"),
             "parameters": summary["parameters"],
             # Of seeds that were trained together, the share of one.
             **{name: timing[name] / together for name in ("step_ms", "epoch_s")},

@@ -13,7 +13,7 @@ def test_the_width_of_the_published_network_is_found(capsys):
     assert "flare  --config.model.channel_dim=64  592,641" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["flarepp"])
+@pytest.mark.parametrize("name", ["flarepp", "transformer"])
 def test_models_of_the_study_have_equal_sizes(name):
     config = pde.get_config(f"model={name},data=elasticity")
     update(config.model, mixers.SIZES["elasticity"][name])

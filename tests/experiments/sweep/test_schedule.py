@@ -170,6 +170,17 @@ def test_places_on_all_gpus_of_a_host(tmp_path):
         jobs.check_jobs(0)
 
 
+def test_jobs_on_gpus_share_compiled_programs(tmp_path):
+    (tmp_path / "nvidia0").touch()
+    cache = jobs.cache_folder(None, tmp_path / "out")
+    (slot,) = jobs.make_slots(1, {}, tmp_path, cache=cache)
+    assert slot.environment["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "out/cache")
+    (own,) = jobs.make_slots(1, {"JAX_COMPILATION_CACHE_DIR": "/mine"}, tmp_path, cache=cache)
+    assert "JAX_COMPILATION_CACHE_DIR" not in own.environment
+    assert jobs.make_slots(1, {"JAX_PLATFORMS": "cpu"}, tmp_path, cache=cache) == [jobs.Slot(None, {})]
+    assert jobs.cache_folder("", tmp_path) is None
+
+
 def test_the_time_left_is_that_of_the_work_left(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(board.time, "monotonic", lambda: now[0])
