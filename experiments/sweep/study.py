@@ -71,11 +71,11 @@ class Measurement:
 class Study:
     """A study: its runs in `parts`, the columns by which they are told apart, and what is shown of them.
 
-    `error` names the metric of eval.json that counts, `metrics` what the tables have: error and train_error (for a metric
-    that is one: accuracy and train_accuracy), parameters, step_ms, epoch_s, train_s, compile_s, peak_gib, or what a
-    `Measurement` reads. `published` holds the original's
-    numbers by metric and the values of `columns`. With `analyze` the attention of every trained model is analysed too,
-    which adds the metrics effective_rank and effective_rank_0, … of the blocks.
+    `error` names the metric of eval.json that counts, `metrics` what the tables have: error and train_error (accuracy
+    and train_accuracy where the metric is one), parameters, step_ms, epoch_s, train_s, compile_s, peak_gib, or what a
+    `Measurement` reads. `published` holds the original's numbers by metric and the values of `columns`. With `analyze`
+    the attention of every trained model is analysed too, which adds the metrics effective_rank and effective_rank_0, …
+    of the blocks.
     """
 
     name: str
