@@ -20,6 +20,12 @@ STEADY_TASK: Mapping[str, Option] = declare(
     points_per_piece=option(
         0, help="points of a sample that evaluation computes at a time; 0: all at once", minimum=0, maximum=MOST
     ),
+    diagnostics=option(
+        0,
+        help="steps between lines of diagnostics.jsonl, what mixers of FLARE++ say of themselves; 0: none",
+        minimum=0,
+        maximum=MOST,
+    ),
 )
 
 

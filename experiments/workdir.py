@@ -22,6 +22,7 @@ CONFIG_FILE = "config.json"
 _FREE = (
     "mesh.",
     "figures",
+    "task.diagnostics",
     "train.parallel_seeds",
     "eval.simple_predictors",
     "data.dir",

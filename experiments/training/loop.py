@@ -138,6 +138,7 @@ def _advance(
 ) -> None:
     """Log what a chunk of steps did for one seed, evaluate on `data` and save where the plan says so."""
     setup, config, task, plan = run.setup, run.config, run.setup.task, run.setup.plan
+    run.diagnostics.write(values, run.step)
     run.check_finite(values, run.step)
     run.step, run.saved = run.step + len(values["loss"]), False
     run.loss = float(np.mean(values["loss"]))

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from experiments.errors import NotFiniteError
 from experiments.training import hosts
 from experiments.training.checkpoints import Checkpoints, SavedCheckpoints
+from experiments.training.diagnostics import DiagnosticsLog
 from experiments.training.mesh import Mesh
 from experiments.training.records import MetricsLog
 from experiments.training.setup import Setup
@@ -72,6 +73,8 @@ class SeedRun:
         self.checkpoints.prune()
         path = workdir / "metrics.jsonl" if hosts.is_main() else None
         self.log = MetricsLog(path, self.start, hosts.say, trackers)
+        every = setup.task.diagnostics_every
+        self.diagnostics = DiagnosticsLog(workdir if hosts.is_main() else None, every, self.start, hosts.say)
         self.restored, self.saved = restored is not None, True
         self.loss = self.headline = math.nan
         self.failure: NotFiniteError | None = None
@@ -79,6 +82,7 @@ class SeedRun:
     def close(self) -> None:
         """End the threads that write, and the trackers of the log."""
         self.log.close()
+        self.diagnostics.close()
         self.checkpoints.close()
 
     @property

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from experiments.training.diagnostics import make_diagnosis
 from experiments.training.mesh import Mesh
 from experiments.training.packing import FROZEN, Packed, Packing, Params
 from experiments.training.sampling import Epochs
@@ -30,15 +31,16 @@ def make_step(task: Task, optimizer: optax.GradientTransformation, packing: Pack
     """
     update = _make_update(optimizer, packing, ema_decay)
     begin = _make_begin(task, packing)
-    gradients = _make_gradients(task.loss)
+    gradients, diagnose = _make_gradients(task.loss), make_diagnosis(task)
 
     def present(
         state: TrainState, batches: Batch, counted: Array | int, carry: Any, first: Array | bool
     ) -> tuple[tuple[TrainState, Any], StepMetrics]:
         state, key = begin(state)
-        value, carry, grads = gradients(packing.unpack(state.params), batches, key, counted, carry, first)
-        state, metrics = update(state, value, grads)
-        return (state, carry), metrics
+        params = packing.unpack(state.params)
+        value, carry, grads = gradients(params, batches, key, counted, carry, first)
+        new, metrics = update(state, value, grads)
+        return (new, carry), metrics | diagnose(params, batches, key, state.step)
 
     def step(state: TrainState, batches: Batch) -> tuple[TrainState, StepMetrics]:
         counted = _counted(task.loss, batches)

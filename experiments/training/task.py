@@ -80,6 +80,9 @@ class Task:
     A row of `train` can hold several training samples: with `windows` above 1 a batch has the number of the window,
     `window` [B], beside the rows. `bucket_sizes`, where given, are ascending numbers of points to which rows of `train`
     are cut, each to the smallest that holds its points, by the mask; batches then come from one bucket each.
+
+    Every `diagnostics_every` steps (0: never) `diagnostics(params, batch, key)` gives what the mixers of the model say
+    of themselves in the training step with that key: `blocks` and their `mean`.
     """
 
     train: Mapping[str, np.ndarray]
@@ -97,6 +100,8 @@ class Task:
     other_predictions: Mapping[str, Callable[[Params, Batch, Array | None], Array]] = field(default_factory=dict)
     windows: int = 1
     bucket_sizes: tuple[int, ...] = ()
+    diagnostics: Callable[[Params, Batch, Array], Mapping[str, Any]] | None = None
+    diagnostics_every: int = 0
 
     @property
     def num_train(self) -> int:

@@ -46,6 +46,7 @@ def build_task(
     known = inspect.signature(make).parameters
     unused = next((name for name, value in options.items() if name not in known and value), None)
     if unused is not None:
-        raise UserError(f"task.{unused}={options[unused]} does nothing for this data; leave it out")
+        section = "data" if unused == "points_per_step" else "task"
+        raise UserError(f"{section}.{unused}={options[unused]} does nothing for this data; leave it out")
     chosen = {name: value for name, value in options.items() if name in known}
     return make(dataset, apply, points_multiple, call_inputs, **chosen)

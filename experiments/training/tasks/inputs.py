@@ -44,11 +44,38 @@ class ModelCall:
         points_per_piece: int | None = None,
     ) -> Float[Array, "B N C_out"]:
         """Return the model's output in float32."""
+        x, extra = self._arguments(x, mask, features, time, edges, key)
+        if points_per_piece is not None:
+            extra["points_per_piece"] = points_per_piece
+        return self.apply(params, x, mask, **extra).astype(jnp.float32)
+
+    def statistics(
+        self,
+        params: Params,
+        x: Float[Array, "B N C"],
+        mask: Bool[Array, "B N"] | None,
+        *,
+        features: Float[Array, "B N C_fx"] | None = None,
+        time: Float[Array, " B"] | None = None,
+        key: Array | None = None,
+    ) -> Mapping[str, Any]:
+        """Return what the mixers of a model that takes `return_statistics` say of themselves."""
+        x, extra = self._arguments(x, mask, features, time, None, key)
+        return self.apply(params, x, mask, **extra, return_statistics=True)[1]
+
+    def _arguments(
+        self,
+        x: Array,
+        mask: Array | None,
+        features: Array | None,
+        time: Array | None,
+        edges: Array | None,
+        key: Array | None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Return the points, with what becomes channels of them, and the further arguments of the model."""
         extra: dict[str, Any] = {"key": key} if "key" in self.takes else {}
         if "edges" in self.takes:
             extra |= {"edges": edges, "edge_attr": edge_features(x, edges, self.space_dim, mask)}
-        if points_per_piece is not None:
-            extra["points_per_piece"] = points_per_piece
         channels = [x]
         if features is not None and "fx" in self.takes:
             extra["fx"] = features
@@ -58,8 +85,7 @@ class ModelCall:
             extra["time"] = time
         elif time is not None:
             channels.append(jnp.broadcast_to(time[:, None, None], (*x.shape[:2], 1)))
-        x = x if len(channels) == 1 else jnp.concatenate(channels, axis=-1)
-        return self.apply(params, x, mask, **extra).astype(jnp.float32)
+        return x if len(channels) == 1 else jnp.concatenate(channels, axis=-1), extra
 
 
 def input_channels(dataset: PDEDataset, takes: Collection[str]) -> int:

@@ -1,6 +1,6 @@
 """Steady regression: one field per sample, compared in data units."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 from jax import Array
@@ -31,6 +31,7 @@ def regression_task(
     points_per_piece: int = 0,
     original_metric: bool = False,
     symmetries: bool = False,
+    diagnostics: int = 0,
 ) -> Task:
     """Return the task of predicting `dataset`'s fields with `apply(params, x, mask)`.
 
@@ -40,13 +41,15 @@ def regression_task(
     gradient on the data's grid (Darcy: 0.1); `points_per_step` trains on so many random points of each sample;
     `points_per_piece` lets models that can do so predict outside of training in pieces of so many points, which bounds
     the memory and not the cloud: the result is that of all points. `symmetries` turns and mirrors printed parts at
-    random in every step; `original_metric` adds the original's expression on LPBF to the metrics. Raises UserError if
-    the data have an input that is not taken, no grid for the gradient, or too few points, and if the model has no
-    pieces. Of several fields each has errors among the metrics; printed parts have further ones.
+    random in every step; every `diagnostics` steps (0: never) the mixers of the model say how they are;
+    `original_metric` adds the original's expression on LPBF to the metrics. Raises UserError if the data have an input
+    that is not taken, no grid for the gradient, or too few points, and if the model has no pieces or nothing to say. Of
+    several fields each has errors among the metrics; printed parts have further ones.
     """
     _check_inputs(dataset, call_inputs)
     _check_options(dataset, gradient_weight, points_per_step)
     _check_pieces(points_per_piece, call_inputs)
+    _check_diagnostics(diagnostics, call_inputs)
     normalizer, call = dataset.y_normalizer, ModelCall(apply, call_inputs, dataset.space_dim)
 
     def predict(params: Params, batch: Batch, key: Array | None) -> Array:
@@ -79,30 +82,38 @@ def regression_task(
             prediction + dataset.offset, batch["y"] + dataset.offset, batch.get("mask"), *constants
         )
 
-    def on_all(params: Params, batch: Batch, key: Array) -> Array:
-        return compare(predict(params, batch, key), batch)
+    def seen(batch: Batch, key: Array) -> Batch:
+        """Return what a training step sees of a batch."""
+        if symmetries:
+            number = random_symmetries(jax.random.fold_in(key, 2), batch["x"].shape[0])
+            batch = {**batch, "x": turned(batch["x"], number)}
+        return on_some_points(batch, key) if points_per_step else batch
 
-    def on_turned(params: Params, batch: Batch, key: Array) -> Array:
-        number = random_symmetries(jax.random.fold_in(key, 2), batch["x"].shape[0])
-        there = {**batch, "x": turned(batch["x"], number)}
-        return on_some_points(params, there, key) if points_per_step else on_all(params, there, key)
-
-    def on_some_points(params: Params, batch: Batch, key: Array) -> Array:
+    def on_some_points(batch: Batch, key: Array) -> Batch:
         samples, points = batch["x"].shape[:2]
         chosen = some_points(jax.random.fold_in(key, 1), samples=samples, points=points, count=points_per_step)
-        some = {
+        return {
             name: jax.vmap(lambda v, c: v[c])(value, chosen) if value.ndim > 1 else value
             for name, value in batch.items()
         }
-        return on_all(params, some, key)
 
-    values = on_turned if symmetries else on_some_points if points_per_step else on_all
+    def values(params: Params, batch: Batch, key: Array) -> Array:
+        there = seen(batch, key)
+        return compare(predict(params, there, key), there)
+
+    def statistics(params: Params, batch: Batch, key: Array) -> Mapping[str, object]:
+        there = seen(batch, key)
+        given = {"features": there.get("fx"), "time": there.get("time"), "key": key}
+        return call.statistics(params, there["x"], there.get("mask"), **given)
+
     return Task(
         **task_arrays(dataset, points_multiple),
         predict=predict,
         loss=Loss.per_sample(values, None if dataset.spread_fields else relative_counts(dataset)),
         metrics=metrics,
         headline=headline,
+        diagnostics=statistics,
+        diagnostics_every=diagnostics,
     )
 
 
@@ -119,6 +130,14 @@ def _check_pieces(points_per_piece: int, call_inputs: Collection[str]) -> None:
         raise UserError(
             f"task.points_per_piece={points_per_piece}, but this model type predicts all points at once; set it to 0 "
             "or take a model of FLARE or FLARE++"
+        )
+
+
+def _check_diagnostics(diagnostics: int, call_inputs: Collection[str]) -> None:
+    if diagnostics and "return_statistics" not in call_inputs:
+        raise UserError(
+            f"task.diagnostics={diagnostics}, but the mixers of this model type say nothing of themselves; set it to "
+            "0 or take a model of FLARE++ or of its rivals"
         )
 
 

@@ -332,6 +332,8 @@ def test_statistics_of_baselines_ignore_padding():
         (fields.clouds(), {"gradient_weight": -0.1}, "must not be negative"),
         (fields.clouds(), {"points_per_piece": -1}, "task.points_per_piece=-1 must not be negative"),
         (fields.clouds(), {"points_per_piece": 5}, "this model type predicts all points at once"),
+        (fields.clouds(), {"diagnostics": 5}, "task.diagnostics=5, but the mixers of this model type say nothing"),
+        (fields.mesh_series(), {"diagnostics": 5}, "task.diagnostics=5 does nothing for this data"),
     ],
 )
 def test_bad_options(dataset, options, words):
@@ -340,7 +342,7 @@ def test_bad_options(dataset, options, words):
 
 
 def test_options_belong_to_data_sets():
-    steady = {"points_per_piece": 0}
+    steady = {"points_per_piece": 0, "diagnostics": 0}
     found = {name: defaults_of(record.all_task_options()) for name, record in DATASETS.items()}
     assert found["darcy"] == {"gradient_weight": 0.1, **steady}
     assert found["drivaerml_1m"] == found["elasticity"] == steady
