@@ -3,8 +3,10 @@
 from collections.abc import Callable, Collection, Mapping
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
@@ -50,6 +52,9 @@ def regression_task(
     _check_options(dataset, gradient_weight, points_per_step)
     _check_pieces(points_per_piece, call_inputs)
     _check_diagnostics(diagnostics, call_inputs)
+    mask = dataset.train.mask
+    # Samples of at least so many points give parts without padding.
+    all_real = mask is None or int(np.min(mask.sum(axis=1))) >= points_per_step
     normalizer, call = dataset.y_normalizer, ModelCall(apply, call_inputs, dataset.space_dim)
 
     def predict(params: Params, batch: Batch, key: Array | None) -> Array:
@@ -91,11 +96,13 @@ def regression_task(
 
     def on_some_points(batch: Batch, key: Array) -> Batch:
         samples, points = batch["x"].shape[:2]
-        chosen = some_points(jax.random.fold_in(key, 1), samples=samples, points=points, count=points_per_step)
-        return {
+        sizes = {"samples": samples, "points": points, "count": points_per_step}
+        chosen = some_points(jax.random.fold_in(key, 1), **sizes, mask=batch.get("mask"))
+        some = {
             name: jax.vmap(lambda v, c: v[c])(value, chosen) if value.ndim > 1 else value
             for name, value in batch.items()
         }
+        return {name: value for name, value in some.items() if name != "mask"} if all_real else some
 
     def values(params: Params, batch: Batch, key: Array) -> Array:
         there = seen(batch, key)
@@ -117,10 +124,18 @@ def regression_task(
     )
 
 
-def some_points(key: Array, *, samples: int, points: int, count: int) -> Int[Array, "B _"]:
-    """Return `count` distinct random points of each sample, the same on all devices that share a sample."""
+def some_points(
+    key: Array, *, samples: int, points: int, count: int, mask: Bool[Array, "B N"] | None = None
+) -> Int[Array, "B _"]:
+    """Return `count` distinct random points of each sample, the same on all devices that share a sample.
+
+    Of points with a mask the real ones come first, which are all of a sample that has no more.
+    """
     keys = jax.random.split(key, samples)
-    return jax.vmap(lambda key: jax.random.permutation(key, points)[:count])(keys)
+    if mask is None:
+        return jax.vmap(lambda key: jax.random.permutation(key, points)[:count])(keys)
+    ranks = jnp.where(mask, jax.vmap(lambda key: jax.random.uniform(key, (points,)))(keys), -1.0)
+    return jax.lax.top_k(ranks, min(count, points))[1]
 
 
 def _check_pieces(points_per_piece: int, call_inputs: Collection[str]) -> None:
@@ -166,16 +181,11 @@ def _check_options(dataset: PDEDataset, gradient_weight: float, points_per_step:
     points = dataset.train.x.shape[1]
     if not 0 <= points_per_step <= points:
         raise UserError(
-            f"data.points_per_step={points_per_step}, but samples of {dataset.name} have {points} points; choose from "
-            f"1 to {points}, or 0 for all"
+            f"data.points_per_step={points_per_step}, but samples of {dataset.name} have up to {points} points; choose "
+            f"from 1 to {points}, or 0 for all"
         )
     if points_per_step and dataset.train.edges is not None:
         raise UserError(
             f"data.points_per_step={points_per_step} would leave parts of a graph, and this model type sends messages "
             "along its edges; set it to 0"
-        )
-    if points_per_step and dataset.train.mask is not None:
-        raise UserError(
-            f"data.points_per_step={points_per_step} needs samples of one size, but those of {dataset.name} are "
-            "padded; set it to 0"
         )

@@ -295,6 +295,30 @@ def test_points_of_a_step_are_distinct_and_drawn_anew_for_each_sample_and_key():
     assert {tuple(sorted(row)) for row in points}.isdisjoint(tuple(sorted(row)) for row in other)
 
 
+@pytest.mark.parametrize(("count", "masked"), [(2, False), (4, True), (7, True)])
+def test_points_of_a_step_are_real_ones_of_clouds_of_any_size(count, masked):
+    counts, seen = (3, 9, 4, 8, 2, 9), []
+
+    def apply(params, x, mask):
+        seen.append((x, mask))
+        return x.sum(-1, keepdims=True)
+
+    task = regression_task(fields.clouds(counts), apply, points_per_step=count)
+    batch = {name: jnp.asarray(value) for name, value in task.train.items()}
+    np.testing.assert_allclose(task.train_loss({}, batch, KEY), 0, atol=1e-6)
+    ((x, mask),) = seen
+    assert (mask is not None) == masked
+    for case, size in enumerate(counts):
+        part = np.asarray(x[case] if mask is None else x[case][mask[case]])
+        assert len(np.unique(part, axis=0)) == len(part) == min(count, size)
+        whole = {tuple(point) for point in np.asarray(batch["x"][case, :size])}
+        assert {tuple(point) for point in part} <= whole
+        assert mask is None or mask[case, : len(part)].all()
+    cut = {name: value[:, :4] for name, value in batch.items()}  # a batch of a bucket of smaller clouds
+    assert task.train_loss({}, cut, KEY).shape == (6,)
+    assert seen[-1][0].shape[1] == min(count, 4)
+
+
 def test_evaluation_in_pieces_is_asked_of_the_model_outside_of_training():
     asked = []
 
@@ -326,8 +350,7 @@ def test_statistics_of_baselines_ignore_padding():
         (fields.autoregressive(), {"noise": -1.0}, "task.noise=-1.0 must not be negative"),
         (fields.mesh_series(), {"noise": -1.0}, "task.noise=-1.0 must not be negative"),
         (fields.time_conditioned(), {"times_per_step": 5}, "has 4 times; choose from 1 to 4"),
-        (fields.clouds(), {"points_per_step": 2}, "data.points_per_step=2 needs samples of one size"),
-        (fields.clouds(), {"points_per_step": 20}, "have 10 points; choose from 1 to 10, or 0 for all"),
+        (fields.clouds(), {"points_per_step": 20}, "have up to 10 points; choose from 1 to 10, or 0 for all"),
         (fields.clouds(), {"gradient_weight": 0.1}, "needs a grid of two axes, which data set toy has not"),
         (fields.clouds(), {"gradient_weight": -0.1}, "must not be negative"),
         (fields.clouds(), {"points_per_piece": -1}, "task.points_per_piece=-1 must not be negative"),
