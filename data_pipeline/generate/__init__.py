@@ -37,6 +37,7 @@ GENERATORS = {
     "airfoil_steady": "data_pipeline.generate.airfoil",
     "plasticity": "data_pipeline.generate.plasticity",
     "shapenet_car": "data_pipeline.generate.shapenet_car",
+    "nasa_crm": "data_pipeline.generate.nasa_crm",
     "lpbf": "data_pipeline.additive.generate.dataset:files",
     "lpbf_archives": "data_pipeline.additive.generate.dataset:archives",
     **{f"drivaerml_{size}": f"data_pipeline.generate.drivaerml:{size}" for size in SIZES},

@@ -8,7 +8,7 @@ from data_pipeline.generate.generator import load_generator
 from data_pipeline.registry import find_record
 
 
-@pytest.mark.parametrize("name", ["drivaerml_10k", "drivaerml_1m", "shapenet_car"])
+@pytest.mark.parametrize("name", ["drivaerml_10k", "drivaerml_1m", "shapenet_car", "nasa_crm"])
 def test_stand_ins_say_so(name):
     assert load_generator(GENERATORS[name]).solver.startswith("SYNTHETIC STAND-IN")
 
