@@ -149,10 +149,10 @@ RECORD = DatasetRecord(
     c_in=12,
     c_out=4,
     recipe={"all": {"batch_size": 1, "weight_decay": 5e-2, "pct_start": 0.05, "div_factor": 1e3}},
-    model={"upt": MANY_SUPERNODES},
+    model={"upt": MANY_SUPERNODES, "flarepp": {"num_blocks": 8}},
     like="drivaerml_40k",
     smoke={
-        "data": {"n_train": 12, "n_test": 3, "num_generate": 15, "points_per_step": 1024},
+        "data": {"n_train": 12, "n_test": 3, "num_generate": 17, "points_per_step": 1024},
         "train": {"epochs": 20, "batch_size": 1},
     },
 )

@@ -6,6 +6,7 @@ import pytest
 
 from data_pipeline.errors import DataError
 from data_pipeline.generate import generate
+from data_pipeline.generate.splits import held_out
 from data_pipeline.pde import nasa_crm
 from data_pipeline.registry import find_record
 
@@ -76,3 +77,10 @@ def test_damaged_files_are_named(files, damage, words):
 def test_numbers_of_samples_that_are_not_there(files):
     with pytest.raises(DataError, match=r"data.n_train=50, but .* holds \d samples"):
         find_record("nasa_crm").load(files, 50, 1)
+
+
+def test_the_smoke_run_has_its_samples():
+    data = nasa_crm.RECORD.smoke["data"]
+    test = held_out(data["num_generate"], nasa_crm.N_TEST, nasa_crm.N_TRAIN + nasa_crm.N_TEST)
+    assert data["n_test"] <= test
+    assert data["n_train"] <= data["num_generate"] - test
