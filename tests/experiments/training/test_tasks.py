@@ -305,7 +305,7 @@ def test_points_of_a_step_are_real_ones_of_clouds_of_any_size(count, masked):
 
     task = regression_task(fields.clouds(counts), apply, points_per_step=count)
     batch = {name: jnp.asarray(value) for name, value in task.train.items()}
-    np.testing.assert_allclose(task.train_loss({}, batch, KEY), 0, atol=1e-6)
+    np.testing.assert_allclose(losses_of(task, {}, batch, KEY), 0, atol=1e-6)
     ((x, mask),) = seen
     assert (mask is not None) == masked
     for case, size in enumerate(counts):
@@ -315,7 +315,7 @@ def test_points_of_a_step_are_real_ones_of_clouds_of_any_size(count, masked):
         assert {tuple(point) for point in part} <= whole
         assert mask is None or mask[case, : len(part)].all()
     cut = {name: value[:, :4] for name, value in batch.items()}  # a batch of a bucket of smaller clouds
-    assert task.train_loss({}, cut, KEY).shape == (6,)
+    assert losses_of(task, {}, cut, KEY).shape == (6,)
     assert seen[-1][0].shape[1] == min(count, 4)
 
 
