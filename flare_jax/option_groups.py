@@ -58,6 +58,11 @@ def ratio(default: float, what: str, **conditions: Any) -> Any:
     return option(default, help=text, above=0, maximum=MAX_RATIO, **conditions)
 
 
+def recomputed() -> Any:
+    """Return the option `remat`."""
+    return option(False, help="compute blocks again in the backward pass, for a fraction of the memory")
+
+
 def rate(what: str) -> Any:
     """Return an option that is a rate of dropout, 0 by default."""
     return option(0.0, help=f"dropout rate of {what}", minimum=0, below=1)

@@ -1,5 +1,7 @@
 """Slice attention with a temperature per point and Gumbel noise on the logits (Transolver++, arXiv 2502.02414)."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,9 +15,21 @@ from flare_jax.layers.linear import Linear
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
 from flare_jax.mixers.slice_attention import INITIAL_TEMPERATURE, SliceConfig, mix_slices, slice_projection
 from flare_jax.mixers.slice_tokens import SliceTokenAttention, slice_logits, slice_weights
+from flare_jax.options import Config, option
 
 SMALLEST_TEMPERATURE = 0.01
+EVALUATION_SEED = 0
 GUMBEL_EPSILON = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationNoiseConfig(Config):
+    """The option of the models with this mixer."""
+
+    eval_noise: bool = option(
+        True,
+        help="noise in evaluation as in training, drawn from a fixed key; without it errors are often twice as large",
+    )
 
 
 class AdaptiveSliceAttention(nnx.Module):
@@ -65,6 +79,18 @@ class AdaptiveSliceAttention(nnx.Module):
     def _temperature(self, points: Float[Array, "B N H D"]) -> Float[Array, "B N H 1"]:
         learned = gelu_erf(self.temperature_mlp(points)).astype(jnp.float32)
         return jnp.maximum(learned + self.temperature_bias[...].reshape(-1, 1), SMALLEST_TEMPERATURE)
+
+
+def evaluation_draws(shape: tuple[int, ...], *, blocks: int, heads: int, slices: int) -> list[Float[Array, "B H N M"]]:
+    """Return for points of `shape` one fixed draw per block, the same for all samples, whatever padding follows."""
+    block_keys = jax.random.split(jax.random.key(EVALUATION_SEED), blocks)
+
+    def draw(block_key: Array, point: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(block_key, point), (heads, slices))
+
+    per_point = jax.vmap(draw, in_axes=(None, 0), out_axes=1)
+    draws = [per_point(block_key, jnp.arange(shape[1])) for block_key in block_keys]
+    return [jnp.broadcast_to(values, (shape[0], *values.shape)) for values in draws]
 
 
 def gumbel_noise(uniforms: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from flare_jax.checks import check_dtype, check_head_dim
 from flare_jax.layers.initializers import LINEAR_STD, normal
+from flare_jax.option_groups import recomputed
 from flare_jax.options import MAX_BLOCKS, MAX_HEADS, MAX_WIDTH, Config, option
 
 CONVOLUTION_WIDTH = 4
@@ -58,7 +59,7 @@ class DecoderConfig(Config):
     dropout: float = option(0.0, help="rate of dropout of both residual branches", minimum=0, below=1)
     norm_epsilon: float = option(1e-6, help="epsilon of all norms", above=0)
     residual_scale: bool = option(False, help="divide initial output maps by the root of twice the blocks")
-    remat: bool = option(False, help="compute blocks again in the backward pass, to save memory")
+    remat: bool = recomputed()
 
     def check_together(self) -> None:
         super().check_together()

@@ -9,9 +9,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flare_jax.checks import check_uniforms
+from flare_jax.checks import check_points, check_uniforms
 from flare_jax.layers.dropout import Key
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON
+from flare_jax.mixers.adaptive_slice_attention import EvaluationNoiseConfig, evaluation_draws
 from flare_jax.mixers.backbone_mixers import FixedRoutingConfig, MhaConfig, make_mixer
 from flare_jax.mixers.flarepp import FlareppAblationsConfig, FlareppConfig, SimplifiedFlareppConfig
 from flare_jax.models.mixer_stack import MixerBlock, MixerStack, MixerStackConfig, feed_forward
@@ -68,7 +69,7 @@ class TransolverBackboneConfig(BackboneConfig, LatentConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransolverPlusPlusBackboneConfig(BackboneConfig, LatentConfig):
+class TransolverPlusPlusBackboneConfig(BackboneConfig, LatentConfig, EvaluationNoiseConfig):
     """Options of the backbone with the mixer of Transolver++; latents are its slices."""
 
     kind: ClassVar[str] = "transolverpp"
@@ -102,7 +103,7 @@ class MixerBackbone(MixerStack):
 
 
 class NoisyMixerBackbone(MixerBackbone):
-    """The backbone with a mixer that adds Gumbel noise in training."""
+    """The backbone with a mixer that adds Gumbel noise."""
 
     def __init__(
         self,
@@ -125,10 +126,13 @@ class NoisyMixerBackbone(MixerBackbone):
         uniforms: Sequence[Float[Array, "B H N M"]] | None = None,
         return_statistics: bool = False,
     ) -> Float[Array, "B N C_out"] | tuple[Float[Array, "B N C_out"], dict[str, object]]:
-        """Return the prediction as `MixerStack` does; noise is drawn from `key`, without one there is none.
+        """Return the prediction as `MixerStack` does, with noise from `key`, without one as in `TransolverPlusPlus`.
 
         `uniforms`, one array of [0, 1) per block, are made into the noise instead. Raises ValueError for `uniforms` of
         another number or shape.
         """
+        check_points(x, mask, self.in_dim)
         check_uniforms(uniforms, x.shape, num_blocks=len(self.blocks), heads=self.num_heads, slices=self.num_latents)
+        if uniforms is None and key is None and self.config.eval_noise:
+            uniforms = evaluation_draws(x.shape, blocks=len(self.blocks), heads=self.num_heads, slices=self.num_latents)
         return self.apply(x, mask, key, uniforms, return_statistics)

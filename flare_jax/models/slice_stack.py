@@ -22,7 +22,7 @@ from flare_jax.layers.time_embedding import TimeEmbedding, check_time
 from flare_jax.layers.unified_position import check_unified_position, unified_position_dim, unified_positions
 from flare_jax.mixers.slice_attention import GridConfig
 from flare_jax.models.stack import ResidualStack
-from flare_jax.option_groups import blocks, ratio, width
+from flare_jax.option_groups import blocks, ratio, recomputed, width
 from flare_jax.options import MAX_WIDTH, Config, option
 
 _MAX_REFERENCE = 2**6
@@ -67,7 +67,7 @@ class SliceStackConfig(Config):
     num_blocks: int = blocks(5)
     act: str = option("gelu", help="activation; 'gelu' is the exact form", choices=POINTWISE_ACTIVATIONS)
     mlp_ratio: float = ratio(1.0, "feed-forward part")
-    remat: bool = option(False, help="compute blocks again in the backward pass instead of storing them")
+    remat: bool = recomputed()
 
 
 class SliceBlock(nnx.Module):

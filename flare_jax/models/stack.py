@@ -17,7 +17,7 @@ from flare_jax.layers.norms import RMS_NORM_EPSILON
 from flare_jax.layers.output_projection import OutputProjection
 from flare_jax.layers.padding import zero_padding
 from flare_jax.layers.residual_mlp import ResidualMLP
-from flare_jax.option_groups import blocks, depth, mlp_kernel, ratio, width
+from flare_jax.option_groups import blocks, depth, mlp_kernel, ratio, recomputed, width
 from flare_jax.options import Config, option
 
 # What blocks pass on: the points, or a tuple of them and of what accompanies them.
@@ -97,6 +97,7 @@ class StackConfig(Config):
     out_proj_norm: bool = option(True, help="a norm before the output projection")
     num_layers_in_out_proj: int = depth(2, "input and output projections")
     mlp_implementation: str | None = mlp_kernel()
+    remat: bool = recomputed()
 
     @property
     def projection_width(self) -> int:
@@ -150,6 +151,7 @@ class ProjectedStack(ResidualStack):
         check_sizes(in_dim=in_dim, out_dim=out_dim)
         self.in_dim = in_dim
         self.config = config
+        self.remat = config.remat
         self.dtype = check_dtype(dtype)
         channel_dim, hidden_dim = config.channel_dim, config.projection_width
         shared = {

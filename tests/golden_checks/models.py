@@ -16,6 +16,7 @@ from flare_jax.convert import from_torch, to_torch
 from flare_jax.convert.mappings import TORCH_MAPPINGS, is_unused
 from flare_jax.convert.originals import OriginalModel, find_original
 from flare_jax.models import build_model
+from flare_jax.models.registry import MODELS
 from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
 from tests.golden_checks.core import Comparison, gradient_size, largest_error
@@ -98,6 +99,9 @@ def _effective(
 def _build(original: OriginalModel, arguments: Mapping[str, Any]) -> tuple[nnx.GraphDef, dict[str, Any]]:
     """Return our structure and the shapes of its parameters for the original's constructor arguments."""
     in_dim, out_dim, options = original.translate(arguments)
+    if "eval_noise" in MODELS[original.model_type].options():
+        # Outputs of the files are without noise, or with the draws that they hold.
+        options = {**options, "eval_noise": False}
     return split(
         nnx.eval_shape(lambda: build_model(original.model_type, in_dim, out_dim, options, rngs=ParameterKeys(0)))
     )

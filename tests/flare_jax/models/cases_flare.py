@@ -20,6 +20,7 @@ _FLARE = {
     "qk_norm": True,
     "implementation": "xla",
     "mlp_implementation": "reference",
+    "remat": True,
 }
 _ABLATIONS = {
     "channel_dim": 12,
@@ -35,6 +36,7 @@ _ABLATIONS = {
     "in_out_proj_ratio": 1.5,
     "out_proj_norm": False,
     "mlp_implementation": "reference",
+    "remat": True,
 }
 
 CASES = {

@@ -13,6 +13,7 @@ _STACK = {
     "num_layers_ffn": 1,
     "ffn_mlp_ratio": 1.5,
     "mlp_implementation": "reference",
+    "remat": True,
 }
 _LATENTS = _STACK | {"num_latents": 5}
 _ROUTING = _LATENTS | {"implementation": "xla"}
@@ -49,7 +50,7 @@ CASES = {
     "backbone_flarepp_ablations": Case("backbone_flarepp_ablations", _ABLATIONS),
     "backbone_flarepp_ablations_shared": Case("backbone_flarepp_ablations", _ABLATIONS | _SHARED),
     "backbone_transolver": Case("backbone_transolver", _LATENTS, **_SLICES),
-    "backbone_transolverpp": Case("backbone_transolverpp", _LATENTS, **_SLICES),
+    "backbone_transolverpp": Case("backbone_transolverpp", _LATENTS | {"eval_noise": False}, **_SLICES),
     "backbone_transolver3": Case("backbone_transolver3", _LATENTS, **_SLICES),
     "flarepp": Case(
         "flarepp", _GATED | {"num_latents": 5, "explicit_residual": True, "ffn_mlp_ratio": 1.0}, twin="backbone_flarepp"

@@ -13,6 +13,7 @@ _COMMON = {
     "num_layers_in_out_proj": 0,
     "in_out_proj_ratio": 1.5,
     "mlp_implementation": "reference",
+    "remat": True,
     "mlp_ratio": 1.5,
 }
 _GELU = {"act": None, "in_out_proj_act": None}

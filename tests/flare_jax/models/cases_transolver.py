@@ -36,13 +36,11 @@ CASES = {
     ),
     "transolver++": Case(
         "transolver++",
-        _TRANSOLVER | {"fun_dim": 2, "dropout": 0.2, "orthogonal_slice_init": True, "remat": True},
+        _TRANSOLVER | {"fun_dim": 2, "dropout": 0.2, "orthogonal_slice_init": True, "remat": True, "eval_noise": False},
         point_inputs={"fx": 2},
         around=_TEMPERATURE,
     ),
-    "transolver++_noise": Case(
-        "transolver++", _SIZES | {"eval_noise": True}, padding="trailing", permutes=False, around=_TEMPERATURE
-    ),
+    "transolver++_noise": Case("transolver++", _SIZES, padding="trailing", permutes=False, around=_TEMPERATURE),
     "ts1_uncond": Case("ts1_uncond", _SIZES | {"act": "swiglu", "mlp_ratio": 1.5, "qk_norm": True, "dropout": 0.2}),
     "ts3_uncond": Case("ts3_uncond", _SIZES | {"act": "geglu", "mlp_ratio": 1.5, "qk_norm": True}, around=_GAIN),
     "ts3_uncond_grid": Case("ts3_uncond", _SIZES | {"grid_shape": (4, 3)}, around=_GAIN, **_ON_GRID),

@@ -10,6 +10,7 @@ from flax import nnx
 from experiments.training.optimizers import parameter_group
 from flare_jax.convert import from_torch, to_torch
 from flare_jax.convert.originals import find_original
+from flare_jax.mixers.adaptive_slice_attention import evaluation_draws
 from flare_jax.mixers.attention_statistics import attention_statistics, mean_cosine
 from flare_jax.mixers.backbone_mixers import make_mixer
 from flare_jax.mixers.flarepp import FlareppAblationsConfig, FlareppConfig
@@ -39,6 +40,39 @@ def test_prediction(case):
     model_type = CASES[case].model_type
     expected = naive_backbone.forward(model_type, to_torch(model_type, params), points(), complete(case))
     assert_close(case, jax.jit(apply_fn(graphdef))(params, points()), expected, 1e-5)
+
+
+def test_slices_are_as_noisy_in_evaluation_as_in_training():
+    """By default the draws are those of Transolver++; without them the slices are sharper than in training."""
+    case, x = "backbone_transolverpp", points()
+    (graphdef, params), (quiet, _) = build_perturbed(case, eval_noise=True), build_perturbed(case)
+    assert MODELS[case].options()["eval_noise"].default is True
+    draws = evaluation_draws(x.shape, blocks=2, heads=2, slices=5)
+    found = jax.jit(apply_fn(graphdef))(params, x)
+    given = jax.jit(apply_fn(quiet))(params, x, uniforms=draws)
+    assert_close("fixed draws", found, given, 1e-6)
+    assert not np.allclose(found, jax.jit(apply_fn(quiet))(params, x), rtol=1e-3)
+
+
+def test_recomputed_blocks_store_less():
+    """The same gradients, from less between forward and backward pass."""
+    x = jnp.ones((1, 64, 3))
+
+    def measured(remat):
+        options = {"channel_dim": 16, "num_blocks": 4, "num_heads": 2, "num_latents": 4, "remat": remat}
+        graphdef, params = split(build_model("flarepp", 3, 1, options, rngs=ParameterKeys(0)))
+
+        def loss(params):
+            return jnp.sum(apply_fn(graphdef)(params, x) ** 2)
+
+        stored = jax.eval_shape(lambda params: jax.vjp(loss, params)[1], params)
+        return jax.jit(jax.grad(loss))(params), sum(leaf.size for leaf in jax.tree.leaves(stored))
+
+    (recomputed, less), (stored, more) = measured(True), measured(False)
+    largest = max(float(jnp.abs(grad).max()) for grad in stored.values())
+    for name, grad in stored.items():
+        assert_close(name, recomputed[name], grad, 1e-5, absolute=1e-6 * largest)
+    assert less < 0.6 * more
 
 
 @pytest.fixture(scope="module")
