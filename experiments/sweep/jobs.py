@@ -79,15 +79,15 @@ def make_slots(
     """Return `jobs` places on every GPU that this process may use, on the CPU where there is none.
 
     Jobs that share a GPU get equal parts of its memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise. On GPUs
-    they share compiled programs in the folder `cache`, unless JAX_COMPILATION_CACHE_DIR says otherwise.
+    they share compiled programs in the folder `cache`, if one is given.
     """
     gpus = visible_gpus(environment, devices)
     if not gpus:
         return [Slot(None, {})] * jobs
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY_SHARE / jobs:.3f}"} if jobs > 1 else {}
+    share = {name: value for name, value in share.items() if name not in environment}
     if cache is not None:
         share[_CACHE] = str(cache.absolute())
-    share = {name: value for name, value in share.items() if name not in environment}
     # The first jobs go to different GPUs.
     return [Slot(gpu, {"CUDA_VISIBLE_DEVICES": name, **share}) for _ in range(jobs) for gpu, name in enumerate(gpus)]
 
@@ -128,9 +128,21 @@ def _lifeline() -> tuple[int, int]:
     return os.pipe()
 
 
-def cache_folder(given: str | None, out: Path) -> Path | None:
-    """Return the folder of compiled programs that --compilation_cache names: below `out` by default, None for ""."""
-    return out / "cache" if given is None else Path(given) if given else None
+def cache_folder(
+    given: str | None, out: Path, environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")
+) -> Path | None:
+    """Return the folder of compiled programs that --compilation_cache names, None for "" and where there is no GPU.
+
+    By default it lies below `out`, unless JAX_COMPILATION_CACHE_DIR names another, which jobs find by themselves.
+    Raises UserError for a folder without a GPU.
+    """
+    if not visible_gpus(environment, devices):
+        if given:
+            raise UserError(f"--compilation_cache={given} is for GPUs, and there is none here; leave it out")
+        return None
+    if given is None:
+        return None if _CACHE in environment else out / "cache"
+    return Path(given) if given else None
 
 
 def check_jobs(jobs: int) -> None:

@@ -69,10 +69,10 @@ def main() -> None:
         print("\n".join(command_lines(runs)))
     failed = False
     if not (FLAGS.list or FLAGS.dry_run or FLAGS.collect or FLAGS.plot):
+        slots = jobs.make_slots(FLAGS.jobs, cache=jobs.cache_folder(FLAGS.compilation_cache, Path(FLAGS.out)))
         if FLAGS.retry_failed:
             forget_failures(runs)
         seconds = math.inf if FLAGS.minutes is None else 60 * FLAGS.minutes
-        slots = jobs.make_slots(FLAGS.jobs, cache=jobs.cache_folder(FLAGS.compilation_cache, Path(FLAGS.out)))
         failed = not execute(study, runs, slots, jobs.launch, seconds)
     executed = not (FLAGS.list or FLAGS.dry_run)
     if executed:

@@ -172,13 +172,18 @@ def test_places_on_all_gpus_of_a_host(tmp_path):
 
 def test_jobs_on_gpus_share_compiled_programs(tmp_path):
     (tmp_path / "nvidia0").touch()
-    cache = jobs.cache_folder(None, tmp_path / "out")
+    cache = jobs.cache_folder(None, tmp_path / "out", {}, tmp_path)
     (slot,) = jobs.make_slots(1, {}, tmp_path, cache=cache)
     assert slot.environment["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "out/cache")
-    (own,) = jobs.make_slots(1, {"JAX_COMPILATION_CACHE_DIR": "/mine"}, tmp_path, cache=cache)
-    assert "JAX_COMPILATION_CACHE_DIR" not in own.environment
-    assert jobs.make_slots(1, {"JAX_PLATFORMS": "cpu"}, tmp_path, cache=cache) == [jobs.Slot(None, {})]
-    assert jobs.cache_folder("", tmp_path) is None
+    own = {"JAX_COMPILATION_CACHE_DIR": "/mine"}
+    assert jobs.cache_folder(None, tmp_path, own, tmp_path) is None
+    (named,) = jobs.make_slots(1, own, tmp_path, cache=jobs.cache_folder("/other", tmp_path, own, tmp_path))
+    assert named.environment["JAX_COMPILATION_CACHE_DIR"] == "/other"
+    assert jobs.cache_folder("", tmp_path, {}, tmp_path) is None
+    cpu = {"JAX_PLATFORMS": "cpu"}
+    assert jobs.cache_folder(None, tmp_path, cpu, tmp_path) is None
+    with pytest.raises(UserError, match="--compilation_cache=/other is for GPUs, and there is none here"):
+        jobs.cache_folder("/other", tmp_path, cpu, tmp_path)
 
 
 def test_the_time_left_is_that_of_the_work_left(tmp_path, monkeypatch):
