@@ -25,7 +25,7 @@ from benchmarks.command import exit_status, names_in
 from benchmarks.roofline import floor
 from benchmarks.timing import markdown_table, print_table
 from benchmarks.worker import Worker
-from data_pipeline.command import Parser, seconds
+from runtime.command import Parser, seconds
 from runtime.json_files import write_json
 
 DIRECTIONS = ("forward", "both")

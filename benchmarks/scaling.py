@@ -26,7 +26,7 @@ from benchmarks.command import exit_status, names_in
 from benchmarks.scaling_figure import Point, scaling_figure, series_label
 from benchmarks.timing import print_table
 from benchmarks.worker import NOT_REACHED, Worker
-from data_pipeline.command import Parser, seconds
+from runtime.command import Parser, seconds
 
 FRAMEWORKS = {"torch": "benchmarks.scaling_torch", "jax": "benchmarks.scaling_jax"}
 # In the order in which they are measured: what the headline compares comes first.

@@ -30,7 +30,7 @@ from benchmarks.search_jax import SPACES
 from benchmarks.search_kernel import TOLERANCE, Ask, Search, SearchCase, is_correct
 from benchmarks.timing import print_table
 from benchmarks.worker import Worker
-from data_pipeline.command import Parser, integer, seconds
+from runtime.command import Parser, integer, seconds
 from runtime.json_files import write_json
 
 # What one run tunes by default: the shapes that the project is measured on.

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data_pipeline.command import Parser
 from data_pipeline.custom.example import ellipse as flow_around
 from data_pipeline.custom.example import ring_mesh, solve
 from data_pipeline.custom.writers import write_fields
@@ -30,6 +29,7 @@ from data_pipeline.dataset import PDEDataset
 from data_pipeline.registry import find_record
 from experiments.training.task import mean_of_defined
 from experiments.training.tasks.baselines import case_error
+from runtime.command import Parser
 
 SAMPLES = 40
 _MODES = np.arange(1, 40)

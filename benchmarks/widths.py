@@ -19,9 +19,9 @@ from benchmarks.timing import print_table
 from benchmarks.train_step import random_dataset
 from configs import pde
 from configs.common import update
-from data_pipeline.command import Parser, integer
 from experiments.pdebench import models
 from flare_jax.params import count_parameters, split
+from runtime.command import Parser, integer
 
 MOST_PER_HEAD = 64
 

@@ -27,7 +27,6 @@ from benchmarks.timing import device_line, markdown_table, write_results
 from benchmarks.train_step import random_dataset, setup_of, time_jax
 from configs import pde
 from configs.common import update
-from data_pipeline.command import Parser, integer, seconds
 from data_pipeline.dataset import PDEDataset
 from data_pipeline.files import read_json
 from data_pipeline.registry import load_dataset
@@ -37,6 +36,7 @@ from experiments.training.records import read_log
 from experiments.training.tasks.baselines import baseline_error
 from flare_jax.models.registry import MODELS
 from flare_jax.params import count_parameters, split
+from runtime.command import Parser, integer, seconds
 
 DATA = "elasticity"
 # Its points have no mesh, along whose edges some models send messages.

@@ -3,7 +3,6 @@
 Each with its data set, the size of its model, the result to expect where it was measured, and its command.
 """
 
-import argparse
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 import configs
+from runtime.command import Parser
 
 _SIZES = ("channel_dim", "num_blocks", "num_heads", "num_latents")
 # General configs want arguments; what they make is listed by their own docstrings.
@@ -38,14 +38,14 @@ def lines(name: str) -> list[str]:
 
 
 def main() -> None:
-    """Print the list."""
-    parser = argparse.ArgumentParser(prog="python -m configs", description=__doc__.splitlines()[0])
+    """Print the list; raises SystemExit where a word is in no line of it."""
+    parser = Parser(prog="python -m configs", description=__doc__.splitlines()[0])
     parser.add_argument("word", nargs="?", default="", help="print only experiments whose lines have this word")
     word = parser.parse_args().word
-    for name in experiments():
-        text = "\n".join(lines(name))
-        if word in text:
-            print(text)
+    found = [text for text in ("\n".join(lines(name)) for name in experiments()) if word in text]
+    if not found:
+        parser.error(f"no experiment has the word {word!r}; python -m configs lists all")
+    print("\n".join(found))
     for name in GENERAL:
         if not word:
             print("\n" + (_module(name).__doc__ or "").strip())

@@ -10,22 +10,31 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_pipeline.command import Parser, integer
 from data_pipeline.custom.folder import holds_many
 from data_pipeline.custom.proposal import describe_contents, propose, samples_at, shown_fields
+from data_pipeline.custom.readers import Reference
 from data_pipeline.custom.sample import check_cell_data
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.registry import DATASETS, find_record, load_dataset
 from data_pipeline.streaming.rows import is_stored
+from runtime.command import Parser, integer, sentence
 from runtime.options import defaults_of
+from runtime.words import did_you_mean
 
+_ABOUT = """\
+Say what is in a data set, or in a file or folder of yours and with which options to train on it; draw a sample.
+
+  python -m data_pipeline.inspect data/ellipses                              what is there, and the options
+  python -m data_pipeline.inspect data/cases --config.data.files=*.vtu       of some of the files
+  python -m data_pipeline.inspect elasticity --data_dir=data                 a public or generated set, as loaded
+  python -m data_pipeline.inspect custom --config.data.path=data/ellipses --config.data.targets=pressure"""
 _MOST_POINTS = 40_000  # more are neither visible nor quick to draw
 
 
@@ -132,16 +141,21 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _inspect(options, print)
     except (ValueError, OSError, MemoryError, OverflowError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     return 0
 
 
 def _inspect(options: argparse.Namespace, say: Callable[[str], None]) -> None:
-    if options.name not in DATASETS and Path(options.name).exists():
+    if options.name in DATASETS:
+        _inspect_dataset(options, say)
+    elif Path(options.name).exists():
         _inspect_files(Path(options.name), options, say)
     else:
-        _inspect_dataset(options, say)
+        raise ValueError(
+            f"{options.name!r} is no file or folder that exists, and no data set"
+            f"{did_you_mean(options.name, DATASETS)}; check the path, or choose one of {', '.join(DATASETS)}"
+        )
 
 
 def _inspect_files(path: Path, options: argparse.Namespace, say: Callable[[str], None]) -> None:
@@ -160,9 +174,7 @@ def _inspect_files(path: Path, options: argparse.Namespace, say: Callable[[str],
     series = Counter(one.series for one in every if one.series)
     steps = f", the steps of {len(series)} series" if max(series.values(), default=1) > 1 else ""
     say(f"{path} holds {counts} sample{'' if counts == '1' else 's'}{steps}{drawn}")
-    references = splits.get(options.split) or next(iter(splits.values()))
-    if options.case >= len(references):
-        raise ValueError(f"--case={options.case} is no sample; there are {len(references)}")
+    references = _chosen(splits, options)
     reference = references[options.case]
     # A single file is one sample of the folder that a training takes.
     whole = path.is_dir() or holds_many(path)
@@ -182,6 +194,17 @@ def _inspect_files(path: Path, options: argparse.Namespace, say: Callable[[str],
     say(f"{reference.name} drawn in {figure_path}")
 
 
+def _chosen(splits: Mapping[str, Sequence[Reference]], options: argparse.Namespace) -> Sequence[Reference]:
+    """Return the samples of the split that was asked for, or else of the tests or the first there is."""
+    asked = options.split or next((name for name in splits if name.startswith("test")), next(iter(splits)))
+    if asked not in splits:
+        listed = ", ".join(name for name in splits if name) or "no splits"
+        raise ValueError(f"--split={asked} is not there; choose among {listed}, or leave it out")
+    if options.case >= len(splits[asked]):
+        raise ValueError(f"--case={options.case} is no sample; choose one of 0 to {len(splits[asked]) - 1}")
+    return splits[asked]
+
+
 def _inspect_dataset(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     record = find_record(options.name)
     dataset = load_dataset(
@@ -195,12 +218,13 @@ def _inspect_dataset(options: argparse.Namespace, say: Callable[[str], None]) ->
     )
     say(describe(dataset))
     splits = {"train": dataset.train, **dataset.tests}
-    if options.split not in splits or not 0 <= options.case < len(splits[options.split]):
-        raise ValueError(f"--split={options.split} --case={options.case} is no sample; the splits are listed above")
+    split = options.split or "test"
+    if split not in splits or not 0 <= options.case < len(splits[split]):
+        raise ValueError(f"--split={split} --case={options.case} is no sample; the splits are listed above")
     path = options.out or Path(f"{options.name}.png")
-    figure = draw_sample(dataset, options.split, options.case)
+    figure = draw_sample(dataset, split, options.case)
     figure.savefig(path, dpi=120)
-    say(f"sample {options.case} of {options.split} drawn in {path}")
+    say(f"sample {options.case} of {split} drawn in {path}")
 
 
 def _loader_option(name: str, text: str) -> tuple[str, Any]:
@@ -220,14 +244,21 @@ def _loader_option(name: str, text: str) -> tuple[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m data_pipeline.inspect",
-        description="Print shapes, ranges and splits of a data set and draw one of its samples.",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help=f"data set ({', '.join(DATASETS)}), or a file or folder of yours")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="data root (default: %(default)s)")
     parser.add_argument("--n_train", type=integer(0), help="training samples to load (default: the published number)")
     parser.add_argument("--n_test", type=integer(0), help="test samples to load (default: the published number)")
-    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="option of the loader")
-    parser.add_argument("--split", default="test", help="split of the drawn sample (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="option of the loader; also --config.data.OPTION=VALUE",
+    )
+    parser.add_argument("--split", default="", help="split of the drawn sample (default: test)")
     parser.add_argument("--case", type=integer(0), default=0, help="number of the drawn sample (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="figure (default: NAME.png)")
     return parser

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments import help
 from experiments.errors import UserError
 from runtime import signals
+from runtime.command import sentence
 
 FLAGS = flags.FLAGS
 EXIT_USER_ERROR = 2
@@ -77,7 +78,7 @@ def run(main: Callable[[], None]) -> None:
         signals.settle()
         if debug:
             raise
-        print(f"error: {_sentence(error)}", file=sys.stderr, flush=True)
+        print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
         sys.exit(EXIT_USER_ERROR)
     except Exception:
         signals.settle()
@@ -107,7 +108,7 @@ def _parse(argv: list[str]) -> None:
     try:
         rest = FLAGS(argv)
     except TypeError as error:
-        raise UserError(f"an option has a value of the wrong type ({_sentence(error)})") from error
+        raise UserError(f"an option has a value of the wrong type ({sentence(error)})") from error
     if len(rest) > 1:
         raise UserError(f"arguments {rest[1:]} are not understood; options are written --name=value")
 
@@ -176,7 +177,7 @@ def load_config(path: str) -> ConfigDict:
     except UserError:
         raise
     except ValueError as error:  # most are sentences, such as those about an unknown variant
-        raise UserError(f"config file {file}: {_sentence(error)}") from error
+        raise UserError(f"config file {file}: {sentence(error)}") from error
     except (Exception, SystemExit) as error:
         raise _unusable(file, error) from error
     if not isinstance(config, ConfigDict):
@@ -224,13 +225,3 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
 def overrides() -> dict[str, object]:
     """Return the options given on the command line as {dotted path: value}."""
     return dict(config_flags.get_override_values(FLAGS["config"])) if FLAGS.config is not None else {}
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, MemoryError | OverflowError):
-        reason = " ".join(str(error).split()) or "out of memory"
-        return f"this is too large for the machine ({reason}); ask for less data, or for a smaller model or batch"
-    if isinstance(error, OSError) and error.strerror:
-        where = f" {error.filename}" if error.filename else ""
-        return f"the file system refuses{where}: {error.strerror}; check that it exists, is writable and has space"
-    return " ".join(str(error).split()) or type(error).__name__

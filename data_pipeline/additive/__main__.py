@@ -14,10 +14,10 @@ from data_pipeline.additive.archive import ROOT
 from data_pipeline.additive.case_index import MOST_FRAMES
 from data_pipeline.additive.merge import INTERPOLATIONS
 from data_pipeline.additive.statistics import LIMITS
-from data_pipeline.command import Parser, integer
 from data_pipeline.generate import generate
 from data_pipeline.seeds import LARGEST_SEED
 from runtime import signals
+from runtime.command import Parser, integer, sentence
 
 _FORMATS = {"files": "lpbf", "archives": "lpbf_archives"}
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options)
     except (ValueError, OSError) as error:
         signals.settle()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     except RuntimeError as error:
         signals.settle()

@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.command import Parser, integer
 from data_pipeline.custom.writers import named_arrays, write_fields, write_group
 from data_pipeline.seeds import LARGEST_SEED
+from runtime.command import Parser, integer, sentence
 
 FORMATS = ("npz", "h5", "vtu")
 # Joukowski's map has its critical point so far inside the circle: the trailing edge is round, and no speed infinite.
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
         path = write_example(options.out, options.num, options.format, options.seed, options.shape)
         print(f"{options.num} samples in {path}")
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

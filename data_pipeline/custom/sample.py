@@ -115,13 +115,22 @@ def parse_fields(points: str, inputs: str, targets: str, present: Collection[str
     if not points:
         raise DataError("data.points='' names no array; name that of the coordinates, such as points")
     check_cell_data(cell_data)
-    return Fields(
-        points,
-        _parse("data.inputs", inputs, present) or defaults.inputs,
-        _parse("data.targets", targets, present) or defaults.targets,
-        inputs_named=bool(inputs),
-        cell_data=cell_data,
-    )
+    given = _parse("data.inputs", inputs, present) or defaults.inputs
+    wanted = _parse("data.targets", targets, present) or defaults.targets
+    answer = next((one.label for one in given if any(_overlap(one, other) for other in wanted)), None)
+    if answer is not None:
+        raise DataError(
+            f"data.inputs={inputs!r} and data.targets={targets!r} both name {answer!r}, so that the model would be "
+            "given its answer; take it out of one of them"
+        )
+    return Fields(points, given, wanted, inputs_named=bool(inputs), cell_data=cell_data)
+
+
+def _overlap(one: Field, other: Field) -> bool:
+    """Return whether two fields share a column of an array."""
+    if one.name != other.name or one.first is None or other.first is None:
+        return one.name == other.name
+    return one.first <= other.last and other.first <= one.last
 
 
 def check_cell_data(value: str) -> None:

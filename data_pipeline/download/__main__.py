@@ -1,8 +1,13 @@
-"""Fetch public data sets: `python -m data_pipeline.download elasticity darcy [--data_dir=data]`."""
+"""Fetch public data sets, check and record them; the same command goes on after an interruption.
+
+python -m data_pipeline.download elasticity darcy          into the folder data
+python -m data_pipeline.download drivaerml_raw --runs=1-10 --data_dir=/scratch/data
+python -m data_pipeline.download --list                    names, sources, what is there
+"""
 
 import re
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from runtime import signals
@@ -10,11 +15,12 @@ from runtime import signals
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 2 where a set could not be fetched."""
-    from data_pipeline.command import Parser
     from data_pipeline.download.fetch import download, is_there
     from data_pipeline.download.sources import BY_HAND, BY_NAME, PUBLIC_SETS, find_public
+    from runtime.command import Parser, sentence
 
-    parser = Parser(prog="python -m data_pipeline.download", description="Fetch public data sets and check them.")
+    parser = Parser(prog="python -m data_pipeline.download", description=__doc__)
+    parser.formatter_class = RawDescriptionHelpFormatter
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"data set or task: {', '.join(BY_NAME)}")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="data root (default: %(default)s)")
     parser.add_argument("--mirror", default="", help="address or folder that has the files instead, by their names")
@@ -42,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return stop.status
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

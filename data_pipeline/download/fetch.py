@@ -13,7 +13,7 @@ from data_pipeline.language.corpus import read_documents
 from data_pipeline.registry import DATASETS, load_dataset
 from data_pipeline.sequence.registry import TASKS, load_task
 from data_pipeline.vtk import read_mesh
-from runtime.files import remove, remove_leftovers
+from runtime.files import file_digest, remove, remove_leftovers
 from runtime.json_files import read_object, write_json
 from runtime.locks import locked
 from runtime.options import defaults_of

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipeline.errors import DataError
+from runtime.words import did_you_mean
 
 _HUB = "https://huggingface.co/datasets"
 _SURROGATES = "vedantpuri/PDESurrogates"
@@ -169,5 +170,8 @@ def find_public(name: str) -> PublicSet:
     if name in BY_HAND:
         raise DataError(BY_HAND[name])
     if name not in BY_NAME:
-        raise DataError(f"{name!r} has no public source; choose among {', '.join(BY_NAME)}, or see --list")
+        raise DataError(
+            f"{name!r} has no public source{did_you_mean(name, BY_NAME)}; choose among {', '.join(BY_NAME)}, or see "
+            "--list"
+        )
     return BY_NAME[name]

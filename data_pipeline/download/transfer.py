@@ -76,7 +76,8 @@ def fetch_http(url: str, target: Path, needs: float, say: Say) -> None:
             break  # nothing answers
         reason = reason or f"the connection ended after {received} of {total} bytes"
     kept = part.stat().st_size if part.exists() else 0
-    raise DataError(f"{url} could not be fetched whole ({reason}); {kept} bytes are kept in {part}: {_AGAIN}")
+    remedy = f"{kept} bytes are kept in {part}: {_AGAIN}" if kept else "check address and network, or give --mirror"
+    raise DataError(f"{url} could not be fetched whole ({reason}); {remedy}")
 
 
 def _transfer(url: str, part: Path, notes: Path, needs: float, say: Say) -> int | None:

@@ -3,17 +3,10 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from data_pipeline.generate import GENERATORS, generate
 from runtime import signals
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{message}; see --help\n")
+from runtime.command import Parser, sentence
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,21 +16,20 @@ def main(arguments: list[str] | None = None) -> int:
         folder = generate(**vars(options))
     except ValueError as error:
         signals.settle()
-        print(error, file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     except RuntimeError as error:
         signals.settle()
-        print(error, file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     print(f"generated {options.name} data written to {folder}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m data_pipeline.generate",
         description="Generate a data set with the physics and the file layout of the public one.",
-        allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", help=f"data set: {', '.join(sorted(GENERATORS))}")
     parser.add_argument("--out", type=Path, default=Path("data"), help="data root (default: %(default)s)")

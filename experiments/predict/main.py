@@ -62,6 +62,8 @@ class Case:
 def main() -> None:
     """Predict what the flags ask for."""
     folder, source, target = (_path(name) for name in ("workdir", "input", "output"))
+    if FLAGS.figure is not None and Path(FLAGS.figure).suffix.lower() not in (".png", ".gif"):
+        raise UserError(f"--figure={FLAGS.figure} must end in .png, or for a series in .gif; rename it")
     if is_of_series(folder):
         say_which_seed(folder, FLAGS.seed)
         march_parts(folder, source, target, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)

@@ -40,6 +40,7 @@ from flare_jax.convert.state_dict import StateDictMismatch, from_torch, strip_pr
 from flare_jax.convert.torch_files import find_writer, read_snapshot, write_state_dict
 from flare_jax.convert.unused import with_unused_entries
 from flare_jax.params import count_parameters
+from runtime.command import Parser, sentence
 from runtime.files import file_digest
 
 EXIT_USER_ERROR = 2
@@ -56,13 +57,13 @@ def main(arguments: Sequence[str]) -> int:
             print("".join(f"  {kind}: {key}\n" for key in keys), end="", file=sys.stderr)
         return EXIT_USER_ERROR
     except (ValueError, OSError, MemoryError, OverflowError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m flare_jax.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path, metavar="CHECKPOINT|WORKDIR")

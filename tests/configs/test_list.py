@@ -31,6 +31,10 @@ def test_the_list_and_its_filter(monkeypatch, capsys):
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("flare_")] == [
         line for line in full.splitlines() if line.startswith("flare_cylinder")
     ]
+    monkeypatch.setattr(sys, "argv", ["configs", "cylindr"])
+    with pytest.raises(SystemExit):
+        listing.main()
+    assert "error: no experiment has the word 'cylindr'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import pytest
 
 from data_pipeline import inspect
 from tests.data_pipeline import fake_files
+from tests.data_pipeline.custom.files import write_npz
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def test_ranges_leave_padding_out(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nothing"], "data.name='nothing' is not a data set"),
+        (["nothing"], "'nothing' is no file or folder that exists, and no data set; check the path"),
+        (["darcyy"], "'darcyy' is no file or folder that exists, and no data set (did you mean 'darcy'?); check"),
         (["darcy"], "not found in"),
         (["darcy", "--set=sides=3"], "--set=sides=3 is not understood; write name=value with a name among side"),
         (["darcy", "--set=side=three"], "side is int"),
@@ -56,6 +58,23 @@ def test_ranges_leave_padding_out(tmp_path, capsys):
 def test_refusals_are_one_sentence(tmp_path, capsys, arguments, words):
     fake_files.write_pipe(tmp_path)
     assert inspect.main([*arguments, f"--data_dir={tmp_path}", f"--out={tmp_path / 'a.png'}"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--split=trian"], "--split=trian is not there; choose among test, train, or leave it out"),
+        (["--case=1"], "--case=1 is no sample; choose one of 0 to 0"),
+        (["--set=targets=pressure"], "goes with a data set; to see"),
+        (["--out=/proc/none/a.png"], "the file system refuses /proc/none/a.png: No such file or directory; check that"),
+    ],
+)
+def test_refusals_of_own_files(tmp_path, capsys, arguments, words):
+    write_npz(tmp_path, {"train": (5, 6), "test": (7,)})
+    assert inspect.main([str(tmp_path), f"--out={tmp_path / 'a.png'}", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

@@ -1,5 +1,7 @@
 """Exported files give what the model gives, for any number of points; a file that does not is not left."""
 
+import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -59,29 +61,61 @@ def test_an_artefact_of_jax(saved, cloud, tmp_path):
         np.testing.assert_allclose(fields[name], values, rtol=0, atol=1e-5 * np.abs(values).max())
 
 
-@pytest.mark.slow
-def test_an_onnx_model_and_the_example(saved, cloud, tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
+@pytest.fixture(scope="module")
+def onnx_model(saved, tmp_path_factory):
+    """The run as an ONNX file."""
+    pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
-    result = run_program("experiments.export", (f"--workdir={saved}", f"--out={tmp_path / 'model.onnx'}"))
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    result = run_program("experiments.export", (f"--workdir={saved}", f"--out={path}"))
     assert result.returncode == 0, result.stderr
+    return path
+
+
+@pytest.mark.slow
+def test_an_onnx_model_and_the_example(saved, cloud, onnx_model, tmp_path):
     points, angle = cloud
-    session = runtime.InferenceSession(tmp_path / "model.onnx")
-    fields = dict(zip(["p", "u"], session.run(["p", "u"], {"points": points, "angle": angle}), strict=True))
+    fields = _fields(onnx_model, points, angle)
     for name, values in flare_jax.load(saved).predict(points, {"angle": angle}).items():
         np.testing.assert_allclose(fields[name], values, rtol=0, atol=1e-5 * np.abs(values).max())
-    example = [sys.executable, ROOT / "docs/examples/predict_onnx.py", tmp_path / "model.onnx"]
+    example = [sys.executable, ROOT / "docs/examples/predict_onnx.py", onnx_model]
     result = subprocess.run(example, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "p (1000, 1) mean" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
-def test_the_example_in_cpp_compiles(tmp_path):
-    source = ROOT / "docs/examples/predict_onnx.cpp"
-    headers = next((path.parent for path in Path("/usr/include").rglob("onnxruntime_cxx_api.h")), None)
+def test_the_example_in_cpp_predicts_the_same(onnx_model, tmp_path):
+    """With the headers of the system, or those of the release that ONNXRUNTIME names, and the library of the wheel."""
+    places = [Path(os.environ["ONNXRUNTIME"]) / "include"] if "ONNXRUNTIME" in os.environ else [Path("/usr/include")]
+    headers = next((path.parent for place in places for path in place.rglob("onnxruntime_cxx_api.h")), None)
     if headers is None:
         pytest.skip("no headers of ONNX Runtime")
-    subprocess.run(["c++", "-std=c++17", "-fsyntax-only", f"-I{headers}", source], check=True)
+    library = next((Path(importlib.util.find_spec("onnxruntime").origin).parent / "capi").glob("libonnxruntime.so.*"))
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # as releases name it, for linking and for running
+        (tmp_path / name).symlink_to(library)
+    source, program = ROOT / "docs/examples/predict_onnx.cpp", tmp_path / "predict_onnx"
+    command = ["c++", "-std=c++17", "-Wall", "-Werror", source, f"-I{headers}", f"-L{tmp_path}", "-lonnxruntime"]
+    subprocess.run([*command, "-o", program], check=True)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    result = subprocess.run([program, onnx_model], capture_output=True, text=True, check=True, env=environment)
+    number, axis = np.arange(1000, dtype=np.float32)[:, None], np.arange(3, dtype=np.float32)
+    spiral = number / np.float32(1000) * np.cos(np.float32(0.1) * number - np.float32(1.5708) * axis)
+    fields = _fields(onnx_model, spiral, np.full((1000, 1), 0.1, np.float32))
+    lines = (line.split("mean") for line in result.stdout.splitlines())
+    printed = {name.split()[0]: [float(word) for word in means.split()] for name, means in lines}
+    assert set(printed) == set(fields)
+    for name, values in fields.items():
+        np.testing.assert_allclose(printed[name], values.mean(axis=0, dtype=float), rtol=1e-4, atol=1e-5)
+    refused = subprocess.run([program, tmp_path / "none.onnx"], capture_output=True, text=True, env=environment)
+    assert (refused.returncode, refused.stderr.startswith("error: ")) == (1, True)
+
+
+def _fields(model, points, angle):
+    """Return what the Python runtime predicts, by name."""
+    session = importlib.import_module("onnxruntime").InferenceSession(model)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"points": points, "angle": angle}), strict=True))
 
 
 def test_a_file_that_differs_is_not_left(saved, tmp_path, monkeypatch):

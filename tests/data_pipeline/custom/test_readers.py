@@ -88,6 +88,8 @@ def test_chosen_columns_are_read(tmp_path):
         (("points", "", "p:3-1"), "is not understood"),
         (("points", "a,b,a", ""), "data.inputs='a,b,a' names 'a' twice"),
         (("", "", ""), "data.points='' names no array"),
+        (("points", "a,p", "p"), "data.inputs='a,p' and data.targets='p' both name 'p', .* given its answer"),
+        (("points", "u:1-2", "u:0-1"), "both name 'u_1-2'"),
     ],
 )
 def test_options_that_are_not_understood(texts, message):

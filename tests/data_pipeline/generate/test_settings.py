@@ -54,7 +54,7 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path, monkeypat
 
 def test_command_line_passes_settings(tmp_path, capsys):
     assert main(["pipe", "--resolution=12", f"--out={tmp_path}"]) == 2
-    assert "resolution must be a multiple of 8 plus 1" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("error: resolution must be a multiple of 8 plus 1")
 
 
 def test_every_name_leads_to_a_generator_of_that_name():

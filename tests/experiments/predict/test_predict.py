@@ -238,6 +238,10 @@ def test_refusals_are_one_sentence(run, data, tmp_path):
             (f"--workdir={run}", f"--input={data}/test", "--output=b", "--figure=a.gif"),
             "is no series; choose a .png file",
         ),
+        (
+            (f"--workdir={run}", f"--input={data}/test", "--output=b", "--figure=a.doc"),
+            "--figure=a.doc must end in .png, or for a series in .gif; rename it",
+        ),
     ):
         result = predict(*arguments)
         assert result.returncode == 2

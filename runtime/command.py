@@ -1,4 +1,4 @@
-"""What the command lines of this package share: errors of one sentence, and numbers within their range."""
+"""What all command lines share: errors of one sentence, and numbers within their range."""
 
 import argparse
 import math
@@ -15,6 +15,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
         self.exit(2, f"error: {message}; see --help\n")
+
+
+def sentence(error: BaseException) -> str:
+    """Return an expected error as one sentence: what is wrong, and what to do."""
+    if isinstance(error, MemoryError | OverflowError):
+        reason = " ".join(str(error).split()) or "out of memory"
+        return f"this is too large for the machine ({reason}); ask for less data, or for a smaller model or batch"
+    if isinstance(error, OSError) and error.strerror:
+        where = f" {error.filename}" if error.filename else ""
+        return f"the file system refuses{where}: {error.strerror}; check that it exists, is writable and has space"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> Callable[[str], int]:
