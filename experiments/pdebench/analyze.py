@@ -201,7 +201,7 @@ def _write_case(
 ) -> None:
     if not 0 <= case < len(arrays["x"]):
         raise UserError(f"--eigenvectors={case} is not among the {len(arrays['x'])} test cases; count from 0")
-    (x, mask) = next(_batches({name: value[case : case + 1] for name, value in arrays.items()}, 1))
+    (x, mask) = next(batches_of({name: value[case : case + 1] for name, value in arrays.items()}, 1))
     _, scores = jax.jit(lambda p, x: apply_fn(graphdef)(p, x, mask, return_scores=True))(params, x)
     vectors = [mixing_spectrum(block, mask, eigenvectors=True).eigenvectors[0] for block in scores]
     if hosts.is_main():

@@ -91,7 +91,7 @@ PUBLISHED = (
 
 def test_every_public_set_is_listed_with_its_place_and_source(tmp_path, capsys):
     assert run(tmp_path, "--list") == 0
-    listed = {}
+    listed, head = {}, ""
     for line in capsys.readouterr().out.splitlines():
         if line.startswith("    "):
             listed[head].append(line.strip())
