@@ -14,6 +14,7 @@ from data_pipeline.dataset import PDEDataset
 from runtime.files import replacing
 
 Fields = Mapping[str, np.ndarray]
+_ROUND_OFF = 1e-6
 
 
 class Value(NamedTuple):
@@ -113,7 +114,9 @@ def summarize_values(values: Sequence[Value]) -> dict[str, dict[str, dict[str, A
         truth, prediction = (np.array([getattr(one, name) for one in found]) for name in ("truth", "prediction"))
         size = float(np.linalg.norm(truth))
         numbers = {"mean_error": float(np.abs(prediction - truth).mean())}
-        numbers |= {"rel_l2": float(np.linalg.norm(prediction - truth) / size)} if size else {}
+        # The truth of what cancels is round-off, to which nothing is relative.
+        if size > _ROUND_OFF * np.linalg.norm(prediction):
+            numbers["rel_l2"] = float(np.linalg.norm(prediction - truth) / size)
         if found[0].time is not None:
             numbers["by_frame"] = _by_frame(found)
         summary.setdefault(integral, {})[component] = numbers

@@ -7,6 +7,7 @@ import pytest
 from configs import flare_ablations_elas, flare_darcy_small, flare_elas
 from experiments import figures, report, seeds
 from experiments.errors import NotFiniteError, UserError
+from experiments.integral_report import Value, summarize_values
 from experiments.options import check_options
 from experiments.program import Request
 from flare_jax.models.registry import MODELS
@@ -26,6 +27,17 @@ def test_figures_show_the_real_points(tmp_path):
     np.testing.assert_allclose(figure.axes[2].collections[0].get_array(), 0.1)
     figures.save(figure, tmp_path / "figures" / "a.png")
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["a.png"]
+
+
+def test_integrals_that_cancel_have_no_relative_error():
+    values = [
+        Value(case, "force:p", axis, truth, 2.0)
+        for case in "ab"
+        for axis, truth in (("x", 1.0), ("y", 1e-14), ("z", 0.0))
+    ]
+    summary = summarize_values(values)["force:p"]
+    assert summary["x"] == {"mean_error": 1.0, "rel_l2": 1.0}
+    assert [set(summary[axis]) for axis in "yz"] == [{"mean_error"}] * 2
 
 
 def test_summary_has_the_chosen_weights_first_and_their_quantiles():
