@@ -2,6 +2,10 @@
 
 import os
 from importlib.metadata import version
+from typing import Any
+
+# Programs that are lowered in one context, which keeps what it has seen.
+_PROGRAMS_OF_A_CONTEXT = 100
 
 
 def compile_fast() -> None:
@@ -18,3 +22,44 @@ def compile_fast() -> None:
     if version("jaxlib").startswith("0.10."):
         flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
     os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
+
+
+def share_contexts() -> None:
+    """Let JAX 0.10 lower many programs in one MLIR context; call it once JAX is imported.
+
+    Setting a context up takes a quarter of the time in which a program of one operation is compiled, of which the tests
+    have ten thousand. Another version of JAX is left as it is.
+    """
+    if not version("jax").startswith("0.10."):
+        return
+    from jax._src.interpreters import mlir
+
+    make = mlir.make_ir_context
+    context, uses = make(), 0
+
+    def make_ir_context() -> mlir.ir.Context:
+        nonlocal context, uses
+        if uses == _PROGRAMS_OF_A_CONTEXT:
+            context, uses = make(), 0
+        uses += 1
+        return context
+
+    mlir.make_ir_context = make_ir_context
+
+
+def copy_arrays() -> None:
+    """Let JAX 0.10 copy what `jnp.asarray` is given outside of jit; call it once JAX is imported.
+
+    That version compiles a program for every shape that returns what it is given. Another version is left as it is.
+    """
+    if not version("jax").startswith("0.10."):
+        return
+    import jax
+    import numpy as np
+    from jax._src.lax import lax
+
+    def copy(x: Any) -> jax.Array:
+        # Of an array a copy of its own, which nobody changes: on the CPU JAX may use its memory.
+        return x if isinstance(x, jax.Array) else jax.device_put(np.array(x) if isinstance(x, np.ndarray) else x)
+
+    lax.stage_p.def_impl(copy)

@@ -3,12 +3,13 @@
 import gc
 import os
 import resource
+import shutil
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.compilation import compile_fast
+from tests.compilation import compile_fast, copy_arrays, share_contexts
 
 compile_fast()
 
@@ -26,6 +27,8 @@ if not os.environ.get("FLARE_JAX_WITHOUT_SHAPE_CHECKS"):
     install_import_hook(["flare_jax", "kernels"], "beartype.beartype")
 
 jax.config.update("jax_default_matmul_precision", "highest")
+share_contexts()
+copy_arrays()
 
 
 # Of one test process, beyond which compiled programs are given up.
@@ -56,10 +59,19 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+# A file system in memory, and the free space there with which the tests' files, a quarter of it, go to it.
+_MEMORY_FILES, _MEMORY_FILES_LEAST = Path("/dev/shm"), 2 * 2**30
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Let several test processes take the files in the order below, not those of many tests first."""
+    """Let several test processes take the files in the order below, not those of many tests first; files in memory.
+
+    Checkpoints are thousands of small files, written, synchronised, moved and removed: on a disk the tests wait for it.
+    """
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    if _MEMORY_FILES.is_dir() and shutil.disk_usage(_MEMORY_FILES).free > _MEMORY_FILES_LEAST:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY_FILES))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import jax
 
+from tests.compilation import share_contexts
+
 ROOT = Path(__file__).parent.parent
 _PRELOADED = [
     "experiments.pdebench.main",
@@ -87,6 +89,7 @@ def _run(
         limit = largest_file_kib * 1024
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     _set_environment(env)
+    share_contexts()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     sys.argv = [module, *arguments]
