@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -98,7 +99,7 @@ def load_state(setup: Setup, folder: Path, step: int | None) -> TrainState:
                 "original"
             )
     packed = {
-        kind: setup.packing.pack({name: jnp.asarray(value) for name, value in params.items()})
+        kind: setup.packing.pack({name: jax.device_put(value) for name, value in params.items()})
         for kind, params in converted.weights.items()
     }
     state = setup.template._replace(

@@ -4,12 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from experiments.errors import UserError
 from experiments.model_options import option_values
 from flare_jax import params as model_params
 from flare_jax.models.language import CausalDecoder, build_language_model
+from flare_jax.parameter_keys import ParameterKeys
 
 
 def build(config: Any, vocab_size: int, seed: int) -> CausalDecoder:
@@ -19,7 +19,7 @@ def build(config: Any, vocab_size: int, seed: int) -> CausalDecoder:
         vocab_size,
         option_values(config.model),
         context=config.data.length,
-        rngs=nnx.Rngs(seed),
+        rngs=ParameterKeys(seed),
         dtype=config.train.dtype,
     )
 

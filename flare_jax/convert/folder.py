@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -125,4 +124,4 @@ def load_converted(folder: Path | str, weights: str = "raw") -> nnx.Module:
     converted = read_converted(folder)
     check_choice("weights", weights, converted.weights)
     graphdef, _ = model_params.split(nnx.eval_shape(converted.model.build))
-    return model_params.merge(graphdef, {name: jnp.asarray(v) for name, v in converted.weights[weights].items()})
+    return model_params.merge(graphdef, {name: jax.device_put(v) for name, v in converted.weights[weights].items()})
