@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from flare_jax.models.language import CausalDecoder, build_language_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import merge, split
 from tests.golden_checks.core import Comparison, largest_entry, largest_error
 
@@ -36,7 +37,7 @@ def build(config: Mapping[str, Any], implementation: str | None = None) -> Causa
     if implementation is not None and mixer == "flare":
         options["implementation"] = implementation
     options = {_NAMES.get(name, name): value for name, value in options.items()}
-    return build_language_model(_TYPES[mixer], vocabulary, options, rngs=nnx.Rngs(0))
+    return build_language_model(_TYPES[mixer], vocabulary, options, rngs=ParameterKeys(0))
 
 
 def check(arrays: Arrays, config: Mapping[str, Any], implementation: str | None = None) -> list[Comparison]:

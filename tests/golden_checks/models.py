@@ -38,7 +38,8 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     if not config.get("diagnostics"):
         return compared
     params = from_torch(original.model_type, template, section(arrays, "param/"))
-    _, statistics = apply_fn(graphdef)(params, **_call_arguments(_inputs(arrays)), return_statistics=True)
+    run = jax.jit(functools.partial(apply_fn(graphdef), return_statistics=True))
+    _, statistics = run(params, **_call_arguments(_inputs(arrays)))
     return [*compared, *compare_statistics(statistics, config["diagnostics"])]
 
 

@@ -51,3 +51,12 @@ def series_run(series_data, tmp_path_factory):
     assert result.returncode == 0, result.stderr
     assert "new nodes like the nearest below" in result.stdout
     return folder
+
+
+@pytest.fixture(scope="session")
+def cube(tmp_path_factory):
+    """Return the STL file of a block of 9 × 6 × 3 mm."""
+    pv = pytest.importorskip("pyvista")
+    path = tmp_path_factory.mktemp("stl") / "cube.stl"
+    pv.Box((100, 109, 0, 6, -5, -2)).triangulate().save(path)
+    return path

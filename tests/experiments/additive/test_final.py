@@ -1,6 +1,5 @@
 """Runs on the final state of printed parts, as a user makes them."""
 
-import json
 from dataclasses import replace
 
 import jax
@@ -19,25 +18,6 @@ from experiments.training.tasks.nearest_parts import nearest_parts_errors
 from experiments.training.tasks.regression import regression_task
 from experiments.training.tasks.symmetries import turned
 from tests.experiments.additive import parts
-
-
-@pytest.mark.slow
-def test_a_graph_network_on_two_fields(final_run):
-    options = json.loads((final_run / "config.json").read_text())["model_options"]
-    assert options["edge_dim"] == 4  # the vector, and the mark of hanging nodes
-    summary = json.loads((final_run / "eval.json").read_text())
-    assert summary["fields"] == ["disp_z", "vm"]
-    assert 0 < summary["test/rel_l2/vm"] < np.inf
-    assert {"test/rms/disp_z", "test/max_error/vm", "test/rel_l2_largest/vm", "test/rel_l2_mean_predictor"} <= set(
-        summary
-    )
-    assert summary["test/rel_l2_nearest_parts"] < summary["test/rel_l2_mean_predictor"]
-    medians = json.loads((final_run / "r2_medians.json").read_text())
-    assert medians["train"]["parts"] == 4
-    table = (final_run / "test_stats.txt").read_text().splitlines()
-    assert table[0] == "case_num,case_name,MSE,R-Square"
-    assert [row.split(",")[1] for row in table[1:]] == ["case00004_part_4", "case00005_part_5"]
-    assert {"r2_boxplot.png", "train_worst_parts.png"} <= {path.name for path in (final_run / "figures").iterdir()}
 
 
 def test_edges_of_a_part_with_hanging_nodes(final_data):

@@ -1,7 +1,5 @@
 """Runs on printed parts layer by layer, as a user makes them: the loss, the march, the report."""
 
-import csv
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,7 +15,6 @@ from experiments.errors import UserError
 from experiments.training.tasks.baselines import baseline_errors
 from experiments.training.tasks.layer_series import layer_series_task
 from tests.experiments.additive import parts
-from tests.experiments.programs import pdebench
 from tests.experiments.training.toy import losses_of
 from tests.numerics import assert_close
 
@@ -69,6 +66,7 @@ def test_parts_of_one_step_are_left_out(tmp_path):
 
 def test_first_steps_and_nodes_below():
     case = parts.series_case(0, 2, 3)
+    assert case.zmax[-1] == 3 * parts.SIZE
     layer = am_series.first_steps(case)
     np.testing.assert_array_equal(layer, np.maximum(0, np.round(case.pos[:, 2] / parts.SIZE) - 1))
     below = am_series.fill_nodes(case)
@@ -161,76 +159,3 @@ def test_masked_nodes_reach_no_model(dataset):
 def test_bad_options(dataset, options, message):
     with pytest.raises(UserError, match=message):
         layer_series_task(dataset, SimpleNamespace(), **options)
-
-
-def rows_of(path):
-    with path.open() as file:
-        return list(csv.reader(file))
-
-
-@pytest.mark.slow
-def test_a_run_reports_every_step_of_every_part(series_run):
-    summary = json.loads((series_run / "eval.json").read_text())
-    names = {split: summary["data"]["detail"]["samples"][split] for split in ("train", "test")}
-    assert {
-        "test/rel_l2_teacher_forced",
-        "test/rel_l2_copy_last",
-        "test/rel_l2_nearest_fill",
-        "test/rel_l2_last",
-        "test/rms/disp_z",
-    } <= set(summary)
-    for split, parts_of_split in names.items():
-        table = rows_of(series_run / f"r2_stats_{split}.txt")
-        assert table[0] == parts_of_split
-        assert len(table) == 1 + 5
-        assert set(table[1]) == {""}  # the state that is given
-        heights = {"part_0": 3, "part_1": 4, "part_2": 5, "part_3": 3, "part_4": 4, "part_5": 5}
-        for column, name in enumerate(table[0]):
-            assert [bool(row[column]) for row in table[1:]] == [0 < step < heights[name] for step in range(5)]
-        assert len(rows_of(series_run / f"{split}_stats.txt")) == 1 + len(parts_of_split)
-    medians = json.loads((series_run / "r2_medians.json").read_text())
-    assert np.isfinite(medians["test"]["r2"]["median"])
-    assert np.isfinite(medians["train"]["rel_l2_pooled"])
-    figures = {path.name for path in (series_run / "figures").iterdir()}
-    assert {"r2_boxplot.png", "test_worst_parts.png", "test_median_disp_z.png", "learning_curve.png"} <= figures
-
-
-@pytest.mark.slow
-def test_series_open_as_growing_meshes(series_run, series_data):
-    pv = pytest.importorskip("pyvista")
-    summary = json.loads((series_run / "eval.json").read_text())
-    name = summary["data"]["detail"]["samples"]["test"][0]
-    (file,) = (series_run / "paraview").glob(f"am_series_mesh_graph_net_smoke-test*-{name}.pvd")
-    reader = pv.get_reader(str(file))
-    case = am_series.read_series(series_data / "LPBF_FLARE" / "series" / f"{name}.npz")
-    assert reader.time_values == list(range(len(case.zmax)))
-    counts = []
-    for step in reader.time_values:
-        reader.set_active_time_value(step)
-        mesh = reader.read()[0]
-        counts.append(mesh.n_cells)
-        there = mesh.point_data["mask"] > 0
-        np.testing.assert_allclose(
-            mesh.point_data["disp_z_error"], mesh.point_data["disp_z_predicted"] - mesh.point_data["disp_z"], atol=1e-5
-        )
-        np.testing.assert_allclose(mesh.point_data["vm"][there], case.vmstr[int(step), there, 0], rtol=1e-4)
-    layers = np.round(case.pos[case.elems][:, :, 2].max(axis=1) / parts.SIZE)
-    assert counts == [int((layers <= step + 1).sum()) for step in range(len(case.zmax))]
-
-
-@pytest.mark.slow
-def test_marching_from_another_step(series_run):
-    before = (series_run / "eval.json").read_bytes()
-    result = pdebench("--mode=eval", f"--workdir={series_run}", "--march_from=2")
-    assert result.returncode == 0, result.stderr
-    assert (series_run / "eval.json").read_bytes() == before
-    table, original = (rows_of(folder / "r2_stats_test.txt") for folder in (series_run / "march_from_2", series_run))
-    assert set(table[2]) == {""}
-    assert table[1:] != original[1:]
-    assert json.loads((series_run / "march_from_2" / "eval.json").read_text())["test/rel_l2"] > 0
-    result = pdebench("--mode=eval", f"--workdir={series_run}", "--march_from=9")
-    assert result.returncode == 2
-    assert "task.first=9, but am_series has states 0 to 4" in result.stderr
-    result = pdebench("--config=configs/flare_elas.py:smoke", "--teacher_forced")
-    assert result.returncode == 2
-    assert "--teacher_forced is for --mode=eval of a run on printed parts layer by layer" in result.stderr

@@ -42,7 +42,7 @@ def test_adamw_two_steps_by_hand_with_cycled_beta1_and_decay_mask():
         {"a.kernel": np.array([[0.3, -0.1]]), "a.bias": np.array([0.7])},
         {"a.kernel": np.array([[-0.2, 0.4]]), "a.bias": np.array([0.1])},
     ]
-    as_jax = lambda tree: {name: jnp.asarray(value, jnp.float32) for name, value in tree.items()}  # noqa: E731
+    as_jax = lambda tree: {name: jnp.asarray(np.float32(value)) for name, value in tree.items()}  # noqa: E731
     got = _run(section, as_jax(start), [as_jax(g) for g in gradients], rate, lambda k: jnp.asarray(betas)[k])
 
     for name, decayed in (("a.kernel", True), ("a.bias", False)):

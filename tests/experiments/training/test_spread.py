@@ -67,7 +67,7 @@ def test_the_relative_error_is_that_of_the_whole_field():
     options = {"gradient_weight": 0.5}
     on_grid = dataclasses.replace(made, grid_shape=(6, 10))
     slopes = build_task(on_grid, lambda params, x, mask: jnp.zeros((*x.shape[:2], 1)), 1, (), options)
-    whole = [jnp.asarray(field, jnp.float32) for field in (np.full_like(pressure, pressure.mean()), pressure)]
+    whole = [jnp.asarray(np.float32(field)) for field in (np.full_like(pressure, pressure.mean()), pressure)]
     expected = expected + 0.5 * losses.relative_gradient_l2(*whole, (6, 10))
     np.testing.assert_allclose(losses_of(slopes, {}, batch), expected, rtol=1e-5)
 

@@ -23,7 +23,7 @@ def random_inputs(batch=2, length=13, heads=4, width=3, groups=2, state_dim=5, *
         generator.standard_normal((batch, length, groups, state_dim)),
         generator.standard_normal((heads, width, state_dim)),
     )
-    return tuple(jnp.asarray(array, jnp.float32) for array in arrays)
+    return tuple(jnp.asarray(np.float32(array)) for array in arrays)
 
 
 def values_and_gradients(scan, arguments, **options):

@@ -3,6 +3,7 @@
 The cases are those of all modules `cases_<family>.py` of this folder, each of which holds `CASES: dict[str, Case]`.
 """
 
+import functools
 import importlib
 from pathlib import Path
 
@@ -46,42 +47,48 @@ def build_perturbed(case: str, *, dtype="float32", **changes) -> tuple[nnx.Graph
     around = {"scale": 1.0} | dict(CASES[case].around)
     return graphdef, {
         name: jnp.asarray(
-            around.get(name.rsplit(".", 1)[-1], 0.0) + 0.2 * generator.standard_normal(leaf.shape), jnp.float32
+            np.float32(around.get(name.rsplit(".", 1)[-1], 0.0) + 0.2 * generator.standard_normal(leaf.shape))
         )
         for name, leaf in template.items()
     }
 
 
+@functools.cache
 def points(b: int = 2, n: int = NUM_POINTS, in_dim: int = IN_DIM) -> jax.Array:
     """Return random input points [b, n, in_dim]."""
     return jax.random.normal(jax.random.key(2), (b, n, in_dim), jnp.float32)
 
 
 def inputs(case: str, b: int = 2, n: int | None = None) -> dict[str, jax.Array]:
-    """Return all random inputs of a call of the case by argument name: x and what the case has beside it."""
+    """Return all random inputs of a call of the case by argument name: x and what the case has beside it.
+
+    Made without JAX where it would compile a small program for each shape, as all that is done with them below.
+    """
     chosen = CASES[case]
     n = chosen.num_points if n is None else n
     generator = np.random.default_rng(4)
     extra = {name: (b, n, width) for name, width in chosen.point_inputs.items()}
     extra |= {name: (b, *shape) for name, shape in chosen.sample_inputs.items()}
     found = {"x": points(b, n, chosen.in_dim)} | {
-        name: jnp.asarray(generator.standard_normal(shape), jnp.float32) for name, shape in extra.items()
+        name: jnp.asarray(np.float32(generator.standard_normal(shape))) for name, shape in extra.items()
     }
     return found | (graph(b, n, chosen.options["edge_dim"]) if chosen.graph else {})
 
 
 def graph(b: int, n: int, edge_dim: int) -> dict[str, jax.Array]:
     """Return rings of n nodes, sorted by target, with random features of their edges."""
-    ring = jnp.stack([(jnp.arange(n) + 1) % n, jnp.arange(n)], axis=-1)
+    ring = np.stack([(np.arange(n, dtype=np.int32) + 1) % n, np.arange(n, dtype=np.int32)], axis=-1)
     features = jax.random.normal(jax.random.key(5), (b, n, edge_dim), jnp.float32)
-    return {"edges": jnp.broadcast_to(ring, (b, n, 2)), "edge_attr": features}
+    return {"edges": jnp.asarray(np.broadcast_to(ring, (b, n, 2))), "edge_attr": features}
 
 
 def take_points(case: str, arguments: dict[str, jax.Array], index: np.ndarray) -> dict[str, jax.Array]:
     """Return the inputs with the points `index` [B, n] of every sample; inputs per sample stay as they are."""
     per_point = {"x", *CASES[case].point_inputs}
     return {
-        name: jnp.take_along_axis(value, index[..., None], axis=1) if name in per_point else value
+        name: jnp.asarray(np.take_along_axis(np.asarray(value), index[..., None], axis=1))
+        if name in per_point
+        else value
         for name, value in arguments.items()
     }
 
@@ -90,6 +97,6 @@ def poison_points(case: str, arguments: dict[str, jax.Array], mask: np.ndarray) 
     """Return the inputs with NaN at all points that `mask` [B, N] marks as padding."""
     per_point = {"x", *CASES[case].point_inputs}
     return {
-        name: jnp.where(mask[..., None], value, jnp.nan) if name in per_point else value
+        name: jnp.asarray(np.where(mask[..., None], value, np.float32(np.nan))) if name in per_point else value
         for name, value in arguments.items()
     }

@@ -269,7 +269,7 @@ def test_statistics_of_softmax_weights_in_chunks():
     logits = np.where(mask[:, None, None], np.einsum("bhmd,bnhd->bhmn", q, k), -np.inf)
     weights = naive_backbone.softmax(logits, -1)
     logs = np.log(np.maximum(weights, 1e-12))
-    arrays = jnp.asarray(q, jnp.float32), jnp.asarray(k, jnp.float32), jnp.asarray(mask)
+    arrays = jnp.asarray(np.float32(q)), jnp.asarray(np.float32(k)), jnp.asarray(mask)
     for chunk in (50, 16, 7):
         entropy, effective = attention_statistics(*arrays, scale=1.0, chunk=chunk)
         assert_close("entropy", entropy, -(weights * logs).sum(-1), 1e-5)
@@ -307,7 +307,7 @@ def test_training_in_bfloat16_stays_finite():
 
     carry = (params, optimizer.init(params))
     (params, _), losses = jax.jit(lambda carry: jax.lax.scan(step, carry, length=200))(carry)
-    _, statistics = apply(params, x, return_statistics=True)
+    _, statistics = jax.jit(apply, static_argnames="return_statistics")(params, x, return_statistics=True)
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0] / 5
     assert all(np.isfinite(value) for value in statistics["mean"].values())

@@ -66,7 +66,8 @@ def losses_of(function: Any, *arguments: Any, **named: jax.Array) -> list[str]:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_inputs_reach_the_first_layer_in_float32(case, dtype):
-    graphdef, params = build_perturbed(case, dtype=dtype)
+    # In float32 there is no cast to find, and the products are those of one block.
+    graphdef, params = build_perturbed(case, dtype=dtype, **({} if dtype == "bfloat16" else CASES[case].small))
     assert losses_of(apply_fn(graphdef), params, **inputs(case)) == []
 
 

@@ -71,6 +71,6 @@ def test_kernel_activations_and_slopes(name):
     exact = FORMULAS[name]
     with np.errstate(over="ignore"):
         values, slopes = exact(z), (exact(z + 1e-6) - exact(z - 1e-6)) / 2e-6
-    actual_values, actual_slopes = value_and_slope(name, jnp.asarray(z, jnp.float32))
+    actual_values, actual_slopes = value_and_slope(name, jnp.asarray(np.float32(z)))
     np.testing.assert_allclose(actual_values, values, rtol=1e-6, atol=2e-6)
     np.testing.assert_allclose(actual_slopes, slopes, rtol=1e-6, atol=2e-6)

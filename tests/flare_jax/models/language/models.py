@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from flare_jax import params as model_params
 from flare_jax.models.language import build_language_model
+from flare_jax.parameter_keys import ParameterKeys
 
 SIZES = {"channel_dim": 16, "num_blocks": 2, "num_heads": 2, "mlp_width": 24}
 FLARE = {**SIZES, "num_latents": 5}
@@ -60,7 +60,7 @@ class Programs:
 def programs(name) -> Programs:
     """Return the programs of a model, with parameters far enough from their initial values that all of them matter."""
     model_type, options = MODELS[name]
-    model = build_language_model(model_type, VOCABULARY, options, context=64, rngs=nnx.Rngs(0))
+    model = build_language_model(model_type, VOCABULARY, options, context=64, rngs=ParameterKeys(0))
     graphdef, params = model_params.split(model)
     rng = np.random.default_rng(0)
     params = {key: x + jnp.float32(0.2 * rng.standard_normal(x.shape)) for key, x in params.items()}

@@ -10,6 +10,7 @@ from flax import nnx
 
 from flare_jax import params as model_params
 from flare_jax.models.language import SIZES, build_language_model, size_options
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import count_parameters, split
 from tests.flare_jax.models.language.models import (
     FLARE,
@@ -113,7 +114,7 @@ def test_scores_of_the_labels_alone_are_those_of_all_tokens():
 
 
 def count(model_type, vocabulary, options):
-    model = nnx.eval_shape(lambda: build_language_model(model_type, vocabulary, options, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_language_model(model_type, vocabulary, options, rngs=ParameterKeys(0)))
     return count_parameters(split(model)[1])
 
 
@@ -142,7 +143,9 @@ def test_parameters_of_the_smallest_text_size_and_of_the_recommended_options():
 
 
 def test_latents_differ_at_the_start_and_half_lives_span_the_context():
-    model = build_language_model("causal_flare", VOCABULARY, {**FLARE, **RECOMMENDED}, context=256, rngs=nnx.Rngs(0))
+    model = build_language_model(
+        "causal_flare", VOCABULARY, {**FLARE, **RECOMMENDED}, context=256, rngs=ParameterKeys(0)
+    )
     mixer = model.blocks[0].mixer
     assert np.all(np.std(mixer.latents[...], axis=1) > 0.1)
     kept = jax.nn.sigmoid(mixer.forget_proj.bias[...])
@@ -152,7 +155,7 @@ def test_latents_differ_at_the_start_and_half_lives_span_the_context():
 
 def test_residual_scale_and_memory_saving_change_nothing_but_what_they_say():
     def model(**options):
-        return build_language_model("causal_flare", VOCABULARY, {**FLARE, **options}, rngs=nnx.Rngs(0))
+        return build_language_model("causal_flare", VOCABULARY, {**FLARE, **options}, rngs=ParameterKeys(0))
 
     plain, scaled = (split(model(**options))[1] for options in ({}, {"residual_scale": True}))
     for name, value in plain.items():
@@ -177,9 +180,9 @@ def test_residual_scale_and_memory_saving_change_nothing_but_what_they_say():
 )
 def test_options_that_do_not_go_together_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        build_language_model("causal_flare", VOCABULARY, {**FLARE, **options}, rngs=nnx.Rngs(0))
+        build_language_model("causal_flare", VOCABULARY, {**FLARE, **options}, rngs=ParameterKeys(0))
 
 
 def test_keys_of_half_the_channels_need_a_multiple_of_twice_the_heads():
     with pytest.raises(ValueError, match="choose a multiple of 24"):
-        build_language_model("gla", 7, {"channel_dim": 36, "num_blocks": 1, "num_heads": 12}, rngs=nnx.Rngs(0))
+        build_language_model("gla", 7, {"channel_dim": 36, "num_blocks": 1, "num_heads": 12}, rngs=ParameterKeys(0))

@@ -38,7 +38,7 @@ def perturbed(build) -> tuple[nnx.GraphDef, Params]:
     graphdef, template = split(nnx.eval_shape(build))
     generator = np.random.default_rng(1)
     return graphdef, {
-        name: jnp.asarray(name.endswith("scale") + 0.3 * generator.standard_normal(leaf.shape), jnp.float32)
+        name: jnp.asarray(np.float32(name.endswith("scale") + 0.3 * generator.standard_normal(leaf.shape)))
         for name, leaf in template.items()
     }
 
@@ -79,11 +79,13 @@ def model(
     )
 
 
+@functools.cache
 def features(b: int = 2, n: int = LENGTH) -> jax.Array:
     """Return random block inputs [b, n, CHANNEL_DIM]."""
     return jax.random.normal(jax.random.key(2), (b, n, CHANNEL_DIM), jnp.float32)
 
 
+@functools.cache
 def tokens(b: int = 2, n: int = LENGTH) -> jax.Array:
     """Return random token numbers [b, n]."""
     return jax.random.randint(jax.random.key(3), (b, n), 0, VOCABULARY)
@@ -91,4 +93,4 @@ def tokens(b: int = 2, n: int = LENGTH) -> jax.Array:
 
 def trailing_mask(lengths: tuple[int, ...] = (7, 9), n: int = LENGTH) -> jax.Array:
     """Return the mask [B, n] of sequences of these lengths."""
-    return jnp.arange(n)[None, :] < jnp.asarray(lengths)[:, None]
+    return jnp.asarray(np.arange(n)[None, :] < np.asarray(lengths)[:, None])
