@@ -17,6 +17,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+from tests.program_server import collect_rarely  # noqa: E402
+
 # Shape checks are part of the suite: without beartype it stops here, unless it is told to do without them.
 if not os.environ.get("FLARE_JAX_WITHOUT_SHAPE_CHECKS"):
     if find_spec("beartype") is None:
@@ -53,10 +55,9 @@ def memory_in_use() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from searching again and again what lives long: modules, tests, traced programs."""
+    """Let the garbage collector rest; see `collect_rarely`."""
     gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    collect_rarely()
 
 
 # A file system in memory, and the free space there with which the tests' files, a quarter of it, go to it.

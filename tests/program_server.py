@@ -7,6 +7,7 @@ killed while they import, are started by the tests themselves.
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import resource
@@ -90,6 +91,7 @@ def _run(
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     _set_environment(env)
     share_contexts()
+    collect_rarely()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     sys.argv = [module, *arguments]
@@ -98,6 +100,12 @@ def _run(
     finally:
         # A forked process leaves these out, and writers of checkpoints end in them.
         atexit._run_exitfuncs()
+
+
+def collect_rarely() -> None:
+    """Keep the garbage collector from searching again and again what lives long: modules, tests, traced programs."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _set_environment(env: dict[str, str]) -> None:

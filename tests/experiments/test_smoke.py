@@ -12,8 +12,8 @@ from experiments.workdir import load_run_config
 from flare_jax.models.registry import MODELS
 from tests.experiments.programs import pdebench, run_here, write_darcy_small, write_elasticity
 
-# Compiling takes longer than a few steps of these networks, so they are made of one block; and as long as both splits
-# are of one size, they are evaluated by one program.
+# Compiling takes longer than a few steps of these networks, so they are made of one block, with at most one inner layer
+# of a residual MLP; and as long as both splits are of one size, they are evaluated by one program.
 FEW_STEPS = {
     "train": {"epochs": 0, "steps": 3, "batch_size": 2},
     "eval": {"every": 3},
@@ -37,7 +37,13 @@ def small_data(tmp_path_factory):
 def smoke_config(argument, data_dir):
     """Return a smoke configuration of a few steps of one block."""
     config = get_config(f"{argument},smoke")
-    config.update(FEW_STEPS | {"model": {name: size for name, size in ONE_BLOCK.items() if name in config.model}})
+    few = {name: size for name, size in ONE_BLOCK.items() if name in config.model}
+    # Without a gating the layers of its projection have no effect, and may not be set.
+    layers = {
+        name: size for name, size in config.model.items() if name.startswith("num_layers_") and "gating" not in name
+    }
+    few |= {name: min(size, 1) for name, size in layers.items()}
+    config.update(FEW_STEPS | {"model": few})
     config.data.dir = str(data_dir)
     config.figures = False
     return config

@@ -28,7 +28,7 @@ def _check(summary):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_flare_on_every_task(task, data_dir, tmp_path):
-    few = {"train__steps": 4, "eval__every": 4, "data__num_generate": 24}
+    few = {"train__steps": 4, "train__batch_size": 2, "eval__every": 4, "eval__batch_size": 2, "data__num_generate": 24}
     _check(run_here(tiny(f"task={task},model=flare", data_dir, **few), tmp_path))
 
 

@@ -79,16 +79,26 @@ def model(
     )
 
 
-@functools.cache
 def features(b: int = 2, n: int = LENGTH) -> jax.Array:
     """Return random block inputs [b, n, CHANNEL_DIM]."""
-    return jax.random.normal(jax.random.key(2), (b, n, CHANNEL_DIM), jnp.float32)
+    return jnp.asarray(_features(b, n))
+
+
+def tokens(b: int = 2, n: int = LENGTH) -> jax.Array:
+    """Return random token numbers [b, n]."""
+    return jnp.asarray(_tokens(b, n))
 
 
 @functools.cache
-def tokens(b: int = 2, n: int = LENGTH) -> jax.Array:
-    """Return random token numbers [b, n]."""
-    return jax.random.randint(jax.random.key(3), (b, n), 0, VOCABULARY)
+def _features(b: int, n: int) -> np.ndarray:
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.random.normal(jax.random.key(2), (b, n, CHANNEL_DIM), jnp.float32))
+
+
+@functools.cache
+def _tokens(b: int, n: int) -> np.ndarray:
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.random.randint(jax.random.key(3), (b, n), 0, VOCABULARY))
 
 
 def trailing_mask(lengths: tuple[int, ...] = (7, 9), n: int = LENGTH) -> jax.Array:
