@@ -16,7 +16,7 @@ from tests.program_server import start_program
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.py") if path.stem not in ("__init__", "common"))
 # Its places are numbers of points, beside those at which ours are measured.
 BETWEEN = ("time_memory",)
-UNPUBLISHED = ("language", "mixers", "spectra")
+UNPUBLISHED = ("language", "mixers", "recall", "spectra")
 # Trainings and measurements, which have different numbers.
 MIXED = ("language",)
 
