@@ -1,7 +1,5 @@
 """Program of tests/kernels/test_sharding.py: its own process, eight CPU devices, non-zero exit on any mismatch."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +77,8 @@ def main() -> None:
         lambda p, x: causal_flare(**p, **x, scale=0.3, implementation="reference"), parameters, arrays, fixed
     )
     mesh = jax.make_mesh((2, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)
-    for implementation, check_vma in itertools.product(("xla", "pallas"), (True, False)):
+    # Either way of typing, either backend: what is theirs alone does not meet. States are compared without types.
+    for implementation, check_vma in (("xla", True), ("pallas", False)):
 
         def local(parameters: dict, arrays: dict) -> jax.Array:
             return causal_flare(**parameters, **arrays, scale=0.3, axis_name="points", implementation=implementation)
