@@ -48,13 +48,12 @@ def get_study(variant: str) -> Study:
         )
         for model in ("published", "gla")
     )
-    names = {"pairs": "pairs", "model": "model"}
     return Study(
         name="recall",
         title="Associative recall: share of right answers",
         columns=("model", "pairs", "learning_rate"),
         parts=choose_variant(variant, full, smoke),
-        figures={"recall": Curves(x="pairs", lines="model", panels="learning_rate", metrics=("accuracy",), names=names)},
+        figures={"recall": Curves(x="pairs", lines="model", panels="learning_rate", metrics=("accuracy",))},
         error="test/accuracy",
         metrics=("accuracy", "train_accuracy", "parameters", "step_ms"),
     )
