@@ -10,7 +10,7 @@ counts. Models with `_conv` bind neighbours by convolutions, as the recommended 
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.sweep.figures import Curves
+from experiments.sweep.figures import Bars
 from experiments.sweep.study import Part, Study, axis, choose_variant
 
 _CONV: Mapping[str, Any] = {"model.short_conv": True}
@@ -53,7 +53,7 @@ def get_study(variant: str) -> Study:
         title="Associative recall: share of right answers",
         columns=("model", "pairs", "learning_rate"),
         parts=choose_variant(variant, full, smoke),
-        figures={"recall": Curves(x="pairs", lines="model", panels="learning_rate", metrics=("accuracy",))},
+        figures={"recall": Bars(bars="model", panels="pairs", metric="accuracy", log=False)},
         error="test/accuracy",
         metrics=("accuracy", "train_accuracy", "parameters", "step_ms"),
     )
