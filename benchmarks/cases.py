@@ -92,6 +92,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "elasticity_branches": MlpShape("branches", 1944, 64),
         "elasticity_block": MlpShape("block", 1944, 64),
         "drivaer_40k_block": MlpShape("block", 40_000, 64),
+        # A step of Navier-Stokes: 2 samples of 10 frames of 4096 points.
+        "ns_branches": MlpShape("branches", 81_920, 128),
+        "ns_block": MlpShape("block", 81_920, 128),
         "million_c128_branches": MlpShape("branches", 1_048_576, 128),
         "million_c128_block": MlpShape("block", 1_048_576, 128),
         QUICK: MlpShape("block", 100, 16),
@@ -157,6 +160,8 @@ CASES = (
     Case("residual_mlp", "elasticity_branches", "float32"),
     Case("residual_mlp", "elasticity_block", "float32"),
     Case("residual_mlp", "drivaer_40k_block", "float32"),
+    Case("residual_mlp", "ns_branches", "float32"),
+    Case("residual_mlp", "ns_block", "float32"),
     Case("residual_mlp", "million_c128_branches", "bfloat16", _COMPILED),
     Case("residual_mlp", "million_c128_block", "bfloat16", _COMPILED),
     *(Case(op, QUICK, "float32") for op in SHAPES),

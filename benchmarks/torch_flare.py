@@ -1,8 +1,8 @@
 """The PyTorch baseline: the same FLARE network, loss and optimizer step, written with public PyTorch calls.
 
 Attention runs through `scaled_dot_product_attention`, matrix products in TF32, float32 or bfloat16 as the config says,
-and the step is AdamW with the same decay groups, clipping, OneCycle and an average of the weights. Needs torch with a
-GPU.
+and the step is AdamW with the same decay groups, clipping, OneCycle and an average of the weights. Needs torch, and a
+GPU for all but `cpu_training_step`.
 """
 
 import time
@@ -174,3 +174,13 @@ def time_training_step(
         torch.cuda.synchronize()
         times.append((time.perf_counter() - begin) / steps)
     return sorted(times)[len(times) // 2], torch.cuda.max_memory_allocated() / 2**30
+
+
+def cpu_training_step(
+    *, batch: int, points: int, c_in: int, c_out: int, channels: int, blocks: int, heads: int, latents: int, steps: int
+) -> Callable[[], None]:
+    """Return the step on the CPU, in float32 and eager mode, of a run of `steps` steps."""
+    torch.manual_seed(0)
+    model = FLARE(c_in, c_out, channels, blocks, heads, latents)
+    x, y = torch.rand(batch, points, c_in), torch.rand(batch, points, c_out)
+    return make_training_step(model, x, y, steps, None, graph=False)

@@ -103,7 +103,7 @@ def main() -> None:
         from benchmarks.torch_timing import release
         from benchmarks.worker import reason
 
-        size = {name: config.model[key] for name, key in _TORCH_SIZES.items()}
+        size = {name: config.model[key] for name, key in TORCH_SIZES.items()}
         numbers = {"dtype": config.train.dtype, "tf32": config.train.matmul_precision == "default"}
         for label, variant in VARIANTS.items():
             try:
@@ -126,7 +126,7 @@ def main() -> None:
     write_results(FLAGS.output, results)
 
 
-_TORCH_SIZES = {"channels": "channel_dim", "blocks": "num_blocks", "heads": "num_heads", "latents": "num_latents"}
+TORCH_SIZES = {"channels": "channel_dim", "blocks": "num_blocks", "heads": "num_heads", "latents": "num_latents"}
 
 if __name__ == "__main__":
     cli.define_flags()

@@ -1,15 +1,33 @@
 import json
 
+from benchmarks.train_step_cpu import in_turn
 from tests.experiments.programs import TINY
 from tests.program_server import run_program
 
+MODEL = [option for option in TINY if "data." not in option and "train." not in option]
+
 
 def test_the_training_step_is_timed_on_any_device(tmp_path):
-    model = [option for option in TINY if "data." not in option and "train." not in option]
-    arguments = [*model, "--notorch", "--steps=2", "--repeats=2"]
+    arguments = [*MODEL, "--notorch", "--steps=2", "--repeats=2"]
     result = run_program("benchmarks.train_step", [*arguments, f"--output={tmp_path / 'a.json'}"])
     assert result.returncode == 0, result.stderr
     times = json.loads((tmp_path / "a.json").read_text())
     assert times["points"] == 972
     assert times["flare_jax_ms"] > 0
     assert "ms/step (median)" in result.stdout
+
+
+def test_runs_in_turn_have_clock_and_cpu_times():
+    def work() -> None:
+        sum(range(200_000))
+
+    order: list[str] = []
+    times = in_turn({name: lambda name=name: (order.append(name), work()) for name in ("a", "b")}, steps=2, repeats=2)
+    assert order == ["a", "b"] * 3
+    assert all(0 < t.cpu <= 2 * t.clock for t in times.values())
+
+
+def test_the_step_on_a_cpu_takes_float32_only():
+    result = run_program("benchmarks.train_step_cpu", [*MODEL, "--notorch", "--config.train.dtype=bfloat16"])
+    assert result.returncode != 0
+    assert "train.dtype='bfloat16' is not compared on a CPU; give float32" in result.stderr
