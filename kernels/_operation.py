@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kernels import _mosaic
 from kernels._array_code import wants_array_code
 from kernels._checks import DTYPES, check_axis
 from kernels._target import Target, on_target
@@ -38,7 +39,8 @@ class Implementation:
     """What one implementation can serve: dtypes, head widths up to `width`, platforms, points split over a mesh axis.
 
     `packages` are optional ones that it needs, of the extra with its name. With `mask_column` a mask takes one column
-    of a head. With `pallas_triton` its kernels are compiled by Pallas' Triton lowering.
+    of a head. With `pallas_triton` its kernels are compiled by Pallas' Triton lowering, with `mosaic`
+    by Mosaic GPU, for Hopper.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Implementation:
     packages: tuple[str, ...] = ()
     mask_column: bool = False
     pallas_triton: bool = False
+    mosaic: bool = False
 
     def missing(self) -> list[str]:
         """Return its packages that are not installed."""
@@ -67,6 +70,10 @@ class Implementation:
             raise ValueError(
                 f"implementation {self.name!r} needs Pallas' Triton lowering, which {no_triton_lowering}; "
                 f"use implementation {fallback!r}."
+            )
+        if self.mosaic and (reason := _mosaic.why_unavailable()) is not None:
+            raise ValueError(
+                f"implementation {self.name!r} needs Mosaic GPU, which {reason}; use implementation {fallback!r}."
             )
         if request.axis_name is not None and not self.merges:
             raise ValueError(
@@ -90,6 +97,11 @@ class Implementation:
             raise ValueError(
                 f"implementation {self.name!r} needs an NVIDIA GPU, and this is a {target.platform}; "
                 f"use implementation {fallback!r}."
+            )
+        if self.mosaic and target.platform == "cuda" and target.capability[0] != _mosaic.CAPABILITY:
+            raise ValueError(
+                f"implementation {self.name!r} needs an NVIDIA GPU of compute capability {_mosaic.CAPABILITY}, and "
+                f"this is an {target}; use implementation {fallback!r}."
             )
         if missing := self.missing():
             raise ValueError(

@@ -182,6 +182,11 @@ batching.primitive_batchers[_on_target] = _batch
 
 def _lower(ctx: Any, *arrays: Any, call: Any, traced: Any, platform: str) -> Any:
     target, (traced_for, jaxpr) = Target.of(platform), traced
+    if target == traced_for and jaxpr.effects:
+        raise ValueError(
+            f"a kernel that is interpreted on a {platform} has effects, which no compiled program can have here; "
+            "call it outside of jax.jit, or take another implementation."
+        )
     function = jaxpr_as_fun(jaxpr) if target == traced_for else call.flat(target)
     with _outside_mesh(target):
         types = [plain_type(x) for x in ctx.avals_in]

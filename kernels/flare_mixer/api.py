@@ -10,6 +10,7 @@ from kernels.flare_mixer import table
 from kernels.flare_mixer.chunked import ChunkedBackend
 from kernels.flare_mixer.cudnn import cudnn_mixer
 from kernels.flare_mixer.mixing import Backend, mix
+from kernels.flare_mixer.mosaic import MosaicBackend
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas import PallasBackend
 from kernels.flare_mixer.reference import reference_mixer
@@ -36,8 +37,9 @@ def flare_mixer(
     get output 0, and a sample without real points is all zeros. `q_decode` and `k_decode` (default q and k) give the
     scatter logits of its own. All float arrays share one dtype; softmaxes and sums are float32.
 
-    `implementation` is "reference", "xla", "cudnn" or "pallas"; None chooses by device, dtype and shape. `axis_name`
-    is the mesh axis over which the points are sharded when called inside `jax.shard_map` ("xla" and "pallas").
+    `implementation` is "reference", "xla", "cudnn", "pallas" or "mosaic"; None chooses by device, dtype and shape.
+    `axis_name` is the mesh axis over which the points are sharded when called inside `jax.shard_map` ("xla", "pallas"
+    and "mosaic").
     Returns y in the dtype of v, with `return_latents` also z in float32.
 
     Raises ValueError for shapes or dtypes that do not fit, a scale that is not positive and finite, an unknown
@@ -71,4 +73,6 @@ class SelectedBackends(Backends):
         served = self.selection.on(target)
         if served.implementation == "xla":
             return ChunkedBackend(target, keeps=len(self.selection.candidates) > 1)
+        if served.implementation == "mosaic":
+            return MosaicBackend(served.blocks, target)
         return PallasBackend(served.blocks, target)

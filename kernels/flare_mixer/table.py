@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from kernels._layout import Blocks
 from kernels._operation import H100, Choice, Implementation, Launch, Operation
+from kernels.flare_mixer.mosaic_launch import MosaicBlocks, Tiles
 
 WIDEST_HEAD = 128
+# Shared memory holds what Mosaic GPU's kernels keep of wider heads in bfloat16 only.
+MOSAIC_HEAD = 64
 _KERNEL_DTYPES = ("float32", "bfloat16")
 
 
@@ -22,6 +25,10 @@ class KernelBlocks:
     operand_gradients: Blocks
 
 
+def _mosaic(dtype: str, read: Tiles, slopes: Tiles) -> Launch:
+    return Launch(dtype, MOSAIC_HEAD, MosaicBlocks(read, slopes), implementation="mosaic", capability=(9, 0))
+
+
 OPERATION = Operation(
     "flare_mixer",
     implementations=(
@@ -29,9 +36,12 @@ OPERATION = Operation(
         Implementation("xla"),
         Implementation("cudnn", ("float16", "bfloat16"), WIDEST_HEAD, ("cuda",), merges=False, mask_column=True),
         Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm"), pallas_triton=True),
+        Implementation("mosaic", _KERNEL_DTYPES, MOSAIC_HEAD, ("cpu", "cuda"), mosaic=True),
     ),
     choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD),),
     launches=(
+        _mosaic("bfloat16", Tiles(stream=64), Tiles(stream=64, operands=3, results=2)),
+        _mosaic("float32", Tiles(stream=64, warpgroups=1), Tiles(stream=32, warpgroups=1, operands=3, results=2)),
         Launch(
             "bfloat16",
             16,

@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kernels import causal_flare, causal_linear_attention, flare_mixer, gather, residual_mlp_branches, triple_attention
+from kernels import (
+    _mosaic,
+    causal_flare,
+    causal_linear_attention,
+    flare_mixer,
+    gather,
+    residual_mlp_branches,
+    triple_attention,
+)
 from kernels._operation import Launch
 from kernels._triton import triton_available
 from kernels.residual_mlp import Norm
@@ -35,7 +43,8 @@ def points(row: Launch) -> int:
 def mixer(row: Launch, **options: Any) -> tuple[Callable[..., Any], tuple]:
     q, k = array(2, 70, row.width, dtype=row.dtype), array(1, points(row), 2, row.width, dtype=row.dtype)
     mask = array(1, points(row), dtype=bool)
-    return lambda q, k, v, mask: flare_mixer(q, k, v, mask=mask, implementation="pallas"), (q, k, k, mask)
+    implementation = row.implementation
+    return lambda q, k, v, mask: flare_mixer(q, k, v, mask=mask, implementation=implementation), (q, k, k, mask)
 
 
 def keys_as_values(row: Launch) -> tuple[Callable[..., Any], tuple]:
@@ -107,7 +116,8 @@ def differentiated(call: Callable[..., Any], arguments: tuple) -> tuple[Callable
 def counts(function: Callable[..., Any], *arguments: Any) -> tuple[int, int]:
     """Return how many kernels and how many loops the function is on a GPU."""
     text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
-    return sum(map(text.count, ("triton_kernel_call", "__gpu$xla.gpu.triton"))), text.count("stablehlo.while")
+    names = ("triton_kernel_call", "__gpu$xla.gpu.triton", "custom_call @mosaic_gpu")
+    return sum(map(text.count, names)), text.count("stablehlo.while")
 
 
 def test_a_launch_of_the_residual_mlp_reads_its_parameters_as_one_array():
@@ -120,7 +130,7 @@ def test_a_launch_of_the_residual_mlp_reads_its_parameters_as_one_array():
 
 @pytest.mark.parametrize("name", ["flare_mixer", "gather"])
 def test_kernels_take_the_plain_exponential_of_nvidia_gpus(name):
-    row = next(row for row in OPERATIONS[name].launches if row.dtype == "bfloat16")
+    row = next(row for row in OPERATIONS[name].launches if (row.dtype, row.implementation) == ("bfloat16", "pallas"))
     call, arguments = CALLS[name](row)
     text = jax.jit(call).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     assert "ex2.approx.ftz.f32" in text
@@ -139,7 +149,9 @@ def test_every_operation_is_lowered():
             row,
             id=f"{name}-{row.implementation}-{row.dtype}-{row.width}-{row.points}",
             marks=pytest.mark.skipif(
-                row.implementation == "triton" and not triton_available(), reason="needs the extra [triton]"
+                (row.implementation == "triton" and not triton_available())
+                or (row.implementation == "mosaic" and _mosaic.why_unavailable() is not None),
+                reason="needs the extra [triton], or jax 0.11",
             ),
         )
         for name, row in ROWS
