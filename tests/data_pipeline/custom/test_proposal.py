@@ -92,7 +92,7 @@ def test_meshes(tmp_path, capsys):
     ("arrays", "arguments", "words"),
     [
         ({"p": np.arange(5.0)}, (), "none of which is [N, 2] or [N, 3] as coordinates are"),
-        (sample(0), ("--case=3",), "--case=3 is no sample; there are 1"),
+        (sample(0), ("--case=3",), "--case=3 is no sample; choose one of 0 to 0"),
         (
             sample(0),
             ("--set=targets=p",),
