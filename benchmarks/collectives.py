@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
@@ -18,13 +18,15 @@ _ARRAY = re.compile(r"\b(pred|bf16|[a-z]+\d+)(?:e\d\w*)?\[([\d,]*)\]")
 class Collective(NamedTuple):
     """An operation of the program: bytes of its result on one device, how often it runs, operations that run meanwhile.
 
-    `meanwhile` is None for one that is waited for at once.
+    `meanwhile` is None for one that is waited for at once. `independent` operations neither need its result nor does it
+    need theirs: what a scheduler may run meanwhile.
     """
 
     kind: str
     bytes: int
     times: int
     meanwhile: int | None
+    independent: int
 
 
 class _Instruction(NamedTuple):
@@ -52,7 +54,8 @@ def collectives(text: str) -> list[Collective]:
                     f"{instruction.name} is in a loop of unknown length; time a program without such loops"
                 )
             meanwhile = _meanwhile(body, place) if instruction.operation.endswith("-start") else None
-            found.append(Collective(kind, _result_bytes(instruction), times, meanwhile))
+            beside = _independent(body, place)
+            found.append(Collective(kind, _result_bytes(instruction), times, meanwhile, beside))
     return found
 
 
@@ -138,3 +141,37 @@ def _meanwhile(body: Sequence[_Instruction], place: int) -> int:
         (i for i in range(place + 1, len(body)) if re.search(rf"-done\(.*%?{re.escape(start)}\b", body[i].text)), place
     )
     return sum(instruction.operation in _COMPUTES for instruction in body[place + 1 : done])
+
+
+def _independent(body: Sequence[_Instruction], place: int) -> int:
+    """Return how many operations of a computation compute and are neither before nor behind the one at `place`."""
+    names = {instruction.name for instruction in body}
+    needs = {
+        instruction.name: names.intersection(re.findall(r"%?([\w.-]+)", _operands(instruction))) for instruction in body
+    }
+    needed_by: dict[str, set[str]] = {name: set() for name in names}
+    for name, sources in needs.items():
+        for source in sources:
+            needed_by[source].add(name)
+    tied = _reached(body[place].name, needs) | _reached(body[place].name, needed_by)
+    return sum(instruction.operation in _COMPUTES and instruction.name not in tied for instruction in body)
+
+
+def _operands(instruction: _Instruction) -> str:
+    """Return what stands between the parentheses of a call."""
+    rest = instruction.text.split(f" {instruction.operation}(", 1)[1]
+    depth = 1
+    for end, character in enumerate(rest):
+        depth += (character == "(") - (character == ")")
+        if not depth:
+            return rest[:end]
+    return rest
+
+
+def _reached(start: str, edges: Mapping[str, set[str]]) -> set[str]:
+    found, waiting = {start}, [start]
+    while waiting:
+        new = edges[waiting.pop()] - found
+        found |= new
+        waiting += new
+    return found

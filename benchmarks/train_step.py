@@ -30,6 +30,7 @@ from experiments.training.setup import Setup, build_setup
 from experiments.training.tasks import build_task, task_options
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
+from flare_jax.models.on_devices import apply_on_devices
 
 FLAGS = flags.FLAGS
 
@@ -64,7 +65,7 @@ def setup_of(config: Any, dataset: PDEDataset, mesh: Mesh | None = None, seed: i
     inputs = models.call_inputs(config.model.type)
     model = models.build(config, options, input_channels(dataset, inputs), dataset.c_out, seed)
     graphdef, params = model_params.split(model)
-    task = build_task(dataset, model_params.apply_fn(graphdef), mesh.points, inputs, task_options(config))
+    task = build_task(dataset, apply_on_devices(graphdef), mesh.points, inputs, task_options(config))
     return build_setup(task, params, config, seed, mesh, model_params.matrix_names(graphdef, params))
 
 

@@ -33,6 +33,7 @@ from experiments.training.tasks import build_task, task_options
 from experiments.training.tasks.inputs import input_channels
 from flare_jax import params as model_params
 from flare_jax.convert.trained import read_prediction
+from flare_jax.models.on_devices import apply_on_devices
 
 
 def main() -> None:
@@ -99,8 +100,7 @@ def _pose(request: Request, dataset: PDEDataset, mesh: Mesh) -> experiment.Probl
         return models.build(config, options, *channels, seed)
 
     def make_task(graphdef: nnx.GraphDef) -> Task:
-        apply = model_params.apply_fn(graphdef)
-        return build_task(dataset, apply, mesh.points, call_inputs, task_options(config))
+        return build_task(dataset, apply_on_devices(graphdef), mesh.points, call_inputs, task_options(config))
 
     simple: dict[str, float] = {}
 

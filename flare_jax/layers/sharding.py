@@ -15,7 +15,9 @@ from kernels._sharding import untyped_shard_map
 
 AXES = ("data", "points")
 # Plain array code, which XLA cuts by itself.
-_CUT_BY_XLA = ("reference", "xla")
+CUT_BY_XLA = ("reference", "xla")
+# Inside `on_own_points` the mesh axis that the points are split over, or None, in a tuple; else no tuple.
+_OWN_POINTS = jax.make_user_context(None)
 
 
 def on_each_device(
@@ -36,8 +38,10 @@ def on_each_device(
     kernel; those that XLA cuts by itself are called as they are. A kernel `over_points` merges the devices' points by
     itself, and its result begins with [B]. Parameters `per_sample` begin with [B] as well.
     """
+    if (own := _OWN_POINTS.value) is not None:
+        return kernel(rows, parameters, own[0])
     mesh = jax.sharding.get_abstract_mesh()
-    if implementation in _CUT_BY_XLA or not _splits(mesh):
+    if implementation in CUT_BY_XLA or not _splits(mesh):
         return kernel(rows, parameters, None)
     axes = _split_axes(mesh, leading)
     axis_name = "points" if _over_several(mesh, axes) else None
@@ -53,6 +57,27 @@ def points_are_split(leading: Sequence[int]) -> bool:
     """Return whether the mesh that the program is traced under splits the points of arrays [B, N, ...]."""
     mesh = jax.sharding.get_abstract_mesh()
     return _splits(mesh) and _over_several(mesh, _split_axes(mesh, leading))
+
+
+def splits_evenly(leading: Sequence[int]) -> bool:
+    """Return whether the mesh that the program is traced under has several devices, with equal parts of [B, N, ...]."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return _splits(mesh) and None not in _split_axes(mesh, leading)
+
+
+def on_own_points(function: Callable[[Any, Any], Any], rows: Any, parameters: Any) -> Any:
+    """Return `function(rows, parameters)`, computed by each device on its own samples and points.
+
+    `rows` and the result are trees of arrays [B, N, ...] that `splits_evenly`; kernels inside are called by
+    `on_each_device`, which tells those that need it over which axis to merge.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+
+    def on_device(rows: Any, parameters: Any) -> Any:
+        with _OWN_POINTS(("points" if mesh.shape["points"] > 1 else None,)):
+            return function(rows, parameters)
+
+    return untyped_shard_map(on_device, mesh, (P(*AXES), P()), P(*AXES))(rows, parameters)
 
 
 def _splits(mesh: jax.sharding.AbstractMesh) -> bool:

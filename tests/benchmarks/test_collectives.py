@@ -45,9 +45,9 @@ backend_config={"known_trip_count":{"n":"5"},"known_init_step":{"init":"0","step
 def test_sums_are_counted_with_the_rounds_of_loops():
     found = collectives(TEXT)
     assert sorted(found) == [
-        Collective("all-gather", 4 * 8 * 4, 1, 0),
-        Collective("all-reduce", 4 * 32 + 2 * 6 + 3, 5, 2),
-        Collective("reduce-scatter", 4 * 4, 1, None),
+        Collective("all-gather", 4 * 8 * 4, 1, 0, 1),  # the loop does not need it
+        Collective("all-reduce", 4 * 32 + 2 * 6 + 3, 5, 2, 2),
+        Collective("reduce-scatter", 4 * 4, 1, None, 0),
     ]
     assert total_bytes(found) == 128 + 5 * 143 + 16
     assert total_runs(found) == {"all-gather": 1, "all-reduce": 5, "reduce-scatter": 1}
