@@ -3,7 +3,8 @@
 The samples are written in order into files `shard_00000.h5`, `shard_00001.h5` … of about a quarter GiB each. A file
 appears under its name only when it is whole, so that a build that was stopped goes on behind the last file. Arrays are
 stored without compression in one piece, whose place is noted: they are read by the operating system straight into
-their place in a batch, by several threads at once. CRC-32 sums are compared when an array is first read.
+their place in a batch, by several threads at once. CRC-32 sums of blocks of points are compared when a block is first
+read, so that a process which needs some points of a sample reads little more than those.
 """
 
 import os
@@ -25,9 +26,11 @@ from runtime.files import remove_leftovers, replacing, write_text
 from runtime.json_files import decode_object, encode, read_object
 from runtime.locks import locked
 
-FORMAT = 3
+FORMAT = 4
 INDEX_FILE = "index.json"
 SHARD_BYTES = 2**28
+# Points whose bytes have a checksum of their own.
+BLOCK_POINTS = 2**16
 # What damaged JSON and HDF5 files raise, by the place of the damage.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError)
 _WORKERS = 4  # threads that read the original files
@@ -39,7 +42,8 @@ Arrays = Mapping[str, Float[np.ndarray, "N C"]]
 class Place:
     """Where an array is: shard number, first byte, shape [N, C], dtype, CRC-32 of its bytes, statistics of its values.
 
-    The dtype is that of the sample, float32 or float64: which digits are needed is known once the mean is.
+    `blocks` are the CRC-32 of every `BLOCK_POINTS` points; the last may have fewer. The dtype
+    is that of the sample, float32 or float64: which digits are needed is known once the mean is.
     """
 
     shard: int
@@ -47,6 +51,7 @@ class Place:
     shape: tuple[int, int]
     dtype: str
     crc32: int
+    blocks: tuple[int, ...]
     moments: Moments
 
     def to_json(self) -> dict[str, Any]:
@@ -56,8 +61,10 @@ class Place:
     def from_json(cls, content: dict[str, Any]) -> "Place":
         points, channels = map(int, content["shape"])
         shard, offset, crc32 = (int(content[name]) for name in ("shard", "offset", "crc32"))
-        dtype = np.dtype(content["dtype"]).name
-        return cls(shard, offset, (points, channels), dtype, crc32, Moments.from_json(content["moments"]))
+        dtype, blocks = np.dtype(content["dtype"]).name, tuple(map(int, content["blocks"]))
+        if len(blocks) != -(-points // BLOCK_POINTS):
+            raise ValueError(f"{points} points have {len(blocks)} checksums")
+        return cls(shard, offset, (points, channels), dtype, crc32, blocks, Moments.from_json(content["moments"]))
 
 
 Entry = dict[str, Place]
@@ -68,23 +75,41 @@ class Cache:
 
     def __init__(self, folder: Path, entries: list[Entry]) -> None:
         self.folder, self.entries = folder, entries
-        self._verified: set[tuple[int, str]] = set()
+        self._verified: set[tuple[int, str, int]] = set()
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def read(self, row: int, name: str, out: Float[np.ndarray, "N C"]) -> None:
-        """Fill `out`, contiguous, with array `name` of sample `row`, whose shape and dtype it has; raises DataError."""
-        place = self.entries[row][name]
+    def read(self, row: int, name: str, out: Float[np.ndarray, "N C"], first: int = 0) -> None:
+        """Fill `out`, contiguous, with array `name` of sample `row` from point `first` on; raises DataError.
+
+        `out` has the channels and the dtype of the array. Blocks that are read for the first time are read whole.
+        """
+        place, stop = self.entries[row][name], first + len(out)
+        blocks = range(first // BLOCK_POINTS, -(-stop // BLOCK_POINTS))
+        new = [block for block in blocks if (row, name, block) not in self._verified]
+        if not new:
+            self._fill(place, first, out)
+            return
+        begin, end = blocks.start * BLOCK_POINTS, min(blocks.stop * BLOCK_POINTS, place.shape[0])
+        whole = out if (begin, end) == (first, stop) else np.empty((end - begin, *out.shape[1:]), out.dtype)
+        self._fill(place, begin, whole)
+        for block in new:
+            start = block * BLOCK_POINTS - begin
+            if zlib.crc32(whole[start : start + BLOCK_POINTS]) != place.blocks[block]:
+                shard = shard_path(self.folder, place.shard).name
+                raise _damaged(self.folder, f"{name} of sample {row} in {shard} does not match its checksum")
+            self._verified.add((row, name, block))
+        if whole is not out:
+            out[:] = whole[first - begin : stop - begin]
+
+    def _fill(self, place: Place, first: int, out: Float[np.ndarray, "N C"]) -> None:
         path = shard_path(self.folder, place.shard)
+        offset = place.offset + first * place.shape[1] * np.dtype(place.dtype).itemsize
         try:
-            _read_bytes(path, place.offset, memoryview(out).cast("B"))
+            _read_bytes(path, offset, memoryview(out).cast("B"))
         except OSError as error:
             raise _damaged(self.folder, f"{path.name} cannot be read ({error})") from error
-        if (row, name) not in self._verified:
-            if zlib.crc32(out) != place.crc32:
-                raise _damaged(self.folder, f"{name} of sample {row} in {path.name} does not match its checksum")
-            self._verified.add((row, name))
 
     def array(self, row: int, name: str) -> Float[np.ndarray, "N C"]:
         """Return array `name` of sample `row`; raises DataError."""
@@ -220,10 +245,13 @@ def _write_sample(file: h5py.File, group: str, shard: int, sample: Arrays) -> En
     for name, values in sample.items():
         array = np.ascontiguousarray(values, np.float64 if values.dtype == np.float64 else np.float32)
         dataset = file.create_dataset(f"{group}/{name}", data=array, track_times=False)
-        entry[name] = Place(
-            shard, dataset.id.get_offset(), array.shape, array.dtype.name, zlib.crc32(array), Moments.of(array)
-        )
+        sums = zlib.crc32(array), tuple(zlib.crc32(block) for block in _blocks(array))
+        entry[name] = Place(shard, dataset.id.get_offset(), array.shape, array.dtype.name, *sums, Moments.of(array))
     return entry
+
+
+def _blocks(array: Float[np.ndarray, "N C"]) -> Iterator[Float[np.ndarray, "N C"]]:
+    return (array[first : first + BLOCK_POINTS] for first in range(0, len(array), BLOCK_POINTS))
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

@@ -57,17 +57,24 @@ class StoredRows:
         """Read all rows; meant for a few of them, taken by a slice."""
         return self.load(range(len(self)), self.length).astype(dtype or self.dtype, copy=False)
 
-    def load(self, cases: Sequence[int], length: int) -> Float[np.ndarray, "B N C"]:
-        """Read some samples, padded to `length` points."""
-        out = np.empty((len(cases), length, len(self.columns)), np.float32)
+    def load(
+        self, cases: Sequence[int], length: int, first: int = 0, stop: int | None = None
+    ) -> Float[np.ndarray, "B N C"]:
+        """Read points `first` … `stop` − 1, by default all, of some samples that are padded to `length` points."""
+        stop = length if stop is None else stop
+        out = np.empty((len(cases), stop - first, len(self.columns)), np.float32)
         for target, row in zip(out, self.rows[np.asarray(cases)], strict=True):
             place = self.cache.entries[row][self.name]
-            count, width = place.shape
+            width = place.shape[1]
+            count = min(max(place.shape[0] - first, 0), len(target))
             target[count:] = 0
+            if not count:
+                continue
             everything = self.columns == tuple(range(width))
             # In place where that can be: at a million points every further copy takes as long as reading.
-            stored = target[:count] if everything and place.dtype == "float32" else np.empty(place.shape, place.dtype)
-            self.cache.read(row, self.name, stored)
+            in_place = everything and place.dtype == "float32"
+            stored = target[:count] if in_place else np.empty((count, width), place.dtype)
+            self.cache.read(row, self.name, stored, first)
             self.normalizer.encode_into(target[:count], stored if everything else stored[:, self.columns])
         return out
 
@@ -103,9 +110,11 @@ class StoredMask:
         """Return the number of real points of each sample (axis 1), or of all."""
         return self.counts if axis == 1 else int(self.counts.sum())
 
-    def load(self, cases: Sequence[int], length: int) -> Bool[np.ndarray, "B N"]:
-        """Return the masks of some samples, for `length` points."""
-        return np.arange(length) < self.counts[np.asarray(cases)][:, None]
+    def load(
+        self, cases: Sequence[int], length: int, first: int = 0, stop: int | None = None
+    ) -> Bool[np.ndarray, "B N"]:
+        """Return the masks of points `first` … `stop` − 1, by default all, of samples padded to `length` points."""
+        return np.arange(first, length if stop is None else stop) < self.counts[np.asarray(cases)][:, None]
 
 
 Stored = Mapping[str, StoredRows | StoredMask]

@@ -47,7 +47,7 @@ def make_disk_evaluator(task: Task, batch_size: int, mesh: Mesh) -> Callable[[Pa
         def load(cases: np.ndarray) -> Batch:
             filled = np.concatenate([cases, np.repeat(cases[:1], together - len(cases))])
             length = next(size for size in sizes if size >= counts[cases].max())
-            return mesh.place_batch({name: value.load(filled, length)[None] for name, value in arrays.items()})
+            return mesh.read_batch(arrays, filled[None], length)
 
         results: list[dict[str, Array]] = []
         with Prefetcher(load, groups, ahead=AHEAD, workers=WORKERS) as batches:

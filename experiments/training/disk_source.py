@@ -138,12 +138,10 @@ class DiskSource:
         """Return the number of points of a batch, and the batch on the devices."""
         number, index = item
         bucket, arrays = self._buckets[number], self._setup.task.train
-        cases = index.ravel() if bucket.members is None else bucket.members[index.ravel()]
+        cases = index if bucket.members is None else bucket.members[index]
         length = arrays["x"].shape[1] if bucket.size is None else bucket.size
-        loaded = {name: value.load(cases, length) for name, value in arrays.items()}
-        batch = {name: value.reshape(*index.shape, *value.shape[1:]) for name, value in loaded.items()}
         # Waited for here, in a thread, where nothing else waits for it.
-        return length, jax.block_until_ready(self._setup.mesh.place_batch(batch))
+        return length, jax.block_until_ready(self._setup.mesh.read_batch(arrays, cases, length))
 
     def _compiled_step(self, length: int, state: TrainState, batch: Batch) -> Callable[..., Any]:
         if length not in self._compiled:

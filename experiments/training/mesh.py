@@ -5,7 +5,7 @@ each device calls the kernels on its own part (`flare_jax.layers.sharding`).
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,8 +14,9 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int
 
-from data_pipeline.streaming.rows import is_stored
+from data_pipeline.streaming.rows import Stored, is_stored
 from experiments.errors import UserError
 
 Result = TypeVar("Result")
@@ -74,9 +75,25 @@ class Mesh:
             return dict(arrays)
         return {name: _place(value, self._split(value, None, "points")) for name, value in arrays.items()}
 
-    def place_batch(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
-        """Put batches [accumulation, B, N, ...] on the devices, split along B and N."""
-        return {name: _place(value, self._split(value, None, "data", "points")) for name, value in arrays.items()}
+    def read_batch(self, arrays: Stored, cases: Int[np.ndarray, "A B"], length: int) -> dict[str, Array]:
+        """Put batches [accumulation, B, N, ...] of samples from disk on the devices, padded to `length` points.
+
+        They are split along B and N, and a process reads what its own devices hold.
+        """
+
+        def placed(value: Any) -> Array:
+            shape = (*cases.shape, length, *value.shape[2:])
+
+            def read(index: tuple[slice, ...]) -> np.ndarray:
+                own = cases[index[:2]]
+                first, stop, _ = index[2].indices(length)
+                part = value.load(own.ravel(), length, first, stop)
+                return part.reshape(*own.shape, *part.shape[1:])
+
+            sharding = NamedSharding(self.devices, P(None, "data", "points"))
+            return jax.make_array_from_callback(shape, sharding, read)
+
+        return {name: placed(value) for name, value in arrays.items()}
 
     def constrain_batch(self, value: Array) -> Array:
         """Split [accumulation, B, N, ...] along B and N, [accumulation, B] along B."""

@@ -45,6 +45,36 @@ def test_what_was_written_is_read(tmp_path):
     np.testing.assert_array_equal(moments.high, everything.max(0))
 
 
+def test_some_points_are_read_with_the_blocks_that_hold_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "BLOCK_POINTS", 4)
+    cache, sizes, read_bytes = build(tmp_path), [], cache_module._read_bytes
+
+    def counted(path, offset, view):
+        sizes.append(len(view) // 24)
+        read_bytes(path, offset, view)
+
+    monkeypatch.setattr(cache_module, "_read_bytes", counted)
+    # Sample 1 has 9 points, that is blocks of 4, 4 and 1. A block is verified once, with all of its points.
+    for first, count, read_points in ((5, 2, 4), (5, 2, 2), (7, 2, 5), (7, 2, 2), (4, 4, 4), (0, 9, 9), (0, 9, 9)):
+        out = np.empty((count, 3))
+        cache.read(1, "x", out, first)
+        np.testing.assert_array_equal(out, sample(1)["x"][first : first + count])
+        assert sizes.pop() == read_points
+
+
+def test_damage_of_one_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "BLOCK_POINTS", 4)
+    cache = build(tmp_path)
+    place = cache.entries[1]["x"]
+    with shard_path(tmp_path, place.shard).open("r+b") as file:
+        file.seek(place.offset + 5 * 24)
+        file.write(b"damage")
+    cache.read(1, "x", np.empty((4, 3)))
+    for first in (4, 6):
+        with pytest.raises(DataError, match="does not match its checksum"):
+            cache.read(1, "x", np.empty((2, 3)), first)
+
+
 def test_files_are_plain_hdf5(tmp_path):
     build(tmp_path)
     with h5py.File(shard_path(tmp_path, 0), "r") as file:
@@ -159,7 +189,10 @@ def _tamper(folder):
         (_tamper, "index.json does not match its checksum"),
         (lambda folder: (folder / INDEX_FILE).write_text("[]"), "index.json cannot be read .it holds a JSON list"),
         (lambda folder: (folder / INDEX_FILE).write_text("[" * 99999), "index.json cannot be read .*deeply"),
-        (lambda folder: (folder / INDEX_FILE).write_text('{"format": 3}'), "index.json cannot be read"),
+        (
+            lambda folder: (folder / INDEX_FILE).write_text(json.dumps({"format": cache_module.FORMAT})),
+            "index.json cannot be read",
+        ),
         (_rewrite(lambda content: content.update(samples=[[1]])), "index.json cannot be read"),
         (_rewrite(lambda content: content["samples"].append({"x": 3})), "index.json cannot be read"),
         (_rewrite(lambda content: content.update(shard_bytes=3)), "index.json cannot be read"),

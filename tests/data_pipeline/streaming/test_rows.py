@@ -42,6 +42,8 @@ def test_indices(rows, expected):
     np.testing.assert_array_equal(np.asarray(rows[1:]), expected[1:])
     np.testing.assert_array_equal(rows[1:][0], expected[1])
     np.testing.assert_array_equal(rows.load([2, 0, 2], 7), expected[[2, 0, 2], :7])
+    for first, stop in ((0, 4), (4, 8), (8, 10)):  # across the ends of the real points
+        np.testing.assert_array_equal(rows.load([2, 0, 2], 10, first, stop), expected[[2, 0, 2], first:stop])
 
 
 def test_mean_over_real_points(rows):
@@ -58,6 +60,7 @@ def test_masks(rows):
     mask = StoredMask(rows.counts, 10)
     dense = np.arange(10) < np.array([[7], [5], [3]])
     assert (mask.shape, mask.ndim, len(mask)) == ((3, 10), 2, 3)
+    np.testing.assert_array_equal(mask.load([2, 1], 10, 4, 8), dense[[2, 1], 4:8])
     np.testing.assert_array_equal(np.asarray(mask), dense)
     np.testing.assert_array_equal(mask[1], dense[1])
     np.testing.assert_array_equal(np.asarray(mask[1:]), dense[1:])

@@ -156,9 +156,9 @@ def test_streamed_evaluation_is_that_of_arrays_in_memory(tmp_path, masked, batch
 def test_waiting_for_input_is_measured_and_logged(tmp_path, monkeypatch, capsys):
     original = StoredRows.load
 
-    def slow(self, cases, length):
+    def slow(self, *arguments):
         time.sleep(0.02)
-        return original(self, cases, length)
+        return original(self, *arguments)
 
     monkeypatch.setattr(StoredRows, "load", slow)
     config = toy_config(epochs=2)
