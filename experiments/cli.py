@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import help
 from experiments.errors import UserError
-from runtime import signals
+from runtime import peers, signals
 from runtime.command import sentence
 
 FLAGS = flags.FLAGS
@@ -70,18 +70,22 @@ def run(main: Callable[[], None]) -> None:
             return
         _parse(sys.argv)
         main()
+        peers.leave()
     except signals.Interrupted as stop:
+        peers.leave()
         print(stop, file=sys.stderr, flush=True)
         sys.exit(stop.status)
     except (UserError, ValueError, OSError, MemoryError, OverflowError, flags.Error) as error:
         # ValueError is what the library and the loaders raise for bad input, OSError what files do.
         signals.settle()
+        peers.settle()
         if debug:
             raise
         print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
         sys.exit(EXIT_USER_ERROR)
     except Exception:
         signals.settle()
+        peers.settle()
         raise
 
 

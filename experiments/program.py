@@ -21,7 +21,6 @@ from experiments.training.costs import measure
 from experiments.training.setup import Setup
 from experiments.training.trackers import check_trackers
 from flare_jax.convert.starting import StartingWeights
-from runtime import signals
 from runtime.json_files import write_json
 
 FLAGS = flags.FLAGS
@@ -75,8 +74,7 @@ def join_other_hosts() -> None:
     if given and not re.fullmatch(r".+:\d{1,5}", FLAGS.coordinator_address):
         raise UserError(f"--coordinator_address={FLAGS.coordinator_address} must be host:port, that of process 0")
     if given:
-        jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
-        signals.renew()  # JAX's service for several hosts takes SIGTERM for itself
+        hosts.join(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
 
 
 def read_request(program: str, example: str, own: Sequence[str] = ()) -> Request:

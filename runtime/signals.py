@@ -170,13 +170,18 @@ def _answer(number: int) -> None:
 
 
 def _end(number: int) -> None:
-    _tell(_state.sentence)
+    end_now(_state.sentence, 128 + number)
+
+
+def end_now(sentence: str, status: int) -> None:
+    """Print a sentence, undo what is half done and end the program, from whichever thread."""
+    _tell(sentence)
     for action in list(_state.undo.values()):
         with suppress(Exception):
             action()
     if os.isatty(1):
         os.write(1, b"\x1b[?25h")  # a progress bar hides the cursor
-    os._exit(128 + number)
+    os._exit(status)
 
 
 def _tell(sentence: str) -> None:

@@ -4,11 +4,14 @@ import json
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
+from flare_jax.convert.checkpoints import checkpoint_steps
 from tests.experiments.programs import ROOT, TINY, environment, pdebench, write_elasticity
+from tests.program_server import run_program
 
 EIGHT = environment(XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_DEFAULT_MATMUL_PRECISION="highest")
 MESH = ("--config.mesh.data=2", "--config.mesh.points=4")
@@ -17,7 +20,8 @@ pytestmark = pytest.mark.slow
 _GRADIENTS = """
 import sys, jax, optax, numpy as np
 import jax.numpy as jnp
-from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
 from experiments.training.state import create_state
@@ -27,6 +31,8 @@ from tests.experiments.training.toy import losses_of, token_task
 from data_pipeline.pde import elasticity
 from flare_jax.parameter_keys import ParameterKeys
 from flare_jax import params as model_params
+from benchmarks.collectives import collectives
+from flare_jax.models.on_devices import apply_on_devices
 from flare_jax.models.registry import build_model
 from pathlib import Path
 
@@ -38,16 +44,20 @@ def loss_and_gradients(model_type, num_blocks):
     options = dict(channel_dim=16, num_blocks=num_blocks, num_heads=4, num_latents=8)
     graphdef, params = model_params.split(build_model(model_type, 2, 1, options, rngs=ParameterKeys(0)))
     # 5 does not divide 972: the padding with masked points is exercised too
-    task = regression_task(dataset, model_params.apply_fn(graphdef), points_multiple=max(points, 1) * 5)
+    task = regression_task(dataset, apply_on_devices(graphdef), points_multiple=max(points, 1) * 5)
 
     @jax.jit
     @mesh.traced
     def gradients(params, arrays):
-        batch = {name: mesh.constrain_batch(value[None, :4])[0] for name, value in arrays.items()}
-        return jax.value_and_grad(lambda p: jnp.mean(losses_of(task, p, batch)))(params)
+        return jax.value_and_grad(lambda p: jnp.mean(losses_of(task, p, arrays)))(params)
 
-    loss, grads = gradients(mesh.replicate(params), mesh.place_dataset(task.train))
-    return {f"{model_type} {name}": np.asarray(value) for name, value in {"loss": loss, **grads}.items()}
+    batch_of_4 = NamedSharding(mesh.devices, P("data", "points"))
+    arguments = mesh.replicate(params), {name: jax.device_put(x[:4], batch_of_4) for name, x in task.train.items()}
+    program = gradients.lower(*arguments).compile()
+    loss, grads = program(*arguments)
+    sums = [operation[1::3] for operation in collectives(program.as_text())]  # bytes, independent operations
+    found = {"loss": loss, "sums": sums, **grads}
+    return {f"{model_type} {name}": np.asarray(value) for name, value in found.items()}
 
 # Points meet in latents by queries of the model, of each sample, and by what was packed before.
 found = loss_and_gradients("flare", 2) | loss_and_gradients("flarepp", 1) | loss_and_gradients("luna", 1)
@@ -55,7 +65,8 @@ found = loss_and_gradients("flare", 2) | loss_and_gradients("flarepp", 1) | loss
 tokens, weights = token_task()
 step = make_step(tokens, optax.sgd(1.0), build_packing("adamw", weights), 0.0)
 state = mesh.replicate(create_state(weights, build_packing("adamw", weights), optax.sgd(1.0), 0, ema=False))
-after, metrics = jax.jit(mesh.traced(step))(state, mesh.place_batch({n: v[None] for n, v in tokens.train.items()}))
+on_batch = lambda state, batch: step(state, {name: mesh.constrain_batch(value[None]) for name, value in batch.items()})
+after, metrics = jax.jit(mesh.traced(on_batch))(state, mesh.place_dataset(tokens.train))
 tokens_after = {f"tokens_{group}": np.asarray(value) for group, value in after.params.items()}
 
 np.savez(out, tokens_loss=metrics["loss"], **tokens_after, **found)
@@ -80,6 +91,18 @@ def test_loss_and_gradients_are_equal_on_1_and_8_devices(data_dir, tmp_path):
         assert run.stdout.strip() == "8"
         results.append(dict(np.load(out)))
     one, eight = results
+    for model, blocks, gathers in (("flare", 2, 1), ("flarepp", 1, 2)):
+        sums, independent = eight.pop(f"{model} sums").T.tolist()
+        assert all(independent), model  # so that a scheduler can have the device compute meanwhile
+        parameters = sum(value.nbytes for name, value in eight.items() if name.startswith(f"{model} ")) - 4  # the loss
+        # Gradients are summed once, as one vector. All other sums are those of the gathers: of 2 samples of a device,
+        # 4 heads and 8 latents the maxima, the masses with weighted sums of width 4, and the gradient of the latents;
+        # and a few numbers of the loss, which may lie beside any of them.
+        assert [size for size in sums if size >= parameters] == [pytest.approx(parameters, abs=64)], model
+        rest = sum(sums) - parameters - blocks * gathers * 4 * 2 * 4 * 8 * (2 * 4 + 2)
+        assert 0 <= rest <= 128, (model, sums)
+        assert not one.pop(f"{model} sums").size
+    del one["luna sums"], eight["luna sums"]
     losses = [name for name in one if name.endswith("loss")]
     assert len(losses) == 4
     for name in losses:
@@ -106,30 +129,51 @@ def test_checkpoint_of_8_devices_is_restored_on_1_and_back(data_dir, tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+def test_checkpoint_of_4_devices_goes_on_on_1_2_and_8(tmp_path):
+    result = run_program("tests.experiments.restored_program", [str(tmp_path)], env=EIGHT)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "all meshes go on" in result.stdout
+
+
 def test_batch_that_does_not_split_over_devices(data_dir, tmp_path):
     result = pdebench(*TINY, f"--data_dir={data_dir}", f"--workdir={tmp_path}", "--config.mesh.data=8", env=EIGHT)
     assert result.returncode == 2
     assert "train.batch_size=4 does not split over mesh.data=8" in result.stderr
 
 
-def test_two_processes_train_as_one(data_dir, tmp_path):
+def start_two(run, arguments, env):
+    """Start both processes of a run in folder `run`."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
-    shared = (*TINY, f"--data_dir={data_dir}", "--config.figures=False")
-    command = [sys.executable, "-m", "experiments.pdebench", *shared, f"--workdir={tmp_path / 'two'}"]
-    command += ["--config.mesh.data=2", f"--coordinator_address={address}", "--num_processes=2"]
+    command = [sys.executable, "-m", "experiments.pdebench", *arguments, f"--workdir={run}", "--config.mesh.data=2"]
+    command += [f"--coordinator_address={address}", "--num_processes=2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return [subprocess.Popen([*command, f"--process_id={i}"], cwd=ROOT, env=env, **pipes) for i in range(2)]
+
+
+def test_two_processes_train_as_one_after_one_was_killed(data_dir, tmp_path):
+    shared = (*TINY, f"--data_dir={data_dir}", "--config.figures=False", "--config.train.epochs=20")
     one_device = environment(XLA_FLAGS="", JAX_DEFAULT_MATMUL_PRECISION="highest")
-    processes = [
-        subprocess.Popen(
-            [*command, f"--process_id={i}"], cwd=ROOT, env=one_device, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for i in range(2)
-    ]
+    left, killed = start_two(tmp_path / "two", shared, one_device)
+    deadline = time.monotonic() + 200
+    while not any(checkpoint_steps(tmp_path / "two" / "checkpoints")) and left.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.kill()
+    _, errors = left.communicate(timeout=60)
+    killed.communicate(timeout=60)
+    assert left.returncode == 1, errors
+    assert errors.strip() == (
+        "process 1 of 2 has ended before the run was complete; start the same command again for all processes to go on "
+        "from the last complete checkpoint"
+    )
+    processes = start_two(tmp_path / "two", shared, one_device)
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "resuming from step" in outputs[0][0], outputs
     assert pdebench(*shared, f"--workdir={tmp_path / 'one'}", env=one_device).returncode == 0
     one, two = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("one", "two"))
     np.testing.assert_allclose(two["test/rel_l2"], one["test/rel_l2"], rtol=1e-5)
-    assert b"training samples" in outputs[0][0]
-    assert b"training samples" not in outputs[1][0]  # one process speaks for both
+    assert "training samples" in outputs[0][0]
+    assert "training samples" not in outputs[1][0]  # one process speaks for both
