@@ -12,14 +12,15 @@ The bytes that are summed over the devices are counted in the compiled program a
 `benchmarks.devices_cost`; "hidden" are sums beside which the compiler has scheduled something to compute. Loss and
 gradient norm of the first step are compared with those of the same batch on one device.
 
-The folder --out gets devices.csv, complete after every measurement, devices.md, the table, and devices.png.
+The folder --out gets devices.csv, complete after every measurement, devices.md, the table with what the formula
+predicts for up to 1024 devices from a measurement of the link, and devices.png.
 """
 
 import csv
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from ml_collections import config_flags
 
 from benchmarks.command import check_output
 from benchmarks.devices_cases import COLUMNS, HEADER, SCALINGS, SHARDED, Work, cases_of, cells, rows_of, works_of
+from benchmarks.devices_cost import Link, predicted
 from benchmarks.devices_figure import devices_figure
 from benchmarks.options import define_counts
 from benchmarks.timing import markdown_table, print_table
@@ -69,7 +71,8 @@ def main() -> None:
         rows = list(rows_of(cases, answers))
         _write_csv(out / "devices.csv", rows, there["device"])
     table = [cells(row) for row in rows]
-    (out / "devices.md").write_text(f"{there['device']}\n\n{markdown_table(HEADER, table)}")
+    text = f"{there['device']}\n\n{markdown_table(HEADER, table)}"
+    (out / "devices.md").write_text(text + _predictions(answers, deadline))
     devices_figure(rows, there["device"]).savefig(out / "devices.png", dpi=150)
     print(f"\n{there['device']}: {out}/devices.csv, devices.md, devices.png")
     print_table(HEADER, table)
@@ -162,6 +165,31 @@ def _measured(
             running -= 1
             free += own
             yield work, future.result()
+
+
+def _predictions(answers: Mapping[Work, dict[str, Any]], deadline: float) -> str:
+    """Return what the formula gives for up to 1024 devices, from the link and the step of one device measured here."""
+    devices = max(work.devices for work in answers)
+    alone = {work: answers[work] for work in answers if work == Work(work.model, 1, FLAGS.points)}
+    known = {work: answer for work, answer in alone.items() if answer.get("formula_sums")}
+    if devices == 1 or not known:
+        return ""
+    with Worker(MODULE) as worker:
+        (answer,) = worker.answers({"devices": devices}, ["link"], deadline)
+    if "error" in answer:
+        return f"\nThe link was not measured: {answer['error']}\n"
+    link = Link(answer["bandwidth"], answer["latency_s"])
+    text = (
+        f"\nA sum over {devices} devices: each sends {link.bandwidth / 1e9:.0f} GB/s in {answer['mebibytes']:g} MiB, "
+        f"and {1e6 * link.latency:.1f} us times log2 of their number for 4 bytes. With the same link between all "
+        f"devices, and with nothing hidden, {FLAGS.points} points on each (weak) or in all (strong):\n\n"
+    )
+    rows = [
+        (work.model, str(count), f"{weak:.3f}", f"{strong:.3f}")
+        for work, answer in known.items()
+        for count, weak, strong in predicted(answer["formula_sums"], 1e-3 * answer["step_ms"], link)
+    ]
+    return text + markdown_table(("model", "devices", "weak efficiency", "strong efficiency"), rows)
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]], device: str) -> None:

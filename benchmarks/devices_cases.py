@@ -49,7 +49,7 @@ class Case(NamedTuple):
     @property
     def ideal(self) -> int:
         """By what factor the step of `base` would be faster on ideal devices."""
-        return self.work.devices if self.scaling == "strong" else 1
+        return self.work.devices // self.base.devices if self.scaling == "strong" else 1
 
 
 def cases_of(
@@ -58,9 +58,10 @@ def cases_of(
     """Return all lines of the table.
 
     In strong scaling the devices share `points` points, of one sample or of as many samples as there are devices at
-    most; in weak scaling each of them has so many.
+    most; in weak scaling each of them has so many. Efficiency is against the least number of devices; loss and gradient
+    are compared where that is one.
     """
-    counts, most = sorted({1, *devices}), max(devices)
+    counts, most = sorted(set(devices)), max(devices)
     found = []
     for model in models:
         for scaling in scalings:
@@ -80,7 +81,8 @@ def _work(model: str, scaling: str, sharded: str, count: int, most: int, points:
 
 def works_of(cases: Sequence[Case]) -> list[Work]:
     """Return the steps to be measured, each once: those of the table, then those that they are compared with."""
-    return list(dict.fromkeys([*(case.work for case in cases), *(case.alone for case in cases)]))
+    alone = [case.alone for case in cases if case.base.devices == 1]
+    return list(dict.fromkeys([*(case.work for case in cases), *alone]))
 
 
 def rows_of(cases: Sequence[Case], answers: dict[Work, dict[str, Any]]) -> Iterator[dict[str, Any]]:

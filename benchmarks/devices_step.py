@@ -1,30 +1,37 @@
-"""The measurements of `benchmarks.devices` in a process of their own: a training step on one mesh."""
+"""The measurements of `benchmarks.devices` in a process of their own: a training step on one mesh, sums of arrays."""
 
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from benchmarks.collectives import collectives, total_bytes, total_runs
-from benchmarks.devices_cost import expected_bytes
-from benchmarks.timing import device_line
+from benchmarks.devices_cost import expected_sums
+from benchmarks.timing import device_line, median_seconds
 from benchmarks.train_step import random_dataset, setup_of, time_steps
 from experiments import cli, program
 from experiments.training.costs import allocator_peak
 from experiments.training.mesh import make_mesh
+from kernels._sharding import untyped_shard_map
 
 
 def handle(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what devices there are, or the figures of a training step, for the one name of the request.
+    """Yield what devices there are, what links them, or the figures of a training step, for the one name of a request.
 
-    A step is described by `config`, `changes` of its options by their dotted names, `batch` and `points` of its random
-    data, the mesh `data` x `along_points`, and the numbers of `steps` and `repeats`.
+    A link is that of the first `devices`. A step is described by `config`, `changes` of its options by their dotted
+    names, `batch` and `points` of its random data, the mesh `data` x `along_points`, and the numbers of `steps` and
+    `repeats`.
     """
     (name,) = request["names"]
     if name == "devices":
         yield {"name": name, "count": jax.device_count(), "platform": jax.default_backend(), "device": device_line()}
+        return
+    if name == "link":
+        yield {"name": name, **_link(request["devices"])}
         return
     config = cli.load_config(request["config"])
     config.update_from_flattened_dict(request["changes"])
@@ -40,20 +47,44 @@ def _measure(config: Any, request: dict[str, Any]) -> dict[str, Any]:
     runner, seconds, metrics = time_steps(setup, config, steps, request["repeats"])
     found, peak = collectives(runner.compiled_text(steps)), allocator_peak()
     hidden = [operation for operation in found if operation.meanwhile]
+    formula = expected_sums(config.model, setup.packing.count, request["batch"] // data, data, along_points)
     return {
         "step_ms": 1e3 * seconds,
         "compile_s": runner.compile_seconds,
         "peak_gib": _gib(peak),
         "planned_gib": _gib(runner.temporary_bytes()),
         "bytes": total_bytes(found) / steps,
-        "formula_bytes": expected_bytes(
-            config.model, setup.packing.count, request["batch"] // data, data, along_points
-        ),
+        "formula_bytes": None if formula is None else sum(formula),
+        # Those of points that several devices would share, from which the times of more devices are predicted.
+        "formula_sums": expected_sums(config.model, setup.packing.count, request["batch"], 1, 2),
         "sums": sum(total_runs(found).values()) / steps,
         "hidden_sums": sum(total_runs(hidden).values()) / steps,
         "loss": _finite(metrics["loss"]),
         "grad_norm": _finite(metrics["grad_norm"]),
     }  # fmt: skip
+
+
+def _link(devices: int) -> dict[str, float]:
+    """Return the seconds of a sum of 4 bytes, and the bytes per second that each device sends in a large sum."""
+    small, large = 1, 2**24 if jax.default_backend() == "gpu" else 2**16
+    seconds = {size: _seconds_of_a_sum(size, devices) for size in (small, large)}
+    sent = 2 * (devices - 1) / devices * 4 * large
+    bandwidth = sent / max(seconds[large] - seconds[small], 1e-9)
+    return {"latency_s": seconds[small] / math.log2(devices), "bandwidth": bandwidth, "mebibytes": 4 * large / 2**20}
+
+
+def _seconds_of_a_sum(size: int, devices: int) -> float:
+    """Return the seconds of a sum of float32 arrays [size]; many after one another are timed, as a step has them."""
+    rounds = 50
+    mesh = jax.make_mesh((devices,), ("device",), devices=jax.devices()[:devices])
+
+    def sums(x: jax.Array) -> jax.Array:
+        # Scaled, so that no round can be left out; each waits for the one before.
+        return jax.lax.fori_loop(0, rounds, lambda _, x: jax.lax.psum(x, "device") * jnp.float32(0.5), x)
+
+    run = jax.jit(untyped_shard_map(sums, mesh, P("device"), P("device")))
+    x = jax.device_put(jnp.ones(devices * size, jnp.float32), jax.NamedSharding(mesh, P("device")))
+    return median_seconds(lambda: jax.block_until_ready(run(x)), repeats=5) / rounds
 
 
 def _gib(size: int | None) -> float | None:

@@ -3,6 +3,7 @@ import csv
 import pytest
 
 from benchmarks.devices_cases import Work, cases_of, rows_of, works_of
+from benchmarks.devices_cost import Link, predicted
 from tests.experiments.programs import TINY, environment
 from tests.program_server import run_program
 
@@ -15,7 +16,7 @@ def benchmark(*arguments):
 
 
 def test_steps_are_timed_counted_and_compared(tmp_path):
-    sizes = ("--points=64", "--devices=4", "--scalings=strong", "--sharded=points", "--steps=2", "--repeats=1")
+    sizes = ("--points=64", "--devices=1,4", "--scalings=strong", "--sharded=points", "--steps=2", "--repeats=1")
     result = benchmark(*MODEL, *sizes, f"--out={tmp_path}")
     assert result.returncode == 0, result.stderr
     with (tmp_path / "devices.csv").open(newline="") as file:
@@ -30,7 +31,10 @@ def test_steps_are_timed_counted_and_compared(tmp_path):
     # Beside the formula's there are the sums of the loss and of its scale, a few numbers.
     assert float(one["bytes"]) == float(one["formula_bytes"]) == 0
     assert 0 <= float(four["bytes"]) - float(four["formula_bytes"]) <= 64
-    assert "| 4 | 1 x 64 |" in (tmp_path / "devices.md").read_text()
+    text = (tmp_path / "devices.md").read_text()
+    assert "| 4 | 1 x 64 |" in text
+    assert "A sum over 4 devices" in text
+    assert "| 1024 |" in text
     assert (tmp_path / "devices.png").stat().st_size > 0
 
 
@@ -51,8 +55,9 @@ def test_wrong_options(tmp_path, arguments, sentence):
 
 
 def test_lines_and_what_they_are_compared_with():
-    cases = cases_of(["flare"], [2], 100, ["strong", "weak"], ["points", "batch"])
+    cases = cases_of(["flare"], [2, 1], 100, ["strong", "weak"], ["points", "batch"])
     strong, weak = Work("flare", 1, 100, 1, 2), Work("flare", 2, 100, 2, 1)
+    assert len(works_of(cases_of(["flare"], [4], 100, ["strong"], ["points"]))) == 1  # too large for one device
     works = works_of(cases)
     assert len(works) == len(set(works)) == 8
     assert {strong, weak, strong._replace(along_points=1), weak._replace(data=1)} <= {*works}
@@ -70,3 +75,13 @@ def test_lines_and_what_they_are_compared_with():
     failed = {**answers, strong: {"error": "out of memory"}}
     rows = {(row["scaling"], row["sharded"], row["devices"]): row for row in rows_of(cases, failed)}
     assert rows["strong", "points", 2]["error"] == "out of memory"
+
+
+def test_predicted_efficiencies():
+    link = Link(bandwidth=1e9, latency=1e-5)
+    assert link.seconds(1000, 1) == 0
+    assert link.seconds(1_000_000, 4) == pytest.approx(2e-5 + 1.5e-3)
+    efficiencies = {devices: (weak, strong) for devices, weak, strong in predicted([0] * 9, 9e-4, link)}
+    assert list(efficiencies) == [2**exponent for exponent in range(1, 11)]
+    assert efficiencies[2] == pytest.approx((10 / 11, 10 / 12))
+    assert efficiencies[1024] == pytest.approx((0.5, 1 / 1025))
