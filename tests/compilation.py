@@ -39,12 +39,22 @@ def share_contexts() -> None:
 
     def make_ir_context() -> mlir.ir.Context:
         nonlocal context, uses
+        if _is_lowering(mlir.ir.Context):
+            return make()  # what is lowered now would become a part of the program around it
         if uses == _PROGRAMS_OF_A_CONTEXT:
             context, uses = make(), 0
         uses += 1
         return context
 
     mlir.make_ir_context = make_ir_context
+
+
+def _is_lowering(contexts: Any) -> bool:
+    """Return whether a program is being lowered, whose lowering computes with another one."""
+    try:
+        return contexts.current is not None
+    except ValueError:
+        return False
 
 
 def copy_arrays() -> None:
