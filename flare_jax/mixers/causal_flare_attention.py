@@ -75,8 +75,10 @@ class CausalFlareState(NamedTuple):
 class CausalFlareAttention(nnx.Module):
     """Prefix softmaxes of `num_latents` learned latents per head over the tokens, read by a softmax over the latents.
 
-    `latents` [H, M, D] ~ Normal(0, 1). `context` is the number of tokens that half of is kept by the head that forgets
-    slowest, at the start.
+    `latents` [H, M, D] ~ Normal(0, 1). Separate reading starts with the latents and the maps of gathering, so that a
+    token reads first from the latents that gathered tokens like it; started at random, reading has to find that first,
+    and associative recall of many pairs is not learnt. `context` is the number of tokens that half of is kept by the
+    head that forgets slowest, at the start.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class CausalFlareAttention(nnx.Module):
         self.forget_proj = _forgetting(channels, heads, context, rngs) if config.forget else None
         self.g_proj, self.out_norm = (linear(), norm()) if config.out_gate else (None, None)
         self.o_proj = linear()
+        if separate:
+            self._read_as_gathered()
 
     def init_state(self, batch: int, max_length: int) -> CausalFlareState:
         """Return the state before the first token, of a size that does not depend on `max_length`."""
@@ -134,6 +138,14 @@ class CausalFlareAttention(nnx.Module):
             y = self.out_norm(y) * jax.nn.silu(gate)
         y = self.o_proj(merge_heads(y.astype(self.dtype)))
         return y, None if state is None else CausalFlareState(new, tails)
+
+    def _read_as_gathered(self) -> None:
+        pairs = [(self.latents_read, self.latents), (self.r_proj.kernel, self.k_proj.kernel)]
+        if self.r_conv is not None:
+            pairs.append((self.r_conv.kernel, self.k_conv.kernel))
+        for read, gathered in pairs:
+            # A copy: a step may not be given one buffer as two parameters.
+            read[...] = jnp.copy(gathered[...])
 
     @property
     def splits_tokens(self) -> bool:
