@@ -44,7 +44,7 @@ def test_sudoku_options(tmp_path):
     assert first.fingerprint() != second.fingerprint()
     with pytest.raises(DataError, match="no puzzle of rating 10"):
         load("sudoku", tmp_path, min_rating=10)
-    with pytest.raises(DataError, match="must not be negative"):
+    with pytest.raises(DataError, match="num_augment is -1 but must be an integer of at least 0"):
         load("sudoku", tmp_path, num_augment=-1)
 
 

@@ -13,6 +13,7 @@ from experiments.training.evaluate import make_evaluator
 from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
 from experiments.training.setup import build_setup
+from experiments.training.task import Loss
 from experiments.training.tasks import regression_task
 from experiments.training.tasks.inputs import pad_points
 from tests.experiments.test_models import dataset
@@ -76,7 +77,7 @@ def _noisy_task():
         noise = 0.0 if key is None else jax.random.normal(key, batch["x"].shape)
         return (batch["x"] + noise) @ params["a.kernel"] + params["a.bias"]
 
-    return dataclasses.replace(task, predict=predict)
+    return dataclasses.replace(task, predict=predict, loss=Loss.of_prediction(predict, task.metrics["error"]))
 
 
 def _train(config, folder, task):
