@@ -1,6 +1,7 @@
 """How the programs of the tests are compiled: quickly where there is no GPU."""
 
 import os
+import threading
 from importlib.metadata import version
 from typing import Any
 
@@ -39,8 +40,8 @@ def share_contexts() -> None:
 
     def make_ir_context() -> mlir.ir.Context:
         nonlocal context, uses
-        if _is_lowering(mlir.ir.Context):
-            return make()  # what is lowered now would become a part of the program around it
+        if threading.current_thread() is not threading.main_thread() or _is_lowering(mlir.ir.Context):
+            return make()  # a context is for one thread, and of what is lowered within it would become a part
         if uses == _PROGRAMS_OF_A_CONTEXT:
             context, uses = make(), 0
         uses += 1
