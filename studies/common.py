@@ -25,6 +25,7 @@ _TINY: Mapping[str, Any] = {
     "model.num_layers_in_out_proj": 0,
     "train.batch_size": 4,
     "train.epochs": 2,
+    "optimizer.name": "adamw",
 }
 
 

@@ -41,6 +41,7 @@ SMALL_RUN = (
     "--config.model.num_heads=2",
     "--config.model.num_latents=4",
     "--config.train.epochs=20",
+    "--config.optimizer.name=adamw",
 )
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 143}
 PATIENCE = 120.0

@@ -32,6 +32,7 @@ TINY = (
     "--config.model.num_layers_in_out_proj=0",
     "--config.train.batch_size=4",
     "--config.train.epochs=4",
+    "--config.optimizer.name=adamw",
     "--config.eval.simple_predictors=False",
 )
 
