@@ -1,6 +1,6 @@
 """How long is one training step of a FLARE config on this CPU, and how long in PyTorch on the same cores?
 
-    python -m benchmarks.train_step_cpu --config=configs/flare_elas.py:smoke
+    python -m benchmarks.train_step_cpu --config=configs/flare_elas.py:smoke --config.optimizer.name=adamw
 
 Both run in one process, in turn, on random data of the data set's shape: the config's own step, as in
 `benchmarks.train_step`, and the same network and optimizer in eager PyTorch, in float32, with as many threads as there
@@ -66,6 +66,10 @@ def main() -> None:
     config = checked_config("configs/flare_elas.py:smoke")
     if config.train.dtype != "float32":
         raise UserError(f"train.dtype={config.train.dtype!r} is not compared on a CPU; give float32")
+    if FLAGS.torch and config.optimizer.name != "adamw":
+        raise UserError(
+            f"optimizer.name={config.optimizer.name!r} is not what the PyTorch step has; give adamw, or --notorch"
+        )
     steps, repeats = FLAGS.steps, FLAGS.repeats
     shape = {"batch": config.train.batch_size, **data_shape(config.data.name)}
     setup = setup_of(config, random_dataset(config.data.name, max(config.train.batch_size * steps, 8)))
