@@ -13,6 +13,7 @@ from experiments.cli import flatten
 from experiments.errors import UserError
 from flare_jax.convert.checkpoints import checkpoint_steps
 from flare_jax.convert.folder import is_converted
+from flare_jax.models.registry import MODELS
 from runtime.files import remove_leftovers
 from runtime.json_files import decode_object, encode, read_object, write_json
 from runtime.locks import locked
@@ -42,6 +43,8 @@ _ADDED = {
         "freeze": "",
     },
 }
+# The same of models of points, but for the types that had the option at first.
+_ADDED_TO_MODELS = {"remat": (False, ("transolver", "transolver++", "lamo", "mesh_graph_net"))}
 # Options that have changed their section: (from, to, name).
 _MOVED = (("task", "data", "points_per_step"),)
 _ADDED_TO_OWN_DATA = {"split": "", "n_val": 0, "time": "", "prescribed": "", "integrals": "", "reference": ""}
@@ -176,15 +179,26 @@ def _plain(config: ConfigDict) -> dict[str, Any]:
 def computed_options(config: ConfigDict) -> dict[str, Any]:
     """Return the options that decide what a run computes, as JSON has them: {dotted name: value}.
 
-    Options have the names that they had at first, so that runs keep the folders which are named by what they compute.
+    Options have the names that they had at first, and those that a model has got later are left out where they say what
+    it did without them, so that runs keep the folders which are named by what they compute.
     """
     first = {f"{new}.{name}": f"{old}.{name}" for old, new, name in _MOVED}
-    options = flatten(ConfigDict(_plain(config)))
+    options = flatten(ConfigDict(_without_added_to_models(_plain(config))))
     return {first.get(name, name): value for name, value in sorted(options.items()) if not name.startswith(_FREE)}
 
 
+def _without_added_to_models(config: dict[str, Any]) -> dict[str, Any]:
+    model = config["model"]
+    if model.get("type") not in MODELS or "backend" in model:
+        return config
+    missing = [
+        name for name, (value, had) in _ADDED_TO_MODELS.items() if model["type"] not in had and model.get(name) == value
+    ]
+    return {**config, "model": {name: value for name, value in model.items() if name not in missing}}
+
+
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    before, after = flatten(ConfigDict(old)), flatten(ConfigDict(new))
+    before, after = (flatten(ConfigDict(_without_added_to_models(config))) for config in (old, new))
     before["train.seeds"], after["train.seeds"] = list(before["train.seeds"]), list(after["train.seeds"])
     names = sorted(set(before) | set(after))
     return [

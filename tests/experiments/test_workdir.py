@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from ml_collections import ConfigDict
 
 from configs.common import pde_config
 from experiments import workdir
@@ -64,6 +65,22 @@ def test_a_run_is_known_by_the_names_that_its_options_had_at_first(tmp_path):
     config.data.points_per_step = 8
     with pytest.raises(UserError, match=r"data.points_per_step was 16, now 8"):
         workdir.prepare(tmp_path, config, {})
+
+
+def test_a_run_is_known_without_the_options_that_its_model_has_got_later(tmp_path):
+    config, other = _config(), _config()
+    config.model = ConfigDict({"type": "flare", "num_blocks": 2, "remat": False})
+    workdir.prepare(tmp_path, config, {})
+    _checkpoint(tmp_path, 7)
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["config"]["model"]["remat"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    workdir.prepare(tmp_path, config, {})
+    assert workdir.computed_options(config) == workdir.computed_options(workdir.load_run_config(tmp_path))
+    other.model = ConfigDict({"type": "flare", "num_blocks": 2, "remat": True})
+    assert workdir.computed_options(other)["model.remat"] is True
+    with pytest.raises(UserError, match=r"model.remat was absent, now True"):
+        workdir.prepare(tmp_path, other, {})
 
 
 def test_a_folder_is_held_by_one_process(tmp_path):
