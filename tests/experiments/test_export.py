@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -12,9 +14,12 @@ import numpy as np
 import pytest
 
 import flare_jax
+from benchmarks import exported
+from data_pipeline.custom.sample import parse_fields
 from experiments.errors import UserError
 from experiments.export import formats, main
 from experiments.export.function import ExportedFunction
+from experiments.predict.signature import fields_to_json
 from flare_jax import params as model_params
 from flare_jax.convert.descriptions import ModelDescription
 from flare_jax.convert.trained import TrainedModel, read_trained, write_trained
@@ -54,11 +59,34 @@ def test_an_artefact_of_jax(saved, cloud, tmp_path):
     assert "for any number of points; largest error against the model" in result.stdout
     assert "takes points [N, 3], angle [N, 1]; gives p [N, 1], u [N, 2]" in result.stdout
     points, angle = cloud
-    exported = jax.export.deserialize(bytearray((tmp_path / "new" / "model.jax").read_bytes()))
-    assert set(exported.platforms) == {"cpu", "cuda"}
-    fields = exported.call(points, {"angle": angle})
+    artefact = jax.export.deserialize(bytearray((tmp_path / "new" / "model.jax").read_bytes()))
+    assert set(artefact.platforms) == {"cpu", "cuda"}
+    fields = artefact.call(points, {"angle": angle})
     for name, values in flare_jax.load(saved).predict(points, {"angle": angle}).items():
         np.testing.assert_allclose(fields[name], values, rtol=0, atol=1e-5 * np.abs(values).max())
+    compared = run_program("benchmarks.exported", (f"--workdir={saved}", f"--model={tmp_path / 'new' / 'model.jax'}"))
+    assert compared.returncode == 0, compared.stderr
+    assert re.fullmatch(r"model.jax with jax alone on cpu: largest error \S+, at most 1e-05\n", compared.stdout)
+
+
+def test_a_file_with_other_fields_is_told(saved, cloud, tmp_path, monkeypatch, capsys):
+    """In place of the example a program that gives zeros; points and inputs are those of a file."""
+    example, model, given = tmp_path / "zeros.py", tmp_path / "model.jax", tmp_path / "cloud.npz"
+    example.write_text(
+        "import sys, numpy as np\ncount = len(np.load(sys.argv[2])['points'])\n"
+        "np.savez(sys.argv[3], p=np.zeros((count, 1)), u=np.zeros((count, 2)))"
+    )
+    model.write_bytes(b"")
+    trained = read_trained(saved)
+    reads = [fields_to_json(parse_fields("xyz", "angle", "p"))]
+    trained = replace(trained, prediction={**trained.prediction, "reads": reads})
+    np.savez(given, xyz=cloud[0], angle=cloud[1], p=np.zeros(31))
+    monkeypatch.setattr(exported, "EXAMPLE", example)
+    monkeypatch.setattr(exported, "read_trained", lambda folder: trained)
+    assert exported.main([f"--workdir={saved}", f"--model={model}", f"--input={given}"]) == 1
+    assert capsys.readouterr().out == "model.jax with jax alone on cpu: largest error 1.00e+00, MORE THAN 1e-05\n"
+    with pytest.raises(UserError, match=r"--model=none.jax does not exist; write it by experiments.export"):
+        exported.main([f"--workdir={saved}", "--model=none.jax"])
 
 
 @pytest.fixture(scope="module")
