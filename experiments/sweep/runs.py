@@ -173,9 +173,9 @@ def plan_runs(
 ) -> list[Run]:
     """Return the runs of a study in folders below `out`, those of `where` only ({column: values}), in their order.
 
-    `seeds` replace those of the study, and `together` of them (0: all) are trained in one program where a config can;
-    `changes` are options for all training runs. Equal runs, also those of other studies, have the same folder. Raises
-    UserError for options that a config has not or that cannot be.
+    `seeds` replace those of the study and its parts, and `together` of them (0: all) are trained in one program where a
+    config can; `changes` are options for all training runs. Equal runs, also those of other studies, have the same
+    folder. Raises UserError for options that a config has not or that cannot be.
     """
     _check_where(study, where)
     runs: list[Run] = []
@@ -186,7 +186,7 @@ def plan_runs(
             continue
         for labels, options in part.points():
             if all(str(labels.get(column)) in values for column, values in where.items()):
-                given = {**options, "train.seeds": seeds or study.seeds, **changes}
+                given = {"train.seeds": study.seeds, **options, **({"train.seeds": seeds} if seeds else {}), **changes}
                 runs.append(_training_run(study, part, labels, given, out / "runs", data_dir, together))
     return runs
 

@@ -38,7 +38,8 @@ def axis(option: str, *values: Any) -> Axis:
 class Part:
     """Training runs of one config: all combinations of the values of `axes`.
 
-    `options` are given to all of them, and `labels` say what they have in common, in columns of their own.
+    `options` are given to all of them, among them train.seeds where these are not the study's, and `labels` say what
+    they have in common, in columns of their own.
     """
 
     config: str

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,12 @@ def test_equal_runs_of_two_studies_are_one(folders):
     _, heads = _plan("num_heads", folders)
     _, spectra = _plan("spectra", folders)
     assert {run.folder for run in spectra} <= {run.folder for run in heads}
+
+
+def test_a_part_may_have_seeds_of_its_own():
+    study = load_study("studies/latent_blocks.py:smoke")
+    part = replace(study.parts[0], options={**study.parts[0].options, "train.seeds": (3, 4)})
+    study = replace(study, parts=(part,))
+    (own,), (given,) = plan_runs(study, Path("nowhere")), plan_runs(study, Path("nowhere"), (5,))
+    assert (own.config.train.seeds, own.config.train.parallel_seeds) == ((3, 4), 2)
+    assert given.config.train.seeds == (5,)
