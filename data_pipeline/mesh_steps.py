@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_pipeline import foreign_meshes
+from data_pipeline import foreign_meshes, mesh_sets
 from data_pipeline.errors import DataError
 from data_pipeline.vtk_checks import check_links, vtk_errors
 
@@ -25,7 +25,7 @@ def read(path: Path, step: int | None) -> "DataObject":
         reader.UpdateTimeStep(times[step or 0])
     else:
         reader.Update()
-    return pyvista.wrap(reader.GetOutputDataObject(0))
+    return mesh_sets.with_sets(path, pyvista.wrap(reader.GetOutputDataObject(0)))
 
 
 def is_temporal(path: Path) -> bool:
@@ -58,6 +58,10 @@ def _opened(path: Path) -> tuple[Any, list[float]]:
         # VTK would move the points by the field of displacements, if there is one, which may be what is predicted.
         chosen.reader.SetApplyDisplacements(False)
         chosen.reader.SetAnimateModeShapes(False)
+        mesh_sets.ask_for_sets(chosen)
+    if isinstance(chosen, pyvista.CGNSReader):
+        # As further zones VTK would give the points of some boundary conditions twice.
+        chosen.load_boundary_patch = False
     chosen.reader.UpdateInformation()
     facts = chosen.reader.GetOutputInformation(0)
     return chosen.reader, list(facts.Get(Pipeline.TIME_STEPS())) if facts.Has(Pipeline.TIME_STEPS()) else []

@@ -212,12 +212,10 @@ def _read_foreign(path: Path, step: int | None) -> "DataSet | None":
 
 
 def _joined(content: Any) -> "DataSet":
-    """Return a data set as it is, and the blocks of several as one; of Exodus only the blocks of elements."""
+    """Return a data set as it is, and the blocks of several as one."""
     pyvista = need_pyvista("")
     if not isinstance(content, pyvista.MultiBlock):
         return pyvista.PolyData() if content is None else content
-    if "Element Blocks" in content.keys():  # noqa: SIM118  (a list of data sets, not a dict)
-        content = content["Element Blocks"]
     blocks = [block for block in content.recursive_iterator(skip_none=True) if block.n_points]
     if len(blocks) < 2:
         return blocks[0] if blocks else pyvista.PolyData()
