@@ -15,11 +15,11 @@ from runtime.files import replacing
 _TRAIN, _EMA, _RAW, _BASELINE = "#8a8f98", "#0b6fa4", "#d1662a", "#444444"
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a figure in the format of the suffix, whole or not at all, and release it."""
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, bbox_inches="tight")
+        figure.savefig(temporary, dpi=dpi, bbox_inches="tight")
 
 
 def learning_curve(

@@ -2,16 +2,15 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from experiments.training.evaluate import PerCase, make_evaluator
+from experiments.training.evaluate import PerCase
 from experiments.training.packing import Params
-from experiments.training.setup import Setup
+from experiments.training.setup import Setup, by_frame
 from experiments.training.state import TrainState
 from experiments.training.task import mean_of_defined, summarize_per_case
 from experiments.training.tasks.baselines import BASELINES
@@ -96,22 +95,32 @@ def write_per_case(
 
 def evaluate_frames(setup: Setup, params: Params, name: str) -> PerCase:
     """Return the metrics per sample and frame, {metric: [S, T]}, on test `name`, or on "train"."""
-    task = replace(setup.task, metrics=setup.task.frame_metrics)
-    data = setup.mesh.place_dataset({**task.tests, "train": task.train}[name])
-    results = make_evaluator(task, setup.eval_batch_size, setup.mesh)(params, data)
-    return {metric: results[metric] for metric in task.metrics}
+    data = setup.mesh.place_dataset({**setup.task.tests, "train": setup.task.train}[name])
+    results = setup.evaluate_frames(params, data)
+    return {metric: results[metric] for metric in setup.task.frame_metrics}
 
 
-def evaluate_others(setup: Setup, params: Params) -> dict[str, float]:
-    """Return `SPLIT/METRIC_NAME`, the mean headline error of every other prediction of the task, for all splits."""
+def evaluate_others(setup: Setup, params: Params) -> dict[str, Any]:
+    """Return `SPLIT/METRIC_NAME` of every other prediction of the task for all splits: the mean headline error, and of
+    metrics of frames the lists that `means_by_frame` gives."""
     task, errors = setup.task, {}
-    for name, predict in task.other_predictions.items():
-        other = replace(task, predict=predict, metrics={task.headline: task.metrics[task.headline]})
-        evaluate = make_evaluator(other, setup.eval_batch_size, setup.mesh)
+    for name, evaluate in setup.evaluate_others.items():
         for split, arrays in {**task.tests, "train": task.train}.items():
-            values = evaluate(params, setup.mesh.place_dataset(arrays))[task.headline]
-            errors[f"{split}/{task.headline}_{name}"] = float(mean_of_defined(values))
+            found = evaluate(params, setup.mesh.place_dataset(arrays))
+            errors[f"{split}/{task.headline}_{name}"] = float(mean_of_defined(found[task.headline]))
+            frames = {metric: found[key] for key, metric in by_frame({one: one for one in task.frame_metrics}).items()}
+            errors |= {f"{key}_{name}": values for key, values in means_by_frame(split, frames).items()}
     return errors
+
+
+def means_by_frame(split: str, frames: PerCase) -> dict[str, list[float]]:
+    """Return `SPLIT/METRIC_by_frame`, means over the samples [S, T] that have a value, and their medians."""
+    found = {}
+    for metric, values in frames.items():
+        medians = np.ma.median(np.ma.masked_array(values, np.isnan(values)), axis=0)
+        found[f"{split}/{metric}_by_frame"] = mean_of_defined(values, 0).tolist()
+        found[f"{split}/{metric}_by_frame_median"] = np.ma.filled(medians, np.nan).tolist()
+    return found
 
 
 def write_frames(path: Path, per_frame: PerCase, times: np.ndarray) -> None:

@@ -1,13 +1,19 @@
-"""Figures of runs on printed parts: box plots of R², errors step by step, the worst parts."""
+"""Figures of runs on printed parts: box plots of R², errors step by step, the worst parts and the median one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-
-from experiments.figures import visible
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 _COLOR, _LINE = "#0b6fa4", "#444444"
+# The faces of a hexahedron, and those of them that are seen in this view: to +x, to −y, upwards.
+_FACES = np.array([(0, 3, 7, 4), (1, 2, 6, 5), (0, 1, 5, 4), (3, 2, 6, 7), (0, 1, 2, 3), (4, 5, 6, 7)])
+_SEEN, _ELEVATION, _AZIMUTH = [1, 2, 5], 30, -60
 _SPLITS = {"train": "Training", "test": "Testing"}
 
 
@@ -42,35 +48,54 @@ def step_figure(values: np.ndarray, label: str, limits: tuple[float, float], tit
     return figure
 
 
-def parts_figure(
-    titles: Sequence[str],
-    places: Sequence[np.ndarray],
-    truths: Sequence[np.ndarray],
-    predictions: Sequence[np.ndarray],
-    field: str,
-) -> Figure:
-    """Draw truth, prediction and their difference of several parts in rows, with common colour scales.
+@dataclass(frozen=True)
+class DrawnPart:
+    """A part and one of its fields, true and predicted, at its nodes [N] in mm."""
 
-    `places` are nodes [N, 3], the others fields [N] of each part.
+    title: str
+    points: Float[np.ndarray, "N 3"]
+    elements: Int[np.ndarray, "M 8"]
+    truth: Float[np.ndarray, " N"]
+    prediction: Float[np.ndarray, " N"]
+
+
+def parts_figure(parts: Sequence[DrawnPart], field: str) -> Figure:
+    """Draw truth, prediction and their difference on the surface of several parts, a row for each.
+
+    Truth and prediction have one scale of colours in a row: some parts move a hundred times as far as others.
     """
-    low = min(float(min(t.min(), p.min())) for t, p in zip(truths, predictions, strict=True))
-    high = max(float(max(t.max(), p.max())) for t, p in zip(truths, predictions, strict=True))
-    worst = max(float(np.abs(p - t).max()) for t, p in zip(truths, predictions, strict=True)) or 1.0
-    figure = Figure(figsize=(11.0, 3.2 * len(titles)), constrained_layout=True)
-    for row, (title, place, truth, prediction) in enumerate(zip(titles, places, truths, predictions, strict=True)):
-        chosen = visible(np.arange(len(truth)))
+    figure = Figure(figsize=(10.0, 2.7 * len(parts)), constrained_layout=True)
+    for row, part in enumerate(parts):
+        error = part.prediction - part.truth
+        both = np.concatenate([part.truth, part.prediction])
+        limits, bound = (float(both.min()), float(both.max())), float(np.abs(error).max()) or 1.0
         panels = (
-            ("truth", truth, (low, high), "coolwarm"),
-            ("prediction", prediction, (low, high), "coolwarm"),
-            ("prediction − truth", prediction - truth, (-worst, worst), "RdBu_r"),
+            ("truth", part.truth, limits, "coolwarm"),
+            ("prediction", part.prediction, limits, "coolwarm"),
+            ("prediction − truth", error, (-bound, bound), "RdBu_r"),
         )
-        for column, (name, values, limits, colors) in enumerate(panels):
-            axes = figure.add_subplot(len(titles), 3, 3 * row + column + 1, projection="3d")
-            marks = axes.scatter(
-                *place[chosen].T, c=values[chosen], s=4, cmap=colors, vmin=limits[0], vmax=limits[1], linewidths=0
-            )
-            axes.set_aspect("equal")
+        faces = _seen_faces(part.elements)
+        for column, (name, values, (low, high), colors) in enumerate(panels):
+            axes = figure.add_subplot(len(parts), 3, 3 * row + column + 1, projection="3d")
+            shown = ScalarMappable(Normalize(low, high), colors)
+            colored = shown.to_rgba(values[faces].mean(axis=1))
+            axes.add_collection3d(Poly3DCollection(part.points[faces], facecolors=colored, edgecolors=colored))
+            corners = part.points.min(axis=0), part.points.max(axis=0)
+            axes.set(**{f"{axis}lim": side for axis, side in zip("xyz", zip(*corners, strict=True), strict=True)})
+            axes.set_box_aspect(np.maximum(corners[1] - corners[0], 1e-9))
+            axes.view_init(elev=_ELEVATION, azim=_AZIMUTH)
             axes.set_axis_off()
-            axes.set_title(f"{title}\n{name}" if column == 0 else name, fontsize=8)
-            figure.colorbar(marks, ax=axes, label=field, shrink=0.7)
+            axes.set_title(f"{part.title}\n{name}" if column == 0 else name, fontsize=8)
+            figure.colorbar(shown, ax=axes, label=field, shrink=0.7)
     return figure
+
+
+def _seen_faces(elements: Int[np.ndarray, "M 8"]) -> Int[np.ndarray, "F 4"]:
+    """Return the faces that no two elements share, those that face the viewer.
+
+    Faces between larger and smaller elements are among them; they are hidden in the part.
+    """
+    faces = np.asarray(elements)[:, _FACES]
+    _, number, count = np.unique(np.sort(faces.reshape(-1, 4), axis=1), axis=0, return_inverse=True, return_counts=True)
+    alone = (count[number.ravel()] == 1).reshape(faces.shape[:2])
+    return faces[:, _SEEN][alone[:, _SEEN]]

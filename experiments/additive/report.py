@@ -10,15 +10,17 @@ from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.errors import DataError
 from experiments import figures
 from experiments.additive import paraview, tables
-from experiments.additive.figures import box_plot, parts_figure, step_figure
+from experiments.additive.figures import DrawnPart, box_plot, parts_figure, step_figure
 from experiments.training import hosts
-from experiments.training.evaluate import PerCase, make_predictor
+from experiments.training.evaluate import PerCase
 from experiments.training.packing import Params
 from experiments.training.setup import Setup
 
 # Parts of each split that are written for ParaView, from the best to the worst; those of series have many files each.
 MOST_PARTS, MOST_SERIES = 20, 5
-_WORST = 3  # parts of a picture
+_WORST = 2  # parts of a picture, beside the median one
+_PICTURE_DPI = 110
+_ROUNDING = 1e-4  # mm
 
 
 def write_report(
@@ -42,16 +44,16 @@ def write_report(
             _draw(per_split, frames, folder / "figures")
     if not draw:
         return
-    predict = make_predictor(setup.task, setup.mesh)
     arrays = {**setup.task.tests, "train": setup.task.train}
     for name, split in splits.items():
         placed = setup.mesh.place_dataset(arrays[name])
         most = MOST_SERIES if dataset.kind == "layer_series" else MOST_PARTS
         # Predictions are made on all processes, which share the work; worst parts come first.
         chosen = spread_over_errors(per_split[name]["rel_l2"], most)
-        shown = [(case, predict(params, placed, case)[: split.x.shape[1]]) for case in chosen]
+        shown = [(case, setup.predict(params, placed, case)[: split.x.shape[1]]) for case in chosen]
         if hosts.is_main():
-            _draw_worst(dataset, name, split, shown[:_WORST], per_split[name], folder / "figures")
+            pictured = dict([*shown[:_WORST], shown[len(shown) // 2]])
+            _draw_parts(dataset, name, split, pictured, per_split[name], folder / "figures")
             _write_meshes(dataset, name, split, shown, folder / "paraview", run)
 
 
@@ -101,26 +103,29 @@ def _draw(per_split: Mapping[str, PerCase], frames: Mapping[str, PerCase], folde
         figures.save(step_figure(root, "root mean squared error", (0, highest), title), folder / f"l2_plot_{name}.png")
 
 
-def _draw_worst(
-    dataset: PDEDataset,
-    name: str,
-    split: Split,
-    shown: list[tuple[int, np.ndarray]],
-    per_case: PerCase,
-    folder: Path,
+def _draw_parts(
+    dataset: PDEDataset, name: str, split: Split, shown: Mapping[int, np.ndarray], per_case: PerCase, folder: Path
 ) -> None:
-    """Draw the parts of the largest errors, series at their last step."""
-    titles, places, truths, predictions = [], [], [], []
-    for case, prediction in shown:
-        points, truth = split.real(case), split.y[case]
+    """Draw the first field of parts from their predictions, series at their last step, without their plate."""
+    drawn = []
+    for case, prediction in shown.items():
+        points, elements = dataset.mesh_of(name, case)
+        truth, prediction = split.y[case][: len(points)], prediction[: len(points)]
         if split.steps is not None:
             truth, prediction = (series[:, split.steps[case] - 1] for series in (truth, prediction))
-        (field, values), *_ = dataset.shown_fields(truth[points]).items()
-        titles.append(f"{dataset.case_name(name, case)}: relative L2 error {per_case['rel_l2'][case]:.2e}")
-        places.append(dataset.positions(split, case)[points])
-        truths.append(values)
-        predictions.append(dataset.shown_fields(prediction[points])[field])
-    figures.save(parts_figure(titles, places, truths, predictions, field), folder / f"{name}_worst_parts.png")
+        field, values = next(iter(dataset.shown_fields(truth).items()))
+        title = f"{dataset.case_name(name, case)}: relative L2 error {per_case['rel_l2'][case]:.2e}"
+        used, number = np.unique(elements[(points[elements][..., 2] >= -_ROUNDING).all(axis=1)], return_inverse=True)
+        drawn.append(
+            DrawnPart(
+                title,
+                points[used],
+                number.reshape(-1, 8),
+                values[used],
+                dataset.shown_fields(prediction)[field][used],
+            )
+        )
+    figures.save(parts_figure(drawn, field), folder / f"{name}_parts.png", dpi=_PICTURE_DPI)
 
 
 def _write_meshes(

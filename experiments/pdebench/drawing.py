@@ -10,7 +10,7 @@ import numpy as np
 from data_pipeline.dataset import PDEDataset
 from experiments import figures, frame_figures
 from experiments.training import hosts
-from experiments.training.evaluate import PerCase, make_predictor
+from experiments.training.evaluate import PerCase
 from experiments.training.packing import Params
 from experiments.training.records import read_log
 from experiments.training.setup import Setup
@@ -38,10 +38,9 @@ def draw_cases(
 ) -> None:
     """Draw the best, the median and the worst sample of test `name`; of frames the last, and the median animated."""
     split, errors = dataset.tests[name], per_case[setup.task.headline]
-    predict = make_predictor(setup.task, setup.mesh)
     arrays = setup.mesh.place_dataset(setup.task.tests[name])
     for label, case in figures.chosen_cases(errors).items():
-        prediction = predict(params, arrays, case)[: split.x.shape[1]]  # on all processes: they share the work
+        prediction = setup.predict(params, arrays, case)[: split.x.shape[1]]  # on all processes: they share the work
         if not hosts.is_main():
             continue
         title = (

@@ -12,10 +12,9 @@ from experiments.pdebench import drawing, marching
 from experiments.pdebench.ranges_of_tests import judge_tests, range_lines, scores_of
 from experiments.seeds import Trained
 from experiments.training import hosts
-from experiments.training.evaluate import PerCase, make_predictor
+from experiments.training.evaluate import PerCase
 from experiments.training.packing import Params
 from experiments.training.setup import Setup
-from experiments.training.task import mean_of_defined
 from experiments.training.tasks.baselines import baseline_errors
 from experiments.training.tasks.errors import with_units
 
@@ -46,11 +45,7 @@ def report_seed(
     summary = {
         **report.summarize(results, config.eval.weights, {**baselines, **simple}),
         **report.evaluate_others(setup, chosen),
-        **{
-            f"{name}/{metric}_by_frame": mean_of_defined(values, 0).tolist()
-            for name, per_frame in frames.items()
-            for metric, values in per_frame.items()
-        },
+        **{key: values for name, found in frames.items() for key, values in report.means_by_frame(name, found).items()},
         **({"fields": list(dataset.channels.targets)} if dataset.channels else {}),
         **facts,
     }
@@ -85,10 +80,10 @@ def _integrals(setup: Setup, params: Params, dataset: PDEDataset) -> dict[str, l
     """Return the integrals of all tests, nothing where the data name none."""
     if dataset.integrals is None:
         return {}
-    predict, found = make_predictor(setup.task, setup.mesh), {}
+    found = {}
     for name in dataset.tests:
         arrays = setup.mesh.place_dataset(setup.task.tests[name])
-        found[name] = values_of_test(dataset, name, lambda case: predict(params, arrays, case))
+        found[name] = values_of_test(dataset, name, lambda case: setup.predict(params, arrays, case))
     return found
 
 

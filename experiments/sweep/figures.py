@@ -1,5 +1,6 @@
 """The figures of studies: curves, heat maps and bars, with the published numbers beside ours where there are some."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -98,36 +99,53 @@ class Curves:
 
 @dataclass(frozen=True)
 class Profile:
-    """The metrics `prefix`0, `prefix`1, … over their number; lines and panels are those of `Curves`."""
+    """The metrics `prefix`0, `prefix`1, … over their number `x`; lines and panels are those of `Curves`.
+
+    Those of `beside` are dashed, in `words`. Panels without any of them are left out.
+    """
 
     prefix: str
     lines: str
     panels: str
     names: Mapping[str, str] = field(default_factory=dict)
+    x: str = "block"
+    beside: str | None = None
+    words: str = ""
+    log: bool = False
 
     def draw(self, title: str, rows: Sequence[Row]) -> Figure:
         """Return the figure of the rows."""
-        values = _values(rows, self.panels)
+        shown = [row for row in rows if self._points(row, self.prefix)] or rows
+        values, lines = _values(shown, self.panels), _values(shown, self.lines)
         figure = Figure(figsize=(1.5 + 4.2 * len(values), 4.0), layout="constrained")
         for axes, value in zip(figure.subplots(1, len(values), squeeze=False).flat, values, strict=True):
-            for row in rows:
+            for row in shown:
                 if row.labels.get(self.panels) == value:
-                    self._draw_row(axes, row)
-            axes.set_xlabel("block")
+                    self._draw_row(axes, row, f"C{lines.index(row.labels.get(self.lines)) % 10}")
+            axes.set_xlabel(self.x)
             axes.set_ylabel(WORDS.get(self.prefix.rstrip("_"), self.prefix.rstrip("_")))
+            axes.set_yscale("log" if self.log else "linear")
             axes.set_title(str(value))
-            axes.grid(alpha=0.3)
+            axes.grid(alpha=0.3, which="both", linewidth=0.5)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(frameon=False, fontsize=8)
         figure.suptitle(title)
         return figure
 
-    def _draw_row(self, axes: Axes, row: Row) -> None:
-        numbered = [(name.removeprefix(self.prefix), value) for name, value in row.values.items()]
-        points = [(int(number), value.mean, value.std) for number, value in numbered if number.isdecimal()]
-        if points:
-            label = f"{self.names.get(self.lines, self.lines)} {row.labels[self.lines]}"
-            axes.errorbar(*zip(*points, strict=True), marker="o", capsize=2, label=label)
+    def _points(self, row: Row, prefix: str) -> list[tuple[int, float, float]]:
+        numbered = [(name.removeprefix(prefix), value) for name, value in row.values.items() if name.startswith(prefix)]
+        points = [(int(number), value) for number, value in numbered if number.isdecimal()]
+        return [(number, value.mean, value.std) for number, value in points if math.isfinite(value.mean)]
+
+    def _draw_row(self, axes: Axes, row: Row, color: str) -> None:
+        label = f"{self.names.get(self.lines, self.lines)} {row.labels[self.lines]}".strip()
+        style = {"marker": "o", "capsize": 2, "color": color}
+        if points := self._points(row, self.prefix):
+            axes.errorbar(*zip(*points, strict=True), label=label, **style)
+        if self.beside and (points := self._points(row, self.beside)):
+            axes.errorbar(
+                *zip(*points, strict=True), label=f"{label}, {self.words}", **style, linestyle="--", markersize=3
+            )
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class TrainingRun:
     arguments: tuple[str, ...]
     error: str
     analyze: bool
+    collect: Mapping[str, str]
 
     def command(self) -> Command | None:
         """Return the training, then the analysis where the study wants one."""
@@ -105,10 +106,9 @@ class TrainingRun:
         summary = read_object(folder / "eval.json")
         timing = _timing(folder)
         together = timing.get("parallel_seeds", 1)
-        if self.error not in summary:
-            raise UserError(
-                f"{folder / 'eval.json'} has no {self.error!r}, which the study collects; correct the study"
-            )
+        for name in (self.error, *self.collect.values()):
+            if name not in summary:
+                raise UserError(f"{folder / 'eval.json'} has no {name!r}, which the study collects; correct the study")
         split, _, metric = self.error.partition("/")
         kind = "accuracy" if metric.endswith("accuracy") else "error"
         found = {
@@ -122,6 +122,7 @@ class TrainingRun:
             "together": together,
             "peak_gib": timing["peak_bytes"] / 2**30 if "peak_bytes" in timing else None,
             **_ranks(folder / f"analysis/{split}.json"),
+            **{key: one for name, of in self.collect.items() for key, one in _numbers(name, summary[of]).items()},
         }
         return {name: float(value) for name, value in found.items() if value is not None}
 
@@ -231,11 +232,12 @@ def _training_run(
     checks = {"lra": check_lra_options, "lm": check_lm_options}
     checks.get(program_of(config), check_options)(config, options)
     arguments = [f"--config={part.config}", *(f"--config.{name}={_as_text(value)}" for name, value in options.items())]
-    # What runs draw and compare for themselves, a study does for all of them.
-    arguments += [f"--config.{name}=False" for name in ("figures", "eval.simple_predictors") if name in known]
+    # What runs draw and compare for themselves, a study does for all of them, where it does not ask for it.
+    own = [name for name in ("figures", "eval.simple_predictors") if name in known and name not in options]
+    arguments += [f"--config.{name}=False" for name in own]
     arguments += [*([] if data_dir is None else [f"--data_dir={data_dir}"])]
     folder = out / f"{config.data.name}_{config.model.type}-{_hash(workdir.computed_options(config))}"
-    return TrainingRun(labels, folder, config, tuple(arguments), study.error, study.analyze)
+    return TrainingRun(labels, folder, config, tuple(arguments), study.error, study.analyze, part.collect)
 
 
 def read_value(text: str) -> Any:
@@ -252,6 +254,13 @@ def _as_text(value: Any) -> str:
 
 def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _numbers(name: str, value: Any) -> dict[str, float]:
+    """Return a number of a report under `name`, or several under names with their places or keys; null is none."""
+    several = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, Sequence) else {}
+    found = {f"{name}_{key}": one for key, one in several.items()} if several else {name: value}
+    return {key: one for key, one in found.items() if one is not None}
 
 
 def _is_evaluated(folder: Path) -> bool:

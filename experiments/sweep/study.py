@@ -39,13 +39,16 @@ class Part:
     """Training runs of one config: all combinations of the values of `axes`.
 
     `options` are given to all of them, among them train.seeds where these are not the study's, and `labels` say what
-    they have in common, in columns of their own.
+    they have in common, in columns of their own. `collect` names further metrics by their names in eval.json,
+    SPLIT/METRIC; of one with several numbers, such as quantiles or those of frames, each is a metric NAME_0, NAME_1,
+    …, or NAME_0.5 by its key.
     """
 
     config: str
     axes: tuple[Axis, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     labels: Labels = field(default_factory=dict)
+    collect: Mapping[str, str] = field(default_factory=dict)
 
     def points(self) -> Iterator[tuple[Labels, Mapping[str, Any]]]:
         """Yield the labels and the options of every run."""
@@ -73,10 +76,10 @@ class Study:
     """A study: its runs in `parts`, the columns by which they are told apart, and what is shown of them.
 
     `error` names the metric of eval.json that counts, `metrics` what the tables have: error and train_error (accuracy
-    and train_accuracy where the metric is one), parameters, step_ms, epoch_s, train_s, compile_s, peak_gib, or what a
-    `Measurement` reads. `published` holds the original's numbers by metric and the values of `columns`. With `analyze`
-    the attention of every trained model is analysed too, which adds the metrics effective_rank and effective_rank_0, …
-    of the blocks.
+    and train_accuracy where the metric is one), parameters, step_ms, epoch_s, train_s, compile_s, peak_gib, what a part
+    collects or a `Measurement` reads. `published` holds the original's numbers by metric and the values of `columns`.
+    With `analyze` the attention of every trained model is analysed too, which adds the metrics effective_rank and
+    effective_rank_0, … of the blocks.
     """
 
     name: str

@@ -4,11 +4,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import optax
 from jax import Array
 
 from experiments.errors import UserError
-from experiments.training.evaluate import PerCase, make_evaluator
+from experiments.training.evaluate import PerCase, make_evaluator, make_predictor
 from experiments.training.initial import frozen_names
 from experiments.training.mesh import Mesh
 from experiments.training.optimizers import build_optimizer, build_packing
@@ -19,13 +20,17 @@ from experiments.training.schedules import Schedule, build_schedules
 from experiments.training.state import TrainState, create_state
 from experiments.training.task import Task
 
+Evaluate = Callable[[Params, Mapping[str, Array]], PerCase]
+
 
 @dataclass(frozen=True)
 class Setup:
     """Everything that training, resuming and evaluating one run share.
 
     `template` is the state of `seed` before the first step; training donates its arrays, after which only shapes are
-    left. All else is that of every seed.
+    left. All else is that of every seed, above all what is compiled: `evaluate` gives the metrics of every sample,
+    `evaluate_frames` those of every frame, `evaluate_others` both of each other prediction of the task, and `predict`
+    is that of one sample (`make_predictor`).
     """
 
     task: Task
@@ -37,7 +42,10 @@ class Setup:
     mesh: Mesh
     seed: int
     template: TrainState
-    evaluate: Callable[[Params, Mapping[str, Array]], PerCase]
+    evaluate: Evaluate
+    evaluate_frames: Evaluate
+    evaluate_others: Mapping[str, Evaluate]
+    predict: Callable[[Params, Mapping[str, Array], int], np.ndarray]
     eval_batch_size: int
 
     def for_seed(self, params: Params, seed: int) -> "Setup":
@@ -75,6 +83,11 @@ def build_setup(
     optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
     state = create_state(params, packing, optimizer, seed, ema=train.ema_decay > 0)
     eval_batch = mesh.whole_batch(config.eval.batch_size)
+
+    def evaluator(**changes: Any) -> Evaluate:
+        return make_evaluator(replace(task, **changes), eval_batch, mesh)
+
+    of_others = {task.headline: task.metrics[task.headline], **by_frame(task.frame_metrics)}
     return Setup(
         task=task,
         plan=plan,
@@ -85,9 +98,19 @@ def build_setup(
         mesh=mesh,
         seed=seed,
         template=mesh.replicate(state),
-        evaluate=make_evaluator(task, eval_batch, mesh),
+        evaluate=evaluator(),
+        evaluate_frames=evaluator(metrics=task.frame_metrics),
+        evaluate_others={
+            name: evaluator(predict=predict, metrics=of_others) for name, predict in task.other_predictions.items()
+        },
+        predict=make_predictor(task, mesh),
         eval_batch_size=eval_batch,
     )
+
+
+def by_frame(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics of frames under names that no metric of whole samples has."""
+    return {f"{name}_by_frame": value for name, value in metrics.items()}
 
 
 def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule | None]:

@@ -14,6 +14,7 @@ from data_pipeline.additive.samples import SCALE
 from data_pipeline.errors import DataError
 from data_pipeline.graphs import NO_NODE
 from data_pipeline.pde import lpbf
+from experiments.additive.figures import DrawnPart, parts_figure
 from experiments.training.tasks.nearest_parts import nearest_parts_errors
 from experiments.training.tasks.regression import regression_task
 from experiments.training.tasks.symmetries import turned
@@ -118,3 +119,13 @@ def test_elements_that_are_no_boxes_have_no_hanging_nodes():
     pos, elements = parts.block(1, 1, fine=False)
     with pytest.raises(DataError, match=r"part.npz: its hanging nodes .*set data.hanging_edges=False"):
         message_edges(pos + np.arange(8)[:, None] * [0.3, 0, 0], elements, True, "part.npz")
+
+
+def test_parts_are_drawn_by_the_faces_that_are_seen():
+    """Those of a block to one side of each axis; between larger and smaller elements both are no neighbours."""
+    pos, elements = parts.block(2, 3, fine=False)
+    truth = pos[:, 2]
+    figure = parts_figure([DrawnPart("block", pos, elements, truth, truth + 1)] * 2, "height")
+    shown = [axes.collections[0] for axes in figure.axes if axes.name == "3d"]
+    assert len(shown) == 2 * 3
+    assert [len(faces.get_facecolor()) for faces in shown] == [2 * 2 + 2 * 2 * 3] * 6

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.pde import am_series
+from experiments.sweep.study import load_study
 from tests.experiments.additive import parts
 from tests.experiments.programs import pdebench
 from tests.program_server import run_program
@@ -45,11 +46,17 @@ def test_a_run_reports_every_step_of_every_part(series_run):
         for column, name in enumerate(table[0]):
             assert [bool(row[column]) for row in table[1:]] == [0 < step < heights[name] for step in range(5)]
         assert len(rows_of(series_run / f"{split}_stats.txt")) == 1 + len(parts_of_split)
+        column = [float(cell) for cell in table[2] if cell]
+        assert summary[f"{split}/r2_by_frame_median"][1] == pytest.approx(np.median(column), rel=1e-5)
+    marched, forced = (summary[f"test/rel_l2_by_frame{of}"] for of in ("", "_teacher_forced"))
+    assert (marched[0], forced[0]) == (None, None)
+    assert marched[1] == pytest.approx(forced[1], rel=1e-5)  # from a true state in both
+    assert marched[2] != forced[2]
     medians = json.loads((series_run / "r2_medians.json").read_text())
     assert np.isfinite(medians["test"]["r2"]["median"])
     assert np.isfinite(medians["train"]["rel_l2_pooled"])
     figures = {path.name for path in (series_run / "figures").iterdir()}
-    assert {"r2_boxplot.png", "test_worst_parts.png", "test_median_disp_z.png", "learning_curve.png"} <= figures
+    assert {"r2_boxplot.png", "test_parts.png", "test_median_disp_z.png", "learning_curve.png"} <= figures
 
 
 def test_series_open_as_growing_meshes(series_run, series_data):
@@ -101,12 +108,14 @@ def test_a_graph_network_on_two_fields(final_run):
         summary
     )
     assert summary["test/rel_l2_nearest_parts"] < summary["test/rel_l2_mean_predictor"]
+    for part in load_study("studies/additive.py:final").parts:
+        assert set(part.collect.values()) <= set(summary)
     medians = json.loads((final_run / "r2_medians.json").read_text())
     assert medians["train"]["parts"] == 4
     table = (final_run / "test_stats.txt").read_text().splitlines()
     assert table[0] == "case_num,case_name,MSE,R-Square"
     assert [row.split(",")[1] for row in table[1:]] == ["case00004_part_4", "case00005_part_5"]
-    assert {"r2_boxplot.png", "train_worst_parts.png"} <= {path.name for path in (final_run / "figures").iterdir()}
+    assert {"r2_boxplot.png", "train_parts.png"} <= {path.name for path in (final_run / "figures").iterdir()}
 
 
 def test_meshes_surfaces_and_published_files(final_run, final_data, cube, tmp_path):

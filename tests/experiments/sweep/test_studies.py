@@ -9,15 +9,17 @@ import pytest
 
 from experiments.sweep import jobs
 from experiments.sweep.main import command_lines, execute, report
+from experiments.sweep.rows import make_row
 from experiments.sweep.runs import plan_runs
 from experiments.sweep.study import Measurement, load_study
+from tests.experiments.additive import parts
 from tests.experiments.programs import ROOT, environment, write_elasticity
 from tests.program_server import start_program
 
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.py") if path.stem not in ("__init__", "common"))
 # Its places are numbers of points, beside those at which ours are measured.
 BETWEEN = ("time_memory",)
-UNPUBLISHED = ("language", "mixers", "recall", "spectra")
+UNPUBLISHED = ("additive", "language", "mixers", "recall", "spectra")
 # Trainings and measurements, which have different numbers.
 MIXED = ("language",)
 
@@ -46,6 +48,7 @@ def folders(tmp_path_factory):
     """Data for all studies, and one folder of runs, so that equal ones are made once."""
     data = tmp_path_factory.mktemp("data")
     write_elasticity(data)
+    parts.write_series(data / "LPBF_FLARE" / "series")
     return tmp_path_factory.mktemp("out"), data
 
 
@@ -93,8 +96,6 @@ def test_published_numbers_belong_to_runs_and_their_figures_show_them(name):
 
 
 def report_rows(study, runs):
-    from experiments.sweep.rows import make_row
-
     found = [(labels, seeds) for run in runs for labels, seeds in run.results()]
     if isinstance(study.parts[0], Measurement):
         found = [(labels, []) for labels, _ in study.parts[0].read(Path("nowhere"))]
@@ -114,3 +115,15 @@ def test_a_part_may_have_seeds_of_its_own():
     (own,), (given,) = plan_runs(study, Path("nowhere")), plan_runs(study, Path("nowhere"), (5,))
     assert (own.config.train.seeds, own.config.train.parallel_seeds) == ((3, 4), 2)
     assert given.config.train.seeds == (5,)
+
+
+def test_profiles_have_others_beside_them_and_no_empty_panels():
+    of = {"error_by_step_1": 0.1, "error_by_step_2": 0.3, "error_by_step_true_2": 0.2, "error": 0.2}
+    rows = [
+        make_row({"task": "series", "model": "flare"}, [of], ("task", "model"), {}),
+        make_row({"task": "final", "model": "flare"}, [{"error": 0.1}], ("task", "model"), {}),
+    ]
+    (axes,) = load_study("studies/additive.py").figures["additive_error_by_step"].draw("Parts", rows).axes
+    assert axes.get_legend_handles_labels()[1] == ["flare", "flare, true states"]
+    lines = [container.lines[0] for container in axes.containers]
+    assert [line.get_xydata().tolist() for line in lines] == [[[1, 0.1], [2, 0.3]], [[2, 0.2]]]
