@@ -23,6 +23,8 @@ def compile_fast() -> None:
     if version("jaxlib").startswith("0.10."):
         flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
     os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
+    # Without a folder for it nothing is kept, but JAX hashes the text of every program nevertheless.
+    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 
 def share_contexts() -> None:

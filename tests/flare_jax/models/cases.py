@@ -6,6 +6,7 @@ The cases are those of all modules `cases_<family>.py` of this folder, each of w
 import functools
 import importlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,14 @@ def build(case: str, *, dtype="float32", **changes) -> nnx.Module:
 
 def build_perturbed(case: str, *, dtype="float32", **changes) -> tuple[nnx.GraphDef, Params]:
     """Return structure and parameters of the case, random around 1 for scales and around 0 for all others."""
-    graphdef, template = split(nnx.eval_shape(lambda: build(case, dtype=dtype, **changes)))
+    graphdef, params = _build_perturbed(case, dtype, tuple(sorted(changes.items())))
+    return graphdef, dict(params)
+
+
+@functools.cache
+def _build_perturbed(case: str, dtype: str, changes: tuple[tuple[str, Any], ...]) -> tuple[nnx.GraphDef, Params]:
+    graphdef, template = split(nnx.eval_shape(lambda: build(case, dtype=dtype, **dict(changes))))
+    assert {leaf.dtype for leaf in template.values()} == {jnp.dtype("float32")}, "in any compute dtype"
     generator = np.random.default_rng(1)
     around = {"scale": 1.0} | dict(CASES[case].around)
     return graphdef, {

@@ -85,11 +85,19 @@ def test_backends_are_described():
         assert {"num_heads", "act", "rmsnorm"} <= set(backend.options()), name
 
 
-@every_case
+@pytest.mark.parametrize("case", ["transformer", "flare", "ema", "quad"])
 def test_jit_is_eager_and_a_batch_of_one_is_a_row_of_the_batch(case):
+    """For all blocks, of one sample, the test of bfloat16 shows that they take it, and the next one the numbers."""
     graphdef, params = block(case)
     row = apply_fn(graphdef)(params, jnp.asarray(real(case)[1:]))
     assert_close("row", row, predict(case, real(case))[1:], 1e-5)
+
+
+@every_case
+def test_samples_do_not_meet(case):
+    y, beside = predict(case, real(case))[1:], predict(case, real(case)[[1, 1]])
+    assert_close("first row", beside[:1], y, 1e-5)
+    assert_close("second row", beside[1:], y, 1e-5)
 
 
 @every_case
@@ -168,11 +176,11 @@ def test_rotary_embeddings_tell_positions_apart(case):
 
 
 @every_case
-def test_bfloat16_is_close(case):
+def test_bfloat16_of_a_batch_of_one_is_close(case):
     half, params = jitted(case, "bfloat16")
-    y = half(params, jnp.asarray(real(case).astype(jnp.bfloat16)))
+    y = half(params, jnp.asarray(real(case)[1:].astype(jnp.bfloat16)))
     assert y.dtype == jnp.bfloat16
-    assert 1e-4 < rms_ratio(y, predict(case, real(case))) < CASES[case].bfloat16_ratio
+    assert 1e-4 < rms_ratio(y, predict(case, real(case))[1:]) < CASES[case].bfloat16_ratio
 
 
 @cases_where(lambda case: case.options.get("proj_drop", 0) > 0)
