@@ -231,6 +231,27 @@ def test_evaluation_does_not_depend_on_the_batch_size(batch, seed):
     assert seen == [min(batch, 7)]  # a batch of 3000 for 3 samples once filled the memory
 
 
+@pytest.mark.parametrize("batch", [2, 3, 7])
+def test_the_training_set_is_evaluated_by_the_program_of_the_test(batch):
+    task, mesh = toy_task(), make_mesh(1, 1)
+    seen = []
+
+    def predict(params, rows, key):
+        seen.append(rows["x"].shape[0])
+        return task.predict(params, rows, key)
+
+    evaluate = make_evaluator(replace(task, predict=predict), batch, mesh)
+    for split in (task.train, task.tests["test"], {name: value[:1] for name, value in task.train.items()}):
+        data = mesh.place_dataset(split)
+        np.testing.assert_allclose(
+            evaluate(toy_params(), data)["error"], losses_of(task, toy_params(), data), rtol=1e-6
+        )
+    assert seen == [batch]
+    many = {name: np.tile(value, (10, *[1] * (value.ndim - 1))) for name, value in task.train.items()}
+    assert len(evaluate(toy_params(), mesh.place_dataset(many))["error"]) == 10 * len(task.train["x"])
+    assert seen == [batch, batch]  # in one call instead of many
+
+
 def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     config = toy_config(epochs=20)
     config.optimizer.learning_rate = 1e30
