@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_pipeline import med
 from data_pipeline.errors import DataError
 from data_pipeline.xdmf import check_data_files
 
@@ -23,6 +24,8 @@ SUFFIXES = (
 )
 # The one of these in which fields are written: the others hold none, or only as their own program names them.
 WRITTEN_SUFFIXES = (".xdmf", ".xmf")
+# Those that may hold several steps in time.
+STEPPED_SUFFIXES = (*WRITTEN_SUFFIXES, ".med")
 
 
 def read(path: Path) -> "DataSet":
@@ -32,13 +35,14 @@ def read(path: Path) -> "DataSet":
 
     if path.suffix.lower() in WRITTEN_SUFFIXES:
         check_data_files(path)
+    content = med.complete_file(path) if path.suffix.lower() == ".med" else str(path)
     reason: BaseException | None = None
     # meshio.read would print why a format does not fit and end the program.
     for kind in meshio.extension_to_filetypes.get(path.suffix.lower(), ()):
         try:
             # What meshio leaves out it prints.
             with redirect_stderr(StringIO()), redirect_stdout(StringIO()), _cells_counted(meshio):
-                mesh = getattr(meshio, kind.replace("-", "_")).read(str(path))
+                mesh = getattr(meshio, kind.replace("-", "_")).read(content)
             return pyvista.from_meshio(_with_markers(_complete(mesh)))
         except meshio.ReadError as error:
             reason = error
@@ -69,10 +73,14 @@ def _cells_counted(meshio: ModuleType) -> Iterator[None]:
 
 
 def read_step(path: Path, step: int) -> "DataSet":
-    """Return the mesh of one step of a series in XDMF, with the fields of that step; raises DataError."""
+    """Return the mesh of one step of a series in XDMF or MED, with the fields of that step; raises DataError."""
     meshio = _meshio(path)
     import pyvista
 
+    if path.suffix.lower() not in WRITTEN_SUFFIXES:
+        content = med.complete_file(path, step)
+        with _reading(path):
+            return pyvista.from_meshio(_with_markers(_complete(meshio.med.read(content))))
     check_data_files(path)
     with _reading(path), meshio.xdmf.TimeSeriesReader(str(path)) as reader:
         grid = reader.collection[step]
@@ -86,7 +94,9 @@ def read_step(path: Path, step: int) -> "DataSet":
 
 
 def times_of(path: Path) -> list[float]:
-    """Return the times of the steps of a series in XDMF; raises DataError."""
+    """Return the times of the steps of a series in XDMF or MED; raises DataError."""
+    if path.suffix.lower() not in WRITTEN_SUFFIXES:
+        return med.times_of(path)
     meshio = _meshio(path)
     check_data_files(path)
     with _reading(path), meshio.xdmf.TimeSeriesReader(str(path)) as reader:

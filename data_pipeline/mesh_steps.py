@@ -1,4 +1,4 @@
-"""Steps in time within one mesh file: in XDMF, which meshio reads, and where VTK's readers tell the times."""
+"""Steps in time within one mesh file: in XDMF and MED, which meshio reads, and where VTK's readers tell the times."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from data_pipeline.vtk_checks import check_links, vtk_errors
 if TYPE_CHECKING:
     from pyvista import DataObject
 
-# Formats that may hold several steps, XDMF apart.
+# Formats of VTK's readers that may hold several steps.
 SUFFIXES = (".e", ".exo", ".ex2", ".cgns", ".vtkhdf")
 _HEAD_BYTES = 1 << 20
 
@@ -34,14 +34,14 @@ def is_temporal(path: Path) -> bool:
         with path.open(errors="replace") as file:
             return re.search(r"CollectionType\s*=\s*[\"']Temporal", file.read(_HEAD_BYTES)) is not None
     try:
-        return path.suffix.lower() in SUFFIXES and len(times_of(path)) > 1
+        return path.suffix.lower() in (*SUFFIXES, *foreign_meshes.STEPPED_SUFFIXES) and len(times_of(path)) > 1
     except DataError:
         return False
 
 
 def times_of(path: Path) -> list[float]:
     """Return the times of the steps in a file of these formats, none where it has no time; raises DataError."""
-    if path.suffix.lower() in foreign_meshes.WRITTEN_SUFFIXES:
+    if path.suffix.lower() in foreign_meshes.STEPPED_SUFFIXES:
         return foreign_meshes.times_of(path)
     with vtk_errors(path, "read as a mesh", "get the file again"):
         check_links(path)

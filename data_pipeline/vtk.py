@@ -157,9 +157,18 @@ def surface_of_cells(
 
 
 def fields_at_nodes(mesh: "DataSet") -> dict[str, np.ndarray]:
-    """Return what a mesh has at its cells, averaged to its points [N, ...]."""
-    averaged = _with_numbers(mesh).cell_data_to_point_data(pass_cell_data=False)
-    return {name: np.asarray(averaged.point_data[name]) for name in mesh.cell_data if name in averaged.point_data}
+    """Return what a mesh has at its cells, averaged to its points [N, ...] over the cells that have it."""
+    numbers = _with_numbers(mesh)
+    partial = {}
+    for name in list(numbers.cell_data.keys()):
+        values = np.asarray(numbers.cell_data[name])
+        if np.isnan(values).any():
+            partial[name] = f"{name} is known"
+            numbers.cell_data[name], numbers.cell_data[partial[name]] = np.nan_to_num(values), ~np.isnan(values) + 0.0
+    averaged = numbers.cell_data_to_point_data(pass_cell_data=False).point_data
+    fields = {name: np.asarray(averaged[name]) for name in mesh.cell_data if name in averaged}
+    with np.errstate(invalid="ignore"):
+        return fields | {name: fields[name] / np.asarray(averaged[share]) for name, share in partial.items()}
 
 
 def main_cells(mesh: "DataSet") -> Bool[np.ndarray, " F"]:
