@@ -24,6 +24,7 @@ _TINY: Mapping[str, Any] = {
     "model.num_layers_ffn": 0,
     "model.num_layers_in_out_proj": 0,
     "model.state_space_head_dim": 8,
+    "model.num_groups": 1,
     "train.batch_size": 4,
     "train.epochs": 2,
     "optimizer.name": "adamw",

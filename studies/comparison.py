@@ -3,9 +3,12 @@
     python -m experiments.sweep --study=studies/comparison.py --seeds=0,1,2
     python -m experiments.sweep --study=studies/comparison.py:all --where=data=elasticity --set=train.epochs=20
 
-`all` has every model type of the project that is no part of the published comparison too.
+`all` has every model type of the project that is no part of the published comparison too; those that send messages
+along the edges of a mesh only on data that have some.
 """
 
+from data_pipeline.registry import find_record
+from experiments.pdebench.models import takes_edges
 from experiments.sweep.figures import Bars
 from experiments.sweep.study import Part, Study, grid
 from flare_jax.models.registry import MODELS
@@ -43,8 +46,13 @@ def get_study(variant: str) -> Study:
         raise ValueError(f"study variant {variant!r} is not known; choose all, smoke or none")
     parts = [_part(data, name) for data in DATA for name in NAMES if data in GRIDS or "convolutions" not in name]
     if variant == "all":
-        known = set(NAMES.values())
-        parts += [_part(data, name) for data in DATA for name in MODELS if name not in known]
+        others = [name for name in MODELS if name not in NAMES.values()]
+        parts += [
+            _part(data, name)
+            for data in DATA
+            for name in others
+            if not takes_edges(name) or find_record(data).has_edges
+        ]
     if variant == "smoke":
         parts = [_part("elasticity", name, smoke=True) for name in ("Transolver", "FLARE")]
     errors = {(data, name): value for (name, data), value in grid(PUBLISHED, DATA).items()}

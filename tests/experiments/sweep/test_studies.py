@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.registry import find_record
+from experiments.pdebench.models import check_model
 from experiments.sweep import jobs
 from experiments.sweep.main import command_lines, execute, report
 from experiments.sweep.rows import make_row
 from experiments.sweep.runs import plan_runs
 from experiments.sweep.study import Measurement, load_study
+from flare_jax.models.registry import MODELS
+from studies.common import tiny
+from studies.comparison import NAMES
 from tests.experiments.additive import parts
 from tests.experiments.programs import ROOT, environment, write_elasticity
 from tests.program_server import start_program
@@ -127,3 +132,18 @@ def test_profiles_have_others_beside_them_and_no_empty_panels():
     assert axes.get_legend_handles_labels()[1] == ["flare", "flare, true states"]
     lines = [container.lines[0] for container in axes.containers]
     assert [line.get_xydata().tolist() for line in lines] == [[[1, 0.1], [2, 0.3]], [[2, 0.2]]]
+
+
+def test_all_models_are_compared_on_the_data_that_they_can_take():
+    parts = load_study("studies/comparison.py:all").parts
+    assert {NAMES.get(part.labels["model"], part.labels["model"]) for part in parts} == set(MODELS)
+    on = {part.labels["data"] for part in parts if part.labels["model"] == "mesh_graph_net"}
+    assert on == {part.labels["data"] for part in parts if find_record(part.labels["data"]).has_edges} == {"lpbf"}
+
+
+def test_tiny_sizes_fit_together():
+    """Of the model with the most conditions between its sizes."""
+    part = next(part for part in load_study("studies/comparison.py").parts if part.labels["model"] == "LaMO")
+    study = replace(load_study("studies/comparison.py:smoke"), parts=(replace(part, options=tiny(part.config)),))
+    (run,) = plan_runs(study, Path("nowhere"))
+    check_model(run.config)
