@@ -7,7 +7,6 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from tests.compilation import compile_fast, copy_arrays, share_contexts
@@ -16,18 +15,11 @@ compile_fast()
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
 
+from tests import shape_checks  # noqa: E402
 from tests.program_server import collect_rarely  # noqa: E402
 
-# Shape checks are part of the suite: without beartype it stops here, unless it is told to do without them.
-if not os.environ.get("FLARE_JAX_WITHOUT_SHAPE_CHECKS"):
-    if find_spec("beartype") is None:
-        raise ImportError(
-            "beartype, which checks shapes in the tests, is missing; install flare_jax[test], or set "
-            "FLARE_JAX_WITHOUT_SHAPE_CHECKS=1 to run without shape checks"
-        )
-    install_import_hook(["flare_jax", "kernels"], "beartype.beartype")
+shape_checks.install(["flare_jax", "kernels"])
 
 jax.config.update("jax_default_matmul_precision", "highest")
 share_contexts()
