@@ -5,7 +5,6 @@ device is decided when the program is lowered for it (`kernels._target`). Nothin
 """
 
 import abc
-import functools
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -302,8 +301,8 @@ class Backends(abc.ABC):
 
     def run(self, method: Callable[..., Any], *operands: Any, **settings: Any) -> Any:
         """Return `method` of the target's backend for trees of arrays; `settings` are static."""
-        return on_target(functools.partial(_run, self, method.__name__, settings), *operands)
+        return on_target(_run, *operands, static=(self, method.__name__, tuple(settings.items())))
 
 
-def _run(backends: Backends, method: str, settings: dict[str, Any], target: Target, *operands: Any) -> Any:
-    return getattr(backends.on(target), method)(*operands, **settings)
+def _run(backends: Backends, method: str, settings: tuple[tuple[str, Any], ...], target: Target, *operands: Any) -> Any:
+    return getattr(backends.on(target), method)(*operands, **dict(settings))

@@ -7,12 +7,12 @@ which is replaced by what it stands for when the program is lowered, once for ea
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-from jax.extend.core import Primitive, jaxpr_as_fun
+from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 from kernels._sharding import outside_mesh, plain_type, typed_like, vary_alike
@@ -88,14 +88,15 @@ def _local_gpu() -> Any:
 
 @dataclass(frozen=True)
 class _Call:
-    """A function of a target and trees of arrays, as a function of a target and flat arrays."""
+    """A function of static values, a target and trees of arrays, as a function of a target and flat arrays."""
 
     function: Callable[..., Any]
+    static: tuple[Hashable, ...]
     structure: Any
 
     def flat(self, target: Target) -> Callable[..., Any]:
         """Return the function of the flat arrays for one target."""
-        return lambda *arrays: self.function(target, *self.structure.unflatten(arrays))
+        return lambda *arrays: self.function(*self.static, target, *self.structure.unflatten(arrays))
 
 
 @dataclass(frozen=True)
@@ -112,17 +113,24 @@ class _Mapped:
         return jax.vmap(self.call.flat(several), in_axes=self.axes)
 
 
-def on_target(function: Callable[..., Any], *operands: Any) -> Any:
-    """Return `function(target, *operands)` for the target that the program is lowered for.
+@functools.lru_cache(maxsize=1024)
+def _flat(call: Any, target: Target) -> Callable[..., Any]:
+    """Return one function for equal calls, so that JAX traces it once for the layers of a model, and lowers it once."""
+    return call.flat(target)
+
+
+def on_target(function: Callable[..., Any], *operands: Any, static: tuple[Hashable, ...] = ()) -> Any:
+    """Return `function(*static, target, *operands)` for the target that the program is lowered for.
 
     `operands` and the result are trees of arrays; shapes, dtypes and structure of the result must not depend on the
     target. `function` sees plain arrays: what `jax.shard_map` types them with is added to all of its results, so it
-    cannot communicate between devices. It has no derivative: call it inside of a `custom_vjp`.
+    cannot communicate between devices. It depends on nothing but its arguments, for it is traced once for equal ones.
+    It has no derivative: call it inside of a `custom_vjp`.
     """
     arrays, structure = jax.tree.flatten(operands)
-    call = _Call(function, structure)
     if not any(isinstance(x, jax.core.Tracer) for x in arrays):
-        return function(Target.of(_platform_of_arrays(arrays)), *operands)
+        return function(*static, Target.of(_platform_of_arrays(arrays)), *operands)
+    call = _Call(function, static, structure)
     arrays = vary_alike(arrays)
     traced, shapes = _trace(call, arrays)
     results = _on_target.bind(*arrays, call=call, traced=traced)
@@ -138,7 +146,7 @@ def _trace(call: Any, arrays: Sequence[jax.Array]) -> tuple[tuple[Target, Any], 
     """Trace for the platform that is likely meant, which gives the shapes of the results for all."""
     target = Target.of(platform())
     with _outside_mesh(target):
-        jaxpr, shapes = jax.make_jaxpr(call.flat(target), return_shape=True)(*[plain_type(x) for x in arrays])
+        jaxpr, shapes = jax.make_jaxpr(_flat(call, target), return_shape=True)(*[plain_type(x) for x in arrays])
     return (target, jaxpr), shapes
 
 
@@ -187,11 +195,15 @@ def _lower(ctx: Any, *arrays: Any, call: Any, traced: Any, platform: str) -> Any
             f"a kernel that is interpreted on a {platform} has effects, which no compiled program can have here; "
             "call it outside of jax.jit, or take another implementation."
         )
-    function = jaxpr_as_fun(jaxpr) if target == traced_for else call.flat(target)
     with _outside_mesh(target):
-        types = [plain_type(x) for x in ctx.avals_in]
+        ctx = ctx.replace(avals_in=[plain_type(x) for x in ctx.avals_in])
+        if target == traced_for:
+            if ctx.platforms is not None:
+                ctx = ctx.replace(module_context=ctx.module_context.replace(platforms=ctx.platforms))
+            return mlir.core_call_lowering(ctx, *arrays, name=f"on_{platform}", call_jaxpr=jaxpr)
+        function = _flat(call, target)
         lower = mlir.lower_fun(lambda *arrays: jax.tree.leaves(function(*arrays)), multiple_results=True)
-        return lower(ctx.replace(avals_in=types), *arrays)
+        return lower(ctx, *arrays)
 
 
 for _platform in PLATFORMS:

@@ -98,12 +98,12 @@ def mix(backends: Backends, scale: float, operands: Operands, state: State) -> t
 
 
 def _forward(backends: Backends, scale: float, operands: Operands, state: State) -> tuple[Any, Any]:
-    y, final, statistics = on_target(functools.partial(_mix_forward, backends, scale), operands, state)
+    y, final, statistics = on_target(_mix_forward, operands, state, static=(backends, scale))
     return (y, final), (operands, state, statistics, y)
 
 
 def _backward(backends: Backends, scale: float, residuals: tuple, cotangents: tuple) -> tuple[Operands, State]:
-    return on_target(functools.partial(_mix_backward, backends, scale), residuals, cotangents)
+    return on_target(_mix_backward, residuals, cotangents, static=(backends, scale))
 
 
 mix.defvjp(_forward, _backward)

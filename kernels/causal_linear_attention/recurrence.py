@@ -50,7 +50,7 @@ def attend(
 def _forward(
     backends: Backends, scale: float, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], tuple]:
-    y, final, starts = on_target(functools.partial(_mix_forward, backends, scale), q, k, v, state)
+    y, final, starts = on_target(_mix_forward, q, k, v, state, static=(backends, scale))
     return (y, final), (q, k, v, starts)
 
 
@@ -73,7 +73,7 @@ def _mix_forward(
 def _backward(
     backends: Backends, scale: float, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, ...]:
-    return on_target(functools.partial(_mix_backward, backends, scale), residuals, cotangents)
+    return on_target(_mix_backward, residuals, cotangents, static=(backends, scale))
 
 
 def _mix_backward(

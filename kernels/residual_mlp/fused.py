@@ -62,7 +62,7 @@ def _kept(call: Call, structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def apply(call: Call, operands: Operands) -> tuple[Array, ...]:
     """Return one `[N, C_out]` array per branch; differentiable in every array of `operands`."""
-    return on_target(partial(_run, call), operands)
+    return on_target(_run, operands, static=(call,))
 
 
 def _run(call: Call, target: Target, operands: Operands) -> tuple[Array, ...]:
@@ -74,11 +74,13 @@ def _run(call: Call, target: Target, operands: Operands) -> tuple[Array, ...]:
 
 def _forward(call: Call, operands: Operands) -> tuple[tuple[Array, ...], Any]:
     shapes, structure = jax.tree.flatten(call.pull_back(operands))
-    results, kept = on_target(partial(_run_and_keep, call, shapes), operands)
+    results, kept = on_target(_run_and_keep, operands, static=(call, tuple(shapes)))
     return results, (operands, structure.unflatten(kept))
 
 
-def _run_and_keep(call: Call, shapes: list, target: Target, operands: Operands) -> tuple[tuple[Array, ...], list]:
+def _run_and_keep(
+    call: Call, shapes: tuple[jax.ShapeDtypeStruct, ...], target: Target, operands: Operands
+) -> tuple[tuple[Array, ...], list]:
     """Return the results, and what plain XLA keeps for its gradient, which is zeros where the kernels run."""
     served = call.served(target)
     if served.implementation == "reference":
@@ -90,7 +92,7 @@ def _run_and_keep(call: Call, shapes: list, target: Target, operands: Operands) 
 
 
 def _backward(call: Call, residuals: tuple, cotangents: tuple[Array, ...]) -> tuple[Operands]:
-    return (on_target(partial(_gradients, call), *residuals, cotangents),)
+    return (on_target(_gradients, *residuals, cotangents, static=(call,)),)
 
 
 def _gradients(

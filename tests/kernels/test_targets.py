@@ -64,6 +64,24 @@ def test_a_mapped_function_knows_how_many_copies_run():
     assert jax.jit(functools.partial(on_target, copies))(1.0) == 1
 
 
+def test_equal_layers_are_traced_and_lowered_once():
+    traced = []
+
+    def scaled(factor: float, target: Target, x: jax.Array) -> jax.Array:
+        traced.append(x.shape)
+        return factor * x
+
+    def layers(x: jax.Array) -> jax.Array:
+        for factor in (2.0, 2.0, 3.0, 2.0):
+            x = on_target(scaled, x, static=(factor,))
+        return x
+
+    lowered = jax.jit(layers).lower(X)
+    assert len(traced) == 2
+    assert lowered.as_text().count("func.func private") == 2
+    np.testing.assert_array_equal(lowered.compile()(X), 24 * X)
+
+
 def test_an_export_for_cpu_and_cuda_has_both():
     def loss(q, k, w, b):
         y = flare_mixer(q, k, k)
