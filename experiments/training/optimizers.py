@@ -137,7 +137,8 @@ def _muon(
 
 
 def _matrix_axes(params: Any) -> Any:
-    """Kernels are [in, out]; a convolution's [kh, kw, in, out] is the matrix (kh·kw·in) × out."""
+    """Stacks of kernels are [n, in, out]; of a convolution's [n, kh, kw, in, out] each is a matrix (kh·kw·in) × out."""
     return jax.tree.map(
-        lambda value: optax.contrib.MuonDimensionNumbers(tuple(range(jnp.ndim(value) - 1)), jnp.ndim(value) - 1), params
+        lambda value: optax.contrib.MuonDimensionNumbers(tuple(range(1, jnp.ndim(value) - 1)), jnp.ndim(value) - 1),
+        params,
     )

@@ -1,7 +1,8 @@
 """Storing parameters in a few long vectors, one per weight-decay group.
 
 A FLARE model has some 300 small arrays. An elementwise optimizer on them is hundreds of tiny GPU kernels; on two
-vectors it is a handful. Groups that need matrices (Muon) stay dictionaries of arrays.
+vectors it is a handful. Groups that need matrices (Muon) are stacks of the arrays of one shape, so that a product of
+matrices is one kernel for all of them.
 """
 
 import math
@@ -21,7 +22,7 @@ FROZEN = "frozen"  # the group of parameters that are not trained
 
 @dataclass(frozen=True)
 class Packing:
-    """Which parameters form which group, with their shapes; `matrices` names the groups that are not flattened."""
+    """Which parameters form which group, with their shapes; `matrices` names the groups that keep their shapes."""
 
     groups: Mapping[str, tuple[str, ...]]
     shapes: Mapping[str, tuple[int, ...]]
@@ -33,11 +34,12 @@ class Packing:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def pack(self, params: Params) -> Packed:
-        """Return one vector (or a dictionary of matrices) per non-empty group."""
+        """Return one vector, or a dictionary of stacks, per non-empty group."""
         packed: Packed = {}
         for group, names in self.groups.items():
             if group in self.matrices:
-                packed[group] = {name: params[name] for name in names}
+                stacks = self._stacks(names).items()
+                packed[group] = {shape: jnp.stack([params[name] for name in stack]) for shape, stack in stacks}
             else:
                 packed[group] = jnp.concatenate([jnp.ravel(params[name]) for name in names])
         return packed
@@ -52,7 +54,8 @@ class Packing:
         params: Params = {}
         for group, names in self.groups.items():
             if group in self.matrices:
-                params.update(packed[group])
+                for shape, stack in self._stacks(names).items():
+                    params.update(zip(stack, packed[group][shape], strict=True))
                 continue
             start = 0
             for name in names:
@@ -60,6 +63,13 @@ class Packing:
                 params[name] = packed[group][start : start + size].reshape(self.shapes[name])
                 start += size
         return params
+
+    def _stacks(self, names: tuple[str, ...]) -> dict[str, list[str]]:
+        """Return the parameters of each shape, such as "64x128"."""
+        stacks: dict[str, list[str]] = {}
+        for name in names:
+            stacks.setdefault("x".join(map(str, self.shapes[name])), []).append(name)
+        return stacks
 
 
 def make_packing(params: Params, labels: Mapping[str, str], matrices: frozenset[str] = frozenset()) -> Packing:

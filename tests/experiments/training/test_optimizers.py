@@ -71,15 +71,19 @@ def test_lion_is_the_published_one():
 def test_muon_orthogonalises_and_scales_by_out_over_in(shape, scale):
     gradient = {
         "blocks.0.a.kernel": jax.random.normal(jax.random.key(0), shape),
+        "blocks.1.a.kernel": jax.random.normal(jax.random.key(1), shape),
         "blocks.0.a.bias": jnp.ones(3),
         "in_proj.kernel": jnp.ones((2, 2)),
     }
     zero = jax.tree.map(jnp.zeros_like, gradient)
     section = _section(name="muon", learning_rate=1.0, muon_learning_rate=1.0)
-    got = _run(section, zero, [gradient], rate=1.0, matrices={"blocks.0.a.kernel", "in_proj.kernel"})
-    values = np.linalg.svd(np.asarray(got["blocks.0.a.kernel"]), compute_uv=False) / scale
-    assert values.min() > 0.6
-    assert values.max() < 1.3
+    got = _run(section, zero, [gradient], rate=1.0, matrices=gradient.keys() - {"blocks.0.a.bias"})
+    for block in (0, 1):  # each by itself, although they are stored as one array
+        step = -np.asarray(got[f"blocks.{block}.a.kernel"]).reshape(-1, shape[-1])
+        values = np.linalg.svd(step, compute_uv=False) / scale
+        assert values.min() > 0.6
+        assert values.max() < 1.3
+        assert np.sum(step * np.asarray(gradient[f"blocks.{block}.a.kernel"]).reshape(step.shape)) > 0
     np.testing.assert_allclose(got["in_proj.kernel"], -1.0, rtol=1e-5)  # AdamW's first step is the sign
 
 
@@ -181,9 +185,11 @@ def test_groups_by_path(path, group):
 
 def test_packing_is_undone_exactly():
     params = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.array(7.0), "m": jnp.ones((2, 2))}
-    packing = make_packing(params, {"a": "x", "b": "x", "m": "y"}, frozenset({"y"}))
+    params |= {"n": jnp.zeros((3, 2)), "o": jnp.full((2, 2), 2.0)}
+    packing = make_packing(params, {"a": "x", "b": "x", "m": "y", "n": "y", "o": "y"}, frozenset({"y"}))
     packed = packing.pack(params)
     assert packed["x"].shape == (7,)
+    assert {shape: stack.shape for shape, stack in packed["y"].items()} == {"2x2": (2, 2, 2), "3x2": (1, 3, 2)}
     for name, value in packing.unpack(packed).items():
         np.testing.assert_array_equal(value, params[name])
 
