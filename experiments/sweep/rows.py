@@ -21,6 +21,7 @@ WORDS = {
     "teacher_forced_error": "error from true states",
     "last_error": "error at the last step",
     "error_by_step": "error",
+    "error_quantile_0.5": "median error",
     "r2_0.5": "median R²",
     "parameters": "parameters",
     "step_ms": "ms per step",
