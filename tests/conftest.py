@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +18,21 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from tests import shape_checks  # noqa: E402
-from tests.program_server import collect_rarely  # noqa: E402
+from tests.forking import collect_rarely  # noqa: E402
+from tests.program_server import programs_forked, start_server  # noqa: E402
 
 shape_checks.install(["flare_jax", "kernels"])
 
 jax.config.update("jax_default_matmul_precision", "highest")
 share_contexts()
 copy_arrays()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_programs() -> Iterator[None]:
+    """Let the programs that others start beside them be forked; see `tests.program_server`."""
+    with programs_forked():
+        yield
 
 
 # Of one test process, beyond which compiled programs are given up: a sixth of the machine.
@@ -74,6 +83,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False
     if _MEMORY_FILES.is_dir() and shutil.disk_usage(_MEMORY_FILES).free > _MEMORY_FILES_LEAST:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY_FILES))
+    # Before there are other test processes, so that these have the same.
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    start_server(Path(folder.name))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,15 @@
+import subprocess
 import time
 
 import pytest
 
 from benchmarks.worker import NOT_REACHED, Worker, reason
+
+
+@pytest.fixture(autouse=True)
+def start_from_nothing(monkeypatch):
+    """Start these workers, which import next to nothing, as users do."""
+    monkeypatch.setattr("benchmarks.worker.subprocess", subprocess)
 
 
 def collect(names, seconds=30.0):

@@ -21,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from experiments.training.records import read_log
 from flare_jax.convert.checkpoints import checkpoint_steps, read_record
@@ -102,21 +103,23 @@ def results(folder: Path) -> dict[str, object]:
     return {"report": report, "checkpoints": sums}
 
 
-def end_at(command: Sequence[str], sign: Path, folder: Path, number: int, moment: float) -> End | None:
+def end_at(
+    command: Sequence[str],
+    sign: Path,
+    folder: Path,
+    number: int,
+    moment: float,
+    start: Callable[..., Any] = subprocess.Popen,
+) -> End | None:
     """Start the run in `folder` and send it `number`, `moment` seconds after `sign`; None if it ended before that.
 
-    `sign` is a file that appears or changes; the folder itself stands for the first lines of the program.
+    `sign` is a file that appears or changes; the folder itself stands for the first lines of the program. `start` is
+    given what `subprocess.Popen` is.
     """
     before = max(checkpoint_steps(folder / "checkpoints"), default=-1)
     old, log = _stamp(sign), _stamp(folder / LOG)
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment(),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        process = start(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
         while process.poll() is None and not (_answers(process.pid) if sign == folder else _stamp(sign) != old):
             time.sleep(0.002)
         try:

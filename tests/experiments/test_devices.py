@@ -2,76 +2,19 @@
 
 import json
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from flare_jax.convert.checkpoints import checkpoint_steps
-from tests.experiments.programs import ROOT, TINY, environment, pdebench, write_elasticity
-from tests.program_server import run_program
+from tests.experiments.programs import TINY, environment, pdebench, write_elasticity
+from tests.program_server import run_program, start_program
 
 EIGHT = environment(XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_DEFAULT_MATMUL_PRECISION="highest")
 MESH = ("--config.mesh.data=2", "--config.mesh.points=4")
 
 pytestmark = pytest.mark.slow
-_GRADIENTS = """
-import sys, jax, optax, numpy as np
-import jax.numpy as jnp
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
-from experiments.training.mesh import make_mesh
-from experiments.training.optimizers import build_packing
-from experiments.training.state import create_state
-from experiments.training.step import make_step
-from experiments.training.tasks import regression_task
-from tests.experiments.training.toy import losses_of, token_task
-from data_pipeline.pde import elasticity
-from flare_jax.parameter_keys import ParameterKeys
-from flare_jax import params as model_params
-from benchmarks.collectives import collectives
-from flare_jax.models.on_devices import apply_on_devices
-from flare_jax.models.registry import build_model
-from pathlib import Path
-
-data, points, out = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-dataset = elasticity.load(Path(sys.argv[1]), 16, 6)
-mesh = make_mesh(data, points)
-
-def loss_and_gradients(model_type, num_blocks):
-    options = dict(channel_dim=16, num_blocks=num_blocks, num_heads=4, num_latents=8)
-    graphdef, params = model_params.split(build_model(model_type, 2, 1, options, rngs=ParameterKeys(0)))
-    # 5 does not divide 972: the padding with masked points is exercised too
-    task = regression_task(dataset, apply_on_devices(graphdef), points_multiple=max(points, 1) * 5)
-
-    @jax.jit
-    @mesh.traced
-    def gradients(params, arrays):
-        return jax.value_and_grad(lambda p: jnp.mean(losses_of(task, p, arrays)))(params)
-
-    batch_of_4 = NamedSharding(mesh.devices, P("data", "points"))
-    arguments = mesh.replicate(params), {name: jax.device_put(x[:4], batch_of_4) for name, x in task.train.items()}
-    program = gradients.lower(*arguments).compile()
-    loss, grads = program(*arguments)
-    sums = [operation[1::3] for operation in collectives(program.as_text())]  # bytes, independent operations
-    found = {"loss": loss, "sums": sums, **grads}
-    return {f"{model_type} {name}": np.asarray(value) for name, value in found.items()}
-
-# Points meet in latents by queries of the model, of each sample, and by what was packed before.
-found = loss_and_gradients("flare", 2) | loss_and_gradients("flarepp", 1) | loss_and_gradients("luna", 1)
-# Samples with different numbers of labels: one device has many more than the other.
-tokens, weights = token_task()
-step = make_step(tokens, optax.sgd(1.0), build_packing("adamw", weights), 0.0)
-state = mesh.replicate(create_state(weights, build_packing("adamw", weights), optax.sgd(1.0), 0, ema=False))
-on_batch = lambda state, batch: step(state, {name: mesh.constrain_batch(value[None]) for name, value in batch.items()})
-after, metrics = jax.jit(mesh.traced(on_batch))(state, mesh.place_dataset(tokens.train))
-tokens_after = {f"tokens_{group}": np.asarray(value) for group, value in after.params.items()}
-
-np.savez(out, tokens_loss=metrics["loss"], **tokens_after, **found)
-print(jax.device_count())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +25,9 @@ def data_dir(tmp_path_factory):
 
 
 def test_loss_and_gradients_are_equal_on_1_and_8_devices(data_dir, tmp_path):
-    results = []
-    for name, data, points in (("one", 1, 1), ("eight", 2, 4)):
-        out = tmp_path / f"{name}.npz"
-        command = [sys.executable, "-c", _GRADIENTS, str(data_dir), str(data), str(points), str(out)]
-        run = subprocess.run(command, cwd=ROOT, env=EIGHT, capture_output=True, text=True, timeout=300, check=False)
-        assert run.returncode == 0, run.stderr
-        assert run.stdout.strip() == "8"
-        results.append(dict(np.load(out)))
-    one, eight = results
+    result = run_program("tests.experiments.gradients_program", [str(data_dir), str(tmp_path)], env=EIGHT)
+    assert result.returncode == 0, result.stderr[-3000:]
+    one, eight = (dict(np.load(tmp_path / f"{name}.npz")) for name in ("one", "eight"))
     for model, blocks, gathers in (("flare", 2, 1), ("flarepp", 1, 2)):
         sums, independent = eight.pop(f"{model} sums").T.tolist()
         assert all(independent), model  # so that a scheduler can have the device compute meanwhile
@@ -146,10 +83,8 @@ def start_two(run, arguments, env):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
-    command = [sys.executable, "-m", "experiments.pdebench", *arguments, f"--workdir={run}", "--config.mesh.data=2"]
-    command += [f"--coordinator_address={address}", "--num_processes=2"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return [subprocess.Popen([*command, f"--process_id={i}"], cwd=ROOT, env=env, **pipes) for i in range(2)]
+    more = [f"--workdir={run}", "--config.mesh.data=2", f"--coordinator_address={address}", "--num_processes=2"]
+    return [start_program("experiments.pdebench", [*arguments, *more, f"--process_id={i}"], env=env) for i in range(2)]
 
 
 def test_two_processes_train_as_one_after_one_was_killed(data_dir, tmp_path):
@@ -161,19 +96,19 @@ def test_two_processes_train_as_one_after_one_was_killed(data_dir, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     killed.kill()
-    _, errors = left.communicate(timeout=60)
-    killed.communicate(timeout=60)
-    assert left.returncode == 1, errors
-    assert errors.strip() == (
+    ended = left.result(60)
+    killed.wait(60)
+    assert ended.returncode == 1, ended
+    assert ended.stderr.strip() == (
         "process 1 of 2 has ended before the run was complete; start the same command again for all processes to go on "
         "from the last complete checkpoint"
     )
     processes = start_two(tmp_path / "two", shared, one_device)
-    outputs = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert "resuming from step" in outputs[0][0], outputs
+    first, second = (process.result() for process in processes)
+    assert (first.returncode, second.returncode) == (0, 0), (first, second)
+    assert "resuming from step" in first.stdout, first
     assert pdebench(*shared, f"--workdir={tmp_path / 'one'}", env=one_device).returncode == 0
     one, two = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("one", "two"))
     np.testing.assert_allclose(two["test/rel_l2"], one["test/rel_l2"], rtol=1e-5)
-    assert "training samples" in outputs[0][0]
-    assert "training samples" not in outputs[1][0]  # one process speaks for both
+    assert "training samples" in first.stdout
+    assert "training samples" not in second.stdout  # one process speaks for both

@@ -1,12 +1,14 @@
 """A run ended at several moments, as a user, a scheduler or a crash ends it, gives what one gives that nobody ended."""
 
 import signal
+import subprocess
 import sys
 
 import pytest
 
 from tests.experiments.interrupts import accept_interrupts, end_at, results
 from tests.experiments.programs import TINY, pdebench, write_elasticity
+from tests.program_server import Forked
 
 # While importing, compiling, saving and training; the steps are those of checkpoints.
 ENDS = (
@@ -31,7 +33,8 @@ def test_a_run_that_is_ended_at_any_moment_ends_in_order_and_loses_nothing(tmp_p
     assert pdebench(*arguments(straight)).returncode == 0
     command = [sys.executable, "-m", "experiments.pdebench", *arguments(ended)]
     for number, sign, moment in ENDS:
-        end = end_at(command, ended / sign, ended, number, moment)
+        start = Forked if sign else subprocess.Popen  # the one that is ended while it imports does import
+        end = end_at(command, ended / sign, ended, number, moment, start)
         assert end is not None, "the run ended by itself"
         assert (end.unclean, end.lost) == ("", "")
     result = pdebench(*arguments(ended))

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from studies.common import tiny
 from studies.comparison import NAMES
 from tests.experiments.additive import parts
 from tests.experiments.programs import ROOT, environment, write_elasticity
-from tests.program_server import start_program
+from tests.program_server import Forked
 
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.py") if path.stem not in ("__init__", "common"))
 # Its places are numbers of points, beside those at which ours are measured.
@@ -29,23 +30,12 @@ UNPUBLISHED = ("additive", "language", "mixers", "recall", "spectra")
 MIXED = ("language",)
 
 
-class Forked:
-    """A job of the program server, as `jobs.launch` would start it."""
-
-    def __init__(self, command, log, changes):
-        self._log, (module, arguments) = log, command
-        self._parts = [log.with_suffix(f".{name}") for name in ("out", "error")]
-        self._process = start_program(module, arguments, *self._parts, environment(**changes))
-
-    def poll(self):
-        status = self._process.exitcode
-        if status is not None:
-            with self._log.open("ab") as file:
-                file.writelines(part.read_bytes() for part in self._parts)
-        return status
-
-    def terminate(self):
-        self._process.terminate()
+def launch(command, log, changes):
+    """Start a job as `jobs.launch` does, but by the program server."""
+    module, arguments = command
+    with log.open("ab") as file:
+        words = [sys.executable, "-m", module, *arguments]
+        return Forked(words, stdout=file, stderr=file, env=environment(**changes), cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +55,7 @@ def _plan(name, folders):
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_smoke_variant_ends_in_tables_and_figures(name, folders, capsys):
     study, runs = _plan(name, folders)
-    done = execute(study, runs, [jobs.Slot(None, {})] * 2, Forked)
+    done = execute(study, runs, [jobs.Slot(None, {})] * 2, launch)
     assert done, "\n".join((run.folder / jobs.LOG).read_text()[-2000:] for run in runs)
     assert command_lines(runs) == []
     rows = report(study, runs, folders[0])
