@@ -36,6 +36,7 @@ CELL_TYPES = {
     **{"triangle6": 22, "quad8": 23, "tetra10": 24, "hexahedron20": 25, "wedge15": 26, "pyramid13": 27, "quad9": 28},
     **{"hexahedron27": 29, "quad6": 30, "wedge12": 31, "wedge18": 32, "hexahedron24": 33, "triangle7": 34, "line4": 35},
 }
+_POLYHEDRON = 42
 _NAMES = {number: name for name, number in CELL_TYPES.items()}
 
 
@@ -185,7 +186,19 @@ def fields_at_centres(mesh: "DataSet") -> tuple[Float[np.ndarray, "F 3"], dict[s
     averaged = numbers.point_data_to_cell_data(pass_point_data=False)
     names = (*numbers.point_data.keys(), *numbers.cell_data.keys())
     fields = {name: np.asarray(averaged.cell_data[name])[chosen] for name in names}
-    return np.asarray(mesh.cell_centers().points)[chosen], fields
+    return cell_centres(mesh)[chosen], fields
+
+
+def cell_centres(mesh: "DataSet") -> Float[np.ndarray, "F 3"]:
+    """Return the centres of all cells; of polyhedra, where VTK's may lie outside, the means of their corners."""
+    centres = np.array(mesh.cell_centers().points)
+    grid = mesh.cast_to_unstructured_grid()
+    solid = np.flatnonzero(grid.celltypes == _POLYHEDRON)
+    if len(solid):
+        offsets = np.asarray(need_pyvista("").convert_array(grid.GetCells().GetOffsetsArray()))
+        sums = np.add.reduceat(np.asarray(grid.points)[grid.cell_connectivity], offsets[:-1])
+        centres[solid] = (sums / np.diff(offsets)[:, None])[solid]
+    return centres
 
 
 def _with_numbers(mesh: "DataSet") -> "DataSet":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipeline.custom.integrals import Integral, Weights, integrate
-from data_pipeline.custom.regions import Regions
+from data_pipeline.custom.regions import PointRegions
 from data_pipeline.custom.rollout import DISPLACEMENT
 from data_pipeline.dataset import PDEDataset
 from runtime.files import replacing
@@ -61,7 +61,7 @@ def values_of_steps(
     truth: Fields,
     reference: float,
     times: Sequence[float],
-    moving: tuple[Regions, Sequence[int]] | None = None,
+    moving: tuple[PointRegions, Sequence[int]] | None = None,
 ) -> Iterator[Value]:
     """Yield the numbers of a series, fields [N, T, C] at `times` [T]; an unknown truth is left out.
 

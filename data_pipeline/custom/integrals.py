@@ -31,6 +31,27 @@ _TETRAHEDRA: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "hexahedron": ((0, 1, 3, 4), (1, 2, 3, 6), (1, 4, 5, 6), (3, 4, 6, 7), (1, 3, 4, 6)),
 }
 _FLAT, _SOLID = ("triangle", "quad"), tuple(_TETRAHEDRA)
+# Linear cells that others are cut into, at their nodes, by VTK's numbers of these.
+_CUT: Mapping[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
+    "pixel": ("quad", ((0, 1, 3, 2),)),
+    "voxel": ("hexahedron", ((0, 1, 3, 2, 4, 5, 7, 6),)),
+    "triangle6": ("triangle", ((0, 3, 5), (3, 1, 4), (5, 4, 2), (3, 4, 5))),
+    "quad8": ("triangle", ((0, 4, 7), (4, 1, 5), (5, 2, 6), (6, 3, 7), (4, 5, 6), (4, 6, 7))),
+    "quad9": ("quad", ((0, 4, 8, 7), (4, 1, 5, 8), (8, 5, 2, 6), (7, 8, 6, 3))),
+    "tetra10": (
+        "tetra",
+        (
+            (0, 4, 6, 7),
+            (4, 1, 5, 8),
+            (6, 5, 2, 9),
+            (7, 8, 9, 3),
+            (6, 8, 4, 5),
+            (6, 8, 5, 9),
+            (6, 8, 9, 7),
+            (6, 8, 7, 4),
+        ),
+    ),
+}
 KINDS = ("force", "flux", "mean")
 _FORM = "force:pressure,shear@wall; flux:velocity@outlet; mean:temperature@chip"
 
@@ -106,6 +127,15 @@ def check_channels(integrals: Sequence[Integral], targets: Mapping[str, int], sp
                 )
 
 
+def linear_cells(cells: CellsByType) -> CellsByType:
+    """Return cells with those of grids, and some quadratic ones, as linear cells between their nodes."""
+    found: dict[str, list[np.ndarray]] = {}
+    for kind, numbers in cells.items():
+        name, parts = _CUT.get(kind, (kind, None))
+        found.setdefault(name, []).extend([numbers] if parts is None else [numbers[:, list(one)] for one in parts])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
 def region_weights(
     integral: Integral, points: Float[np.ndarray, "N D"], cells: CellsByType, mark: Bool[np.ndarray, " N"], where: str
 ) -> Weights:
@@ -119,15 +149,15 @@ def region_weights(
     solid = {kind: np.asarray(numbers) for kind, numbers in cells.items() if kind in top and len(numbers)}
     if not solid or points.shape[1] < 2:
         raise DataError(
-            f"{where} has no cells to integrate over (these are linear, triangles to hexahedra); store its mesh, or "
-            "leave data.integrals out"
+            f"{where} has no cells to integrate over (triangles to hexahedra, and quadratic triangles, quads and "
+            "tetrahedra); store its mesh, or leave data.integrals out"
         )
     if integral.kind == "mean":
         weights = _measure(space, solid, mark)
         if weights.sizes.any():
             return weights
     # A surface in space that is no plane has its own normals; all other cells have a boundary.
-    curved = top == _FLAT and space.shape[1] == 3 and _is_curved(space)
+    curved = top == _FLAT and space.shape[1] == 3 and is_curved(space)
     if curved:
         weights = _surface(space, solid, mark)
     else:
@@ -164,7 +194,8 @@ def integrate(
     return force
 
 
-def _is_curved(points: np.ndarray) -> bool:
+def is_curved(points: Float[np.ndarray, "N 3"]) -> bool:
+    """Return whether points are in no plane."""
     extents = np.linalg.svd(points - points.mean(0), compute_uv=False)
     return bool(extents[-1] > 1e-6 * extents[0])
 

@@ -183,6 +183,11 @@ def _integrals(
     moving: bool,
 ) -> Integrals:
     regions = {name: [regions_of_start(wanted, start, fields) for start in found] for name, found in starts.items()}
+    if moving and fields.cell_data == "centres":
+        raise DataError(
+            "the points of these series move, and integrals at the centres of cells need meshes that stay; set "
+            "data.cell_data=nodes, or leave data.integrals out"
+        )
     weights = {name: [one.weights() for one in found] for name, found in regions.items()}
     return Integrals(wanted, reference, weights, regions if moving else {})
 
