@@ -18,8 +18,8 @@ from experiments.training.setup import Setup
 
 # Parts of each split that are written for ParaView, from the best to the worst; those of series have many files each.
 MOST_PARTS, MOST_SERIES = 20, 5
-_WORST = 2  # parts of a picture, beside the median one
-_PICTURE_DPI = 110
+_WORST = 1  # parts of a picture, beside the median one
+_PICTURE_DPI = 90  # small enough for a page
 _ROUNDING = 1e-4  # mm
 
 

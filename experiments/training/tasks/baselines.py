@@ -31,24 +31,32 @@ def baseline_errors(dataset: PDEDataset, split: Split, first: int = 1) -> dict[s
     """Return the mean over samples of the headline error of predictions without a model, by their names.
 
     Parts that grow keep the state before step `first`, with new nodes at 0, or like the nearest node below them. Tests
-    of printed parts are also compared with the training parts that are most like them.
+    of printed parts are also compared with the training parts that are most like them. Of printed parts there are the
+    medians too, NAME_median: the mean is dominated by parts that hardly move.
     """
-    if dataset.kind != "layer_series":
-        errors = {baseline_of(dataset): baseline_error(dataset, split)}
+    if dataset.kind == "layer_series":
+        kept = {"copy_last": False, "nearest_fill": True}
+        found = {
+            name: [_still_error(split, case, first, fill) for case in range(len(split))] for name, fill in kept.items()
+        }
+    else:
+        found = {baseline_of(dataset): _errors(dataset, split)}
         if dataset.mesh_of is not None and split is not dataset.train:
-            found = np.array(list(nearest_parts_errors(dataset, split)))
-            errors["nearest_parts"] = float(mean_of_defined(found))
-        return errors
-    kept = {"copy_last": False, "nearest_fill": True}
-    return {
-        name: float(mean_of_defined(np.array([_still_error(split, case, first, fill) for case in range(len(split))])))
-        for name, fill in kept.items()
-    }
+            found["nearest_parts"] = list(nearest_parts_errors(dataset, split))
+    means = {name: float(mean_of_defined(np.array(errors))) for name, errors in found.items()}
+    if dataset.mesh_of is None:
+        return means
+    return means | {f"{name}_median": float(np.nanmedian(errors)) for name, errors in found.items()}
 
 
 def baseline_error(dataset: PDEDataset, split: Split) -> float:
-    """Return the mean over samples of the headline error: in units of the spread where the targets are in these, else
-    the relative L2 error, of samples whose targets are not 0 everywhere.
+    """Return the mean over samples of the headline error of the first of `baseline_errors`."""
+    return float(mean_of_defined(np.array(_errors(dataset, split))))
+
+
+def _errors(dataset: PDEDataset, split: Split) -> list[float]:
+    """Return the headline error of each sample: in units of the spread where the targets are in these, else the
+    relative L2 error, NaN of samples whose targets are 0 everywhere.
 
     Predicted is the training mean of each channel (and frame), or the last frame that is known at the start.
     """
@@ -63,7 +71,7 @@ def baseline_error(dataset: PDEDataset, split: Split) -> float:
         else:
             prediction = mean
         errors.append(case_error(dataset, np.broadcast_to(prediction, target.shape)[points], target[points]))
-    return float(mean_of_defined(np.array(errors)))
+    return errors
 
 
 def _still_error(split: Split, case: int, first: int, fill: bool) -> float:
