@@ -59,6 +59,11 @@ def finite(array: np.ndarray, where: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         fine = np.isfinite(array.astype(np.float32, copy=False))
     bad = int(array.size - fine.sum())
+    if bad and np.isfinite(array).all():
+        raise DataError(
+            f"{where} holds {bad} values beyond the range of float32, 3.4e38, the largest {np.abs(array).max():.1e}; "
+            "choose a larger unit"
+        )
     if bad:
         first = tuple(int(i) for i in np.argwhere(~fine)[0])
         raise DataError(

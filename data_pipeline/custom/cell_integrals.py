@@ -51,6 +51,11 @@ class CellRegions:
             sizes = main.sizes * (mark.cells | main.corners.all_of(mark.points))
             if sizes.any():
                 return Weights(sizes, None)
+        if main.dimension < 2:
+            raise DataError(
+                f"{self.where} has cells of {main.dimension} dimensions, whose boundary has no size, which "
+                f"{integral.name!r} needs; take it out of data.integrals"
+            )
         vectors, owners, marked = self._boundary(mark)
         normals, sizes = np.zeros((len(main.sizes), 3)), np.zeros(len(main.sizes))
         np.add.at(normals, owners[marked], vectors[marked])

@@ -23,8 +23,8 @@ from data_pipeline.mesh_steps import is_temporal
 # Files that name their parts are read so far to find them.
 _INDEX_BYTES = 1 << 20
 _OF_MANY = (*HDF5_SUFFIXES, *SERIES_SUFFIXES)
-# Names of the folders, or groups, of validation samples, all of which are the split `val`.
-_VALIDATION = ("val", "valid", "validation")
+# Names of the folders, or groups, of splits, in small letters; those that begin with `test` are tests.
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "testing": "test"}
 EXAMPLE = "python -m data_pipeline.custom.example --out=FOLDER"
 
 
@@ -60,12 +60,12 @@ def find_samples(path: Path, pattern: str = "", in_time: bool = False) -> dict[s
 
 def _split_names(names: Iterable[str], path: Path) -> dict[str, str]:
     """Return the folders or groups of splits by what they are called here; raises DataError for two of one."""
-    known = sorted(name for name in names if name in ("train", *_VALIDATION) or name.startswith("test"))
+    known = sorted(name for name in names if name.lower() in _SPLITS or name.lower().startswith("test"))
     splits: dict[str, str] = {}
     for name in known:
-        split = "val" if name in _VALIDATION else name
+        split = _SPLITS.get(name.lower(), name.lower())
         if split in splits:
-            raise DataError(f"{path} has {splits[split]} and {name}, both for validation; keep one of them")
+            raise DataError(f"{path} has {splits[split]} and {name}, both for {split}; keep one of them")
         splits[split] = name
     return splits
 
@@ -102,11 +102,13 @@ def _in_case(folder: Path, pattern: str, in_time: bool) -> list[Reference]:
 def _sample_files(folder: Path, pattern: str) -> list[Path]:
     """Return the files of a folder that may be samples, without those that others are made of."""
     known = (*SUFFIXES, *SERIES_SUFFIXES)
-    files = [
-        path
-        for path in matching(folder, pattern or "*")
-        if (path.suffix.lower() in known or is_described(path)) and path.is_file()
-    ]
+    try:
+        found = matching(folder, pattern or "*")
+    except (ValueError, NotImplementedError) as error:
+        raise DataError(
+            f"data.files={pattern!r} is no pattern of names below a folder ({error}); write one such as *.vtu"
+        ) from error
+    files = [path for path in found if (path.suffix.lower() in known or is_described(path)) and path.is_file()]
     parts = {name for path in files for name in _parts(path)}
     return sorted((path for path in files if path.name not in parts), key=lambda path: natural_key(path.name))
 

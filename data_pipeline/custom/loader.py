@@ -28,7 +28,7 @@ from data_pipeline.custom.readers import TIME, Reference, list_arrays, read_cont
 from data_pipeline.custom.regions import regions_of
 from data_pipeline.custom.rollout import load_rollout
 from data_pipeline.custom.sample import Fields, Sample, make_sample, parse_fields
-from data_pipeline.custom.sanity import duplicate_notes, without_zero_samples
+from data_pipeline.custom.sanity import constant_notes, duplicate_notes, extent_notes, without_zero_samples
 from data_pipeline.custom.scaling import input_normalizer, target_normalizer, target_scales, varying
 from data_pipeline.custom.splitting import split_samples, split_series
 from data_pipeline.dataset import Channels, Integrals, PDEDataset, Source, Split
@@ -93,7 +93,13 @@ def load(
     splits = divide(found, n_train, n_val, n_test, split, split_seed, Path(path))
     if time == "rollout":
         first = splits["train"][0][0]
-        fields = parse_fields(points, inputs, targets, list_arrays(first, cell_data), cell_data)
+        present = list_arrays(first, cell_data)
+        if prescribed and prescribed not in present:
+            raise DataError(
+                f"data.prescribed={prescribed!r} is none of the arrays {', '.join(present)} of {first}; name a field "
+                "that is not 0 at points whose state is given"
+            )
+        fields = parse_fields(points, inputs, targets, present, cell_data)
         return load_rollout(splits, fields, prescribed, wanted, parse_reference(reference), buckets, Path(path))
     if time:
         splits = {name: [step for steps in series for step in steps] for name, series in splits.items()}
@@ -113,6 +119,8 @@ def load(
     rows = {name: np.arange(starts[i], starts[i + 1]) for i, name in enumerate(sorted(splits))}
     rows, notes = without_zero_samples(arrays, rows, references)
     notes += duplicate_notes(arrays, rows, references)
+    notes += extent_notes(arrays, rows, references, layout["points"]["points"])
+    notes += constant_notes(arrays, rows, layout["targets"])
     names = {name: [references[row].name for row in rows[name]] for name in splits}
     dataset = _assemble(arrays, rows, layout, _grid_shape(grid), buckets, Path(path), names, fields, notes)
     if not wanted:

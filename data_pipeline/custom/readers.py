@@ -154,6 +154,8 @@ def _read_mesh(reference: Reference, cell_data: str) -> Contents:
     mesh = read_mesh(reference.path, reference.within)
     points, fields = mesh.points, {name: np.asarray(mesh.point_data[name]) for name in mesh.point_data}
     if cell_data == "centres":
+        if not mesh.n_cells:
+            raise DataError(f"{reference} has no cells whose centres could be the points; leave data.cell_data out")
         points, fields = fields_at_centres(mesh)
     elif cell_data == "nodes":
         fields = {**fields_at_nodes(mesh), **fields}

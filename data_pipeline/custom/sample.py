@@ -117,6 +117,12 @@ def parse_fields(points: str, inputs: str, targets: str, present: Collection[str
     check_cell_data(cell_data)
     given = _parse("data.inputs", inputs, present) or defaults.inputs
     wanted = _parse("data.targets", targets, present) or defaults.targets
+    again = next((one.name for one in (*given, *wanted) if one.name == points), None)
+    if again is not None:
+        raise DataError(
+            f"data.inputs={inputs!r} or data.targets={targets!r} names {again!r}, the coordinates, which every model "
+            "is given; take it out"
+        )
     answer = next((one.label for one in given if any(_overlap(one, other) for other in wanted)), None)
     if answer is not None:
         raise DataError(
@@ -241,6 +247,8 @@ def _cells(arrays: Mapping[str, np.ndarray], fields: Fields, points: np.ndarray,
         place = f"{where}[{name}]"
         check_shape(arrays[name], (None, None), place)
         cells = arrays[name].astype(np.int64)
+        if (cells != arrays[name]).any():
+            raise DataError(f"{place} holds numbers that are no integers; store the numbers of the points of each cell")
         if cells.size and not (cells.min() >= 0 and cells.max() < len(points)):
             raise DataError(
                 f"{place} names points {cells.min()} to {cells.max()}, but there are {len(points)}, numbered from 0"

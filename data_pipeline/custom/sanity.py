@@ -9,6 +9,9 @@ from data_pipeline.custom.readers import Reference
 from data_pipeline.errors import DataError
 from data_pipeline.streaming.cache import Cache
 
+# Samples of one set differ in size, but by less than units do.
+_STRANGE_EXTENT = 50.0
+
 
 def without_zero_samples(
     arrays: SamplesInMemory | Cache, rows: Mapping[str, np.ndarray], references: Sequence[Reference]
@@ -43,8 +46,42 @@ def duplicate_notes(
                 pairs.append(f"{references[row]} of {split} is {references[found[1]]} of {found[0]}")
             others.append((split, int(row)))
     some = "; ".join(pairs[:3]) + ("; ..." if len(pairs) > 3 else "")
-    problem = f"{len(pairs)} samples are in two splits, so that errors there say nothing of new samples: {some}"
+    which = "1 sample is" if len(pairs) == 1 else f"{len(pairs)} samples are"
+    problem = f"{which} in two splits, so that errors there say nothing of new samples: {some}"
     return [problem] if pairs else []
+
+
+def extent_notes(
+    arrays: SamplesInMemory | Cache, rows: Mapping[str, np.ndarray], references: Sequence[Reference], space: int
+) -> list[str]:
+    """Return a note on samples of which the points extend much farther, or less, than those of the usual one."""
+    every = np.concatenate(list(rows.values()))
+    found = [arrays.moments(np.array([row]), "x") for row in every]
+    extents = np.array([(one.high - one.low)[:space].max() for one in found])
+    usual = float(np.median(extents))
+    ratios = extents / usual if usual else np.ones(len(extents))
+    strange = np.flatnonzero((ratios > _STRANGE_EXTENT) | (ratios < 1 / _STRANGE_EXTENT))
+    some = ", ".join(f"{references[every[at]]} {ratios[at]:.3g} times" for at in strange[:3])
+    more = ", ..." if len(strange) > 3 else ""
+    note = (
+        f"extents far from that of the usual sample, {usual:.3g}, are often a mistake of units (mm for m): {some}{more}"
+    )
+    return [note] if len(strange) else []
+
+
+def constant_notes(
+    arrays: SamplesInMemory | Cache, rows: Mapping[str, np.ndarray], targets: Mapping[str, int]
+) -> list[str]:
+    """Return a note on targets that are the same at all training points; raises DataError where all are."""
+    moments = arrays.moments(rows["train"], "y")
+    varies = np.split(moments.std > moments.round_off, np.cumsum(list(targets.values()))[:-1])
+    same = [name for name, one in zip(targets, varies, strict=True) if not one.any()]
+    if len(same) == len(targets):
+        raise DataError(
+            f"the targets {', '.join(same)} are the same at all training points, so that there is nothing to learn; "
+            "check data.targets"
+        )
+    return [f"the same at all training points, so that nothing is learned of them: {', '.join(same)}"] if same else []
 
 
 def _extremes(arrays: SamplesInMemory | Cache, row: int) -> bytes:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
 from data_pipeline.custom.readers import Reference
 from data_pipeline.errors import DataError
 from data_pipeline.mesh_steps import times_of
@@ -24,6 +26,13 @@ def steps_of(path: Path) -> list[Reference]:
     strange = next((file for file in files if file.is_absolute() or ".." in file.parts or not file.name), None)
     if strange is not None:
         raise DataError(f"{path} names the file {str(strange)!r}; put the files of a series beside or below it")
+    missing = next((file for file in files if not (path.parent / file).exists()), None)
+    if missing is not None:
+        raise DataError(
+            f"{path} names the file {str(missing)!r}, which is not there; get it, or take it out of the list"
+        )
+    if not np.isfinite(times).all():
+        raise DataError(f"{path} has a step whose time is no finite number; correct it")
     if len(set(times)) < len(times):
         raise DataError(f"{path} has several parts at one time; save each step as one file, such as .vtm")
     name = path.name.split(".")[0]
@@ -68,6 +77,8 @@ def joined(references: Sequence[Reference]) -> dict[str, list[Reference]]:
     """Return steps by the names of their series; raises DataError for a sample that is no step."""
     series: dict[str, list[Reference]] = {}
     for reference in references:
+        if reference.problem:
+            raise DataError(reference.problem)
         if not reference.series:
             raise DataError(
                 f"data.time wants series, but {reference} is a single sample; put the steps of every case into a "

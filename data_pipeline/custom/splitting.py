@@ -81,14 +81,20 @@ def _drawn(
     references: References, n_train: int, n_val: int, n_test: int, seed: int, path: Path
 ) -> dict[str, list[Reference]]:
     total = len(references)
-    n_test = n_test or max(1, round(total / 10))
-    n_train = n_train or total - n_test - n_val
-    if n_train < 1 or n_test < 1 or n_train + n_val + n_test > total:
-        wanted = f"data.n_train={n_train} and data.n_test={n_test}" + (f" and data.n_val={n_val}" if n_val else "")
+    tests = n_test or max(1, round(total / 10))
+    trained = n_train or total - tests - n_val
+    if trained < 1 or trained + n_val + tests > total:
+        damaged = next((one.problem for one in references if one.problem), "")
+        if damaged:  # a file of many samples, none of which could be found
+            raise DataError(damaged)
+        wanted = [f"data.n_train={n_train}" if n_train else "one that trains"]
+        wanted += [f"data.n_test={n_test}" if n_test else "one that tests"]
+        wanted += [f"data.n_val={n_val}"] if n_val else []
         raise DataError(
-            f"data.path={str(path)!r} holds {total} samples, too few for {wanted}; provide more or lower these"
+            f"data.path={str(path)!r} holds {total} sample{'s' * (total != 1)}, too few for {' and '.join(wanted)}; "
+            "provide more or ask for fewer"
         )
-    return _divided(references, {"test": n_test, "train": n_train, "val": n_val}, seed)
+    return _divided(references, {"test": tests, "train": trained, "val": n_val}, seed)
 
 
 def _divided(references: References, counts: Mapping[str, int], seed: int) -> dict[str, list[Reference]]:

@@ -106,6 +106,10 @@ def test_what_is_read_keeps_its_precision():
     for dtype in (np.float64, np.int32, np.int64, np.uint64):
         assert finite(np.ones(2, dtype), "a").dtype == np.float64
     with pytest.raises(ValueError, match=r"1 NaN or infinite values, the first at index \(1,\)"):
+        finite(np.array([1.0, np.inf]), "a")
+    with pytest.raises(
+        ValueError, match=r"a holds 1 values beyond the range of float32, 3.4e38, the largest 1.0e\+39;"
+    ):
         finite(np.array([1.0, 1e39]), "a")
 
 

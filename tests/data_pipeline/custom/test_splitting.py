@@ -21,7 +21,7 @@ def test_a_folder_of_validation_samples(tmp_path, name):
     assert samples_of(dataset) == {"train": ["run_0", "run_1"], "val": ["run_2"], "test": ["run_3"]}
     (tmp_path / "own" / "val").mkdir(exist_ok=True)
     (tmp_path / "own" / "valid").mkdir(exist_ok=True)
-    with pytest.raises(DataError, match="has val and valid, both for validation; keep one"):
+    with pytest.raises(DataError, match="has val and valid, both for val; keep one of them"):
         load(tmp_path, tmp_path / "own")
 
 
@@ -89,7 +89,7 @@ def test_copies_in_two_splits_are_named(tmp_path, capsys, stream):
     capsys.readouterr()
     load(tmp_path, tmp_path / "own", stream=stream)
     said = capsys.readouterr().out
-    assert "warning: 1 samples are in two splits" in said
+    assert "warning: 1 sample is in two splits" in said
     assert "run_8.npz of test is" in said
     np.savez(tmp_path / "own" / "test" / "run_8.npz", **{**renumbered, "pressure": renumbered["pressure"][::-1]})
     assert not load(tmp_path, tmp_path / "own", stream=stream).source.detail["notes"]
