@@ -23,7 +23,7 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     """Compare every map that `config` lists."""
     results = []
     for name in config["maps"]:
-        x = jnp.asarray(arrays["input/x"]) * (0.5 if name in HALVED else 1.0)
+        x = jnp.asarray(arrays["input/x"] * np.float32(0.5 if name in HALVED else 1.0))
         results += _check_map(name, x, arrays)
     return results
 
@@ -33,8 +33,13 @@ def _check_map(name: str, x: jax.Array, arrays: Mapping[str, np.ndarray]) -> lis
         function, params = (lambda params, x: FIXED_MAPS[name](x)), {}
     else:
         function, params = _load_learnable(name, section(arrays, f"param/{name}."))
-    y, pull_back = jax.vjp(function, params, x)
-    param_grads, x_grad = pull_back(jnp.asarray(arrays[f"cotangent/{name}"]))
+
+    @jax.jit
+    def evaluate(params: Any, x: jax.Array, cotangent: jax.Array) -> Any:
+        y, pull_back = jax.vjp(function, params, x)
+        return y, *pull_back(cotangent)
+
+    y, param_grads, x_grad = evaluate(params, x, jnp.asarray(arrays[f"cotangent/{name}"]))
     expected = arrays[f"grad_input/{name}"]
     # Learnable maps are linear layers: parameters are named and laid out as in a state_dict.
     named = {key.replace("kernel", "weight"): np.asarray(grad).T for key, grad in param_grads.items()}

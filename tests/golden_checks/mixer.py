@@ -53,11 +53,9 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     if not config.get("diagnostics"):
         return compared
     params = from_torch(original.model_type, template, models.section(named, "param/"))
-    mixer = merge(graphdef, params).blocks[0].att
-    return [
-        *compared,
-        *compare_statistics({"mixer": mixer.statistics(jnp.asarray(arrays["input/x"]))}, config["diagnostics"]),
-    ]
+    find = jax.jit(lambda params, x: merge(graphdef, params).blocks[0].att.statistics(x))
+    statistics = find(params, jnp.asarray(arrays["input/x"]))
+    return [*compared, *compare_statistics({"mixer": statistics}, config["diagnostics"])]
 
 
 def _in_a_block(name: str) -> str:

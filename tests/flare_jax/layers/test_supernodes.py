@@ -8,17 +8,20 @@ import pytest
 from flare_jax.layers import supernodes
 from flare_jax.layers.coordinate_embedding import embed_coordinates
 from flare_jax.layers.supernode_pooling import SupernodePooling
-from flare_jax.layers.supernodes import draw_supernodes, nearest_within, spread_supernodes
 from flare_jax.parameter_keys import ParameterKeys
 from tests.flare_jax.models import naive_upt
 from tests.numerics import assert_close
+
+nearest_within = jax.jit(supernodes.nearest_within, static_argnames=("radius", "max_degree"))
+spread_supernodes = jax.jit(supernodes.spread_supernodes, static_argnums=(0, 1, 2))
+draw_supernodes = jax.jit(supernodes.draw_supernodes, static_argnums=(1, 2, 3))
 
 MASK = np.array([[1, 1, 0, 1, 1, 0, 1, 0, 1], [0, 0, 0, 0, 0, 1, 0, 0, 1]], bool)
 
 
 def cloud(b=2, n=37, axes=2, spread=30.0):
     """Return random coordinates of the order of `spread`."""
-    return spread * jax.random.normal(jax.random.key(0), (b, n, axes))
+    return jnp.asarray(np.float32(spread * np.random.default_rng(0).standard_normal((b, n, axes))))
 
 
 def lists(index, exists):
@@ -42,10 +45,10 @@ def test_neighbours(axes, radius, max_degree):
 
 
 def test_neighbours_are_the_same_whatever_is_searched_at_a_time(monkeypatch):
-    p, chosen = cloud(), jnp.tile(jnp.arange(7), (2, 1))
+    p, chosen = cloud(), jnp.asarray(np.tile(np.arange(7), (2, 1)))
     together = nearest_within(p, chosen, radius=20.0, max_degree=5)
     monkeypatch.setattr(supernodes, "_DISTANCES_AT_A_TIME", 3 * 37)
-    apart = nearest_within(p, chosen, radius=20.0, max_degree=5)
+    apart = supernodes.nearest_within(p, chosen, radius=20.0, max_degree=5)
     assert all((one == other).all() for one, other in zip(together, apart, strict=True))
 
 
@@ -117,11 +120,11 @@ def test_random_supernodes():
 def test_embedding(channels, axes):
     p = np.asarray(cloud(1, 5, axes, 100.0))
     expected = [[naive_upt.embed(point, channels) for point in p[0].astype(np.float64)]]
-    assert_close("embedding", embed_coordinates(jnp.asarray(p), channels), np.array(expected), 1e-5)
+    assert_close("embedding", jax.jit(embed_coordinates, static_argnums=1)(p, channels), np.array(expected), 1e-5)
 
 
 def test_pooling_of_a_supernode_without_real_neighbours_is_zero():
     pooling = SupernodePooling(2, 2, 8, radius=1.0, max_degree=3, rngs=ParameterKeys(0))
-    p, mask = cloud(1, 6), jnp.zeros((1, 6), bool)
-    assert not np.asarray(pooling(p, p, jnp.array([[0, 3]]), mask)).any()
-    assert np.asarray(pooling(p, p, jnp.array([[0, 3]]))).any()
+    p, pool = cloud(1, 6), jax.jit(pooling)
+    assert not np.asarray(pool(p, p, np.array([[0, 3]]), np.zeros((1, 6), bool))).any()
+    assert np.asarray(pool(p, p, np.array([[0, 3]]))).any()

@@ -19,21 +19,24 @@ MASK = jnp.arange(9)[None, :] < jnp.array([[6], [9]])
 
 
 def test_linear_attention_of_constant_values_returns_them():
-    q, k = jnp.abs(X).reshape(2, 9, 2, 4), jnp.abs(X[:, ::-1]).reshape(2, 9, 2, 4)
-    v = jnp.broadcast_to(jnp.arange(3.0), (2, 9, 2, 3))
-    assert_close("values", linear_attention(q, k, v), v, 1e-6)
-    assert_close("with a mask", linear_attention(q, k, jnp.where(MASK[..., None, None], v, 7), MASK), v, 1e-6)
+    q, k = (np.abs(x).reshape(2, 9, 2, 4) for x in (np.asarray(X), np.asarray(X)[:, ::-1]))
+    v = np.broadcast_to(np.arange(3, dtype=np.float32), (2, 9, 2, 3))
+    attend = jax.jit(linear_attention)
+    assert_close("values", attend(q, k, v), v, 1e-6)
+    masked = np.where(np.asarray(MASK)[..., None, None], v, np.float32(7))
+    assert_close("with a mask", attend(q, k, masked, MASK), v, 1e-6)
 
 
 def test_masked_keys_and_values_have_no_influence_even_as_nan():
-    q, k, v = (X.reshape(2, 9, 2, 4) ** 2 + shift for shift in (0.0, 0.1, 0.2))
-    bad = jnp.where(MASK[..., None, None], 0.0, jnp.nan)
+    q, k, v = (jnp.asarray(np.asarray(X).reshape(2, 9, 2, 4) ** 2 + np.float32(shift)) for shift in (0.0, 0.1, 0.2))
+    bad = np.where(np.asarray(MASK)[..., None, None], np.float32(0), np.float32(np.nan))
 
     def total(k, v):
         return jnp.sum(linear_attention(q, k, v, MASK) ** 2)
 
-    value, gradients = jax.value_and_grad(total, argnums=(0, 1))(k + bad, v + bad)
-    expected, expected_gradients = jax.value_and_grad(total, argnums=(0, 1))(k, v)
+    differentiate = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
+    value, gradients = differentiate(k + bad, v + bad)
+    expected, expected_gradients = differentiate(k, v)
     assert_close("value", value, expected, 1e-6)
     for actual, wanted in zip(gradients, expected_gradients, strict=True):
         assert_close("gradient", actual, wanted, 1e-6)
@@ -46,7 +49,7 @@ def test_a_token_may_come_alone():
         performer(),
         linear_no(),
     ):
-        assert np.isfinite(np.asarray(mixer(X[:, :1]))).all()
+        assert np.isfinite(np.asarray(jax.jit(mixer)(X[:, :1]))).all()
 
 
 def linear_no(**options):
@@ -62,15 +65,21 @@ def test_linformer_with_one_column_per_token_is_softmax_attention():
     mixer = LinformerAttention(8, LinformerConfig(seq_len=9, k=9, num_heads=2), rngs=ParameterKeys(0))
     mixer.E_k[...] = mixer.E_v[...] = jnp.eye(9)
     mixer.qkv_proj.kernel[...] = 20 * mixer.qkv_proj.kernel[...]
-    q, k, v = jnp.split(mixer.qkv_proj(X).reshape(2, 9, 2, 12), 3, axis=-1)
-    expected = mixer.out_proj(softmax_attention(q, k, v, scale=0.5).reshape(2, 9, 8))
-    assert_close("linformer", mixer(X), expected, 1e-5)
+
+    @jax.jit
+    def attend(x):
+        q, k, v = jnp.split(mixer.qkv_proj(x).reshape(2, 9, 2, 12), 3, axis=-1)
+        return mixer(x), mixer.out_proj(softmax_attention(q, k, v, scale=0.5).reshape(2, 9, 8))
+
+    y, expected = attend(X)
+    assert_close("linformer", y, expected, 1e-5)
 
 
 def test_padded_tokens_receive_the_output_bias_of_linformer():
     mixer = LinformerAttention(8, LinformerConfig(seq_len=9, k=4, num_heads=2, masked=True), rngs=ParameterKeys(0))
     mixer.out_proj.bias[...] = jnp.arange(8.0)
-    assert_close("padding", mixer(X, MASK)[0, 6:], jnp.broadcast_to(jnp.arange(8.0), (3, 8)), 1e-7)
+    y = np.asarray(jax.jit(mixer)(X, MASK))
+    assert_close("padding", y[0, 6:], np.broadcast_to(np.arange(8.0), (3, 8)), 1e-7)
 
 
 def test_favor_rows_are_orthogonal_and_long():
@@ -99,11 +108,15 @@ def distance_from_softmax(estimator, width=64):
     )
     # The entries of q and k get the standard deviation 0.4.
     mixer.qkv_proj.kernel[...] = 0.4 * mixer.qkv_proj.kernel[...] / (0.02 * width**0.5)
-    x = jax.random.normal(jax.random.key(1), (2, 9, width))
-    q, k, v = (part[:, :, None] for part in jnp.split(mixer.qkv_proj(x), 3, axis=-1))
-    mixed = softmax_attention(q, k, v, scale=width**-0.5)[:, :, 0]
-    plain_mean = jnp.broadcast_to(v.mean(1), mixed.shape)
-    return rms_ratio(mixer(x), mixer.out_proj(mixed)) / rms_ratio(plain_mean, mixed)
+
+    @jax.jit
+    def attend(x):
+        q, k, v = (part[:, :, None] for part in jnp.split(mixer.qkv_proj(x), 3, axis=-1))
+        mixed = softmax_attention(q, k, v, scale=width**-0.5)[:, :, 0]
+        return mixer(x), mixer.out_proj(mixed), jnp.broadcast_to(v.mean(1), mixed.shape), mixed
+
+    y, exact, plain_mean, mixed = attend(jax.random.normal(jax.random.key(1), (2, 9, width)))
+    return rms_ratio(y, exact) / rms_ratio(plain_mean, mixed)
 
 
 def test_favor_approximates_softmax_attention_and_the_reference_does_not():
@@ -114,8 +127,8 @@ def test_favor_approximates_softmax_attention_and_the_reference_does_not():
 @pytest.mark.parametrize("estimator", ["favor", "reference"])
 def test_large_inputs_stay_finite(estimator):
     mixer = performer(estimator=estimator)
-    gradient = jax.grad(lambda x: jnp.sum(mixer(x) ** 2))(1e3 * X)
-    assert np.isfinite(np.asarray(mixer(1e3 * X))).all()
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(mixer(x) ** 2)))(1e3 * X)
+    assert np.isfinite(np.asarray(value))
     assert np.isfinite(np.asarray(gradient)).all()
 
 

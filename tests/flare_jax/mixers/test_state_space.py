@@ -1,5 +1,7 @@
 """The state-space mixers against numpy from their formulas, and what their structure implies."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,13 +29,20 @@ SIZES = {"channel_dim": 12, "state_dim": 4, "conv_width": 3, "expand": 1, "head_
 both = pytest.mark.parametrize("mixer", [Hydra, BidirectionalMamba2])
 
 
+@functools.cache
+def initial(mixer, dtype, changes):
+    """Return the mixer as a function, its initial parameters, and its sizes."""
+    sizes = StateSpaceSizes(**(SIZES | dict(changes)))
+    graphdef, params = split(mixer(sizes, dtype=dtype, rngs=ParameterKeys(0)))
+    return apply_fn(graphdef), jax.device_get(params), sizes
+
+
 def perturbed(mixer, dtype="float32", **changes):
     """Return the mixer as a function, parameters that are random around their initial values, and its sizes."""
-    sizes = StateSpaceSizes(**(SIZES | changes))
-    graphdef, params = split(mixer(sizes, dtype=dtype, rngs=ParameterKeys(0)))
+    apply, params, sizes = initial(mixer, dtype, tuple(changes.items()))
     generator = np.random.default_rng(1)
-    params = {name: value + 0.3 * generator.standard_normal(value.shape) for name, value in params.items()}
-    return apply_fn(graphdef), {name: value.astype(jnp.float32) for name, value in params.items()}, sizes
+    drawn = {name: value + 0.3 * generator.standard_normal(value.shape) for name, value in params.items()}
+    return apply, {name: jnp.asarray(np.float32(value)) for name, value in drawn.items()}, sizes
 
 
 def sequence(n=11, channel_dim=12):
@@ -103,9 +112,9 @@ def test_bfloat16(mixer):
 @pytest.mark.parametrize("with_state", [False, True])
 def test_scan_both_ways(with_state):
     *forward, state = random_inputs()
-    backward = [array * 0.7 for array in forward]
+    backward = [np.asarray(array) * np.float32(0.7) for array in forward]
     state = state if with_state else None
-    y, y_backward = scan_both_ways(ScanInputs(*forward), ScanInputs(*backward), state)
+    y, y_backward = jax.jit(scan_both_ways)(ScanInputs(*forward), ScanInputs(*backward), state)
     assert_close("forward", y, numpy_scan(*forward, state), 1e-6)
     x, step, rate, b, c = backward
     expected = numpy_scan(x[:, ::-1], step[:, ::-1], rate, b[:, ::-1], c[:, ::-1], state)[:, ::-1]
@@ -121,10 +130,10 @@ def test_initial_parameters():
     assert 1 <= rate.min() < 1.05
     assert 15.9 < rate.max() <= 16.0001
     assert abs(rate.mean() - 8.5) < 5 * 15 / np.sqrt(12 * 4000)
-    hydra = split(Hydra(StateSpaceSizes(**SIZES), rngs=ParameterKeys(0)))[1]
+    hydra = initial(Hydra, "float32", ())[1]
     assert not any(hydra[name].any() for name in ("A_log", "init_states"))
     assert all((hydra[name] == 1).all() for name in ("skip", "norm.scale"))
-    mamba = split(BidirectionalMamba2(StateSpaceSizes(**SIZES), rngs=ParameterKeys(0)))[1]
+    mamba = initial(BidirectionalMamba2, "float32", ())[1]
     for name in ("dt_bias", "A_log", "skip"):
         assert (mamba[f"forward.{name}"] == mamba[f"backward.{name}"]).all()
     assert (mamba["forward.convolution.kernel"] != mamba["backward.convolution.kernel"]).any()

@@ -1,5 +1,7 @@
 """FLARE++ and its rivals: formulas in float64, sizes, initial state, limits, conversion."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,33 +60,36 @@ def test_recomputed_blocks_store_less():
     """The same gradients, from less between forward and backward pass."""
     x = jnp.ones((1, 64, 3))
 
-    def measured(remat):
-        options = {"channel_dim": 16, "num_blocks": 4, "num_heads": 2, "num_latents": 4, "remat": remat}
-        graphdef, params = split(build_model("flarepp", 3, 1, options, rngs=ParameterKeys(0)))
+    def stack(remat, num_blocks):
+        options = {"channel_dim": 16, "num_blocks": num_blocks, "num_heads": 2, "num_latents": 4, "remat": remat}
+        build = functools.partial(build_model, "flarepp", 3, 1, options)
+        graphdef, shapes = split(nnx.eval_shape(lambda: build(rngs=ParameterKeys(0))))
+        return lambda params: jnp.sum(apply_fn(graphdef)(params, x) ** 2), shapes
 
-        def loss(params):
-            return jnp.sum(apply_fn(graphdef)(params, x) ** 2)
+    def stored(remat):
+        loss, shapes = stack(remat, num_blocks=4)
+        return sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda p: jax.vjp(loss, p)[1], shapes)))
 
-        stored = jax.eval_shape(lambda params: jax.vjp(loss, params)[1], params)
-        return jax.jit(jax.grad(loss))(params), sum(leaf.size for leaf in jax.tree.leaves(stored))
-
-    (recomputed, less), (stored, more) = measured(True), measured(False)
-    largest = max(float(jnp.abs(grad).max()) for grad in stored.values())
-    for name, grad in stored.items():
+    assert stored(True) < 0.6 * stored(False)
+    draw = np.random.default_rng(0).standard_normal
+    params = {name: jnp.asarray(np.float32(0.3 * draw(leaf.shape))) for name, leaf in stack(True, 1)[1].items()}
+    recomputed, kept = (jax.jit(jax.grad(stack(remat, 1)[0]))(params) for remat in (True, False))
+    largest = max(float(np.abs(np.asarray(grad)).max()) for grad in kept.values())
+    for name, grad in kept.items():
         assert_close(name, recomputed[name], grad, 1e-5, absolute=1e-6 * largest)
-    assert less < 0.6 * more
 
 
 @pytest.fixture(scope="module")
 def mixer():
-    """A gated mixer with the defaults but RMS norms, its inputs, and its operands."""
+    """A gated mixer with the defaults but RMS norms, its inputs, its operands and its output."""
     config = FlareppConfig(channel_dim=16, num_heads=2, num_latents=5, rmsnorm=True, implementation="reference")
     built = make_mixer("flarepp", config, rngs=ParameterKeys(3))
+    draw = np.random.default_rng(0).standard_normal
     for name in ("latent_q0", "latent_q_fixed"):
         latents = getattr(built, name)
-        latents[...] = jax.random.normal(jax.random.key(len(name)), latents.shape)
-    x = jax.random.normal(jax.random.key(1), (2, 23, 16))
-    return built, x, built.operands(x)
+        latents[...] = jnp.asarray(np.float32(draw(latents.shape)))
+    x = jnp.asarray(np.float32(draw((2, 23, 16))))
+    return built, x, *jax.jit(lambda x: (built.operands(x), built(x)))(x)
 
 
 def changed(mixer, **values):
@@ -96,15 +101,20 @@ def changed(mixer, **values):
 
 
 def test_a_closed_gate_leaves_the_fixed_queries(mixer):
-    built, x, operands = mixer
+    built, x, operands, _ = mixer
     closed = changed(built, gate_logit=jnp.full(2, -1e4))
-    queries = jnp.broadcast_to(operands.combination.fixed, (2, 2, 5, 8))
-    expected = built.out_proj(merge_heads(flare_mixer(queries, operands.k, operands.v, scale=built.scale)))
-    assert_close("closed gate", closed(x), expected, 1e-6)
+
+    @jax.jit
+    def mixed(x, operands):
+        queries = jnp.broadcast_to(operands.combination.fixed, (2, 2, 5, 8))
+        heads = flare_mixer(queries, operands.k, operands.v, scale=built.scale)
+        return closed(x), built.out_proj(merge_heads(heads))
+
+    assert_close("closed gate", *mixed(x, operands), 1e-6)
 
 
 def test_the_ablations_with_the_same_switches_are_the_gated_mixer(mixer):
-    built, x, _ = mixer
+    built, x, _, y = mixer
     switches = {f"{name}_norm": True for name in ("q0", "k0", "v0", "k")} | {"share_k0_v0": True, "use_gate": True}
     switches |= {f"{name}_use_bias": True for name in ("k0", "k", "v")}
     switches |= {"q0_elementwise_affine": True, "k_elementwise_affine": True, "implementation": "reference"}
@@ -113,15 +123,20 @@ def test_the_ablations_with_the_same_switches_are_the_gated_mixer(mixer):
     values = split(built)[1]
     assert {name: v.shape for name, v in split(other)[1].items()} == {name: v.shape for name, v in values.items()}
     gate = jax.nn.sigmoid(values["gate_logit"])
-    assert_close("ablations", merge(split(other)[0], values | {"gate_logit": gate})(x), built(x), 1e-6)
+    mixed = jax.jit(merge(split(other)[0], values | {"gate_logit": gate}))
+    assert_close("ablations", mixed(x), y, 1e-6)
 
 
 def test_gathered_queries_are_at_most_of_size_one(mixer):
-    built, x, operands = mixer
+    built, x, operands, _ = mixer
+
+    @jax.jit
+    def gathered(x):
+        o = built.operands(x)
+        return gather_points(o.q0, o.k0, scale=built.scale)
 
     def sizes(x):
-        o = built.operands(x)
-        return np.sqrt(np.square(gather_points(o.q0, o.k0, scale=built.scale)).mean(-1))
+        return np.sqrt(np.square(gathered(x)).mean(-1))
 
     assert operands.v0 is None, "shared values are read once, with the keys"
     assert (sizes(x) <= 1 + 1e-6).all()
@@ -130,25 +145,29 @@ def test_gathered_queries_are_at_most_of_size_one(mixer):
 
 @pytest.mark.parametrize("name", ["latent_q0", "latent_q_fixed"])
 def test_latents_act_through_their_direction(mixer, name):
-    built, x, _ = mixer
-    assert_close(name, changed(built, **{name: 10 * getattr(built, name)[...]})(x), built(x), 1e-4)
+    built, x, _, y = mixer
+    assert_close(name, jax.jit(changed(built, **{name: 10 * getattr(built, name)[...]}))(x), y, 1e-4)
 
 
 def test_the_map_from_values_to_outputs_has_the_rank_of_the_latents(mixer):
-    built, _, operands = mixer
+    built, _, operands, _ = mixer
     # The values of a head are linear in its output; unit vectors for values make the matrix itself.
     units = jnp.broadcast_to(jnp.eye(23)[None, :, None], (2, 23, 2, 23))
-    matrix = mix_in_kernels(operands._replace(v=units), None, scale=built.scale, implementation="reference")
+    mix = jax.jit(lambda o: mix_in_kernels(o, None, scale=built.scale, implementation="reference"))
+    matrix = mix(operands._replace(v=units))
     singular = np.linalg.svd(np.asarray(matrix, np.float64).transpose(0, 2, 1, 3), compute_uv=False)
     assert ((singular > 1e-6 * singular[..., :1]).sum(-1) == 5).all()
 
 
 def test_dropout_of_nothing_is_no_dropout(mixer):
-    built, _, operands = mixer
-    mask = jnp.arange(23) < jnp.asarray([[23], [9]])
-    stored = mix_with_stored_weights(operands, mask, scale=built.scale, drop_rate=0.0, key=None)
-    expected = mix_in_kernels(operands, mask, scale=built.scale)
-    assert_close("stored weights", stored, expected, 1e-5)
+    built, _, operands, _ = mixer
+
+    @jax.jit
+    def mixed(operands, mask):
+        stored = mix_with_stored_weights(operands, mask, scale=built.scale, drop_rate=0.0, key=None)
+        return stored, mix_in_kernels(operands, mask, scale=built.scale)
+
+    assert_close("stored weights", *mixed(operands, np.arange(23) < np.array([[23], [9]])), 1e-5)
 
 
 def test_transolver3_is_transolver():
@@ -207,7 +226,7 @@ def test_arguments_of_the_original_backbone():
 def initial(model_type, **options):
     """Return the initial parameters of a model."""
     sizes = {"channel_dim": 48, "num_heads": 4, "num_blocks": 2, "num_latents": 40}
-    return split(build_model(model_type, 2, 1, sizes | options, rngs=ParameterKeys(0)))[1]
+    return jax.device_get(split(build_model(model_type, 2, 1, sizes | options, rngs=ParameterKeys(0)))[1])
 
 
 def assert_normal(values, std, name):
@@ -270,8 +289,9 @@ def test_statistics_of_softmax_weights_in_chunks():
     weights = naive_backbone.softmax(logits, -1)
     logs = np.log(np.maximum(weights, 1e-12))
     arrays = jnp.asarray(np.float32(q)), jnp.asarray(np.float32(k)), jnp.asarray(mask)
+    find = jax.jit(attention_statistics, static_argnames=("scale", "chunk"))
     for chunk in (50, 16, 7):
-        entropy, effective = attention_statistics(*arrays, scale=1.0, chunk=chunk)
+        entropy, effective = find(*arrays, scale=1.0, chunk=chunk)
         assert_close("entropy", entropy, -(weights * logs).sum(-1), 1e-5)
         assert_close("effective", effective, 1 / np.square(weights).sum(-1), 1e-5)
     assert np.isnan(mean_cosine(jnp.ones((3, 1, 4))))
@@ -279,7 +299,8 @@ def test_statistics_of_softmax_weights_in_chunks():
 
 @pytest.mark.parametrize("model_type", ["flarepp", "backbone_flare", "luna", "set_transformer", "backbone_transolver"])
 def test_what_weight_decay_leaves_out(model_type):
-    names = initial(model_type, num_blocks=1)
+    options = {"channel_dim": 48, "num_heads": 4, "num_blocks": 1, "num_latents": 40}
+    names = split(nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=ParameterKeys(0))))[1]
     ending = {
         "flarepp": ("latent_q0", "latent_q_fixed", "gate_logit"),
         "luna": ("packed_embed",),

@@ -26,9 +26,27 @@ DATA = {
 
 
 def count(model_type, in_dim, options, out_dim=1):
-    """Return the number of parameters of a model."""
-    model = nnx.eval_shape(lambda: build_model(model_type, in_dim, out_dim, options, rngs=ParameterKeys(0)))
-    return count_parameters(split(model)[1])
+    """Return the number of parameters of a model.
+
+    Blocks after the first one are alike: two models of few blocks, which are built sooner, tell the number of all.
+    """
+
+    def of(**changes):
+        changed = {**options, **changes}
+        model = nnx.eval_shape(lambda: build_model(model_type, in_dim, out_dim, changed, rngs=ParameterKeys(0)))
+        return count_parameters(split(model)[1])
+
+    known = MODELS[model_type].options()
+    if "num_blocks" not in known:
+        return of()
+    num_blocks = options.get("num_blocks", known["num_blocks"].default)
+    return of() if num_blocks < 4 else of(num_blocks=1) + (num_blocks - 1) * (of(num_blocks=2) - of(num_blocks=1))
+
+
+def test_blocks_after_the_first_one_are_alike():
+    for model_type, options in (("flare", FLARE), ("unloopy", FLARE | {"shared_ffn": True})):
+        model = nnx.eval_shape(lambda: build_model(model_type, 2, 1, options, rngs=ParameterKeys(0)))
+        assert count_parameters(split(model)[1]) == count(model_type, 2, options)
 
 
 def count_of_recipe(model_type, dataset, switch, changes):

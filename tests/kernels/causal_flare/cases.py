@@ -1,6 +1,7 @@
 """Inputs for the tests of the causal mixer, and the comparison of all outputs, states and gradients."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -82,23 +83,32 @@ def inputs(case: Case) -> dict:
     return arguments
 
 
-def outputs_and_gradients(implementation: str | None, arguments: dict, scale: float) -> dict:
-    """Return y, the state and the gradients of all float arguments, for random cotangents of y, mass and total."""
-    mask = arguments.get("mask")
-    floats = {name: x for name, x in arguments.items() if name != "mask"}
+@functools.cache
+def evaluator(implementation: str | None, scale: float, tiled: bool) -> Callable[[dict], tuple]:
+    """Return the jitted function of the arguments to y, the state and gradients, which cases of the same shapes share.
 
-    def mix(floats: dict) -> tuple[jax.Array, State]:
-        return causal_flare(**floats, mask=mask, scale=scale, implementation=implementation, return_state=True)
+    It is traced with the launches of its first call; `tiled` says which these are.
+    """
 
     @jax.jit
-    def evaluate(floats: dict) -> tuple:
-        (y, state), pull_back = jax.vjp(mix, floats)
+    def evaluate(arguments: dict) -> tuple:
+        mask = arguments.get("mask")
+
+        def mix(floats: dict) -> tuple[jax.Array, State]:
+            return causal_flare(**floats, mask=mask, scale=scale, implementation=implementation, return_state=True)
+
+        (y, state), pull_back = jax.vjp(mix, {name: x for name, x in arguments.items() if name != "mask"})
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
         dy = round_to_bfloat16(jax.random.normal(jax.random.key(0), y.shape)).astype(y.dtype)
         dmass, dtotal = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate(state[1:]))
         return y, state, pull_back((dy, State(jnp.zeros_like(state.maximum), dmass, dtotal)))[0]
 
-    y, state, gradients = evaluate(floats)
+    return evaluate
+
+
+def outputs_and_gradients(implementation: str | None, arguments: dict, scale: float, tiled: bool) -> dict:
+    """Return y, the state and the gradients of all float arguments, for random cotangents of y, mass and total."""
+    y, state, gradients = evaluator(implementation, scale, tiled)(arguments)
     dstate = gradients.pop("initial_state", State(None, None, None))
     named = {"y": y} | state._asdict()
     named |= {f"d{name}": x for name, x in gradients.items()}
@@ -111,12 +121,12 @@ def expected(case: Case) -> dict:
     """Return the float32 reference on the inputs of `case` (as rounded to its dtype)."""
     arguments = inputs(case)
     arguments |= {name: x.astype(jnp.float32) for name, x in arguments.items() if name[0] in "qkv"}
-    return outputs_and_gradients("reference", arguments, case.scale)
+    return outputs_and_gradients("reference", arguments, case.scale, False)
 
 
 def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
     """Compare all outputs and gradients with the reference, by RMS ratio."""
-    actual = outputs_and_gradients(implementation, inputs(case), case.scale)
+    actual = outputs_and_gradients(implementation, inputs(case), case.scale, case.tiled)
     references = expected(replace(case, tiled=False))
     assert actual.keys() == references.keys()
     for name, value in references.items():

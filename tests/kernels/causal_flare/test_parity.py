@@ -6,17 +6,19 @@ import pytest
 
 from tests.kernels.causal_flare.cases import Case, assert_agrees, use_small_tiles
 
+# Cases of equal shapes and operands run the same program.
+MASKED = Case(points=70, latents=18, decode_width=5, scale=0.3, masked=True, tiled=True)
+FORGETTING = replace(MASKED, points=71, decay=30.0, resets=True)
 FLOAT32 = [
     Case(points=1, latents=1, width=4, channels=4, state=False),
     Case(points=97, latents=20, width=12, channels=20, tiled=True),
-    Case(batch=1, points=64, latents=16, width=16, channels=16, tiled=True, state=False),
+    Case(batch=1, points=64, latents=16, width=16, channels=16, tiled=True, state=False, decay=0.5),
     Case(batch=1, heads=1, points=18, latents=3, width=128, channels=128),
-    Case(points=41, latents=18, decode_width=5, scale=0.3, masked=True, tiled=True),
-    Case(points=71, latents=18, decay=0.5, tiled=True),
-    Case(points=71, latents=18, decay=30.0, resets=True, masked=True, scale=0.3, decode_width=5, tiled=True),
+    MASKED,
+    FORGETTING,
 ]
-LARGE_LOGITS = Case(logits=500.0, points=70, latents=18, masked=True, tiled=True)
-LARGE_AND_FORGOTTEN = replace(LARGE_LOGITS, decay=100.0, resets=True)
+LARGE_LOGITS = replace(MASKED, logits=500.0)
+LARGE_AND_FORGOTTEN = replace(FORGETTING, logits=500.0, decay=100.0)
 BFLOAT16 = [Case(dtype="bfloat16", points=70, latents=18, width=16, channels=16, masked=True, tiled=True)]
 # Larger than the interpreter can run: many splits and tiles with the launches that users get.
 ON_GPU = [

@@ -1,5 +1,6 @@
 """Blocks and stablemax: both forms on golden files, sequences in parts, the limits of blocks; long forgetting."""
 
+import functools
 import inspect
 import json
 from pathlib import Path
@@ -37,22 +38,29 @@ def test_goldens(file, implementation):
 
 
 def test_one_block_is_the_bidirectional_mixer_and_blocks_of_one_the_causal_one():
-    arguments = inputs(Case(points=20, state=False))
-    assert_close("one block", causal_flare(**arguments, block=20), flare_mixer(**arguments), 1e-5)
-    assert_close("ones", causal_flare(**arguments, block=1), causal_flare(**arguments), 0.0)
+    @jax.jit
+    def mixed(x):
+        return [causal_flare(**x, block=block) for block in (20, 1)], flare_mixer(**x), causal_flare(**x)
+
+    (whole, ones), both, causal = mixed(inputs(Case(points=20, state=False)))
+    assert_close("one block", whole, both, 1e-5)
+    assert_close("ones", ones, causal, 0.0)
 
 
 def test_blocks_in_parts_masked_and_with_large_logits_agree_with_the_dense_form():
     arguments = inputs(Case(points=23, masked=True, logits=300.0, decode_width=3))
     state = arguments.pop("initial_state")
-    expected, final = causal_flare(
-        **arguments, block=4, initial_state=state, implementation="reference", return_state=True
-    )
+
+    @functools.partial(jax.jit, static_argnames="implementation")
+    def mix(x, state, implementation=None):
+        return causal_flare(**x, block=4, initial_state=state, implementation=implementation, return_state=True)
+
+    expected, final = mix(arguments, state, implementation="reference")
     queries = {name: arguments.pop(name) for name in ("q", "q_decode")}
     parts = []
     for start, stop in ((0, 8), (8, 23)):
         tokens = {name: x[:, start:stop] for name, x in arguments.items()}
-        y, state = causal_flare(**queries, **tokens, block=4, initial_state=state, return_state=True)
+        y, state = mix(queries | tokens, state)
         parts.append(y)
     assert_close("y", jnp.concatenate(parts, axis=1), expected, 1e-4)
     for name, x in final._asdict().items():
@@ -65,12 +73,18 @@ def test_stablemax_in_parts_and_masked_agrees_with_the_definition(gated):
     if gated:  # 1 at the first tokens, which then forget everything exactly
         gate = np.random.default_rng(3).random((2, 70, 2, 5))
         arguments["write_gate"] = jnp.float32(np.where(np.arange(70)[:, None, None] < 3, 1.0, gate))
-    expected, final = stablemax_flare(**arguments, implementation="reference", return_state=True)
-    q, state = arguments.pop("q"), init_stablemax_state(2, 2, 5, 8)
+    state = init_stablemax_state(2, 2, 5, 8)
+
+    @functools.partial(jax.jit, static_argnames="implementation")
+    def mix(x, state, implementation=None):
+        return stablemax_flare(**x, initial_state=state, implementation=implementation, return_state=True)
+
+    expected, final = mix(arguments, state, implementation="reference")
+    q = {"q": arguments.pop("q")}
     parts = []
     for start, stop in ((0, 66), (66, 67), (67, 70)):
         tokens = {name: x[:, start:stop] for name, x in arguments.items()}
-        y, state = stablemax_flare(q, **tokens, initial_state=state, return_state=True)
+        y, state = mix(q | tokens, state)
         parts.append(y)
     assert_close("y", jnp.concatenate(parts, axis=1), expected, 1e-5)
     for a, b in zip(state, final, strict=True):

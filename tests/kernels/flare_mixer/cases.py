@@ -1,6 +1,7 @@
 """Inputs for the tests of the mixer, and the comparison of all outputs and gradients of two implementations."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -72,23 +73,37 @@ def inputs(case: Case) -> dict[str, jax.Array]:
     return arguments
 
 
-def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.Array], scale: float) -> dict:
-    """Return y, z and the gradients of all float arguments, for fixed random cotangents of y and z."""
-    mask = arguments.get("mask")
-    floats = {name: x for name, x in arguments.items() if name != "mask"}
+def evaluator(implementation: str | None, scale: float) -> Callable[[dict], dict]:
+    """Return the jitted function of the arguments to all outputs and gradients."""
 
     @jax.jit
-    def evaluate(floats: dict) -> dict:
+    def evaluate(arguments: dict) -> dict:
+        mask = arguments.get("mask")
         (y, z), pull_back = jax.vjp(
             lambda f: flare_mixer(**f, mask=mask, scale=scale, implementation=implementation, return_latents=True),
-            floats,
+            {name: x for name, x in arguments.items() if name != "mask"},
         )
         dy, dz = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, z)))
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
         (gradients,) = pull_back((round_to_bfloat16(dy).astype(y.dtype), dz))
         return {"y": y, "z": z} | {f"d{name}": x for name, x in gradients.items()}
 
-    return {name: np.asarray(x, np.float64) for name, x in evaluate(floats).items()}
+    return evaluate
+
+
+@functools.cache
+def shared_evaluator(implementation: str | None, scale: float, tiled: bool) -> Callable[[dict], dict]:
+    """Return the function that the cases of the same shapes and tiles share."""
+    return evaluator(implementation, scale)
+
+
+def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.Array], scale: float) -> dict:
+    """Return y, z and the gradients of all float arguments, for fixed random cotangents of y and z."""
+    return _in_float64(evaluator(implementation, scale)(arguments))
+
+
+def _in_float64(results: dict) -> dict:
+    return {name: np.asarray(x, np.float64) for name, x in results.items()}
 
 
 @functools.cache
@@ -96,12 +111,12 @@ def expected(case: Case) -> dict:
     """Return the float32 reference on the inputs of `case` (as rounded to its dtype)."""
     exact = {name: np.asarray(x).astype(bool if name == "mask" else np.float32) for name, x in inputs(case).items()}
     arguments = {name: jnp.asarray(x) for name, x in exact.items()}
-    return outputs_and_gradients("reference", arguments, case.scale)
+    return _in_float64(shared_evaluator("reference", case.scale, False)(arguments))
 
 
 def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
     """Compare all outputs and gradients with the reference, by RMS ratio."""
-    actual = outputs_and_gradients(implementation, inputs(case), case.scale)
+    actual = _in_float64(shared_evaluator(implementation, case.scale, case.tiled)(inputs(case)))
     references = expected(replace(case, tiled=False))
     assert actual.keys() == references.keys()
     for name, value in references.items():

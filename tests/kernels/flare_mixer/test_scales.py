@@ -12,7 +12,7 @@ from kernels._tiles import Products
 from tests.kernels.flare_mixer.cases import Case, inputs
 from tests.numerics import assert_close
 
-CASE = Case(batch=1, points=33, latents=9)
+CASE = Case(batch=2, points=33, latents=9)
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def test_sizes_of_operands_do_not_matter(q, k, v, dy):
 
 
 def test_heads_and_samples_have_scales_of_their_own():
-    arguments = inputs(Case(batch=2, points=33, latents=9))
+    arguments = inputs(CASE)
     arguments["v"] = arguments["v"] * jnp.array([[1e-9, 1.0], [1e5, 1e-3]])[:, None, :, None]
     expected = gradients("reference", arguments, 1.0)
     actual = gradients("pallas", arguments, 1.0)

@@ -96,9 +96,13 @@ def test_kernels_are_deterministic(monkeypatch):
 
 def test_default_masks_and_decode_operands_change_nothing():
     arguments = inputs(Case())
-    plain = flare_mixer(**arguments)
-    full = flare_mixer(**arguments, mask=jnp.ones(arguments["k"].shape[:2], bool))
-    same = flare_mixer(**arguments, q_decode=arguments["q"])
+
+    @jax.jit
+    def mixed(x):
+        full = jnp.ones(x["k"].shape[:2], bool)
+        return flare_mixer(**x), flare_mixer(**x, mask=full), flare_mixer(**x, q_decode=x["q"])
+
+    plain, full, same = mixed(arguments)
     np.testing.assert_allclose(full, plain, atol=1e-6)
     np.testing.assert_allclose(same, plain, atol=1e-6)
 

@@ -114,8 +114,21 @@ def test_scores_of_the_labels_alone_are_those_of_all_tokens():
 
 
 def count(model_type, vocabulary, options):
-    model = nnx.eval_shape(lambda: build_language_model(model_type, vocabulary, options, rngs=ParameterKeys(0)))
-    return count_parameters(split(model)[1])
+    """Return the number of parameters; all blocks are alike, so that models of one and of two tell it."""
+
+    def of(num_blocks):
+        changed = {**options, "num_blocks": num_blocks}
+        model = nnx.eval_shape(lambda: build_language_model(model_type, vocabulary, changed, rngs=ParameterKeys(0)))
+        return count_parameters(split(model)[1])
+
+    one, two = of(1), of(2)
+    return one + (options["num_blocks"] - 1) * (two - one)
+
+
+def test_all_blocks_are_alike():
+    options = {**FLARE, "num_blocks": 3}
+    model = nnx.eval_shape(lambda: build_language_model("causal_flare", VOCABULARY, options, rngs=ParameterKeys(0)))
+    assert count_parameters(split(model)[1]) == count("causal_flare", VOCABULARY, options)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +173,10 @@ def test_residual_scale_and_memory_saving_change_nothing_but_what_they_say():
     plain, scaled = (split(model(**options))[1] for options in ({}, {"residual_scale": True}))
     for name, value in plain.items():
         factor = 2 if name.endswith(("o_proj.kernel", "down_proj.kernel")) else 1
-        np.testing.assert_allclose(factor * scaled[name], value, rtol=1e-6)
-    ids = tokens(1)
-    np.testing.assert_allclose(model(remat=True)(ids), model()(ids), atol=1e-6)
+        np.testing.assert_allclose(factor * np.asarray(scaled[name]), value, rtol=1e-6)
+    stored, recomputed = (split(nnx.eval_shape(lambda remat=remat: model(remat=remat)))[0] for remat in (False, True))
+    apply = jax.jit(lambda ids: [model_params.apply_fn(graphdef)(plain, ids) for graphdef in (stored, recomputed)])
+    np.testing.assert_allclose(*apply(tokens(1)), atol=1e-6)
 
 
 @pytest.mark.parametrize(
