@@ -35,6 +35,7 @@ Say what is in a data set, or in a file or folder of yours and with which option
   python -m data_pipeline.inspect data/cases --config.data.files=*.vtu       of some of the files
   python -m data_pipeline.inspect elasticity --data_dir=data                 a public or generated set, as loaded
   python -m data_pipeline.inspect custom --config.data.path=data/ellipses --config.data.targets=pressure"""
+_PICTURES = (".png", ".pdf", ".svg", ".jpg")
 _MOST_POINTS = 40_000  # more are neither visible nor quick to draw
 
 
@@ -139,6 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args([re.sub(r"^--config\.data\.(\w+)=", r"--set=\1=", text) for text in given])
     try:
+        if options.out is not None and options.out.suffix.lower() not in _PICTURES:
+            raise ValueError(f"--out={options.out} must end in one of {', '.join(_PICTURES)}; rename it")
         _inspect(options, print)
     except (ValueError, OSError, MemoryError, OverflowError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)

@@ -19,6 +19,7 @@ from experiments import help
 from experiments.errors import UserError
 from runtime import peers, signals
 from runtime.command import sentence
+from runtime.words import did_you_mean
 
 FLAGS = flags.FLAGS
 EXIT_USER_ERROR = 2
@@ -124,6 +125,9 @@ def _check_overrides(arguments: list[str]) -> None:
     if path == "":
         raise UserError("--config= is empty; name a config file, such as configs/flare_elas.py")
     mode = next((match[1] for text in arguments if (match := re.match(r"--?mode=(.+)$", text))), "train")
+    modes = FLAGS["mode"].parser.enum_values if "mode" in FLAGS else [mode]
+    if mode not in modes:
+        raise UserError(f"--mode={mode} is unknown{did_you_mean(mode, modes)}; choose one of {', '.join(modes)}")
     if mode not in CONFIGURED and any(name == "data.path" for name, _ in given):
         workdir = next((match[1] for text in arguments if (match := re.match(r"--?workdir=(.+)$", text))), "FOLDER")
         raise UserError(

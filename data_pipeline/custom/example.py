@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_pipeline.custom.writers import named_arrays, write_fields, write_group
+from data_pipeline.errors import DataError
+from data_pipeline.files import matching
 from data_pipeline.seeds import LARGEST_SEED
 from runtime.command import Parser, integer, sentence
 
@@ -99,22 +101,30 @@ def write_example(out: Path, num: int, kind: str, seed: int = 0, shape: str = "e
                 num, seed, shape, lambda name, *sample: write_group(file.create_group(name), named_arrays(*sample))
             )
         return path
+    wanted = {out / f"{name}.{kind}" for name in _names(num, shape)}
+    other = next((path for path in matching(out, "*/*") if path not in wanted), None)
+    if other is not None:
+        raise DataError(f"{out} holds other samples, such as {other.relative_to(out)}; name a new folder")
     _write_all(num, seed, shape, lambda name, *sample: write_fields(out / f"{name}.{kind}", *sample))
     return out
 
 
 def _write_all(num: int, seed: int, shape: str, write: Callable[..., None]) -> None:
-    tests = max(1, num // 6)
-    for number in range(num):
+    for number, name in enumerate(_names(num, shape)):
         # A stream of random numbers for each, so that a sample does not depend on how many there are.
         rng = np.random.default_rng((seed, number))
         flow = SHAPES[shape](rng)
         ring, triangles = ring_mesh(int(rng.integers(32, 65)), int(rng.integers(12, 21)))
         fields = solve(flow, ring)
-        split = "train" if number < num - tests else "test"
         points = fields.pop("points")
         fields["angle"] = np.array(flow.angle, np.float32)
-        write(f"{split}/{shape}_{number:04d}", points, (("triangle", triangles),), fields)
+        write(name, points, (("triangle", triangles),), fields)
+
+
+def _names(num: int, shape: str) -> list[str]:
+    """Return the names of all samples below their folder, the last sixth of which test."""
+    trained = num - max(1, num // 6)
+    return [f"{'train' if number < trained else 'test'}/{shape}_{number:04d}" for number in range(num)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.download.sources import PublicSet, Remote, find_public
-from data_pipeline.download.transfer import check_repository, check_space, fetch, hub_error, hub_package
+from data_pipeline.download.transfer import check_repository, check_space, fetch, hub_error, hub_package, is_address
 from data_pipeline.download.unpack import is_archive, unpack
 from data_pipeline.errors import DataError
 from data_pipeline.files import SOURCE_FILE, matching
@@ -32,6 +32,8 @@ def download(name: str, data_dir: Path, mirror: str, say: Say, runs: Collection[
     Of a set of many runs `runs` are fetched, or all. A program that is killed at any moment leaves what the next call
     goes on from: until all is in place, checked and recorded, a mark says that it is not, and archives stay.
     """
+    if "://" in mirror and not is_address(mirror):
+        raise DataError(f"--mirror={mirror} is neither a folder nor an address that begins with http:// or https://")
     public = find_public(name).of_runs(runs)
     folder, transfers = data_dir / public.folder, data_dir / TRANSFERS
     unfinished = transfers / f"{public.serves[0]}.unfinished"

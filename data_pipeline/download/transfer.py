@@ -30,7 +30,7 @@ def fetch(remote: Remote, target: Path, mirror: str, needs: float, say: Say) -> 
         _notes(target).unlink(missing_ok=True)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    if mirror and not _is_address(mirror):
+    if mirror and not is_address(mirror):
         _copy(Path(mirror) / remote.name, target, needs)
     elif mirror or remote.url:
         fetch_http(f"{mirror.rstrip('/')}/{remote.name}" if mirror else remote.url, target, needs, say)
@@ -173,5 +173,6 @@ def hub_error(origin: str, error: Exception) -> DataError:
     return DataError(f"{origin} could not be fetched ({reason}); {_AGAIN}, or give --mirror")
 
 
-def _is_address(mirror: str) -> bool:
+def is_address(mirror: str) -> bool:
+    """Return whether a mirror is an address that can be fetched from, and no folder."""
     return urllib.parse.urlsplit(mirror).scheme in ("http", "https")

@@ -69,6 +69,7 @@ def test_refusals_are_one_sentence(tmp_path, capsys, arguments, words):
         (["--split=trian"], "--split=trian is not there; choose among test, train, or leave it out"),
         (["--case=1"], "--case=1 is no sample; choose one of 0 to 0"),
         (["--set=targets=pressure"], "goes with a data set; to see"),
+        (["--out=out"], "--out=out must end in one of .png, .pdf, .svg, .jpg; rename it"),
         (["--out=/proc/none/a.png"], "the file system refuses /proc/none/a.png: No such file or directory; check that"),
     ],
 )

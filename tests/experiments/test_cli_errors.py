@@ -56,6 +56,7 @@ def _sentence(result, status=2):
         ("--config.data.source=auto --config.data.generate_seed=5", "data.generate_seed=5 has no effect, for"),
         ("--step=3", "--mode=eval"),
         ("--mode=eval", "leave --config out"),
+        ("--mode=evaluate --config.data.path=new", "--mode=evaluate is unknown (did you mean 'eval'?); choose one of"),
     ],
 )
 def test_bad_options(tmp_path, data_dir, argument, words):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.custom import example
-from data_pipeline.custom.example import airfoil, ellipse, ring_mesh, solve
+from data_pipeline.custom.example import airfoil, ellipse, main, ring_mesh, solve
 from data_pipeline.custom.folder import find_samples
 from data_pipeline.custom.readers import read_contents, read_sample
 from data_pipeline.custom.sample import parse_fields
@@ -89,3 +89,11 @@ def test_a_sample_does_not_depend_on_how_many_there_are(tmp_path):
     np.testing.assert_array_equal(one["pressure"], other["pressure"])
     with pytest.raises(SystemExit):
         example.main([f"--out={tmp_path}", "--num=1"])
+
+
+def test_samples_of_another_number_are_not_mixed(tmp_path, capsys):
+    """Of more samples other ones test, which would then be in both splits."""
+    assert main([f"--out={tmp_path}", "--num=4"]) == main([f"--out={tmp_path}", "--num=4"]) == 0
+    assert main([f"--out={tmp_path}", "--num=3"]) == 2
+    assert "holds other samples, such as t" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*/*"))) == 4

@@ -107,6 +107,8 @@ def test_files_that_are_not_what_they_should_be(tmp_path, geo, capsys):
         capsys.readouterr()
     assert run(tmp_path, "elasticity", f"--mirror={tmp_path / 'nowhere'}") == 2
     assert "the mirror lacks" in capsys.readouterr().err
+    assert run(tmp_path, "elasticity", "--mirror=ftp://host/files") == 2
+    assert "ftp://host/files is neither a folder nor an address that begins with http://" in capsys.readouterr().err
     with serving(Files({})) as files:
         assert run(tmp_path, "elasticity", f"--mirror={files.address}") == 2
         assert "HTTP 404" in capsys.readouterr().err
