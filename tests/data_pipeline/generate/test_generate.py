@@ -86,7 +86,7 @@ def test_workers_change_nothing_and_a_smaller_number_is_a_prefix(tmp_path):
 
 @pytest.mark.slow
 def test_killed_elasticity_leaves_no_files_and_goes_on(tmp_path):
-    process = _start(tmp_path / "killed", 30)
+    process = _start(tmp_path / "killed", 24)
     workers = _children(process.pid)
     process.kill()
     process.communicate()
@@ -102,16 +102,16 @@ def test_killed_elasticity_leaves_no_files_and_goes_on(tmp_path):
     original = chunks.solve
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "solve", lambda *arguments: (started.extend(arguments[3]), original(*arguments)))
-        generate("elasticity", tmp_path / "killed", 30, workers=2, progress=False)
+        generate("elasticity", tmp_path / "killed", 24, workers=2, progress=False)
     assert 1 <= len(started) <= 3 - len(kept)
-    whole = generate("elasticity", tmp_path / "whole", 30, workers=1, progress=False)
+    whole = generate("elasticity", tmp_path / "whole", 24, workers=1, progress=False)
     assert _contents(folder) == _contents(whole)
     shapes = {name: np.load(folder / name).shape for name in _contents(folder) if name.endswith(".npy")}
     assert shapes == {
-        "Random_UnitCell_XY_10.npy": (972, 2, 30),
-        "Random_UnitCell_sigma_10.npy": (972, 30),
-        "Random_UnitCell_rr_10.npy": (42, 30),
-        "Random_UnitCell_theta_10.npy": (30, 10),
+        "Random_UnitCell_XY_10.npy": (972, 2, 24),
+        "Random_UnitCell_sigma_10.npy": (972, 24),
+        "Random_UnitCell_rr_10.npy": (42, 24),
+        "Random_UnitCell_theta_10.npy": (24, 10),
     }
     few = generate("elasticity", tmp_path / "few", 3, workers=1, progress=False)
     for name in shapes:

@@ -13,7 +13,7 @@ from flare_jax.convert import TORCH_MAPPINGS, from_torch, to_torch
 from flare_jax.convert.__main__ import main
 from flare_jax.convert.descriptions import ModelDescription, abstract_parameters
 from flare_jax.convert.folder import ConvertedModel, load_converted, read_converted, write_converted
-from flare_jax.convert.mappings import has_identity
+from flare_jax.convert.mappings import has_identity, is_unused
 from flare_jax.convert.torch_files import read_snapshot
 from flare_jax.models import MODELS
 from flare_jax.params import apply_fn, split
@@ -59,6 +59,7 @@ def test_recorded_originals_round_trip(file, tmp_path, capsys):
     for name, value in expected.items():
         np.testing.assert_array_equal(converted.weights["raw"][name], value)
     used = to_torch(model.model_type, expected)
+    assert set(used) == {name for name in state if not is_unused(name, TORCH_MAPPINGS[model.model_type])}
     for kind, change in (("raw", 0), ("ema", 1)):
         out = tmp_path / f"{kind}.safetensors"
         assert main([str(tmp_path / "run"), "--to-torch", f"--out={out}", f"--weights={kind}"]) == 0
@@ -90,6 +91,7 @@ def test_every_model_is_exported(case, tmp_path):
     write_converted(tmp_path / "run", ConvertedModel(model, {"raw": params}))
     assert main([str(tmp_path / "run"), "--to-torch", f"--out={tmp_path / 'a.npz'}"]) == 0
     again = from_torch(chosen.model_type, params, read_snapshot(tmp_path / "a.npz").raw)
+    assert list(again) == list(params)
     for name, value in params.items():
         # Adding and subtracting the identity rounds.
         rounding = 1e-6 if has_identity(name, TORCH_MAPPINGS[chosen.model_type]) else 0.0

@@ -6,7 +6,10 @@ import pytest
 from flare_jax.convert.descriptions import abstract_parameters
 from flare_jax.convert.original_arguments import ARGUMENTS
 from flare_jax.convert.original_config import describe_model, read_original_config
+from flare_jax.models import MODELS, build_model
+from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import count_parameters
+from tests.flare_jax.counting import count_of
 
 # With `use_defaults`, which replaces the sizes after the config was written, and for FLARE its published fields.
 COUNTS = [
@@ -32,7 +35,13 @@ COUNTS = [
 @pytest.mark.parametrize(("fields", "count"), COUNTS)
 def test_parameter_counts_of_the_recipes(fields, count):
     model = describe_model({"use_defaults": True, **fields}, {})
-    assert count_parameters(abstract_parameters(model)) == count
+
+    def build(num_blocks):
+        options = {**model.options, "num_blocks": num_blocks}
+        return build_model(model.model_type, model.in_dim, model.out_dim, options, rngs=ParameterKeys(0))
+
+    default = MODELS[model.model_type].options()["num_blocks"].default
+    assert count_of(build, model.options.get("num_blocks", default)) == count
 
 
 FIELDS = {"dataset": "darcy", "channel_dim": 32, "num_blocks": 3, "num_heads": 4}

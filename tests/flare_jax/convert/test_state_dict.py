@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from flare_jax.convert import TORCH_MAPPINGS, TorchMapping, from_torch, strip_prefixes, to_torch
-from flare_jax.convert.mappings import has_identity, is_unused, torch_path
+from flare_jax.convert.mappings import is_unused, torch_path
 from flare_jax.convert.originals import find_original
 from flare_jax.models import MODELS, build_model
 from flare_jax.parameter_keys import ParameterKeys
@@ -31,26 +31,8 @@ def test_every_model_has_a_mapping():
     assert set(TORCH_MAPPINGS) - {"sequence", "trm"} == set(MODELS)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_round_trip(case):
-    model_type, params, state = state_of(case)
-    again = from_torch(model_type, params, state)
-    assert list(again) == list(params)
-    for name, value in params.items():
-        # Adding and subtracting the identity rounds.
-        rounding = 1e-6 if has_identity(name, TORCH_MAPPINGS[model_type]) else 0.0
-        assert (np.abs(np.asarray(again[name]) - np.asarray(value)) <= rounding).all(), name
-
-
-MODEL_FILES = [
-    file
-    for file in sorted(GOLDENS.glob("*.npz"))
-    if not file.stem.startswith(("kernel_", "sequence_", "spectrum_", "recursive_", "mixer_", "surface_"))
-    and (file.stem.startswith("am_mesh_graph_net") or not file.stem.startswith(("am_", "causal_")))
-]
-
-
-@pytest.mark.parametrize("file", MODEL_FILES, ids=lambda f: f.stem)
+# Of the other models test_command writes recorded and perturbed parameters in both directions.
+@pytest.mark.parametrize("file", sorted(GOLDENS.glob("am_mesh_graph_net*.npz")), ids=lambda f: f.stem)
 def test_stored_state_dicts_survive_both_directions(file):
     arrays = np.load(file)
     config = json.loads(str(arrays["config"]))

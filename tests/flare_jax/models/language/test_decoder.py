@@ -12,6 +12,7 @@ from flare_jax import params as model_params
 from flare_jax.models.language import SIZES, build_language_model, size_options
 from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import count_parameters, split
+from tests.flare_jax.counting import count_of
 from tests.flare_jax.models.language.models import (
     FLARE,
     MODELS,
@@ -114,19 +115,15 @@ def test_scores_of_the_labels_alone_are_those_of_all_tokens():
 
 
 def count(model_type, vocabulary, options):
-    """Return the number of parameters; all blocks are alike, so that models of one and of two tell it."""
-
-    def of(num_blocks):
+    def build(num_blocks):
         changed = {**options, "num_blocks": num_blocks}
-        model = nnx.eval_shape(lambda: build_language_model(model_type, vocabulary, changed, rngs=ParameterKeys(0)))
-        return count_parameters(split(model)[1])
+        return build_language_model(model_type, vocabulary, changed, rngs=ParameterKeys(0))
 
-    one, two = of(1), of(2)
-    return one + (options["num_blocks"] - 1) * (two - one)
+    return count_of(build, options["num_blocks"])
 
 
 def test_all_blocks_are_alike():
-    options = {**FLARE, "num_blocks": 3}
+    options = {**FLARE, "num_blocks": 5}
     model = nnx.eval_shape(lambda: build_language_model("causal_flare", VOCABULARY, options, rngs=ParameterKeys(0)))
     assert count_parameters(split(model)[1]) == count("causal_flare", VOCABULARY, options)
 
