@@ -140,3 +140,27 @@ def test_zones_of_cgns_are_joined(tmp_path):
     np.testing.assert_array_equal(mesh.cell_data["Density"], [0, 1, 100, 101])
     np.testing.assert_array_equal(mesh.point_data["block"], np.repeat([0, 1], 12))
     np.testing.assert_array_equal(mesh.points[:, 0].max(), 4)
+
+
+def test_steps_of_cgns_are_samples(tmp_path):
+    """By the pointers to the solution of every time."""
+    write_cgns(tmp_path / "a.cgns")
+    with h5py.File(tmp_path / "a.cgns", "a") as file:
+        times = _node(file["Base"], "BaseIterativeData", "BaseIterativeData_t", "I4", np.array([3], np.int32))
+        _node(times, "TimeValues", "DataArray_t", "R8", np.array(TIMES))
+        for zone in (file["Base/Zone0"], file["Base/Zone1"]):
+            for step in range(3):
+                solution = _node(zone, f"Step{step}", "FlowSolution_t")
+                _node(solution, "GridLocation", "GridLocation_t", "C1", "Vertex")
+                _node(solution, "Heat", "DataArray_t", "R8", np.full((2, 2, 3), 10.0 * step))
+            steps = _node(zone, "ZoneIterativeData", "ZoneIterativeData_t")
+            pointers = "".join(f"Step{step}".ljust(32) for step in range(3))
+            _node(steps, "FlowSolutionPointers", "DataArray_t", "C1")[" data"] = np.array(
+                [ord(one) for one in pointers], np.int8
+            ).reshape(3, 32)
+    references = find_samples(tmp_path)[""]
+    for step, reference in enumerate(references):
+        read = read_sample(reference, parse_fields("points", "time", "Heat"))
+        np.testing.assert_array_equal(read.inputs["time"], TIMES[step])
+        np.testing.assert_array_equal(read.targets["Heat"], np.full((24, 1), 10.0 * step))
+    assert len(references) == 3

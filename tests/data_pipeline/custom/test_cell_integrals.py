@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from data_pipeline.custom.integrals import integrate, linear_cells, parse_integrals, region_weights
+from data_pipeline.custom.loader import load
 from data_pipeline.custom.readers import Reference, read_contents
 from data_pipeline.custom.regions import regions_of
 from data_pipeline.custom.sample import Fields, make_sample
 from data_pipeline.errors import DataError
 from data_pipeline.vtk import cell_centres
+from experiments.integral_report import values_of_test
 
 pv = pytest.importorskip("pyvista")
 BOX = (2.0, 1.0, 0.5)
@@ -170,3 +172,30 @@ def test_grids_have_integrals_at_their_nodes(tmp_path):
         DataError, match=r"a has no cells to integrate over \(triangles to hexahedra, and quadratic tri"
     ):
         regions_of(wanted, sample, bare, "a").weights()
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_of_rollouts(tmp_path, moves):
+    """Cells that stay have the weights of the first step; integrals of those that move are refused."""
+    for case in range(3):
+        (tmp_path / f"case_{case}").mkdir()
+        for step in range(3):
+            mesh = box("hexahedron")
+            mesh.points += step * moves
+            mesh.cell_data["q"] = case + step + np.arange(mesh.n_cells) / 10.0
+            mesh.save(tmp_path / f"case_{case}" / f"step_{step}.vts")
+    options = {"targets": "q", "cell_data": "centres", "time": "rollout", "integrals": "mean:q"}
+    if moves:
+        with pytest.raises(
+            DataError, match=r"the points of these series move, and integrals at the centres of cells ne"
+        ):
+            load(tmp_path, 0, 0, path=str(tmp_path), **options)
+        return
+    dataset = load(tmp_path, 0, 0, path=str(tmp_path), **options)
+    ((weights,),) = dataset.integrals.weights["test"]
+    np.testing.assert_allclose(weights.sizes, 1 / mesh.n_cells, rtol=1e-6)
+    (truth, *_) = values_of_test(dataset, "test", lambda case: dataset.tests["test"].y[case][:, 1:])
+    assert (truth.time, truth.integral) == (1.0, "mean:q")
+    np.testing.assert_allclose(truth.prediction, truth.truth)
+    first = int(dataset.case_name("test", 0)[-1])
+    np.testing.assert_allclose(truth.truth, first + 1 + np.arange(mesh.n_cells).mean() / 10, rtol=1e-5)
