@@ -1,6 +1,7 @@
 """A tiny generator for the tests of the shared machinery: a row is a function of the seed and its index."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ import numpy as np
 from data_pipeline.generate.generator import Generator
 
 DYING_SEED = 99
+# A chunk takes long enough to be interrupted.
+SLOW_SEED = 98
 
 
 def _solve(seed: int, indices: range) -> dict[str, np.ndarray]:
     if seed == DYING_SEED and 5 in indices:
         os._exit(3)
+    if seed == SLOW_SEED:
+        time.sleep(0.25)
     print("output of a solver must not disturb the worker's answers")
     return {"values": np.array([np.random.default_rng([seed, index]).standard_normal(3) for index in indices])}
 
