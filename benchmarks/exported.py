@@ -105,6 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.model.is_file():
         raise UserError(f"--model={options.model} does not exist; write it by experiments.export")
+    if not EXAMPLE.is_file():
+        raise UserError(f"{EXAMPLE} is a part of the repository alone; run this program there")
     wrong = 0
     for label, error, bound in _errors(read_trained(options.workdir), options.model, options.input):
         wrong += not error <= bound

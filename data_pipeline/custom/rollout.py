@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipeline.clouds import choose_buckets, pad_clouds
+from data_pipeline.custom.in_memory import SamplesInMemory
 from data_pipeline.custom.integrals import Integral, check_channels
 from data_pipeline.custom.readers import TIME, Reference, read_contents, read_sample
 from data_pipeline.custom.regions import Regions, regions_of
 from data_pipeline.custom.sample import Field, Fields, make_sample
+from data_pipeline.custom.sanity import duplicate_notes, extent_notes
 from data_pipeline.custom.scaling import FLAT, input_normalizer, target_scales, varying
 from data_pipeline.dataset import Channels, Integrals, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
@@ -128,6 +130,7 @@ def load_rollout(
     if any(len(case.times) > steps for case in every):
         notes.append(f"series of different lengths are used up to step {steps}, the last of the shortest")
     _check_times(every, steps)
+    notes += _strange(cases, splits, first.space)
     features = Moments.merge(Moments.of(case.features) for case in cases["train"])
     columns = varying(features, first.space)
     axes = [column for column in columns if column < first.space]
@@ -148,6 +151,11 @@ def load_rollout(
     increments = [np.diff(y[case.free], axis=1) for case, y in zip(cases["train"], scaled["train"], strict=True)]
     if not any(part.size for part in increments):
         raise DataError(f"data.prescribed={prescribed!r} marks all points, so that nothing is left to predict")
+    if not any(part.any() for part in increments):
+        raise DataError(
+            f"the fields {', '.join(targets)} of all training series stay what they are at the first step, so that "
+            "there is nothing to learn; check data.targets"
+        )
     integrals = None
     if wanted:
         check_channels(wanted, targets, len(axes))
@@ -173,6 +181,21 @@ def load_rollout(
         sample_names=names,
         integrals=integrals,
     )
+
+
+def _strange(
+    cases: Mapping[str, Sequence[Series]], splits: Mapping[str, Sequence[Sequence[Reference]]], space: int
+) -> list[str]:
+    """Return notes on series that are in two splits at once, and on extents far from the usual one."""
+    found = {name: list(zip(cases[name], splits[name], strict=True)) for name in sorted(cases)}
+    every = [pair for pairs in found.values() for pair in pairs]
+    arrays = SamplesInMemory(
+        [{"x": case.features, "y": case.states.reshape(len(case.features), -1)} for case, _ in every]
+    )
+    starts = np.cumsum([0, *map(len, found.values())])
+    rows = {name: np.arange(starts[i], starts[i + 1]) for i, name in enumerate(found)}
+    references = [steps[0] for _, steps in every]
+    return duplicate_notes(arrays, rows, references) + extent_notes(arrays, rows, references, space)
 
 
 def _integrals(

@@ -140,3 +140,22 @@ def test_lines_have_no_boundary_with_a_size(tmp_path):
         DataError, match=r"has cells of 1 dimensions, whose boundary has no size, which 'force:q' needs"
     ):
         loaded(tmp_path, inputs="", targets="q", cell_data="centres", integrals="force:q")
+
+
+def test_series_in_two_splits_are_named_and_those_without_change_refused(tmp_path):
+    """Also where the points of the copy are in another order."""
+    for number, seed in enumerate((0, 1, 0)):
+        folder = tmp_path / ("test" if number == 2 else "train") / f"case_{number}"
+        folder.mkdir(parents=True)
+        order = np.random.default_rng(0).permutation(6) if number == 2 else np.arange(6)
+        for step in range(3):
+            arrays = sample(seed)
+            values = {"points": arrays["points"][order], "pressure": (arrays["pressure"] * (step + 1))[order]}
+            np.savez(folder / f"step_{step}.npz", **values, still=arrays["pressure"][order])
+    (note,) = loaded(tmp_path, inputs="", time="rollout").source.detail["notes"]
+    assert note.startswith("1 sample is in two splits, so that errors there say nothing of new samples: ")
+    assert note.endswith("case_2/step_0.npz of test is " + str(tmp_path / "train/case_0/step_0.npz") + " of train")
+    with pytest.raises(
+        DataError, match=r"the fields still of all training series stay what they are at the first step"
+    ):
+        loaded(tmp_path, inputs="", targets="still", time="rollout")
