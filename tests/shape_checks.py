@@ -95,7 +95,7 @@ class _Loader(SourceFileLoader):
         for node in ast.walk(tree):
             # The innermost decorator of a function, which sees its annotations; the outermost of a class, which sees
             # what `dataclass` made of it.
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not _is_kernel(node):
                 node.decorator_list.append(_decorator(node))
             elif isinstance(node, ast.ClassDef):
                 node.decorator_list.insert(0, _decorator(node))
@@ -104,6 +104,11 @@ class _Loader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         setattr(module, _NAME, check_shapes)
         super().exec_module(module)
+
+
+def _is_kernel(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a function is source text for Triton, which never runs as Python."""
+    return any(ast.unparse(decorator).startswith("triton.jit") for decorator in node.decorator_list)
 
 
 def _decorator(node: ast.stmt) -> ast.Name:

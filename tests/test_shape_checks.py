@@ -36,6 +36,18 @@ def outer(x: Float[Array, "n d"], wrong: bool = False) -> Float[Array, "n d"]:
     return x
 
 
+class triton:
+    """In the place of the package, which needs no GPU to be imported but is not everywhere."""
+
+    jit = staticmethod(lambda function: function)
+
+
+@triton.jit
+def kernel(x: int) -> int:
+    """Add one; left as it is, for its text is compiled."""
+    return x + 1
+
+
 @dataclass
 class Pair:
     """Two arrays."""
@@ -79,6 +91,8 @@ def test_what_fits_passes(module: ModuleType) -> None:
     assert module.outer(x).shape == (3, 2)
     assert module.Pair(y, y).x is y
     module.Holder.take(y)
+    assert not hasattr(module.kernel, "__wrapped__")
+    assert module.kernel(1.5) == 2.5
 
 
 @pytest.mark.parametrize(
