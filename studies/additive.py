@@ -117,5 +117,4 @@ def _part(task: str, model: str, smoke: bool) -> Part:
     options = {**_TRAINING, **_TASKS[task], **_SIZES.get(model, {})}
     if smoke:
         options |= {**tiny(config), "data.n_train": 4, "data.n_test": 2, "train.batch_size": 2, "eval.every": 0}
-        options |= {"figures": False}
     return Part(config=config, options=options, labels={"task": task, "model": model}, collect=_COLLECTED[task])

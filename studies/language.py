@@ -112,7 +112,7 @@ def _trainings(text: str) -> tuple[Part, ...]:
 
 
 def _tiny() -> Part:
-    options = {"data.path": str(ROOT / "studies" / "language.py"), "train.steps": 5}
+    options = {"data.path": str(ROOT / "studies" / "language.py"), "train.steps": 5, "figures": False}
     labels = {"text": "this file", "model": "published"}
     return Part(config="configs/lm.py:model=published,size=tiny,smoke", options=options, labels=labels)
 

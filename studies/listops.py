@@ -21,7 +21,11 @@ def get_study(variant: str) -> Study:
         title="ListOps at the published budget",
         columns=("model",),
         parts=tuple(
-            Part(config=f"configs/lra.py:task=listops,model={BACKENDS[name]}{suffix}", labels={"model": name})
+            Part(
+                config=f"configs/lra.py:task=listops,model={BACKENDS[name]}{suffix}",
+                labels={"model": name},
+                options=choose_variant(variant, {}, {"train.steps": 4, "data.num_generate": 64, "figures": False}),
+            )
             for name in names
         ),
         figures={"listops": Bars(bars="model", metric="accuracy", log=False)},

@@ -43,7 +43,7 @@ def get_study(variant: str) -> Study:
         Part(
             config=f"configs/lm.py:model={model},size=recall32,recall,smoke",
             axes=(axis("data.pairs", 2),),
-            options={"train.steps": 4},
+            options={"train.steps": 4, "figures": False},
             labels={"model": model, "learning_rate": 1e-3},
         )
         for model in ("published", "gla")

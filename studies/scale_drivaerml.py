@@ -29,7 +29,7 @@ def get_study(variant: str) -> Study:
     full = Part(config=CONFIG, axes=(axis("model.num_latents", *ERRORS), axis("model.num_blocks", *BLOCKS)))
     few = axis("model.num_latents", 4), axis("model.num_blocks", 1)
     sizes = {name: value for name, value in tiny(SMOKE).items() if name.startswith("model.")}
-    smoke = Part(config=SMOKE, options={**sizes, "train.epochs": 1}, axes=few)
+    smoke = Part(config=SMOKE, options={**sizes, "train.epochs": 1, "figures": False}, axes=few)
     shown = ("error", "epoch_s", "peak_gib")
     return Study(
         name="scale_drivaerml",

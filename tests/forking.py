@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import gc
 import importlib
+import io
 import json
 import os
 import resource
@@ -82,8 +83,8 @@ def _serve(listener: socket.socket, reader: int) -> socket.socket | None:
                 _say_who_ended(running)
             if listener in ready:
                 connection, _ = listener.accept()
-                for name in _PRELOADED:
-                    importlib.import_module(name)
+                if _PRELOADED[0] not in sys.modules:
+                    _prepare()
                 pid = os.fork()
                 if pid == 0:
                     for other in running.values():
@@ -91,6 +92,19 @@ def _serve(listener: socket.socket, reader: int) -> socket.socket | None:
                     return connection
                 running[pid] = connection
                 connection.sendall(NUMBER.pack(pid))
+
+
+def _prepare() -> None:
+    """Import what programs import, and draw, which finds fonts and builds the grammar of mathematical text."""
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.semilogy([1, 10], label="values")
+    axes.legend()
+    figure.savefig(io.BytesIO(), bbox_inches="tight")
 
 
 def _say_who_ended(running: dict[int, socket.socket]) -> None:

@@ -69,7 +69,7 @@ def step_on_tokens(mesh: Mesh) -> dict[str, Array]:
 def main(data_dir: Path, out: Path) -> None:
     """Write what is found on each mesh into a file of its name."""
     assert jax.device_count() == 8
-    dataset = elasticity.load(data_dir, 16, 6)
+    dataset = elasticity.load(data_dir, 16, 16)
     for name, shape in MESHES.items():
         mesh = make_mesh(*shape)
         found = step_on_tokens(mesh)

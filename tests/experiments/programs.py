@@ -16,12 +16,13 @@ from tests.program_server import run_program
 
 ROOT = Path(__file__).parents[2]
 
-# A network and a run so small that compiling takes longer than training.
+# A network and a run so small that compiling takes longer than training. Both splits are of one size, so that they are
+# evaluated by one program; figures take as long as all the rest.
 TINY = (
     "--config=configs/flare_elas.py:smoke",
     "--config.data.source=files",
     "--config.data.n_train=16",
-    "--config.data.n_test=6",
+    "--config.data.n_test=16",
     "--config.model.channel_dim=8",
     "--config.model.num_blocks=1",
     "--config.model.num_heads=2",
@@ -34,10 +35,11 @@ TINY = (
     "--config.train.epochs=4",
     "--config.optimizer.name=adamw",
     "--config.eval.simple_predictors=False",
+    "--config.figures=False",
 )
 
 
-def write_elasticity(data_dir: Path, samples: int = 24, num_points: int = 972) -> Path:
+def write_elasticity(data_dir: Path, samples: int = 32, num_points: int = 972) -> Path:
     """Write fake elasticity files of the public layout; return their folder."""
     folder = data_dir / "Geo-FNO" / "elasticity" / "Meshes"
     folder.mkdir(parents=True)
@@ -58,6 +60,13 @@ def write_darcy_small(data_dir: Path) -> Path:
         shape = (samples, side, side)
         np.savez(folder / f"darcy_{name}.npz", x=rng.random(shape) > 0.5, y=rng.random(shape).astype(np.float32))
     return folder
+
+
+def draw_no_more(run: Path) -> None:
+    """Let later evaluations of a run draw no figures."""
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["figures"] = False
+    (run / "config.json").write_text(json.dumps(config))
 
 
 def run_here(program: Program, config: ConfigDict, folder: Path, **request: Any) -> dict[str, Any]:

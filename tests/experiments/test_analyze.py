@@ -31,7 +31,7 @@ def data_dir(tmp_path_factory):
 
 
 def _train(data_dir, folder, *more):
-    result = pdebench(*TINY, *more, f"--data_dir={data_dir}", f"--workdir={folder}", "--config.figures=False")
+    result = pdebench(*TINY, *more, f"--data_dir={data_dir}", f"--workdir={folder}")
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -51,7 +51,7 @@ def analysed(run):
 @pytest.fixture(scope="module")
 def by_definition(run, data_dir):
     """Scores and prediction of the test set, straight from the model."""
-    dataset = elasticity.load(data_dir, 16, 6)
+    dataset = elasticity.load(data_dir, 16, 16)
     stored = read_run(run)
     options = json.loads((run / "config.json").read_text())["model_options"]
     graphdef, _ = split(nnx.eval_shape(lambda: build_model("flare", 2, 1, options, rngs=ParameterKeys(0))))
@@ -68,7 +68,7 @@ def test_numbers_are_those_of_the_definition(analysed, by_definition):
     assert (len(content["blocks"]), content["weights"], content["step"]) == (2, "ema", 16)
     for number, block in enumerate(content["blocks"]):
         expected = mixing_spectrum(scores[number], precision="float64").eigenvalues
-        assert arrays[f"eigenvalues_{number}"].shape == (6, 2, 4)
+        assert arrays[f"eigenvalues_{number}"].shape == (16, 2, 4)
         # TF32-free on the CPU, but the program runs at default precision.
         assert_close("eigenvalues", arrays[f"eigenvalues_{number}"], expected, 1e-4)
         assert_close("mean spectrum", block["eigenvalues"], expected.mean(0), 1e-4)
@@ -117,10 +117,10 @@ def test_cases_that_are_none():
 
 
 def test_cases_that_are_not_there(run):
-    result = pdebench("--mode=analyze", f"--workdir={run}", "--eigenvectors=9")
+    result = pdebench("--mode=analyze", f"--workdir={run}", "--eigenvectors=19")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert "--eigenvectors=9 is not among the 6 test cases" in result.stderr
+    assert "--eigenvectors=19 is not among the 16 test cases" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_loss_and_gradients_are_equal_on_1_and_8_devices(data_dir, tmp_path):
 
 def test_checkpoint_of_8_devices_is_restored_on_1_and_back(data_dir, tmp_path):
     run = tmp_path / "run"
-    arguments = (*TINY, f"--data_dir={data_dir}", f"--workdir={run}", "--config.figures=False")
+    arguments = (*TINY, f"--data_dir={data_dir}", f"--workdir={run}")
     trained = pdebench(*arguments, *MESH, env=EIGHT)
     assert trained.returncode == 0, trained.stderr
     on_eight = json.loads((run / "eval.json").read_text())
@@ -88,7 +88,7 @@ def start_two(run, arguments, env):
 
 
 def test_two_processes_train_as_one_after_one_was_killed(data_dir, tmp_path):
-    shared = (*TINY, f"--data_dir={data_dir}", "--config.figures=False", "--config.train.epochs=20")
+    shared = (*TINY, f"--data_dir={data_dir}", "--config.train.epochs=20")
     one_device = environment(XLA_FLAGS="", JAX_DEFAULT_MATMUL_PRECISION="highest")
     left, killed = start_two(tmp_path / "two", shared, one_device)
     deadline = time.monotonic() + 200

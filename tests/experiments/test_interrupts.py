@@ -26,7 +26,7 @@ def test_a_run_that_is_ended_at_any_moment_ends_in_order_and_loses_nothing(tmp_p
     write_elasticity(data)
 
     def arguments(run):
-        changes = ("--config.train.epochs=60", "--config.checkpoint.every=6", "--config.figures=False")
+        changes = ("--config.train.epochs=60", "--config.checkpoint.every=6")
         return [*TINY, *changes, f"--data_dir={data}", f"--workdir={run}"]
 
     straight, ended = tmp_path / "straight", tmp_path / "ended"

@@ -26,7 +26,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
-    result = pdebench(*TINY, "--config.figures=False", f"--data_dir={data}", f"--workdir={folder}")
+    result = pdebench(*TINY, f"--data_dir={data}", f"--workdir={folder}")
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -36,7 +36,7 @@ def test_a_run_begins_where_another_ended(data, source, tmp_path):
     given = tmp_path / "given"
     shutil.copytree(source, given)
     options = (
-        *TINY, "--config.train.epochs=1", "--config.figures=False", f"--data_dir={data}",
+        *TINY, "--config.train.epochs=1", f"--data_dir={data}",
         f"--workdir={tmp_path / 'run'}", f"--config.train.init_from={given}", "--config.train.freeze=blocks.*",
         "--config.train.init_normalizers=keep", "--config.train.init_strict=True",
     )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from data_pipeline.pde import am_series
 from experiments.sweep.study import load_study
 from tests.experiments.additive import parts
-from tests.experiments.programs import pdebench
+from tests.experiments.programs import draw_no_more, pdebench
 from tests.program_server import run_program
 
 pytestmark = pytest.mark.slow
@@ -83,6 +83,7 @@ def test_series_open_as_growing_meshes(series_run, series_data):
 
 def test_marching_from_another_step(series_run):
     before = (series_run / "eval.json").read_bytes()
+    draw_no_more(series_run)
     result = pdebench("--mode=eval", f"--workdir={series_run}", "--march_from=2")
     assert result.returncode == 0, result.stderr
     assert (series_run / "eval.json").read_bytes() == before

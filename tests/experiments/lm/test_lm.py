@@ -16,7 +16,7 @@ from experiments.lm.options import check_lm_options
 from experiments.lm.task import _documents, averaged_scores, loss_by_position
 from flare_jax.models.language import SIZES
 from runtime.json_files import read_object
-from tests.experiments.programs import environment
+from tests.experiments.programs import draw_no_more, environment
 from tests.program_server import run_program
 
 TEXT = "to be or not to be, that is the question: whether tis nobler in the mind.\n" * 60
@@ -47,7 +47,9 @@ def train(chosen, folder, mode="train"):
 @pytest.fixture(scope="module")
 def trained(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return folder, train(config(text, figures=True, eval__streaming=True), folder)
+    summary = train(config(text, figures=True, eval__streaming=True), folder)
+    draw_no_more(folder)
+    return folder, summary
 
 
 def test_a_run_learns_and_reports_bits_per_byte(trained):

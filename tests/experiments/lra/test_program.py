@@ -20,6 +20,7 @@ from experiments.lra import figures, report
 from experiments.training.records import read_log
 from runtime.locks import locked
 from tests.experiments.lra.programs import lra_command, run_here, tiny
+from tests.experiments.programs import draw_no_more
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +38,10 @@ def finished(data_dir, tmp_path_factory):
     run = tmp_path_factory.mktemp("finished")
     changes = {"model__attn_drop": 0.1, "train__ema_decay": 0.9, "checkpoint__every": 5, "figures": True}
     config = tiny(MATCH3, data_dir, **changes)
-    return run, config, run_here(config, run, {"model.attn_drop": 0.1})
+    summary = run_here(config, run, {"model.attn_drop": 0.1})
+    config.figures = False
+    draw_no_more(run)
+    return run, config, summary
 
 
 def test_a_run_writes_all_its_outputs(finished):

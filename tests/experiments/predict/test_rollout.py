@@ -30,6 +30,7 @@ def run(data, tmp_path_factory):
         "--config=configs/custom.py", f"--config.data.path={data}", "--config.data.inputs=rate",
         "--config.data.targets=heat,flow", "--config.data.time=rollout", "--config.data.prescribed=wall",
         "--config.data.n_test=2", "--config.task.noise=0.01", "--config.train.epochs=2", "--config.figures=False",
+        "--config.eval.simple_predictors=False",
         "--config.data.integrals=mean:heat; flux:flow",
         "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.model.num_heads=2",
         "--config.model.num_latents=4", "--config.model.num_layers_k_proj=0", "--config.model.num_layers_v_proj=0",
