@@ -9,7 +9,7 @@ from typing import Any
 from flax import nnx
 
 from data_pipeline.language.tokenizer import load_tokenizer
-from experiments import experiment, program
+from experiments import cli, experiment, program
 from experiments import report as shared_report
 from experiments.errors import UserError
 from experiments.figures import save
@@ -40,7 +40,8 @@ def _check_options(request: Request) -> None:
 
 def _check_model(request: Request, mesh: Mesh) -> None:
     models.check_mesh(request.config, mesh.points)
-    models.check_model(request.config)
+    if request.mode in cli.CONFIGURED:  # the model of a run was traced before its training
+        models.check_model(request.config)
 
 
 def _load(request: Request) -> LanguageData:

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.sequence.dataset import SequenceDataset
 from data_pipeline.sequence.registry import find_task, load_task
-from experiments import converted, experiment, program
+from experiments import cli, converted, experiment, program
 from experiments import report as shared_report
 from experiments.figures import save
 from experiments.lra import figures, models, report
@@ -38,7 +38,8 @@ def _check_options(request: Request) -> None:
 
 
 def _check_model(request: Request, mesh: Mesh) -> None:
-    models.check_model(request.config)
+    if request.mode in cli.CONFIGURED:  # the model of a run was traced before its training
+        models.check_model(request.config)
 
 
 def _load(request: Request) -> SequenceDataset:

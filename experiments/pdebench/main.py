@@ -57,7 +57,8 @@ def _check_options(request: Request) -> None:
 
 def _check_model(request: Request, mesh: Mesh) -> None:
     config = request.config
-    models.check_model(config)
+    if request.mode in cli.CONFIGURED:  # the model of a run was traced before its training
+        models.check_model(config)
     models.check_edges_split(config.model.type, mesh.points)
     if request.mode == "analyze":
         grid = find_record(config.data.name).grid or config.data.get("grid")

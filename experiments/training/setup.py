@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 from jax import Array
@@ -118,6 +119,7 @@ def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule 
     slower = task.loss.repeats if task.loss.schedule_by_batch else 1
     period = plan.steps_per_epoch // slower if config.train.epochs else 1
     schedules = build_schedules(config.schedule, config.optimizer.learning_rate, plan.steps // slower, period)
-    if slower == 1:
-        return schedules
-    return tuple(schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules)
+    if slower > 1:
+        schedules = [schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules]
+    # One program each where they are asked for what is logged.
+    return tuple(schedule and jax.jit(schedule) for schedule in schedules)

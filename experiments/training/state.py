@@ -27,12 +27,17 @@ def create_state(
     params: Params, packing: Packing, optimizer: optax.GradientTransformation, seed: int, ema: bool
 ) -> TrainState:
     """Return the state before the first step; the average starts at the initial parameters, which it soon forgets."""
-    packed = packing.pack(params)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=packed,
-        # Copied: the step donates its input, and one buffer must not be donated twice.
-        ema=jax.tree.map(jnp.copy, packed) if ema else {},
-        opt_state=optimizer.init(packed),
-        key=jax.random.key(seed),
-    )
+
+    @jax.jit  # one program: else each of some thirty operations would be compiled
+    def begin(params: Params, key: Array) -> TrainState:
+        packed = packing.pack(params)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=packed,
+            # Copied: the step donates its input, and one buffer must not be donated twice.
+            ema=jax.tree.map(jnp.copy, packed) if ema else {},
+            opt_state=optimizer.init(packed),
+            key=key,
+        )
+
+    return begin(params, jax.random.key(seed))

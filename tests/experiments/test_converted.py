@@ -52,7 +52,7 @@ def run(data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     sizes = ("--config.data.n_train=1000", "--config.data.n_test=200", "--config.train.batch_size=100")
     result = pdebench(
-        *TINY, *sizes, "--config.train.epochs=2", "--config.train.ema_decay=0.9",
+        *TINY, *sizes, "--config.train.epochs=1", "--config.train.ema_decay=0.9",
         f"--data_dir={data_dir}", f"--workdir={folder}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -88,7 +88,7 @@ def start_two(run, arguments, env):
 
 
 def test_two_processes_train_as_one_after_one_was_killed(data_dir, tmp_path):
-    shared = (*TINY, f"--data_dir={data_dir}", "--config.train.epochs=20")
+    shared = (*TINY, f"--data_dir={data_dir}", "--config.train.epochs=10")
     one_device = environment(XLA_FLAGS="", JAX_DEFAULT_MATMUL_PRECISION="highest")
     left, killed = start_two(tmp_path / "two", shared, one_device)
     deadline = time.monotonic() + 200

@@ -41,7 +41,7 @@ def run(data, tmp_path_factory):
         "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.model.num_heads=2",
         "--config.model.num_latents=4", "--config.model.num_layers_k_proj=0", "--config.model.num_layers_v_proj=0",
         "--config.model.num_layers_ffn=0", "--config.model.num_layers_in_out_proj=0", "--config.train.epochs=2",
-        "--config.eval.simple_predictors=False", "--config.figures=False",
+        "--config.eval.simple_predictors=False",
         f"--data_dir={folder / 'data'}", f"--workdir={folder / 'run'}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
