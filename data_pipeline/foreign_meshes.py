@@ -43,6 +43,7 @@ def read(path: Path) -> "DataSet":
             # What meshio leaves out it prints.
             with redirect_stderr(StringIO()), redirect_stdout(StringIO()), _cells_counted(meshio):
                 mesh = getattr(meshio, kind.replace("-", "_")).read(content)
+            _name_markers(path, mesh)
             return pyvista.from_meshio(_with_markers(_complete(mesh)))
         except meshio.ReadError as error:
             reason = error
@@ -53,6 +54,16 @@ def read(path: Path) -> "DataSet":
     raise DataError(
         f"{path} cannot be read as a mesh{bracketed(reason)}; get the file again, or save it in another format, as .vtu"
     ) from reason
+
+
+def _name_markers(path: Path, mesh: "Mesh") -> None:
+    """Add the markers of SU2 as sets of cells: meshio numbers them in their order, unless they are numbers."""
+    if "su2:tag" not in mesh.cell_data:
+        return
+    number = 0
+    for name in re.findall(r"^\s*MARKER_TAG\s*=\s*(\S+)", path.read_text(errors="replace"), re.MULTILINE):
+        number = int(name) if name.isdigit() else number + 1
+        mesh.cell_sets[name] = [np.flatnonzero(part == number) for part in mesh.cell_data["su2:tag"]]
 
 
 @contextmanager

@@ -182,12 +182,13 @@ def test_physical_groups_of_gmsh_are_fields(tmp_path):
 
 def test_what_meshio_leaves_inconsistent(tmp_path, capfd):
     """Fields of fewer values than cells, boundaries with names, files that only VTK reads."""
-    lines = ["NDIME= 2", "NELEM= 1", "5 0 1 2 0", "NPOIN= 3", "0 0 0", "1 0 1", "0 1 2", "NMARK= 1", "MARKER_TAG= wall"]
-    (tmp_path / "a.su2").write_text("\n".join([*lines, "MARKER_ELEMS= 1", "3 0 1"]) + "\n")
-    assert {name: len(cells) for name, cells in vtk.mesh_cells(vtk.read_mesh(tmp_path / "a.su2")).items()} == {
-        "triangle": 1,
-        "line": 1,
-    }
+    lines = ["NDIME= 2", "NELEM= 1", "5 0 1 2 0", "NPOIN= 3", "0 0 0", "1 0 1", "0 1 2", "NMARK= 2", "MARKER_TAG= wall"]
+    lines += ["MARKER_ELEMS= 1", "3 0 1", "MARKER_TAG= inlet", "MARKER_ELEMS= 1", "3 1 2"]
+    (tmp_path / "a.su2").write_text("\n".join(lines) + "\n")
+    mesh = vtk.read_mesh(tmp_path / "a.su2")
+    assert {name: len(cells) for name, cells in vtk.mesh_cells(mesh).items()} == {"triangle": 1, "line": 2}
+    np.testing.assert_array_equal(mesh.point_data["wall"], [1, 1, 0])
+    np.testing.assert_array_equal(mesh.point_data["inlet"], [0, 1, 1])
     text = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nf 1//1 2//1 3//1\n"
     (tmp_path / "a.obj").write_text(text)
     assert len(vtk.surface_triangles(vtk.read_mesh(tmp_path / "a.obj"))) == 1
