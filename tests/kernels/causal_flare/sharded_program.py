@@ -45,7 +45,7 @@ def gradients(mix, parameters: dict, arrays: dict, fixed: dict) -> dict:
 
 def check_states(mesh: jax.sharding.Mesh, parameters: dict, arrays: dict, fixed: dict) -> None:
     """Compare the state after all tokens, and its gradients, with one device's, from a state that is given."""
-    start = causal_flare(**parameters, **arrays, **fixed, return_state=True)[1]
+    start = jax.jit(lambda: causal_flare(**parameters, **arrays, **fixed, return_state=True)[1])()
 
     def loss(axis_name: str | None, parameters: dict, arrays: dict, start: tuple) -> jax.Array:
         def after(parameters: dict, arrays: dict, start: tuple) -> tuple:

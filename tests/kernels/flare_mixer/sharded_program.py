@@ -1,7 +1,6 @@
 """Program of tests/kernels/test_sharding.py: its own process, eight CPU devices, non-zero exit on any mismatch."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +94,8 @@ def main() -> None:
     placed = {
         name: jax.device_put(x, NamedSharding(mesh, P() if name == "q" else POINTS)) for name, x in arguments.items()
     }
-    for implementation, check_vma in itertools.product(("xla", "pallas"), (True, False)):
+    # Types are what kernels must give their results; array code has them by itself.
+    for implementation, check_vma in (("xla", True), ("pallas", True), ("pallas", False)):
         mix = under_shard_map(mesh, implementation, check_vma)
         check(f"shard_map {implementation} check_vma={check_vma}", evaluate(mix, placed))
     for implementation in ("reference", "xla"):

@@ -93,9 +93,9 @@ def gradients(forward, params):
 @pytest.mark.parametrize(
     ("task", "options"),
     [
-        ("match3", {"num_steps": 2}),
+        ("match3", {"num_steps": 2, "num_latent_updates": 1}),
         ("listops", {"num_steps": 1, "num_recursions": 1, "pool": "max"}),
-        ("listops", {"num_steps": 2, "num_recursions": 1, "num_blocks": 2}),
+        ("listops", {"num_steps": 2, "num_recursions": 1, "num_blocks": 2, "num_latent_updates": 1}),
     ],
 )
 def test_prediction_and_gradients_are_those_of_the_definition(task, options):
