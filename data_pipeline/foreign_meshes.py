@@ -57,13 +57,20 @@ def read(path: Path) -> "DataSet":
 
 
 def _name_markers(path: Path, mesh: "Mesh") -> None:
-    """Add the markers of SU2 as sets of cells: meshio numbers them in their order, unless they are numbers."""
+    """Add the markers of SU2 as sets of cells: meshio numbers them in their order, unless they are numbers.
+
+    The cells within, which are no marker's, have a number too.
+    """
     if "su2:tag" not in mesh.cell_data:
         return
-    number = 0
+    number, inner = 0, max(block.dim for block in mesh.cells)
+    tags = [
+        np.full(len(part), -1) if block.dim == inner else part
+        for block, part in zip(mesh.cells, mesh.cell_data["su2:tag"], strict=True)
+    ]
     for name in re.findall(r"^\s*MARKER_TAG\s*=\s*(\S+)", path.read_text(errors="replace"), re.MULTILINE):
         number = int(name) if name.isdigit() else number + 1
-        mesh.cell_sets[name] = [np.flatnonzero(part == number) for part in mesh.cell_data["su2:tag"]]
+        mesh.cell_sets[name] = [np.flatnonzero(part == number) for part in tags]
 
 
 @contextmanager

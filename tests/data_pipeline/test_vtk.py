@@ -189,6 +189,8 @@ def test_what_meshio_leaves_inconsistent(tmp_path, capfd):
     assert {name: len(cells) for name, cells in vtk.mesh_cells(mesh).items()} == {"triangle": 1, "line": 2}
     np.testing.assert_array_equal(mesh.point_data["wall"], [1, 1, 0])
     np.testing.assert_array_equal(mesh.point_data["inlet"], [0, 1, 1])
+    (tmp_path / "b.su2").write_text((tmp_path / "a.su2").read_text().replace("wall", "0"))
+    np.testing.assert_array_equal(vtk.read_mesh(tmp_path / "b.su2").point_data["0"], [1, 1, 0])
     text = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nf 1//1 2//1 3//1\n"
     (tmp_path / "a.obj").write_text(text)
     assert len(vtk.surface_triangles(vtk.read_mesh(tmp_path / "a.obj"))) == 1
