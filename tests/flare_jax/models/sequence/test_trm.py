@@ -1,5 +1,7 @@
 """The tiny recursive model: its recursions and their gradients, deep supervision, halting, masks, conversion."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,13 @@ def trm(backend="linear", task="match3", dtype="float32", **options):
             rngs=ParameterKeys(0),
         )
     )
+
+
+@functools.cache
+def small():
+    """Return the jitted model of the defaults above and its parameters."""
+    graphdef, params = trm()
+    return jax.jit(apply_fn(graphdef)), params
 
 
 def plain_prediction(model, ids, mask=None):
@@ -140,7 +149,7 @@ def test_deep_recursions_by_hand_are_the_prediction():
         return recursion
 
     recursion = by_hand(params)
-    assert_close("logits", recursion.logits, jax.jit(apply_fn(graphdef))(params, tokens()), 1e-6)
+    assert_close("logits", recursion.logits, small()[0](params, tokens()), 1e-6)
     assert recursion.halt_logits.shape == (2, 1)
     assert recursion.state.y.shape == recursion.state.z.shape == (2, LENGTH, CHANNEL_DIM)
 
@@ -161,8 +170,7 @@ def test_padding_does_not_matter_and_masks_can_be_ignored():
     mask = trailing_mask()
     other = jnp.where(mask, tokens(), (tokens() + 1) % 7)
     real = np.asarray(mask)
-    graphdef, params = trm()
-    apply = jax.jit(apply_fn(graphdef))
+    apply, params = small()
     y = apply(params, tokens(), mask)
     assert_close("padding", apply(params, other, mask)[real], y[real], 1e-6)
     ignoring = jax.jit(apply_fn(trm(ignore_mask=True)[0]))
@@ -212,10 +220,10 @@ def test_every_update_has_its_own_dropout():
 
 
 def test_bfloat16_is_close():
-    graphdef, params = trm()
+    apply, params = small()
     y = jax.jit(apply_fn(trm(dtype="bfloat16")[0]))(params, tokens())
     assert y.dtype == jnp.float32
-    assert 1e-4 < rms_ratio(y, jax.jit(apply_fn(graphdef))(params, tokens())) < 0.2
+    assert 1e-4 < rms_ratio(y, apply(params, tokens())) < 0.2
 
 
 @pytest.mark.parametrize("backend", ["ema", "flare", "triple", "third_order", "performer"])
@@ -281,23 +289,29 @@ def test_halting_loss():
     assert_close("loss", halting_loss(recursion, jnp.array([1, 1])), expected, 1e-6)
 
 
-@pytest.mark.parametrize("bias", [-100.0, 0.0, 100.0])
-def test_early_halting_is_a_loop_that_stops_per_sample(bias):
+@functools.cache
+def five_steps():
+    """Return parameters, the recursions of five steps of six samples, and the program that halts on its own."""
     graphdef, params = trm(num_steps=5)
     ids = tokens(b=6)
     params |= {"halt_head.fc.kernel": 5 * params["halt_head.fc.kernel"]}
-    model = merge(graphdef, params)
     step = jax.jit(lambda params, state: merge(graphdef, params).deep_recursion(ids, state))
-    states, state = [], model.initial_state(ids)
+    states, state = [], merge(graphdef, params).initial_state(ids)
     for _ in range(5):
         states.append(step(params, state))
         state = states[-1].state
+    return params, states, jax.jit(lambda params: predict_until_halt(merge(graphdef, params), ids))
+
+
+@pytest.mark.parametrize("bias", [-100.0, 0.0, 100.0])
+def test_early_halting_is_a_loop_that_stops_per_sample(bias):
+    params, states, predict = five_steps()
     halt_logits = np.stack([np.asarray(recursion.halt_logits[:, 0]) for recursion in states])
-    params |= {"halt_head.fc.bias": params["halt_head.fc.bias"] + bias - np.median(halt_logits)}
+    params = params | {"halt_head.fc.bias": params["halt_head.fc.bias"] + bias - np.median(halt_logits)}
     halted = halt_logits + bias - np.median(halt_logits) > 0
     steps = np.where(halted.any(0), halted.argmax(0) + 1, 5)
     expected = np.stack([np.asarray(states[s - 1].logits[b]) for b, s in enumerate(steps)])
-    logits, found = jax.jit(lambda params: predict_until_halt(merge(graphdef, params), ids))(params)
+    logits, found = predict(params)
     assert found.tolist() == steps.tolist()
     assert_close("logits", logits, expected, 1e-5)
     if bias == 0:
