@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import gc
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -42,7 +43,9 @@ _PRELOADED = (
     "experiments.sweep.main",
     "flare_jax.convert.runs",
     "sklearn.ensemble",
+    "tests.program_server",
 )
+_PRELOADED_WHERE_INSTALLED = ("pyvista",)
 NUMBER = struct.Struct("q")
 _MOST_DESCRIPTORS = 16
 
@@ -98,6 +101,9 @@ def _prepare() -> None:
     """Import what programs import, and draw, which finds fonts and builds the grammar of mathematical text."""
     for name in _PRELOADED:
         importlib.import_module(name)
+    for name in _PRELOADED_WHERE_INSTALLED:
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")

@@ -7,7 +7,7 @@ from tests.experiments.programs import pdebench
 
 _TINY = (
     "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.data.n_train=4", "--config.data.n_test=2",
-    "--config.data.buckets=2", "--config.train.batch_size=2", "--config.train.epochs=0", "--config.train.steps=6",
+    "--config.train.batch_size=2", "--config.train.epochs=0", "--config.train.steps=6",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def final_run(final_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("final_run")
     result = pdebench(
         "--config=configs/am_final.py:model=mesh_graph_net,smoke", *_TINY, "--config.data.source=files",
-        "--config.data.fields=disp_z,vm", "--config.data.distance_features=True",
+        "--config.data.fields=disp_z,vm", "--config.data.distance_features=True", "--config.data.buckets=2",
         f"--data_dir={final_data}", f"--workdir={folder}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -46,7 +46,8 @@ def series_run(series_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("series_run")
     result = pdebench(
         "--config=configs/am_series.py:model=mesh_graph_net,smoke", *_TINY, "--config.task.fill_new_layer=True",
-        "--config.task.noise=0.01", "--config.task.symmetries=True", f"--data_dir={series_data}", f"--workdir={folder}",
+        "--config.task.noise=0.01", "--config.task.symmetries=True", "--config.data.buckets=1",
+        f"--data_dir={series_data}", f"--workdir={folder}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "new nodes like the nearest below" in result.stdout
