@@ -45,7 +45,7 @@ class Case:
 
     def differentiated(self, implementations: dict[str, str]) -> Callable[..., Any]:
         """Return the function of loss and gradients of parameters, points, mask and targets."""
-        graphdef, _ = model_params.split(self.model(implementations))
+        graphdef, _ = model_params.split(nnx.eval_shape(lambda: self.model(implementations)))
         apply = model_params.apply_fn(graphdef)
 
         def loss(params, x, mask, y):

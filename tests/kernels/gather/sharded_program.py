@@ -1,7 +1,5 @@
 """Program of tests/kernels/test_sharding.py: its own process, eight CPU devices, non-zero exit on any mismatch."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +49,8 @@ def main() -> None:
         lambda p, x: flarepp_mixer(**p, **x, scale=0.3, implementation="reference"), parameters, arrays
     )
     mesh = jax.make_mesh((2, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)
-    for implementation, check_vma in itertools.product(("xla", "pallas"), (True, False)):
+    # Types are what kernels must give their results; array code has them by itself.
+    for implementation, check_vma in (("xla", True), ("pallas", True), ("pallas", False)):
 
         def local(parameters: dict, arrays: dict) -> jax.Array:
             return flarepp_mixer(**parameters, **arrays, scale=0.3, axis_name="points", implementation=implementation)
