@@ -50,8 +50,10 @@ Row = dict[str, Any]
 def recipe_config(model_type: str, smoke: bool) -> ConfigDict:
     """Return the model's configuration on elasticity, of one block and few samples if `smoke`."""
     config = pde.get_config(f"model={model_type},data={DATA}" + (",smoke" if smoke else ""))
-    if smoke and "num_blocks" in config.model:
-        config.model.num_blocks = 1
+    if smoke:
+        update(config.data, {"n_train": 16, "n_test": 16})
+        if "num_blocks" in config.model:
+            config.model.num_blocks = 1
     return config
 
 

@@ -11,7 +11,7 @@ from tests.experiments.programs import write_elasticity
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    write_elasticity(folder, samples=240)
+    write_elasticity(folder)
     return folder
 
 
