@@ -133,6 +133,9 @@ def write_dataset(
                     write_case(target / published.file_name(numbers[name], name), read_series(series))
                 advance(1)
         published.write_index(staging, rows)
+        if not published.write_tables(staging, rows):
+            tables, index = published.TABLES, published.INDEX
+            say(f"no tables in {tables}/: they need pyarrow (pip install pyarrow); {index} has the same rows")
         if generated:
             shutil.copyfile(data / SOURCE_FILE, staging / SOURCE_FILE)
     return {split: len(part) for split, part in rows.items()}

@@ -2,7 +2,8 @@
 
     train/*.npz, test/*.npz     final states, `case<number>_<case>.npz`, in the format of `data_pipeline.additive.case`
     series/{train,test}/*.npz   the same parts layer by layer, where they are there; ours, the public set has none
-    index.json                  per split the columns case_id, file, num_nodes, num_edges and metadata of its tables
+    index.json                  per split the columns case_id, file, num_nodes, num_edges and metadata of its table
+    data/*.parquet              the same tables as in the public set, where pyarrow is installed
 
 Every file of a final state has a text `_metadata` besides, as the public ones have; nothing is pickled.
 """
@@ -20,6 +21,7 @@ from runtime.files import write_text
 SPLITS = ("train", "test")
 SERIES = "series"
 INDEX = "index.json"
+TABLES = "data"
 TEST_SHARE = 290 / 1390  # of the public set
 
 Row = Mapping[str, str | int]
@@ -48,6 +50,22 @@ def write_final(folder: Path, number: int, case: FinalCase, generated: bool) -> 
 def write_index(folder: Path, rows: Mapping[str, Sequence[Row]]) -> None:
     """Write the tables of all splits."""
     write_text(folder / INDEX, json.dumps(rows, indent=1) + "\n")
+
+
+def write_tables(folder: Path, rows: Mapping[str, Sequence[Row]]) -> bool:
+    """Write the table of each split as parquet, if pyarrow is there; return whether it is."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        return False
+    types = {"case_id": pyarrow.string(), "file": pyarrow.string(), "num_nodes": pyarrow.int64()}
+    types |= {"num_edges": pyarrow.int64(), "metadata": pyarrow.string()}
+    (folder / TABLES).mkdir()
+    for split, part in rows.items():
+        table = pyarrow.Table.from_pylist(list(part), schema=pyarrow.schema(types))
+        pyarrow.parquet.write_table(table, folder / TABLES / f"{split}-00000-of-00001.parquet")
+    return True
 
 
 def split_cases(names: Sequence[str], seed: int) -> dict[str, list[str]]:

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import sys
 import zipfile
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from data_pipeline.additive import extraction
@@ -131,6 +133,9 @@ def test_statistics_filter_features_and_index(extracted, tmp_path, capsys):
     index = json.loads((out / "index.json").read_text())
     assert index["train"][0]["case_id"] == loaded.sample_names["train"][0]
     assert json.loads(index["test"][0]["metadata"])["generated"] is True
+    tables = {split: pyarrow.parquet.read_table(out / "data" / f"{split}-00000-of-00001.parquet") for split in index}
+    assert {split: table.to_pylist() for split, table in tables.items()} == index
+    assert str(tables["train"].schema.field("num_edges").type) == "int64"
     assert main(["index", f"--data={data}", f"--out={out}"]) == 2
     assert "is not empty, and nothing in it is replaced" in capsys.readouterr().err
 
@@ -230,3 +235,12 @@ def test_metadata_of_published_files_is_never_unpickled(tmp_path):
     np.testing.assert_array_equal(read_final(folder / "train" / "case00000_part.npz").elems, final.elems)
     assert main(["statistics", f"--data={folder}"]) == 0
     assert not (tmp_path / "executed").exists()
+
+
+def test_without_pyarrow_the_index_has_no_tables_and_says_so(extracted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    out = tmp_path / "LPBF_FLARE"
+    assert main(["index", f"--data={extracted}", f"--out={out}"]) == 0
+    assert "no tables in data/: they need pyarrow (pip install pyarrow)" in capsys.readouterr().out
+    assert (out / "index.json").exists()
+    assert not (out / "data").exists()
