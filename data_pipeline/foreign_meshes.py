@@ -1,6 +1,7 @@
 """Meshes in the formats of other programs than VTK; the one place that imports meshio."""
 
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipeline import med
+from data_pipeline import gmsh_steps, med
 from data_pipeline.errors import DataError
 from data_pipeline.xdmf import check_data_files
 
@@ -25,7 +26,7 @@ SUFFIXES = (
 # The one of these in which fields are written: the others hold none, or only as their own program names them.
 WRITTEN_SUFFIXES = (".xdmf", ".xmf")
 # Those that may hold several steps in time.
-STEPPED_SUFFIXES = (*WRITTEN_SUFFIXES, ".med")
+STEPPED_SUFFIXES = (*WRITTEN_SUFFIXES, ".med", ".msh")
 
 
 def read(path: Path) -> "DataSet":
@@ -91,10 +92,16 @@ def _cells_counted(meshio: ModuleType) -> Iterator[None]:
 
 
 def read_step(path: Path, step: int) -> "DataSet":
-    """Return the mesh of one step of a series in XDMF or MED, with the fields of that step; raises DataError."""
+    """Return the mesh of one step of a series in XDMF, MED or Gmsh, with the fields of that step; raises DataError."""
     meshio = _meshio(path)
     import pyvista
 
+    if path.suffix.lower() == ".msh":
+        # meshio takes the name of a file, and that of binary data from the disk.
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder) / path.name
+            part.write_bytes(gmsh_steps.content_of_step(path, step))
+            return read(part)
     if path.suffix.lower() not in WRITTEN_SUFFIXES:
         content = med.complete_file(path, step)
         with _reading(path):
@@ -112,9 +119,9 @@ def read_step(path: Path, step: int) -> "DataSet":
 
 
 def times_of(path: Path) -> list[float]:
-    """Return the times of the steps of a series in XDMF or MED; raises DataError."""
+    """Return the times of the steps of a series in XDMF, MED or Gmsh; raises DataError."""
     if path.suffix.lower() not in WRITTEN_SUFFIXES:
-        return med.times_of(path)
+        return (gmsh_steps if path.suffix.lower() == ".msh" else med).times_of(path)
     meshio = _meshio(path)
     check_data_files(path)
     with _reading(path), meshio.xdmf.TimeSeriesReader(str(path)) as reader:

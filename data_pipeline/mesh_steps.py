@@ -1,4 +1,4 @@
-"""Steps in time within one mesh file: in XDMF and MED, which meshio reads, and where VTK's readers tell the times."""
+"""Steps in time within one mesh file: XDMF, MED and Gmsh's, which meshio reads, and where VTK's readers tell times."""
 
 import re
 from pathlib import Path
