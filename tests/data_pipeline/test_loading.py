@@ -99,7 +99,7 @@ def test_fingerprint_changes_with_the_data(tmp_path):
         ({"source": "internet"}, "internet"),
         ({"n_train": 0}, "n_train=0"),
         ({"n_test": 25}, "n_test=25"),
-        ({"n_train": 20}, "lower these"),
+        ({"n_train": 30}, "lower these"),
     ],
 )
 def test_bad_options(tmp_path, changes, words):

@@ -226,8 +226,10 @@ def test_steps_of_a_series_are_samples_with_their_time(tmp_path):
 )
 def test_strange_series_are_refused(tmp_path, entries, message):
     """When they are read, so that other files are not stopped by them."""
+    for name in ("a.vtu", "b.vtu"):
+        (tmp_path / name).write_bytes(b"")  # it is not read
     _write_series(tmp_path, entries)
-    (reference,) = find_samples(tmp_path)[""]
+    (reference,) = find_samples(tmp_path / "flow.pvd")[""]
     with pytest.raises(DataError, match=message):
         read_contents(reference)
 
