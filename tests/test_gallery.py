@@ -93,6 +93,7 @@ def runner(tmp_path_factory):
     return Runner(tmp_path_factory.mktemp("gallery"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_commands_run(runner, case):
     assert len(commands(case)) >= 3
