@@ -116,5 +116,12 @@ def _part(task: str, model: str, smoke: bool) -> Part:
     config = f"configs/am_{task}.py:model={model}" + (",smoke" if smoke else "")
     options = {**_TRAINING, **_TASKS[task], **_SIZES.get(model, {})}
     if smoke:
-        options |= {**tiny(config), "data.n_train": 4, "data.n_test": 2, "train.batch_size": 2, "eval.every": 0}
+        options |= {
+            **tiny(config),
+            "data.n_train": 4,
+            "data.n_test": 2,
+            "data.buckets": 1,
+            "train.batch_size": 2,
+            "eval.every": 0,
+        }
     return Part(config=config, options=options, labels={"task": task, "model": model}, collect=_COLLECTED[task])

@@ -8,6 +8,9 @@ from experiments.cli import flatten, load_config
 ELASTICITY = "configs/flare_elas.py"
 DARCY = "configs/flare_darcy.py"
 ABLATIONS = "configs/flare_ablations_elas.py"
+# Of tiny runs, which are those that the comparison has: equal runs of several studies are made once.
+TINY_FLARE = "configs/pde.py:model=flare,data=elasticity,smoke"
+TINY_ABLATIONS = "configs/pde.py:model=flare_ablations,data=elasticity,smoke"
 
 # Runs of seconds on one CPU core, for the options that a config has. Of each run only the errors are wanted.
 _TINY: Mapping[str, Any] = {

@@ -54,7 +54,7 @@ def get_study(variant: str) -> Study:
             if not takes_edges(name) or find_record(data).has_edges
         ]
     if variant == "smoke":
-        parts = [_part("elasticity", name, smoke=True) for name in ("Transolver", "FLARE")]
+        parts = [_part("elasticity", name, smoke=True) for name in ("FLARE", "flare_ablations")]
     errors = {(data, name): value for (name, data), value in grid(PUBLISHED, DATA).items()}
     return Study(
         name="comparison",

@@ -5,10 +5,9 @@ python -m experiments.sweep --study=studies/latent_blocks.py
 
 from experiments.sweep.figures import HeatMap
 from experiments.sweep.study import Part, Study, axis, choose_variant, grid
-from studies.common import ABLATIONS, tiny
+from studies.common import ABLATIONS, TINY_ABLATIONS, tiny
 
 BLOCKS = (1, 2, 4, 8)
-SMOKE = f"{ABLATIONS}:smoke"
 # Of the original, a row for each number of latent blocks: test relative L2, parameters, seconds per epoch.
 ERRORS = {
     0: "2.12e-2 1.05e-2 5.27e-3 3.73e-3",
@@ -37,7 +36,7 @@ def get_study(variant: str) -> Study:
     """Return the study; `smoke` has no latent block in a tiny network."""
     full = Part(config=ABLATIONS, axes=(axis("model.num_latent_blocks", *ERRORS), axis("model.num_blocks", *BLOCKS)))
     few = axis("model.num_latent_blocks", 0), axis("model.num_blocks", 1)
-    smoke = Part(config=SMOKE, options={**tiny(SMOKE), "model.shared_latents": False}, axes=few)
+    smoke = Part(config=TINY_ABLATIONS, options={**tiny(TINY_ABLATIONS), "model.shared_latents": False}, axes=few)
     names = {"num_blocks": "blocks", "num_latent_blocks": "latent blocks in each"}
     shown = ("error", "parameters", "epoch_s")
     return Study(

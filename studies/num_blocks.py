@@ -6,9 +6,7 @@ python -m experiments.sweep --study=studies/num_blocks.py --where=data=elasticit
 
 from experiments.sweep.figures import Curves
 from experiments.sweep.study import Part, Study, axis, choose_variant, grid
-from studies.common import DARCY, ELASTICITY, tiny
-
-SMOKE = f"{ELASTICITY}:smoke"
+from studies.common import DARCY, ELASTICITY, TINY_FLARE, tiny
 
 BLOCKS = (1, 2, 4, 8, 12, 16, 20)
 # Test relative L2 × 1e-3 of the original, a row for each M.
@@ -38,7 +36,7 @@ def get_study(variant: str) -> Study:
     configs = {"elasticity": ELASTICITY, "darcy": DARCY}
     full = tuple(Part(config=config, labels={"data": data}, axes=axes) for data, config in configs.items())
     few = axis("model.num_latents", 4), axis("model.num_blocks", 1)
-    smoke = (Part(config=SMOKE, options=tiny(SMOKE), labels={"data": "elasticity"}, axes=few),)
+    smoke = (Part(config=TINY_FLARE, options=tiny(TINY_FLARE), labels={"data": "elasticity"}, axes=few),)
     errors = {(data, *place): value for data, rows in PUBLISHED.items() for place, value in grid(rows, BLOCKS).items()}
     names = {"num_blocks": "blocks", "num_latents": "M"}
     return Study(

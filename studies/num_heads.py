@@ -5,9 +5,7 @@ python -m experiments.sweep --study=studies/num_heads.py
 
 from experiments.sweep.figures import Curves
 from experiments.sweep.study import Part, Study, axis, choose_variant, grid
-from studies.common import ELASTICITY, tiny
-
-SMOKE = f"{ELASTICITY}:smoke"
+from studies.common import ELASTICITY, TINY_FLARE, tiny
 
 WIDTHS = (64, 32, 16, 8, 4, 2)
 # Test relative L2 × 1e-3 of the original, a row for each M.
@@ -22,7 +20,7 @@ PUBLISHED = {
 def get_study(variant: str) -> Study:
     """Return the study; `smoke` has two heads in a tiny network."""
     full = tuple(_part(ELASTICITY, {}, 64, width, tuple(PUBLISHED)) for width in WIDTHS)
-    smoke = tuple(_part(SMOKE, tiny(SMOKE), 8, width, (4,)) for width in (4,))
+    smoke = tuple(_part(TINY_FLARE, tiny(TINY_FLARE), 8, width, (4,)) for width in (4,))
     return Study(
         name="num_heads",
         title="FLARE on elasticity: width of the heads",

@@ -5,9 +5,7 @@ python -m experiments.sweep --study=studies/num_layers.py
 
 from experiments.sweep.figures import Curves
 from experiments.sweep.study import Axis, Part, Study, axis, choose_variant, grid
-from studies.common import ELASTICITY, tiny
-
-SMOKE = f"{ELASTICITY}:smoke"
+from studies.common import ELASTICITY, TINY_FLARE, tiny
 
 LAYERS = (0, 1, 2, 3, 4, 5)
 OPTIONS = {
@@ -43,9 +41,9 @@ def get_study(variant: str) -> Study:
     )
     smoke = tuple(
         Part(
-            config=SMOKE,
+            config=TINY_FLARE,
             labels={"mlp": mlp},
-            options=tiny(SMOKE),
+            options=tiny(TINY_FLARE),
             axes=(axis("model.num_latents", 4), Axis("layers", options, layers)),
         )
         for (mlp, options), layers in zip(OPTIONS.items(), ((0,), (0,)), strict=True)

@@ -13,6 +13,14 @@ from studies.common import tiny
 BLOCKS = (1, 2, 4, 8)
 CONFIG = "configs/flare_drivaerml_1m.py"
 SMOKE = f"{CONFIG}:smoke"
+TINY = {
+    "data.num_generate": 5,
+    "data.n_train": 3,
+    "data.n_test": 1,
+    "train.epochs": 1,
+    "eval.simple_predictors": False,
+    "figures": False,
+}
 # Of the original, a row for each M: test error, seconds per epoch; peak GB are the same for every M.
 ERRORS = {
     128: ".212 .0146 .00808 .00647",
@@ -29,7 +37,7 @@ def get_study(variant: str) -> Study:
     full = Part(config=CONFIG, axes=(axis("model.num_latents", *ERRORS), axis("model.num_blocks", *BLOCKS)))
     few = axis("model.num_latents", 4), axis("model.num_blocks", 1)
     sizes = {name: value for name, value in tiny(SMOKE).items() if name.startswith("model.")}
-    smoke = Part(config=SMOKE, options={**sizes, "train.epochs": 1, "figures": False}, axes=few)
+    smoke = Part(config=SMOKE, options={**sizes, **TINY}, axes=few)
     shown = ("error", "epoch_s", "peak_gib")
     return Study(
         name="scale_drivaerml",

@@ -5,10 +5,9 @@ python -m experiments.sweep --study=studies/shared_latents.py
 
 from experiments.sweep.figures import Curves
 from experiments.sweep.study import Part, Study, axis, choose_variant, grid
-from studies.common import ABLATIONS, tiny
+from studies.common import ABLATIONS, TINY_ABLATIONS, tiny
 
 BLOCKS = (1, 2, 4, 8)
-SMOKE = f"{ABLATIONS}:smoke"
 # Test relative L2 × 1e-3 of the original.
 PUBLISHED = {"independent": "21.94 9.99 5.22 3.85", "shared": "20.90 10.81 5.91 4.37"}
 
@@ -31,7 +30,7 @@ def get_study(variant: str) -> Study:
         name="shared_latents",
         title="FLARE on elasticity: latents shared by the heads",
         columns=("latents", "num_blocks"),
-        parts=choose_variant(variant, parts(ABLATIONS, {}, BLOCKS), parts(SMOKE, tiny(SMOKE), (1,))),
+        parts=choose_variant(variant, parts(ABLATIONS, {}, BLOCKS), parts(TINY_ABLATIONS, tiny(TINY_ABLATIONS), (1,))),
         figures={"shared_latents": Curves(x="num_blocks", lines="latents", names={"num_blocks": "blocks"})},
         published={"error": grid(PUBLISHED, BLOCKS)},
     )

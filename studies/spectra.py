@@ -7,9 +7,7 @@ Every run leaves the eigenvalues of its blocks and heads, with figures, in its f
 
 from experiments.sweep.figures import Curves, Profile
 from experiments.sweep.study import Part, Study, axis, choose_variant
-from studies.common import DARCY, ELASTICITY, tiny
-
-SMOKE = f"{ELASTICITY}:smoke"
+from studies.common import DARCY, ELASTICITY, TINY_FLARE, tiny
 
 
 def get_study(variant: str) -> Study:
@@ -18,7 +16,7 @@ def get_study(variant: str) -> Study:
     latents = axis("model.num_latents", 16, 64, 256)
     full = tuple(Part(config=config, labels={"data": data}, axes=(latents,)) for data, config in configs.items())
     few = axis("model.num_latents", 4), axis("model.num_blocks", 1)
-    smoke = (Part(config=SMOKE, options=tiny(SMOKE), labels={"data": "elasticity"}, axes=few),)
+    smoke = (Part(config=TINY_FLARE, options=tiny(TINY_FLARE), labels={"data": "elasticity"}, axes=few),)
     return Study(
         name="spectra",
         title="FLARE: effective rank of the mixing matrices",
