@@ -60,8 +60,11 @@ def series_case(number: int, across: int, high: int) -> SeriesCase:
 
 
 def write_series(folder: Path, count: int = 6) -> None:
-    """Write series of blocks of different widths and heights."""
+    """Write series of blocks of different widths and heights.
+
+    Of the first six, the largest part of training and that of test have the same size: one program evaluates both.
+    """
     folder.mkdir(parents=True)
     for number in range(count):
-        case = series_case(number, 1 + number % 2, 3 + number % 3)
+        case = series_case(number, 1 + (number % 3 == 0), 3 + number % 3)
         write_case(folder / f"{case.name}.npz", case)
