@@ -1,5 +1,6 @@
 """Golden files of language models: logits, loss, gradients, states, and generation token by token."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,16 +50,7 @@ def check(arrays: Arrays, config: Mapping[str, Any], implementation: str | None 
         raise ValueError(f"the model and the file do not have the same parameters: {', '.join(sorted(different))}")
     ids, labels = jnp.asarray(arrays["input/input_ids"]), jnp.asarray(arrays["input/labels"])
 
-    @jax.jit
-    def evaluate(params: Any) -> Any:
-        def loss(params: Any) -> Any:
-            model = merge(graphdef, params)
-            return jnp.mean(model.losses(ids, labels)), model(ids)
-
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    (loss, logits), gradients = evaluate(params)
-    prefix, generated, state = _generated(graphdef, params, ids, config["prefill"])
+    loss, gradients, logits, by_token, state = _evaluate(graphdef, config["prefill"], params, ids, labels)
     outputs = {"loss": loss, "logits": logits, **_named(state)}
     compared = [
         _compare(key.removeprefix("output/"), "output", outputs.get(key.removeprefix("output/")), value)
@@ -66,22 +58,29 @@ def check(arrays: Arrays, config: Mapping[str, Any], implementation: str | None 
         if key.startswith("output/")
     ]
     expected = arrays["output/logits"][:, config["prefill"] - 1 :]
-    compared.append(_compare("logits token by token", "output", jnp.stack([prefix, *generated], axis=1), expected))
+    compared.append(_compare("logits token by token", "output", by_token, expected))
     for name, gradient in gradients.items():
         compared.append(_compare(name, "gradient", gradient, arrays[f"grad_param/{name}"]))
     return compared
 
 
-def _generated(graphdef: Any, params: Any, ids: jax.Array, length: int) -> tuple[jax.Array, list[jax.Array], Any]:
-    """Return the logits after the prefix, those after each further token, and the last state of the first block."""
-    prefill = jax.jit(lambda params, ids, state: merge(graphdef, params).prefill(ids, state))
-    step = jax.jit(lambda params, ids, state: merge(graphdef, params).decode_step(ids, state))
-    logits, state = prefill(params, ids[:, :length], merge(graphdef, params).init_state(*ids.shape))
-    generated = []
-    for token in range(length, ids.shape[1]):
-        found, state = step(params, ids[:, token], state)
-        generated.append(found)
-    return logits, generated, state.mixers[0]
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(graphdef: nnx.GraphDef, length: int, params: Any, ids: jax.Array, labels: jax.Array) -> tuple:
+    """Return the loss, its gradients, all logits, and what `_generated` returns."""
+    loss, gradients = jax.value_and_grad(lambda p: jnp.mean(merge(graphdef, p).losses(ids, labels)))(params)
+    return loss, gradients, merge(graphdef, params)(ids), *_generated(merge(graphdef, params), ids, length)
+
+
+def _generated(model: CausalDecoder, ids: jax.Array, length: int) -> tuple[jax.Array, Any]:
+    """Return the logits after the prefix and after each further token, and the last state of the first block."""
+    logits, state = model.prefill(ids[:, :length], model.init_state(*ids.shape))
+
+    def step(state: Any, token: jax.Array) -> tuple[Any, jax.Array]:
+        found, state = model.decode_step(token, state)
+        return state, found
+
+    state, generated = jax.lax.scan(step, state, ids[:, length:].T)
+    return jnp.concatenate([logits[:, None], jnp.swapaxes(generated, 0, 1)], axis=1), state.mixers[0]
 
 
 def _named(state: Any) -> dict[str, jax.Array]:

@@ -1,5 +1,6 @@
 """Golden files of the feature maps: outputs, and gradients for inputs and parameters."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,17 +30,8 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
 
 
 def _check_map(name: str, x: jax.Array, arrays: Mapping[str, np.ndarray]) -> list[Comparison]:
-    if name in FIXED_MAPS:
-        function, params = (lambda params, x: FIXED_MAPS[name](x)), {}
-    else:
-        function, params = _load_learnable(name, section(arrays, f"param/{name}."))
-
-    @jax.jit
-    def evaluate(params: Any, x: jax.Array, cotangent: jax.Array) -> Any:
-        y, pull_back = jax.vjp(function, params, x)
-        return y, *pull_back(cotangent)
-
-    y, param_grads, x_grad = evaluate(params, x, jnp.asarray(arrays[f"cotangent/{name}"]))
+    graphdef, params = (None, {}) if name in FIXED_MAPS else _load_learnable(name, section(arrays, f"param/{name}."))
+    y, param_grads, x_grad = _evaluate(name, graphdef, params, x, jnp.asarray(arrays[f"cotangent/{name}"]))
     expected = arrays[f"grad_input/{name}"]
     # Learnable maps are linear layers: parameters are named and laid out as in a state_dict.
     named = {key.replace("kernel", "weight"): np.asarray(grad).T for key, grad in param_grads.items()}
@@ -56,12 +48,20 @@ def _check_map(name: str, x: jax.Array, arrays: Mapping[str, np.ndarray]) -> lis
     ]
 
 
-def _load_learnable(name: str, state: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, jax.Array]]:
-    """Return a learnable map as a function of (parameters, x) and its parameters from the file."""
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(name: str, graphdef: nnx.GraphDef | None, params: Any, x: jax.Array, cotangent: jax.Array) -> Any:
+    """Return a map's output and its gradients for parameters and input; `graphdef` is that of a learnable one."""
+    function = apply_fn(graphdef) if graphdef is not None else lambda params, x: FIXED_MAPS[name](x)
+    y, pull_back = jax.vjp(function, params, x)
+    return y, *pull_back(cotangent)
+
+
+def _load_learnable(name: str, state: Mapping[str, np.ndarray]) -> tuple[nnx.GraphDef, dict[str, jax.Array]]:
+    """Return the structure of a learnable map and its parameters from the file."""
     first = state.get("layer1.weight", state.get("layer.weight"))
     # The first layer of swiglu makes two numbers per feature.
     feature_dim = first.shape[0] // 2 if name == "swiglu" else first.shape[0]
     build = LEARNABLE_MAPS[name]
     graphdef, template = split(nnx.eval_shape(lambda: build(first.shape[1], feature_dim, rngs=ParameterKeys(0))))
     params = {key: jnp.asarray(state[key.replace("kernel", "weight")].T) for key in template}
-    return apply_fn(graphdef), params
+    return graphdef, params

@@ -19,6 +19,9 @@ def classification_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum(summed_losses(logits, labels)) / jnp.maximum(jnp.sum(valid_counts(labels)), 1.0)
 
 
+_differentiated = jax.jit(jax.value_and_grad(classification_loss))
+
+
 def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[Comparison]:
     """Compare every loss of the file, its gradient for the logits, and the collated batch."""
     tags = [key.removeprefix("output/").removesuffix(".loss") for key in arrays if key.endswith(".loss")]
@@ -34,7 +37,7 @@ def _check_loss(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any], tag
         raise ValueError(f"{tag} has logits {logits.shape}, which does not agree with binary_tags of the file")
     valid = labels != config["ignore_index"]
     targets = jnp.asarray(np.where(valid, labels, -100), jnp.int32)
-    loss, gradient = jax.value_and_grad(classification_loss)(logits, targets)
+    loss, gradient = _differentiated(logits, targets)
     # Without any valid label the mean of the original is NaN for several classes, where ours is 0.
     expected = arrays[f"output/{tag}.loss"] if valid.any() else np.float32(0)
     compared = [Comparison(f"{tag} loss", "output", largest_error(loss, expected), TOLERANCE * max(1.0, abs(expected)))]

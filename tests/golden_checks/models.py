@@ -54,25 +54,30 @@ def compare(
     inputs = _inputs(arrays)
     params = from_torch(model_type, template, section(arrays, "param/"))
     expected = section(arrays, "output/")
-    cotangent = jnp.asarray(arrays["cotangent"])
     with_scores = any(key.startswith("scores_") for key in expected)
-    forward = functools.partial(apply_fn(graphdef), return_scores=True) if with_scores else apply_fn(graphdef)
-
-    @jax.jit
-    def evaluate(params: Any, floats: Any) -> Any:
-        def loss(params: Any, floats: Any) -> Any:
-            outputs = _name_outputs(forward(params, **_call_arguments(inputs | floats)))
-            return jnp.sum(outputs["out"] * cotangent), outputs
-
-        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, floats)
-
     floats = {key: value for key, value in inputs.items() if jnp.issubdtype(value.dtype, jnp.floating)}
-    (param_grads, input_grads), outputs = evaluate(params, floats)
+    others = {key: value for key, value in inputs.items() if key not in floats}
+    cotangent = jnp.asarray(arrays["cotangent"])
+    (param_grads, input_grads), outputs = _evaluate(graphdef, with_scores, params, floats, others, cotangent)
     return [
         *_compare_outputs(outputs, expected, config),
         *_compare_param_grads(model_type, param_grads, section(arrays, "grad_param/"), config),
         *_compare_input_grads(input_grads, arrays),
     ]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(
+    graphdef: nnx.GraphDef, with_scores: bool, params: Any, floats: Any, others: Any, cotangent: jax.Array
+) -> tuple[Any, dict[str, Any]]:
+    """Return the gradients for parameters and inputs, and the outputs; a program that files of one structure share."""
+    forward = functools.partial(apply_fn(graphdef), **({"return_scores": True} if with_scores else {}))
+
+    def loss(params: Any, floats: Any) -> Any:
+        outputs = _name_outputs(forward(params, **_call_arguments(others | floats)))
+        return jnp.sum(outputs["out"] * cotangent), outputs
+
+    return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, floats)
 
 
 def _inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

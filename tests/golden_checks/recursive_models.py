@@ -1,11 +1,13 @@
 """Golden files of the tiny recursive model: besides the prediction, its first step and the losses of all steps."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from flare_jax.convert import to_torch
 from flare_jax.models.sequence.recursion import IGNORE_INDEX
@@ -19,20 +21,11 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
     """Compare the prediction, one deep recursion, and the losses of supervised steps with the parameters held fixed."""
     model_type, graphdef, params = load_model(arrays, config)
     ids, _ = model_inputs(arrays)
-    initial = merge(graphdef, params).initial_state(ids)
     labels = jnp.asarray(arrays["input/labels"]) if "input/labels" in arrays else None
 
-    @jax.jit
-    def supervise(params: Any, state: Any) -> Any:
-        def loss(params: Any) -> Any:
-            recursion = merge(graphdef, params).deep_recursion(ids, state)
-            return jnp.zeros(()) if labels is None else cross_entropy(recursion.logits, labels), recursion
-
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    losses, state, gradients, first = [], initial, {}, None
+    losses, state, gradients, first = [], _initial_state(graphdef, params, ids), {}, None
     for _ in range(1 if labels is None else len(arrays["output/step_losses"])):
-        (loss, recursion), gradients = supervise(params, state)
+        (loss, recursion), gradients = _supervise(graphdef, params, ids, labels, state)
         first, state = first or recursion, recursion.state
         losses.append(loss)
     found = {"y": first.state.y, "z": first.state.z, "cls_logits": first.logits, "halt_logits": first.halt_logits}
@@ -50,6 +43,22 @@ def check(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> list[C
         compare_output("step_losses", jnp.stack(losses), arrays["output/step_losses"]),
         *compare_gradients(last, expected, config),
     ]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initial_state(graphdef: nnx.GraphDef, params: Any, ids: jax.Array) -> Any:
+    return merge(graphdef, params).initial_state(ids)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _supervise(graphdef: nnx.GraphDef, params: Any, ids: jax.Array, labels: jax.Array | None, state: Any) -> Any:
+    """Return the loss of one deep recursion, what it gives, and the gradients of the parameters."""
+
+    def loss(params: Any) -> Any:
+        recursion = merge(graphdef, params).deep_recursion(ids, state)
+        return jnp.zeros(()) if labels is None else cross_entropy(recursion.logits, labels), recursion
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Golden files of sequence models: logits, and parameter gradients through the converter."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,22 +28,25 @@ def check(arrays: Arrays, config: Mapping[str, Any]) -> list[Comparison]:
     """Compare a model built from `config` with the logits and gradients of the file."""
     model_type, graphdef, params = load_model(arrays, config)
     ids, mask = model_inputs(arrays)
-    forward = apply_fn(graphdef)
     cotangent = jnp.asarray(arrays["cotangent" if "cotangent" in arrays else "cotangent/logits"])
-
-    @jax.jit
-    def evaluate(params: Any) -> Any:
-        def loss(params: Any) -> Any:
-            logits = forward(params, ids, mask)
-            return jnp.sum(logits * cotangent), logits
-
-        return jax.grad(loss, has_aux=True)(params)
-
-    grads, logits = evaluate(params)
+    grads, logits = _evaluate(graphdef, params, ids, mask, cotangent)
     return [
         compare_output("logits", logits, arrays["output/logits"], rounding(config, "output_max_abs")),
         *compare_gradients(to_torch(model_type, grads), section(arrays, "grad_param/"), config),
     ]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(
+    graphdef: nnx.GraphDef, params: Any, ids: jax.Array, mask: jax.Array | None, cotangent: jax.Array
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Return gradients and logits; a program that files of one structure share."""
+
+    def loss(params: Any) -> Any:
+        logits = apply_fn(graphdef)(params, ids, mask)
+        return jnp.sum(logits * cotangent), logits
+
+    return jax.grad(loss, has_aux=True)(params)
 
 
 def load_model(arrays: Arrays, config: Mapping[str, Any]) -> tuple[str, nnx.GraphDef, dict[str, Any]]:
