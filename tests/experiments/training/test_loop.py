@@ -24,6 +24,7 @@ from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from experiments.training.step import average_decay, make_step
 from runtime import signals
+from tests.experiments.training.runs import Runs
 from tests.experiments.training.toy import losses_of, toy_config, toy_params, toy_task
 
 
@@ -37,18 +38,28 @@ def _arrays(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))]
 
 
-def test_training_lowers_the_loss_and_logs_it(tmp_path):
-    _, state = _train(toy_config(), tmp_path)
+def _runs(config):
+    return Runs(config, toy_task(), lambda seed: toy_params())
+
+
+def test_training_lowers_the_loss_and_logs_it_and_is_not_done_again_where_it_is_finished(tmp_path):
+    runs = _runs(toy_config())
+    state = runs.train(tmp_path)
     log = read_log(tmp_path / "metrics.jsonl")
     losses = [line["loss"] for line in log if line["event"] == "train"]
     assert int(state.step) == 24
     assert losses[-1] < 0.5 * losses[0]
     assert any("test/error_ema" in line and "test/error_raw" in line for line in log)
     assert log[-1]["event"] == "timing"
+    for a, b in zip(_arrays(state), _arrays(runs.train(tmp_path)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert read_log(tmp_path / "metrics.jsonl") == log
 
 
 def test_a_run_records_its_costs_and_the_errors_on_training_samples_from_before_its_first_step(tmp_path):
-    setup, _ = _train(toy_config(epochs=30), tmp_path)
+    config = toy_config(epochs=30)
+    config.checkpoint.every = 30  # besides those of the evaluations
+    setup, _ = _train(config, tmp_path)
     log = read_log(tmp_path / "metrics.jsonl")
     evaluations = [line for line in log if line["event"] == "eval"]
     first, last = evaluations[0], evaluations[-1]
@@ -146,10 +157,8 @@ def test_accumulated_batches_equal_one_large_batch():
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_resumed_run_is_bit_exact(tmp_path, accumulation):
-    long = toy_config(epochs=6, accumulation=accumulation)
-    _, straight = _train(long, tmp_path / "straight")
-    setup = build_setup(toy_task(), toy_params(), long, 0, make_mesh(1, 1))
-    (tmp_path / "parts").mkdir()
+    runs = _runs(toy_config(epochs=6, accumulation=accumulation))
+    straight, steps = runs.train(tmp_path / "straight"), runs.setup.plan.steps
 
     class Stop(Exception):
         pass
@@ -160,18 +169,18 @@ def test_resumed_run_is_bit_exact(tmp_path, accumulation):
     def save(self, state, step, metrics):
         original(self, state, step, metrics)
         saved.append(step)
-        if step >= setup.plan.steps // 2:
+        if step >= steps // 2:
             self.wait()
             raise Stop
 
     Checkpoints.save = save
     try:
         with pytest.raises(Stop):
-            train(setup, long, tmp_path / "parts", quiet=True)
+            runs.train(tmp_path / "parts")
     finally:
         Checkpoints.save = original
-    assert 0 < saved[-1] < setup.plan.steps
-    _, resumed = _train(long, tmp_path / "parts")
+    assert 0 < saved[-1] < steps
+    resumed = runs.train(tmp_path / "parts")
     for a, b in zip(_arrays(straight), _arrays(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
     straight_log, resumed_log = (
@@ -183,13 +192,6 @@ def test_resumed_run_is_bit_exact(tmp_path, accumulation):
     )
     drop = lambda log: [line for line in log if line["event"] != "timing"]  # noqa: E731
     assert drop(straight_log) == drop(resumed_log)
-
-
-def test_finished_run_is_not_trained_again(tmp_path):
-    _, first = _train(toy_config(), tmp_path)
-    _, again = _train(toy_config(), tmp_path)
-    for a, b in zip(_arrays(first), _arrays(again), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_seeds_change_order_and_only_order_of_data():
@@ -310,11 +312,20 @@ def test_a_metric_that_overflows_is_null_in_the_log_and_never_best(tmp_path):
     assert "Infinity" not in text
 
 
-@pytest.mark.parametrize("signal_at", [0, 7, 24])
-def test_a_run_that_is_asked_to_end_keeps_its_steps_and_ends_as_if_it_had_not_been(tmp_path, monkeypatch, signal_at):
-    config = toy_config(epochs=6)
+@pytest.fixture(scope="module")
+def straight_run(tmp_path_factory):
+    """A run that nobody ended: what trains it, its folder and its final state."""
+    config, folder = toy_config(epochs=6), tmp_path_factory.mktemp("straight")
     config.checkpoint.every, config.eval.every = 5, 5
-    _, straight = _train(config, tmp_path / "straight")
+    runs = _runs(config)
+    return runs, folder, runs.train(folder)
+
+
+@pytest.mark.parametrize("signal_at", [0, 7, 24])
+def test_a_run_that_is_asked_to_end_keeps_its_steps_and_ends_as_if_it_had_not_been(
+    straight_run, tmp_path, monkeypatch, signal_at
+):
+    runs, folder, straight = straight_run
     write = MetricsLog.write
 
     def ask(self, event, step, values):
@@ -326,18 +337,16 @@ def test_a_run_that_is_asked_to_end_keeps_its_steps_and_ends_as_if_it_had_not_be
         monkeypatch.setattr(signals._state, "requested", signal.SIGTERM)
     monkeypatch.setattr(MetricsLog, "write", ask)
     with pytest.raises(signals.Interrupted) as stopped:
-        _train(config, tmp_path / "ended")
+        runs.train(tmp_path)
     monkeypatch.undo()
     assert stopped.value.status == 143
-    setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
-    log = read_log(tmp_path / "ended" / "metrics.jsonl")
-    reached = saved_checkpoints(setup, tmp_path / "ended").steps()[-1]
+    setup, log = runs.setup, read_log(tmp_path / "metrics.jsonl")
+    reached = saved_checkpoints(setup, tmp_path).steps()[-1]
     assert reached == max([line["step"] for line in log], default=0)
     assert reached < setup.plan.steps
-    _, resumed = _train(config, tmp_path / "ended")
-    for a, b in zip(_arrays(straight), _arrays(resumed), strict=True):
+    for a, b in zip(_arrays(straight), _arrays(runs.train(tmp_path)), strict=True):
         np.testing.assert_array_equal(a, b)
-    kept = [saved_checkpoints(setup, tmp_path / name).steps() for name in ("straight", "ended")]
+    kept = [saved_checkpoints(setup, place).steps() for place in (folder, tmp_path)]
     assert kept[0] == kept[1]
 
 

@@ -19,6 +19,7 @@ from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from experiments.training.step import make_step
 from experiments.training.task import Loss, Losses
+from tests.experiments.training.runs import Runs
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 
 
@@ -71,23 +72,17 @@ def test_no_stop_separates_the_presentations():
 
 
 def test_resumed_run_is_bit_exact(tmp_path):
-    config = toy_config(epochs=4)
-
-    def run(folder):
-        folder.mkdir(exist_ok=True)
-        setup = build_setup(recurrent_task(), toy_params(), config, 0, make_mesh(1, 1))
-        return setup, train(setup, config, folder, quiet=True)
-
-    setup, straight = run(tmp_path / "straight")
+    runs = Runs(toy_config(epochs=4), recurrent_task(), lambda seed: toy_params())
+    setup, straight = runs.setup, runs.train(tmp_path / "straight")
     kept = saved_checkpoints(setup, tmp_path / "straight").steps()
     assert kept[-1] == setup.plan.steps == 4 * 6 * 3
-    run(tmp_path / "parts")
+    runs.train(tmp_path / "parts")
     for folder in (tmp_path / "parts" / "checkpoints").iterdir():
         if folder.name == str(kept[-1]):
             for file in folder.rglob("*"):
                 if file.is_file():
                     file.write_bytes(b"")
-    _, resumed = run(tmp_path / "parts")
+    resumed = runs.train(tmp_path / "parts")
     for a, b in zip(jax.tree.leaves(straight.params), jax.tree.leaves(resumed.params), strict=True):
         np.testing.assert_array_equal(a, b)
     losses = [line["loss"] for line in read_log(tmp_path / "parts" / "metrics.jsonl") if line["event"] == "train"]

@@ -18,6 +18,7 @@ from experiments.training.step import make_chunk
 from experiments.training.task import Loss, Losses
 from experiments.training.tasks import build_task
 from tests.experiments.training import fields
+from tests.experiments.training.runs import Runs
 from tests.experiments.training.toy import losses_of, toy_config, toy_params, toy_task
 
 
@@ -132,27 +133,22 @@ def test_losses_in_buckets_are_those_of_padded_rows():
     np.testing.assert_allclose(np.sort(found), np.sort(want), rtol=1e-5)
 
 
-def _train(config, folder, task):
-    folder.mkdir(exist_ok=True)
-    setup = build_setup(task, toy_params(), config, 0, make_mesh(1, 1))
-    return setup, train(setup, config, folder, quiet=True)
-
-
 def test_a_run_on_buckets_learns_and_resumes_bit_by_bit(tmp_path):
     config = toy_config(epochs=30, batch_size=2)
     config.train.ema_decay = 0.0
     config.eval.weights = "raw"
     config.eval.every = config.checkpoint.every = 15
-    setup, straight = _train(config, tmp_path / "straight", cloud_task())
+    runs = Runs(config, cloud_task(), lambda seed: toy_params())
+    setup, straight = runs.setup, runs.train(tmp_path / "straight")
     assert setup.plan.steps == 60
     params = setup.packing.unpack(straight.params)
     data = setup.mesh.place_dataset(setup.task.train)
     after, before = (setup.evaluate(weights, data)["rel_l2"].mean() for weights in (params, toy_params()))
     assert after < 0.1 < before
-    _train(config, tmp_path / "parts", cloud_task())
+    runs.train(tmp_path / "parts")
     steps = sorted(int(path.name) for path in (tmp_path / "parts" / "checkpoints").iterdir())
     shutil.rmtree(tmp_path / "parts" / "checkpoints" / str(steps[-1]))
-    _, resumed = _train(config, tmp_path / "parts", cloud_task())
+    resumed = runs.train(tmp_path / "parts")
     for group, value in straight.params.items():
         np.testing.assert_array_equal(value, resumed.params[group])
 

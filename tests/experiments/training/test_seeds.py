@@ -11,7 +11,7 @@ from experiments.errors import NotFiniteError, UserError
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.costs import measure
 from experiments.training.device_source import DeviceSource
-from experiments.training.loop import train, train_together
+from experiments.training.loop import train_together
 from experiments.training.mesh import make_mesh
 from experiments.training.records import MetricsLog, read_log
 from experiments.training.seed_run import SeedStates, grouped, saved_checkpoints
@@ -19,6 +19,7 @@ from experiments.training.setup import build_setup
 from experiments.training.source import open_source
 from experiments.training.task import Loss
 from runtime import signals
+from tests.experiments.training.runs import Runs
 from tests.experiments.training.test_streaming import tasks as streamed_and_loaded
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 
@@ -38,14 +39,11 @@ def setups_of(config, task=None, params=params_of):
     return [first.for_seed(params(seed), seed) for seed in SEEDS]
 
 
-def train_all(config, folder, places=3, task=None, params=params_of, count=3):
+def train_all(runs, folder, places=3, params=None, count=3):
     """Train the first `count` seeds in one program; return their outcomes."""
-    setups = setups_of(config, task, params)[:count]
-    folders = [folder / f"seed_{seed}" for seed in SEEDS[:count]]
-    for one in folders:
-        one.mkdir(parents=True, exist_ok=True)
-    source = open_source(setups[0], config, places)
-    return train_together(setups, config, folders, source, places=places, quiet=True)
+    return runs.train_together(
+        SEEDS[:count], [folder / f"seed_{seed}" for seed in SEEDS[:count]], places=places, params=params
+    )
 
 
 def arrays(state):
@@ -80,22 +78,19 @@ def dropout_task():
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Every seed trained alone: configuration, folder and states."""
+    """Every seed trained alone: what trains them, folder and states."""
     config, folder = toy_config(epochs=6, accumulation=2), tmp_path_factory.mktemp("alone")
     config.checkpoint.every = config.eval.every = 2
-    states = []
-    for seed in SEEDS:
-        (folder / f"seed_{seed}").mkdir()
-        setup = setup_of(config, dropout_task(), seed)
-        states.append(train(setup, config, folder / f"seed_{seed}", quiet=True))
-    return config, folder, states
+    runs = Runs(config, dropout_task(), params_of)
+    states = [runs.train(folder / f"seed_{seed}", seed) for seed in SEEDS]
+    return runs, folder, states
 
 
 @pytest.mark.parametrize("places", [3, 4])
 def test_each_seed_is_bit_for_bit_what_it_is_alone(alone, tmp_path, places):
-    config, folder, states = alone
-    outcomes = train_all(config, tmp_path, places, dropout_task())
-    setup = setup_of(config)
+    runs, folder, states = alone
+    outcomes = train_all(runs, tmp_path, places)
+    setup = runs.setup
     for seed, outcome, state in zip(SEEDS, outcomes, states, strict=True):
         assert_same(outcome, state)
         own, single = tmp_path / f"seed_{seed}", folder / f"seed_{seed}"
@@ -109,8 +104,8 @@ def test_each_seed_is_bit_for_bit_what_it_is_alone(alone, tmp_path, places):
 
 def test_seeds_in_the_same_operations_agree_to_rounding(alone, tmp_path):
     """What an accelerator does; a branch on the step's number must stay one, not become a choice of two results."""
-    config, _, states = alone
-    setups = setups_of(config, dropout_task())
+    runs, _, states = alone
+    config, setups = runs.config, setups_of(runs.config, dropout_task())
     source = DeviceSource(setups[0], config, len(SEEDS), batched=True)
     joined = SeedStates([setup.template for setup in setups], len(SEEDS), setups[0].mesh)
     waiting = arrays(joined.of(1))
@@ -159,16 +154,16 @@ def test_costs_are_those_of_the_seeds_that_are_trained_together():
 
 
 def test_a_seed_that_is_not_finite_ends_alone_and_is_named(alone, tmp_path, capsys):
-    config, folder, states = alone
+    runs, folder, states = alone
 
     def params(seed):
         scale = 1e30 if seed == SEEDS[1] else 1.0
         return {name: scale * value for name, value in params_of(seed).items()}
 
-    outcomes = train_all(config, tmp_path, task=dropout_task(), params=params)
+    outcomes = train_all(runs, tmp_path, params=params)
     assert isinstance(outcomes[1], NotFiniteError)
     assert f"seed {SEEDS[1]}: the loss or its gradient became NaN or infinite at step 1;" in capsys.readouterr().out
-    assert saved_checkpoints(setup_of(config), tmp_path / f"seed_{SEEDS[1]}").steps() == [0]
+    assert saved_checkpoints(runs.setup, tmp_path / f"seed_{SEEDS[1]}").steps() == [0]
     for number in (0, 2):
         assert_same(outcomes[number], states[number])
         assert events(tmp_path / f"seed_{SEEDS[number]}") == events(folder / f"seed_{SEEDS[number]}")
@@ -181,13 +176,13 @@ def test_a_state_that_is_not_finite_ends_its_seed_alone(tmp_path):
     config.eval.weights = "raw"
     # The decay overflows the second seed only.
     params = lambda seed: {name: value * (10.0 if seed == SEEDS[1] else 0.0) for name, value in toy_params().items()}  # noqa: E731
-    outcomes = train_all(config, tmp_path, params=params)
+    outcomes = train_all(Runs(config, toy_task(), params), tmp_path)
     assert [isinstance(outcome, NotFiniteError) for outcome in outcomes] == [False, True, False]
     assert "the state after step" in str(outcomes[1])
 
 
 def test_seeds_that_were_killed_at_different_steps_end_as_if_they_had_not_been(alone, tmp_path, monkeypatch):
-    config, folder, states = alone
+    runs, folder, states = alone
     save = Checkpoints.save
 
     class Killed(Exception):
@@ -201,19 +196,19 @@ def test_seeds_that_were_killed_at_different_steps_end_as_if_they_had_not_been(a
 
     monkeypatch.setattr(Checkpoints, "save", kill)
     with pytest.raises(Killed):
-        train_all(config, tmp_path, task=dropout_task())
+        train_all(runs, tmp_path)
     monkeypatch.undo()
-    setup = setup_of(config)
+    setup = runs.setup
     reached = [saved_checkpoints(setup, tmp_path / f"seed_{seed}").steps()[-1] for seed in SEEDS]
     assert len(set(reached)) > 1
-    outcomes = train_all(config, tmp_path, task=dropout_task())
+    outcomes = train_all(runs, tmp_path)
     for seed, outcome, state in zip(SEEDS, outcomes, states, strict=True):
         assert_same(outcome, state)
         assert events(tmp_path / f"seed_{seed}") == events(folder / f"seed_{seed}")
 
 
 def test_seeds_that_are_asked_to_end_are_saved_and_go_on(alone, tmp_path, monkeypatch):
-    config, _, states = alone
+    runs, _, states = alone
     write = MetricsLog.write
 
     def ask(self, event, step, values):
@@ -224,25 +219,23 @@ def test_seeds_that_are_asked_to_end_are_saved_and_go_on(alone, tmp_path, monkey
     monkeypatch.setattr(signals._state, "requested", 0)
     monkeypatch.setattr(MetricsLog, "write", ask)
     with pytest.raises(signals.Interrupted):
-        train_all(config, tmp_path, task=dropout_task())
+        train_all(runs, tmp_path)
     monkeypatch.undo()
-    setup = setup_of(config)
+    setup = runs.setup
     reached = {saved_checkpoints(setup, tmp_path / f"seed_{seed}").steps()[-1] for seed in SEEDS}
     assert len(reached) == 1
     # Alone or together: the folder of a seed is that of a run of its own.
-    assert_same(train(setup_of(config, dropout_task(), 7), config, tmp_path / "seed_7", quiet=True), states[2])
-    for outcome, state in zip(train_all(config, tmp_path, task=dropout_task()), states, strict=True):
+    assert_same(runs.train(tmp_path / "seed_7", 7), states[2])
+    for outcome, state in zip(train_all(runs, tmp_path), states, strict=True):
         assert_same(outcome, state)
 
 
 def test_seeds_with_batches_of_several_sizes(tmp_path):
     """Each seed takes the sizes in another order, and computes its own only."""
     _, loaded = streamed_and_loaded(tmp_path, True)
-    config = toy_config(epochs=2, batch_size=2)
-    folders = [tmp_path / "together", tmp_path / "alone"]
-    outcomes = train_all(config, folders[0], task=loaded, count=2, places=2)
-    folders[1].mkdir()
-    assert_same(outcomes[1], train(setup_of(config, loaded, SEEDS[1]), config, folders[1], quiet=True))
+    runs = Runs(toy_config(epochs=2, batch_size=2), loaded, params_of)
+    outcomes = train_all(runs, tmp_path / "together", count=2, places=2)
+    assert_same(outcomes[1], runs.train(tmp_path / "alone", SEEDS[1]))
 
 
 def test_streams_are_refused(tmp_path):

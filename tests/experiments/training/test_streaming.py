@@ -22,6 +22,7 @@ from experiments.training.records import read_log
 from experiments.training.setup import build_setup
 from experiments.training.task import Loss
 from tests.experiments.programs import environment
+from tests.experiments.training.runs import Runs
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 from tests.program_server import run_program
 
@@ -92,11 +93,10 @@ def test_streamed_steps_are_those_of_data_on_the_device(tmp_path, masked, accumu
 
 def test_resumed_run_is_bit_exact(tmp_path, monkeypatch):
     config = toy_config(epochs=4, batch_size=3)
-    task, _ = tasks(tmp_path, masked=True)
+    runs = Runs(config, tasks(tmp_path, masked=True)[0], lambda seed: toy_params())
 
     def run(name):
-        (tmp_path / name).mkdir(exist_ok=True)
-        state = train(_setup(task, config), config, tmp_path / name, quiet=True)
+        state = runs.train(tmp_path / name)
         return [np.asarray(leaf) for leaf in jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))]
 
     class Stop(Exception):

@@ -10,13 +10,12 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.training.evaluate import make_evaluator
-from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
-from experiments.training.setup import build_setup
 from experiments.training.task import Loss
 from experiments.training.tasks import regression_task
 from experiments.training.tasks.inputs import pad_points
 from tests.experiments.test_models import dataset
+from tests.experiments.training.runs import Runs
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
 
 FX = np.random.default_rng(1).random((5, 12, 2)).astype(np.float32)
@@ -80,22 +79,18 @@ def _noisy_task():
     return dataclasses.replace(task, predict=predict, loss=Loss.of_prediction(predict, task.metrics["error"]))
 
 
-def _train(config, folder, task):
-    folder.mkdir(exist_ok=True)
-    return train(build_setup(task, toy_params(), config, 0, make_mesh(1, 1)), config, folder, quiet=True)
-
-
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_noise_is_the_same_after_resuming(tmp_path, accumulation):
     """All epochs at once, and the last of them again from the checkpoint before it."""
     config = toy_config(epochs=6, accumulation=accumulation)
-    straight = _train(config, tmp_path / "straight", _noisy_task())
-    _train(config, tmp_path / "parts", _noisy_task())
+    noisy, plain = (Runs(config, task, lambda seed: toy_params()) for task in (_noisy_task(), toy_task()))
+    straight = noisy.train(tmp_path / "straight")
+    noisy.train(tmp_path / "parts")
     steps = sorted(int(path.name) for path in (tmp_path / "parts" / "checkpoints").iterdir())
     assert len(steps) > 1
     shutil.rmtree(tmp_path / "parts" / "checkpoints" / str(steps[-1]))
-    resumed = _train(config, tmp_path / "parts", _noisy_task())
-    quiet = _train(config, tmp_path / "quiet", toy_task())
+    resumed = noisy.train(tmp_path / "parts")
+    quiet = plain.train(tmp_path / "quiet")
     for group, value in straight.params.items():
         np.testing.assert_array_equal(value, resumed.params[group])
         assert (np.asarray(value) != np.asarray(quiet.params[group])).any()
