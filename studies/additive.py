@@ -122,6 +122,7 @@ def _part(task: str, model: str, smoke: bool) -> Part:
             "data.n_test": 2,
             "data.buckets": 1,
             "train.batch_size": 2,
+            "eval.batch_size": 2,
             "eval.every": 0,
         }
     return Part(config=config, options=options, labels={"task": task, "model": model}, collect=_COLLECTED[task])

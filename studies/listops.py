@@ -15,8 +15,8 @@ TINY = {"data.num_generate": 24, "train.steps": 4, "train.batch_size": 2, "eval.
 
 
 def get_study(variant: str) -> Study:
-    """Return the study; `smoke` trains two tiny networks for a few steps."""
-    names = choose_variant(variant, tuple(BACKENDS), ("FLARE", "FLARE++"))
+    """Return the study; `smoke` trains a tiny network for a few steps."""
+    names = choose_variant(variant, tuple(BACKENDS), ("FLARE",))
     suffix = choose_variant(variant, "", ",smoke")
     return Study(
         name="listops",
