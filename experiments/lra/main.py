@@ -80,7 +80,7 @@ def _report_seed(
     """Evaluate a seed and write its report; return the content of its eval.json."""
     config, task, state, folder = request.config, setup.task, trained.state, trained.folder
     results = shared_report.evaluate_all(setup, state, config.eval.train_samples)
-    confusions = report.confusions(setup, setup.weights(state)[config.eval.weights], dataset, setup.eval_batch_size)
+    confusions = report.take_confusions(results, config.eval.weights)
     lengths = {
         name: report.by_length(split, results[name][config.eval.weights], task.headline)
         for name, split in dataset.tests.items()

@@ -1,29 +1,26 @@
 """What a sequence run reports beside its means: confusion, accuracy by length, and lines for the console."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
-from experiments.lra.task import confusion_metric, majority_accuracy
+from experiments.lra.task import majority_accuracy
 from experiments.report import weights_warnings
-from experiments.training.evaluate import PerCase, make_evaluator
-from experiments.training.packing import Params
-from experiments.training.setup import Setup
+from experiments.training.evaluate import PerCase
 
 BINS = 8
 
 
-def confusions(setup: Setup, params: Params, dataset: SequenceDataset, batch_size: int) -> dict[str, np.ndarray]:
-    """Return how often each class (rows) of each test split is predicted as each class (columns), [K, K]."""
-    counting = replace(setup.task, metrics={"confusion": confusion_metric(dataset.num_labels)})
-    evaluate = make_evaluator(counting, batch_size, setup.mesh)
-    return {
-        split: evaluate(params, setup.mesh.place_dataset(arrays))["confusion"].sum(0, dtype=np.int64)
-        for split, arrays in setup.task.tests.items()
-    }
+def take_confusions(results: Mapping[str, Mapping[str, PerCase]], weights: str) -> dict[str, np.ndarray]:
+    """Take the confusion out of the results per sample of all splits and weights, {split: {weights: {metric: [S]}}}.
+
+    Return how often each class (rows) of each test split is predicted as each class (columns), [K, K], with the chosen
+    weights.
+    """
+    taken = {split: {name: one.pop("confusion") for name, one in sets.items()} for split, sets in results.items()}
+    return {split: sets[weights].sum(0, dtype=np.int64) for split, sets in taken.items() if split != "train"}
 
 
 def by_length(split: TokenSplit, per_case: PerCase, metric: str) -> list[dict[str, float]]:

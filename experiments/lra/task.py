@@ -24,8 +24,11 @@ Metric = Callable[[Array, Batch], Array]
 _PUZZLES = ("sudoku", "maze")
 
 
-def classification_metrics(token_level: bool) -> tuple[dict[str, Metric], dict[str, str]]:
-    """Return the metrics per sample, and which of them weighs which in means over samples."""
+def classification_metrics(token_level: bool, num_labels: int) -> tuple[dict[str, Metric], dict[str, str]]:
+    """Return the metrics per sample, and which of them weighs which in means over samples.
+
+    `confusion` counts classes (rows) and their predictions (columns), [K, K] per sample.
+    """
     functions: dict[str, Callable[[Array, Array], Array]] = {
         "sequence_accuracy": classification.sequence_accuracy,
         "loss": classification.sample_losses,
@@ -40,6 +43,7 @@ def classification_metrics(token_level: bool) -> tuple[dict[str, Metric], dict[s
 
     metrics = {name: of_batch(function) for name, function in functions.items()}
     metrics["valid_labels"] = lambda logits, batch: _counts(batch)
+    metrics["confusion"] = lambda logits, batch: classification.confusion_counts(logits, _labels(batch), num_labels)
     return metrics, weighted_by
 
 
@@ -69,7 +73,7 @@ def _make_task(
     loss: Loss,
 ) -> Task:
     """Return the task with this prediction of logits; random features of performer blocks are drawn anew."""
-    metrics, weighted_by = classification_metrics(dataset.token_level)
+    metrics, weighted_by = classification_metrics(dataset.token_level, dataset.num_labels)
     return Task(
         train=_arrays(dataset.train),
         tests={name: _arrays(split) for name, split in dataset.tests.items()},
@@ -115,11 +119,6 @@ def recursive_task(dataset: SequenceDataset, graphdef: nnx.GraphDef, config: Any
         return Losses(classification.summed_losses(recursion.logits, labels), halting, recursion.state)
 
     return _make_task(dataset, graphdef, config, predict, Loss(loss, _counts, empty, config.model.num_steps))
-
-
-def confusion_metric(num_labels: int) -> Metric:
-    """Return the metric that counts, per sample, classes (rows) and their predictions (columns)."""
-    return lambda logits, batch: classification.confusion_counts(logits, _labels(batch), num_labels)
 
 
 def majority_accuracy(dataset: SequenceDataset, split: TokenSplit, metric: str) -> float:

@@ -67,10 +67,10 @@ class Task:
     `train` and each entry of `tests` map names to arrays with samples on axis 0 (points, if any, on axis 1; `edges` of
     graphs have numbers of their own there).
     `predict(params, batch, key)` returns the prediction in data units; each entry of `metrics` returns one number per
-    sample of a prediction and its batch, shape [B]; `loss` is what training lowers. `headline` names the metric that is
-    evaluated on the split `selection` of `tests` in training, and ranks checkpoints unless that is `test`, which may
-    choose nothing: lower is better unless `higher_is_better`. `points_per_sample` converts steps into points for the
-    reported throughput.
+    sample of a prediction and its batch, shape [B], or several counts, of which no mean is reported; `loss` is what
+    training lowers. `headline` names the metric that is evaluated on the split `selection` of `tests` in training, and
+    ranks checkpoints unless that is `test`, which may choose nothing: lower is better unless `higher_is_better`.
+    `points_per_sample` converts steps into points for the reported throughput.
 
     `weighted_by` names, for metrics whose mean over samples is a weighted one, the metric with the weights, which is
     not reported itself. `refresh(params, step, key)` returns the parameters that step begins with, for those that no
@@ -116,11 +116,14 @@ class Task:
 def summarize_per_case(per_case: Mapping[str, np.ndarray], weighted_by: Mapping[str, str]) -> dict[str, float]:
     """Return the mean over samples of every metric, a weighted one where `weighted_by` names weights.
 
-    Samples for which a metric is NaN, that is not defined, are left out.
+    Samples for which a metric is NaN, that is not defined, are left out, and so are metrics of several numbers per
+    sample, which are counts.
     """
     weights = {name: per_case[other] for name, other in weighted_by.items()}
     return {
-        name: _mean(values, weights.get(name)) for name, values in per_case.items() if name not in weighted_by.values()
+        name: _mean(values, weights.get(name))
+        for name, values in per_case.items()
+        if name not in weighted_by.values() and np.ndim(values) == 1
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,8 +31,15 @@ def _metrics(arrays: Mapping[str, np.ndarray], tag: str, config: Mapping[str, An
     for index in range(config["num_batches"]):
         logits, labels = (arrays[f"input/{tag}.{index}.{part}"] for part in ("logits", "labels"))
         labels = np.where(labels == config["ignore_index"], -100, labels)
-        metrics, weighted_by = classification_metrics(token_level=labels.ndim == 2)
         batch = {"labels": jnp.asarray(labels, jnp.int32)}
-        batches.append({name: metric(jnp.asarray(logits), batch) for name, metric in metrics.items()})
+        batches.append(_per_sample(jnp.asarray(logits), batch))
     per_case = {name: np.concatenate([np.asarray(batch[name]) for batch in batches]) for name in batches[0]}
+    _, weighted_by = classification_metrics(labels.ndim == 2, per_case["confusion"].shape[-1])
     return summarize_per_case(per_case, weighted_by)
+
+
+@jax.jit
+def _per_sample(logits: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return every metric of every sample."""
+    metrics, _ = classification_metrics(batch["labels"].ndim == 2, max(logits.shape[-1], 2))
+    return {name: metric(logits, batch) for name, metric in metrics.items()}

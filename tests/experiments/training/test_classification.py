@@ -80,10 +80,12 @@ def test_confusion_leaves_ignored_labels_out():
 
 
 def test_metrics_of_a_task_take_narrow_labels():
-    metrics, weighted_by = classification_metrics(token_level=True)
     logits, labels = _tokens()
+    classes = logits.shape[-1]
+    metrics, weighted_by = classification_metrics(token_level=True, num_labels=classes)
     batch = {"labels": labels.astype(jnp.int8)}
-    assert {name: metric(logits, batch).shape for name, metric in metrics.items()} == dict.fromkeys(metrics, (3,))
+    shapes = dict.fromkeys(metrics, (3,)) | {"confusion": (3, classes, classes)}
+    assert {name: metric(logits, batch).shape for name, metric in metrics.items()} == shapes
     assert weighted_by == {"loss": "valid_labels", "token_accuracy": "valid_labels"}
 
 
