@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import yaml
 
-from tests.experiments.programs import TINY, pdebench, write_elasticity
-from tests.program_server import run_program
+from tests.experiments.programs import TINY, write_elasticity
+from tests.program_server import Program, run_program
 
 # What the original's config.yaml says of TINY, on the number of samples that the data set has by definition.
 FIELDS = {
@@ -34,6 +35,21 @@ FIELDS = {
 }
 
 
+# As many samples as the data set has by definition, but of few points.
+POINTS = 72
+_ON_FEW_POINTS = f"""
+import runpy
+from data_pipeline.pde import elasticity
+elasticity.POINTS = {POINTS}
+runpy.run_module("experiments.pdebench", run_name="__main__", alter_sys=True)
+"""
+
+
+def pdebench(*arguments):
+    """Run `python -m experiments.pdebench` on samples of POINTS points."""
+    return Program([sys.executable, "-c", _ON_FEW_POINTS, *arguments], env=None, largest_file_kib=None).result()
+
+
 def convert(*arguments):
     """Run `python -m flare_jax.convert` from the repository root."""
     return run_program("flare_jax.convert", [*map(str, arguments)])
@@ -42,7 +58,7 @@ def convert(*arguments):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    write_elasticity(folder, samples=1200)
+    write_elasticity(folder, samples=1200, num_points=POINTS)
     return folder
 
 
