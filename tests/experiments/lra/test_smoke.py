@@ -26,10 +26,15 @@ def _check(summary):
     assert summary["step"] > 0
 
 
+def few(task):
+    """Return the changes for a run of two steps on few samples, fewer where it takes long to generate one."""
+    changes = {"train__steps": 2, "train__batch_size": 2, "eval__every": 2, "eval__batch_size": 2}
+    return changes | {"data__num_generate": 10 if task in ("sudoku", "maze", "pathfinder32", "pathfinder128") else 24}
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_flare_on_every_task(task, data_dir, tmp_path):
-    few = {"train__steps": 4, "train__batch_size": 2, "eval__every": 4, "eval__batch_size": 2, "data__num_generate": 24}
-    _check(run_here(tiny(f"task={task},model=flare", data_dir, **few), tmp_path))
+    _check(run_here(tiny(f"task={task},model=flare", data_dir, **few(task)), tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,5 @@ def test_every_backend_on_listops(backend, short_listops, tmp_path):
 
 @pytest.mark.parametrize("task", ["sudoku", "maze"])
 def test_recursive_model_on_puzzles(task, data_dir, tmp_path):
-    # As many puzzles as above, which are generated already.
-    config = tiny(f"task={task},model=flare,trm", data_dir, train__steps=2, eval__every=2, data__num_generate=24)
-    _check(run_here(config, tmp_path))
+    # The puzzles of above, which are generated already.
+    _check(run_here(tiny(f"task={task},model=flare,trm", data_dir, **few(task)), tmp_path))
