@@ -65,7 +65,7 @@ def test_numbers_are_those_of_the_definition(analysed, by_definition):
     dataset, prediction, scores = by_definition
     content = json.loads((folder / "test.json").read_text())
     arrays = np.load(folder / "test.npz")
-    assert (len(content["blocks"]), content["weights"], content["step"]) == (2, "ema", 16)
+    assert (len(content["blocks"]), content["weights"], content["step"]) == (2, "ema", 8)
     for number, block in enumerate(content["blocks"]):
         expected = mixing_spectrum(scores[number], precision="float64").eigenvalues
         assert arrays[f"eigenvalues_{number}"].shape == (16, 2, 4)
@@ -106,8 +106,8 @@ def test_a_second_run_only_draws(run, analysed):
     assert (folder / "eigenvals.png").exists()
     assert (np.load(folder / "test.npz")["eigenvalues_0"] == 0.25).all()
     # Other weights are analysed anew.
-    assert pdebench("--mode=analyze", f"--workdir={run}", "--step=12").returncode == 0
-    assert json.loads((folder / "test.json").read_text())["step"] == 12
+    assert pdebench("--mode=analyze", f"--workdir={run}", "--step=4").returncode == 0
+    assert json.loads((folder / "test.json").read_text())["step"] == 4
     assert (np.load(folder / "test.npz")["eigenvalues_0"] != 0.25).any()
 
 

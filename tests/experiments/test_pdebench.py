@@ -51,7 +51,7 @@ def test_a_run_writes_all_its_outputs(finished):
     assert names == {"learning_curve.png", "test_best.png", "test_median.png", "test_worst.png"}
     assert "predicting the training mean" in result.stdout
     config = json.loads((run / "config.json").read_text())
-    assert config["overrides"]["train.epochs"] == "4"
+    assert config["overrides"]["train.epochs"] == "2"
 
 
 def test_evaluation_reproduces_the_final_metric_exactly(finished):
@@ -115,9 +115,9 @@ def test_changed_data_is_noticed(finished, data_dir, tmp_path):
     values = np.load(folder / "Random_UnitCell_sigma_10.npy")
     np.save(folder / "Random_UnitCell_sigma_10.npy", values * 1.01)
     (tmp_path / "copy").mkdir()
-    result = pdebench("--mode=eval", f"--workdir={run}", f"--data_dir={tmp_path}", "--step=16")
+    result = pdebench("--mode=eval", f"--workdir={run}", f"--data_dir={tmp_path}", "--step=8")
     assert "not what this run was trained on" in result.stdout
-    (report,) = run.glob("eval_step_16_elasticity_*.json")
+    (report,) = run.glob("eval_step_8_elasticity_*.json")
     assert report.with_suffix("").is_dir()
 
 
@@ -167,10 +167,10 @@ def _cut_newest_checkpoint(run):
     return newest
 
 
-def test_truncated_checkpoint_is_reported_and_the_previous_one_used(data_dir, tmp_path):
+def test_truncated_checkpoint_is_reported_and_the_previous_one_used(finished, data_dir, tmp_path):
     run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
     arguments = (*TINY, f"--data_dir={data_dir}", f"--workdir={run}")
-    assert pdebench(*arguments).returncode == 0
     want = json.loads((run / "eval.json").read_text())
     newest = _cut_newest_checkpoint(run)
     evaluated = pdebench("--mode=eval", f"--workdir={run}")
@@ -215,9 +215,9 @@ def test_several_seeds_are_summarised(data_dir, tmp_path):
     assert alone.returncode == 0, alone.stderr
     assert "steps are done already" in alone.stdout
     assert json.loads((together / "seed_5" / "eval.json").read_text()) == reports[1]
-    evaluated = pdebench("--mode=eval", f"--workdir={together / 'seed_3'}", "--step=16")
+    evaluated = pdebench("--mode=eval", f"--workdir={together / 'seed_3'}", "--step=8")
     assert evaluated.returncode == 0, evaluated.stderr
-    assert json.loads((together / "seed_3" / "eval_step_16.json").read_text()) == reports[0]
+    assert json.loads((together / "seed_3" / "eval_step_8.json").read_text()) == reports[0]
     _predicts_with_both(together, data_dir, tmp_path, combined["spread"])
 
 
