@@ -73,6 +73,13 @@ def check_analyzable(section: ConfigDict, cases: Sequence[int] = (), grid: bool 
         )
 
 
+def check_cases(cases: Sequence[int], count: int) -> None:
+    """Raise UserError unless `cases` are among so many samples of the test."""
+    for case in cases:
+        if not 0 <= case < count:
+            raise UserError(f"--eigenvectors={case} is not among the {count} test cases; count from 0")
+
+
 def analyze(
     graphdef: nnx.GraphDef,
     setup: Setup,
@@ -199,8 +206,6 @@ def _load(output: Path, name: str, key: str) -> tuple[dict[str, Any], tuple[Bloc
 def _write_case(
     graphdef: nnx.GraphDef, params: Mapping[str, Any], arrays: Mapping[str, np.ndarray], case: int, output: Path
 ) -> None:
-    if not 0 <= case < len(arrays["x"]):
-        raise UserError(f"--eigenvectors={case} is not among the {len(arrays['x'])} test cases; count from 0")
     (x, mask) = next(batches_of({name: value[case : case + 1] for name, value in arrays.items()}, 1))
     _, scores = jax.jit(lambda p, x: apply_fn(graphdef)(p, x, mask, return_scores=True))(params, x)
     vectors = [mixing_spectrum(block, mask, eigenvectors=True).eigenvectors[0] for block in scores]

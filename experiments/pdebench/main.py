@@ -13,7 +13,7 @@ from experiments import cli, experiment, program, report, workdir
 from experiments.errors import UserError
 from experiments.options import check_options
 from experiments.pdebench import marching, models
-from experiments.pdebench.analyze import analyze, check_analyzable, read_cases, why_no_scores
+from experiments.pdebench.analyze import analyze, check_analyzable, check_cases, read_cases, why_no_scores
 from experiments.pdebench.energy import write_energy
 from experiments.pdebench.evaluation import report_seed
 from experiments.pdebench.mixer_statistics import write_statistics
@@ -88,6 +88,8 @@ def _pose(request: Request, dataset: PDEDataset, mesh: Mesh) -> experiment.Probl
             f"--mode=analyze works for steady fields and for grids, but {dataset.name} has frames of meshes; use "
             "--mode=eval"
         )
+    if cases := _cases(request):
+        check_cases(cases, len(dataset.tests["test"]))
     record = {**vars(dataset.source), "fingerprint": dataset.fingerprint()}
     options = None if timed else workdir.recorded_model_options(request.folder)
     if options is None:

@@ -121,6 +121,7 @@ def test_cases_that_are_not_there(run):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "--eigenvectors=19 is not among the 16 test cases" in result.stderr
+    assert "effective rank" not in result.stdout, "nothing is analysed before"
 
 
 @pytest.mark.parametrize(
