@@ -90,6 +90,7 @@ def test_four_devices_share_rows_of_text_as_one_reads_them(text, tmp_path):
         "--config=configs/lm.py:model=recommended,size=tiny,smoke", f"--config.data.path={text}",
         f"--data_dir={text.parent}", "--config.figures=False", "--config.train.steps=4", "--config.eval.every=4",
         "--config.data.reset_documents=True",
+        "--config.eval.train_samples=14",  # as many as the test has: one program
     ]  # fmt: skip
     found = {}
     for name, options in (("one", []), ("four", ["--config.mesh.data=2", "--config.mesh.points=2"])):
