@@ -24,7 +24,7 @@ from experiments.training.state import TrainState
 from flare_jax.convert.descriptions import ModelDescription, SequenceDescription
 from flare_jax.convert.folder import DESCRIPTION_FILE, ConvertedModel, is_converted, read_converted
 
-__all__ = ["adopt", "is_converted", "load_state"]
+__all__ = ["adopt", "check_step", "is_converted", "load_state"]
 
 # Fields of the original's config that have an option of the same meaning here.
 _SAME_MEANING = {
@@ -81,12 +81,16 @@ def adopt(folder: Path) -> None:
             workdir.write_config_file(folder, config, source)
 
 
-def load_state(setup: Setup, folder: Path, step: int | None) -> TrainState:
-    """Return the weights of a converted folder as a state; raises UserError if they do not fit the data set's model."""
-    if step is not None:
+def check_step(folder: Path, step: int | None) -> None:
+    """Raise UserError if a step is to be chosen in a converted folder, which has none."""
+    if step is not None and is_converted(folder):
         raise UserError(
             f"--step={step} chooses among checkpoints, but {folder} holds one converted model; leave it out"
         )
+
+
+def load_state(setup: Setup, folder: Path) -> TrainState:
+    """Return the weights of a converted folder as a state; raises UserError if they do not fit the data set's model."""
     converted = read_converted(folder)
     expected = {name: tuple(shape) for name, shape in setup.packing.shapes.items()}
     for kind, params in converted.weights.items():

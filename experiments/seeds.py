@@ -109,7 +109,7 @@ class Seeds:
 
 def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
     if converted.is_converted(folder):
-        return converted.load_state(setup, folder, step)
+        return converted.load_state(setup, folder)
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder} holds no checkpoints; train first, with the same --workdir")
     checkpoints = saved_checkpoints(setup, folder)

@@ -151,6 +151,7 @@ def test_refusals(converted, data_dir, arguments, words):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert words in result.stderr
+    assert "training samples" not in result.stdout, "nothing is loaded before"
 
 
 def test_a_step_that_is_not_there(run, tmp_path):
