@@ -1,5 +1,7 @@
 """What the op computes: two reference forms, decoding, sequences in parts, causality, and its two limits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,8 +100,9 @@ def test_prefill_then_decode_equals_one_forward(case, implementation):
         assert_close(name, x, getattr(final, name), 1e-5)
 
 
-@pytest.mark.parametrize("implementation", FAST)
-def test_gradients_flow_through_a_sequence_in_parts(implementation):
+@functools.cache
+def gradients_of_a_sequence(implementation, in_parts):
+    """Return the gradients of a loss of outputs and state, of a sequence that is mixed at once or in two parts."""
     arguments = inputs(Case(points=30, batch=1))
     state = arguments.pop("initial_state")
     q = arguments.pop("q")
@@ -112,15 +115,19 @@ def test_gradients_flow_through_a_sequence_in_parts(implementation):
         second, final = run(q, {name: x[:, 11:] for name, x in tokens.items()}, middle)
         return jnp.concatenate([first, second], axis=1), final
 
-    def gradients(function):
-        def loss(*x):
-            y, final = function(*x)
-            # Latents and log masses do not depend on the reference point, the running maximum.
-            return jnp.sum(jnp.sin(y)) + jnp.sum(final.total / final.mass[..., None]) + jnp.sum(jnp.log(final.mass))
+    def loss(*x):
+        y, final = (parts if in_parts else run)(*x)
+        # Latents and log masses do not depend on the reference point, the running maximum.
+        return jnp.sum(jnp.sin(y)) + jnp.sum(final.total / final.mass[..., None]) + jnp.sum(jnp.log(final.mass))
 
-        return jax.tree.leaves(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(q, arguments, state))
+    return jax.tree.leaves(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(q, arguments, state))
 
-    for i, (a, b) in enumerate(zip(gradients(parts), gradients(run), strict=True)):
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_gradients_flow_through_a_sequence_in_parts(implementation):
+    """Those of the whole are the reference's, with which each implementation is compared elsewhere."""
+    whole = gradients_of_a_sequence("reference", in_parts=False)
+    for i, (a, b) in enumerate(zip(gradients_of_a_sequence(implementation, in_parts=True), whole, strict=True)):
         assert_close(str(i), a, b, 2e-5)
 
 

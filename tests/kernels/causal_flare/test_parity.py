@@ -1,10 +1,14 @@
-"""Every implementation against the reference: outputs, states and all gradients, over shapes, masks and dtypes."""
+"""Every implementation against the reference: outputs, states and all gradients, over shapes, masks and dtypes.
+
+What is computed twice by the kernels is the same to the last bit.
+"""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from tests.kernels.causal_flare.cases import Case, assert_agrees, use_small_tiles
+from tests.kernels.causal_flare.cases import Case, assert_agrees, inputs, outputs_and_gradients, use_small_tiles
 
 # Cases of equal shapes and operands run the same program.
 MASKED = Case(points=70, latents=18, decode_width=5, scale=0.3, masked=True, tiled=True)
@@ -48,6 +52,13 @@ def test_float32_agrees_with_reference(case, implementation):
 @pytest.mark.parametrize("case", [WIDE], ids=str)
 def test_wide_heads_agree_with_reference(case):
     assert_agrees(case, "pallas", ratio=1e-5)
+
+
+@pytest.mark.parametrize("case", [MASKED], ids=str)
+def test_kernels_are_deterministic(case):
+    first, second = (outputs_and_gradients("pallas", inputs(case), case.scale, case.tiled) for _ in range(2))
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
 @pytest.mark.parametrize("implementation", FAST)
