@@ -1,5 +1,6 @@
 """Program of tests/flare_jax/test_sharding.py: its own process, eight CPU devices, non-zero exit on any mismatch."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +64,23 @@ class Case:
         rng = np.random.default_rng(0)
         x, y = (rng.standard_normal((self.batch, self.points, c)).astype(np.float32) for c in (2, 1))
         mask = rng.random(x.shape[:2]) > 0.3 if self.masked else None
-        return model_params.split(self.model({}))[1], x, mask, y
+        return _parameters(tuple(self.options.items())), x, mask, y
+
+    def expected(self) -> tuple[Any, Any]:
+        """Return loss and gradients by plain array code on one device."""
+        return _expected(self.batch, self.points, self.masked, tuple(self.options.items()))
+
+
+# What cases have in common is computed once.
+@functools.cache
+def _parameters(options: tuple[tuple[str, Any], ...]) -> model_params.Params:
+    return model_params.split(Case(options=dict(options)).model({}))[1]
+
+
+@functools.cache
+def _expected(batch: int, points: int, masked: bool, options: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
+    case = Case(batch, points, masked, options=dict(options))
+    return jax.jit(case.differentiated(PLAIN))(*case.arguments())
 
 
 CASES = (
@@ -83,9 +100,8 @@ def make_mesh() -> jax.sharding.Mesh:
 
 def check(case: Case, mesh: jax.sharding.Mesh) -> None:
     """Compare loss and gradients on the mesh with those of plain array code on one device."""
-    arguments = case.arguments()
-    loss, gradients = jax.jit(case.differentiated(PLAIN))(*arguments)
-    params, *points = arguments
+    loss, gradients = case.expected()
+    params, *points = case.arguments()
     rows = NamedSharding(mesh, P() if case.whole else P("data", "points"))
     placed = (jax.device_put(params, NamedSharding(mesh, P())), *jax.device_put(points, rows))
     with jax.set_mesh(mesh):
