@@ -48,13 +48,21 @@ def check_masked_loss(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any
 
     def batch(name: str) -> jax.Array:
         parts = [arrays[f"input/{name}_{i}"] for i in range(count)]
-        return jnp.stack([np.pad(p, [(0, most - len(p))] + [(0, 0)] * (p.ndim - 1)) for p in parts])
+        return jnp.asarray(np.stack([np.pad(p, [(0, most - len(p))] + [(0, 0)] * (p.ndim - 1)) for p in parts]))
 
     prediction, target, active = (batch(name) for name in ("prediction", "target", "mask"))
-    real = jnp.arange(most) < jnp.array([[len(arrays[f"input/target_{i}"])] for i in range(count)])
+    real = jnp.asarray(np.arange(most) < np.array([[len(arrays[f"input/target_{i}"])] for i in range(count)]))
     valid = np.array([arrays[f"input/t_{i}"] <= arrays[f"input/T_{i}"] - 1e-5 for i in range(count)])
-    ours = np.asarray(losses.mean_squared_error(prediction, target, active))[valid].mean()
-    original = np.where(valid, losses.original_masked_error(prediction, target, active, real), 0).mean()
+
+    @jax.jit
+    def evaluate(prediction: jax.Array, target: jax.Array, active: jax.Array, real: jax.Array) -> tuple[Any, Any]:
+        return (
+            losses.mean_squared_error(prediction, target, active),
+            losses.original_masked_error(prediction, target, active, real),
+        )
+
+    correct, original = evaluate(prediction, target, active, real)
+    ours, original = np.asarray(correct)[valid].mean(), np.where(valid, original, 0).mean()
     found = {"correct": ours, "reference": original}
     return [_relative(name, value, arrays[f"output/{name}"], 1e-5) for name, value in found.items()]
 
@@ -79,19 +87,28 @@ def check_rollout(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -
     def step(state: jax.Array, there: jax.Array) -> jax.Array:
         return jnp.concatenate([places, state], axis=-1) @ arrays["param/W"] + arrays["param/b"]
 
-    with jax.default_matmul_precision("highest"):
+    @jax.jit
+    def evaluate(batch: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
         found = march(step, batch, first=first, fill_new_layer=fills)
-    results = [_relative("prediction", jnp.moveaxis(found[0], 1, 0), arrays["output/prediction"], 1e-5)]
+        counted = layer_metrics.counted_entries(batch, first)
+        everywhere = jnp.broadcast_to(counted.any(axis=1, keepdims=True), counted.shape)
+        metrics = {}
+        for prefix, entries in (("", everywhere), ("active_", counted)):
+            sums = layer_metrics.sums_of_squares(found, batch["y"], entries, (1, 3))
+            metrics |= {f"{prefix}{name}": metric(sums)[0] for name, metric in _MARCH_METRICS.items()}
+        return jnp.moveaxis(found[0], 1, 0), metrics
+
+    with jax.default_matmul_precision("highest"):
+        found, metrics = evaluate(batch)
     # The files hold 0 and 1 for steps that are given; ours leave them out.
-    counted = layer_metrics.counted_entries(batch, first)
-    everywhere = jnp.broadcast_to(counted.any(axis=1, keepdims=True), counted.shape)
-    for prefix, entries in (("", everywhere), ("active_", counted)):
-        sums = layer_metrics.sums_of_squares(found, batch["y"], entries, (1, 3))
-        for name, metric in _MARCH_METRICS.items():
-            if f"output/{prefix}{name}" in arrays:
-                expected = arrays[f"output/{prefix}{name}"][first:]
-                results.append(_relative(f"{prefix}{name}", metric(sums)[0, first:], expected, 1e-4))
-    return results
+    return [
+        _relative("prediction", found, arrays["output/prediction"], 1e-5),
+        *(
+            _relative(name, np.asarray(values)[first:], arrays[f"output/{name}"][first:], 1e-4)
+            for name, values in metrics.items()
+            if f"output/{name}" in arrays
+        ),
+    ]
 
 
 _MARCH_METRICS = {

@@ -138,17 +138,11 @@ def test_steps_and_recursions_are_loops_without_residuals():
 
 def test_deep_recursions_by_hand_are_the_prediction():
     graphdef, params = trm()
-
-    @jax.jit
-    def by_hand(params):
-        model = merge(graphdef, params)
-        state = model.initial_state(tokens())
-        for _ in range(model.num_steps):
-            recursion = model.deep_recursion(tokens(), state)
-            state = recursion.state
-        return recursion
-
-    recursion = by_hand(params)
+    step = jax.jit(lambda params, state: merge(graphdef, params).deep_recursion(tokens(), state))
+    state = merge(graphdef, params).initial_state(tokens())
+    for _ in range(SMALL["num_steps"]):
+        recursion = step(params, state)
+        state = recursion.state
     assert_close("logits", recursion.logits, small()[0](params, tokens()), 1e-6)
     assert recursion.halt_logits.shape == (2, 1)
     assert recursion.state.y.shape == recursion.state.z.shape == (2, LENGTH, CHANNEL_DIM)
