@@ -1,6 +1,7 @@
 """Inputs for the tests of causal linear attention, and the comparison of all outputs and gradients."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -57,12 +58,13 @@ def inputs(case: Case) -> dict[str, jax.Array]:
     }
     if case.normalize:
         arrays |= {name: np.abs(arrays[name]) for name in "qk"}
-    arguments = {name: jnp.asarray(x, case.dtype) for name, x in arrays.items()}
+    # Converted by numpy: compiling a conversion for each shape would take longer than some of the tests.
+    arguments = {name: jnp.asarray(x.astype(jnp.dtype(case.dtype))) for name, x in arrays.items()}
     if case.state:
         shape = (case.batch, case.heads, case.width, case.channels + int(case.normalize))
         state = rng.standard_normal(shape)
         state[..., -1] = np.abs(state[..., -1])
-        arguments["initial_state"] = jnp.asarray(state, jnp.float32)
+        arguments["initial_state"] = jnp.asarray(state.astype(np.float32))
     if case.masked:
         mask = rng.random((case.batch, case.points)) < 0.6
         mask[-1] = False
@@ -70,37 +72,46 @@ def inputs(case: Case) -> dict[str, jax.Array]:
     return arguments
 
 
-def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.Array], case: Case) -> dict:
-    """Return y, the final state and the gradients of all float arguments, for fixed random cotangents of both."""
-    mask = arguments.get("mask")
-    floats = {name: x for name, x in arguments.items() if name != "mask"}
+@functools.cache
+def evaluator(implementation: str | None, scale: float | None, normalize: bool, tiled: bool) -> Callable[[dict], dict]:
+    """Return the jitted function of the arguments to y, the state and gradients, which cases of the same shapes share.
 
-    def attend(floats: dict) -> tuple[jax.Array, jax.Array]:
-        return causal_linear_attention(
-            **floats,
-            mask=mask,
-            scale=case.scale,
-            normalize=case.normalize,
-            implementation=implementation,
-            return_state=True,
-        )
+    It is traced with the launches of its first call; `tiled` says which these are.
+    """
 
     @jax.jit
-    def evaluate(floats: dict) -> dict:
+    def evaluate(arguments: dict) -> dict:
+        def attend(floats: dict) -> tuple[jax.Array, jax.Array]:
+            return causal_linear_attention(
+                **floats,
+                mask=arguments.get("mask"),
+                scale=scale,
+                normalize=normalize,
+                implementation=implementation,
+                return_state=True,
+            )
+
+        floats = {name: x for name, x in arguments.items() if name != "mask"}
         (y, state), pull_back = jax.vjp(attend, floats)
         dy, dstate = (jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate((y, state)))
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
         (gradients,) = pull_back((round_to_bfloat16(dy).astype(y.dtype), dstate))
         return {"y": y, "state": state} | {f"d{name}": x for name, x in gradients.items()}
 
-    return {name: np.asarray(x, np.float64) for name, x in evaluate(floats).items()}
+    return evaluate
+
+
+def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.Array], case: Case) -> dict:
+    """Return y, the final state and the gradients of all float arguments, for fixed random cotangents of both."""
+    evaluate = evaluator(implementation, case.scale, case.normalize, case.tiled)
+    return {name: np.asarray(x, np.float64) for name, x in evaluate(arguments).items()}
 
 
 @functools.cache
 def expected(case: Case) -> dict:
     """Return the float32 reference on the inputs of `case` (as rounded to its dtype)."""
     arguments = inputs(case)
-    arguments |= {name: arguments[name].astype(jnp.float32) for name in "qkv"}
+    arguments |= {name: jnp.asarray(np.asarray(arguments[name]).astype(np.float32)) for name in "qkv"}
     return outputs_and_gradients("reference", arguments, case)
 
 
