@@ -50,6 +50,10 @@ def save_animation(
         figure.suptitle(f"{title}, t = {times[frame]:.4g}")
         return list(marks)
 
+    # One layout for all frames, which would take as long as drawing them.
+    show(frames[0])
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         FuncAnimation(figure, show, frames=frames, blit=False).save(temporary, writer=PillowWriter(fps=8), dpi=70)
