@@ -4,11 +4,13 @@ OneCycle follows Smith & Topin (arXiv 1708.07120) with the phase boundaries of t
 numbers (`pct_start · steps − 1`), and the first moment coefficient runs the inverse cycle.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
@@ -18,6 +20,7 @@ Schedule = Callable[[ArrayLike], Any]
 
 SCHEDULES = ("onecycle", "constant", "cosine", "cosine_restarts")
 ANNEALS = ("cos", "linear")
+_KEPT = 64  # schedules of a process whose programs are kept
 
 
 @dataclass(frozen=True)
@@ -70,20 +73,37 @@ def _anneal(kind: str, before: float, after: float, fraction: Any) -> Any:
     return before * weight + after * (1 - weight)
 
 
+@functools.lru_cache(maxsize=2 * _KEPT)
+def compiled(schedule: Schedule) -> Schedule:
+    """Return the schedule as one program, for where it is asked for what is logged."""
+    return jax.jit(schedule)
+
+
 def build_schedules(schedule: Any, learning_rate: float, steps: int, period: int) -> tuple[Schedule, Any]:
     """Return the learning-rate schedule and the beta1 schedule (None where the schedule leaves beta1 alone).
 
     `schedule` is the config section of that name. The cosine schedules advance once in `period` steps: those of an
-    epoch, as in the original, or 1 for runs whose length is given in steps.
+    epoch, as in the original, or 1 for runs whose length is given in steps. Equal schedules are the same functions, for
+    which JAX compiles one program.
     """
     if schedule.name == "onecycle":
-        one_cycle = _one_cycle(schedule, learning_rate, steps)
+        one_cycle = _shared(_one_cycle(schedule, learning_rate, steps))
         return one_cycle.learning_rate, one_cycle.momentum if schedule.cycle_momentum else None
     if schedule.name == "constant":
-        return lambda step: jnp.full((), learning_rate, jnp.float32), None
+        return _constant(learning_rate), None
     if schedule.name in ("cosine", "cosine_restarts"):
         return _cosine(learning_rate, max(1, -(-steps // period)), period), None
     raise UserError(f"schedule.name={schedule.name!r} is not known; choose one of {', '.join(SCHEDULES)}")
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _shared(cycle: OneCycle) -> OneCycle:
+    return cycle
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _constant(learning_rate: float) -> Schedule:
+    return lambda step: jnp.full((), learning_rate, jnp.float32)
 
 
 def _one_cycle(schedule: Any, learning_rate: float, steps: int) -> OneCycle:
@@ -105,6 +125,7 @@ def _one_cycle(schedule: Any, learning_rate: float, steps: int) -> OneCycle:
     )
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def _cosine(learning_rate: float, periods: int, period: int) -> Schedule:
     """One half cosine from `learning_rate` to 0; with restarts after all of it the two named schedules coincide."""
 

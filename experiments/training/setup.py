@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 from jax import Array
@@ -17,7 +16,7 @@ from experiments.training.optimizers import build_optimizer, build_packing
 from experiments.training.packing import Packing, Params
 from experiments.training.plan import Plan, make_plan
 from experiments.training.sampling import bucket_lengths
-from experiments.training.schedules import Schedule, build_schedules
+from experiments.training.schedules import Schedule, build_schedules, compiled
 from experiments.training.state import TrainState, create_state
 from experiments.training.task import Task
 
@@ -121,5 +120,4 @@ def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule 
     schedules = build_schedules(config.schedule, config.optimizer.learning_rate, plan.steps // slower, period)
     if slower > 1:
         schedules = [schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules]
-    # One program each where they are asked for what is logged.
-    return tuple(schedule and jax.jit(schedule) for schedule in schedules)
+    return tuple(schedule and compiled(schedule) for schedule in schedules)

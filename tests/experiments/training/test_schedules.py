@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from configs.common import pde_config
 from experiments.errors import UserError
-from experiments.training.schedules import OneCycle, build_schedules
+from experiments.training.schedules import OneCycle, build_schedules, compiled
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,13 @@ def test_no_momentum_cycle_where_it_is_switched_off():
 def test_bad_options_are_named(changes):
     with pytest.raises(UserError, match=str(next(iter(changes.values())))):
         build_schedules(_section(**changes), 1e-3, 100, 10)
+
+
+@pytest.mark.parametrize("name", ["onecycle", "constant", "cosine"])
+def test_equal_schedules_share_a_program(name):
+    def rate(peak):
+        return compiled(build_schedules(_section(name=name), peak, 100, 10)[0])
+
+    assert rate(1e-3) is rate(1e-3)
+    assert rate(1e-3) is not rate(2e-3)
+    assert float(rate(2e-3)(50)) == 2 * float(rate(1e-3)(50))
