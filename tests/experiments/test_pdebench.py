@@ -122,13 +122,13 @@ def test_changed_data_is_noticed(finished, data_dir, tmp_path):
 
 
 def test_missing_data_is_generated_and_labelled(tmp_path):
-    changes = ("--config.data.source=auto", "--config.data.num_generate=12", "--config.data.n_train=8")
-    more = ("--config.data.n_test=4", "--config.train.epochs=1")
+    changes = ("--config.data.source=auto", "--config.data.num_generate=6", "--config.data.n_train=4")
+    more = ("--config.data.n_test=2", "--config.train.epochs=1")
     run = tmp_path / "run"
     result = pdebench(*TINY, *changes, *more, f"--data_dir={tmp_path / 'data'}", f"--workdir={run}")
     assert result.returncode == 0, result.stderr
     assert "NOT the public set" in result.stdout
-    assert json.loads((run / "eval.json").read_text())["data"]["detail"]["num"] == 12
+    assert json.loads((run / "eval.json").read_text())["data"]["detail"]["num"] == 6
     assert json.loads((run / "config.json").read_text())["data"]["kind"] == "generated"
 
 
@@ -188,7 +188,7 @@ def test_truncated_checkpoint_is_reported_and_the_previous_one_used(finished, da
 
 def test_several_seeds_are_summarised(data_dir, tmp_path):
     run = tmp_path / "run"
-    common = (*TINY, f"--data_dir={data_dir}")
+    common = (*TINY, "--config.train.epochs=1", f"--data_dir={data_dir}")
     result = pdebench(*common, f"--workdir={run}", "--config.train.seeds=3,5")
     assert result.returncode == 0, result.stderr
     combined = json.loads((run / "eval.json").read_text())
@@ -215,9 +215,9 @@ def test_several_seeds_are_summarised(data_dir, tmp_path):
     assert alone.returncode == 0, alone.stderr
     assert "steps are done already" in alone.stdout
     assert json.loads((together / "seed_5" / "eval.json").read_text()) == reports[1]
-    evaluated = pdebench("--mode=eval", f"--workdir={together / 'seed_3'}", "--step=8")
+    evaluated = pdebench("--mode=eval", f"--workdir={together / 'seed_3'}", "--step=4")
     assert evaluated.returncode == 0, evaluated.stderr
-    assert json.loads((together / "seed_3" / "eval_step_8.json").read_text()) == reports[0]
+    assert json.loads((together / "seed_3" / "eval_step_4.json").read_text()) == reports[0]
     _predicts_with_both(together, data_dir, tmp_path, combined["spread"])
 
 
