@@ -176,7 +176,8 @@ def test_several_seeds(data_dir, tmp_path):
 
 
 def test_recursive_model_takes_its_steps_on_every_batch(data_dir, tmp_path):
-    config = tiny("task=match3,model=transformer,trm", data_dir, train__halt_weight=0.5, eval__until_halt=True)
+    few = {"train__steps": 4, "eval__every": 4}
+    config = tiny("task=match3,model=transformer,trm", data_dir, train__halt_weight=0.5, eval__until_halt=True, **few)
     summary = run_here(config, tmp_path)
     assert summary["step"] == config.train.steps * config.model.num_steps
     assert 0 <= summary["validation/token_accuracy"] <= 1
