@@ -87,7 +87,7 @@ def test_a_decoder_names_the_kernel_of_its_cache():
     with pytest.raises(ValueError, match="decode_implementation is 'flash' but must be one of 'xla', 'cudnn'"):
         decoder("bfloat16", decode_implementation="flash")
     model = decoder("bfloat16")
-    state = model.prefill(jnp.ones((1, 4), jnp.int32), model.init_state(1, 8))[1]
+    state = jax.jit(lambda tokens: model.prefill(tokens, model.init_state(1, 8))[1])(jnp.ones((1, 4), jnp.int32))
     np.testing.assert_array_equal(state.position, [4])
     if jax.default_backend() != "gpu":
         with pytest.raises(ValueError, match="implementation 'cudnn' needs an NVIDIA GPU, and this is a cpu"):
