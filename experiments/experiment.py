@@ -11,7 +11,7 @@ from typing import Any
 
 from flax import nnx
 
-from experiments import program, workdir
+from experiments import converted, program, workdir
 from experiments.program import Request
 from experiments.seeds import Seeds, Trained, finish_seeds
 from experiments.training import hosts
@@ -80,6 +80,7 @@ def run(request: Request, own: Program) -> None:
     """Check everything that can be checked, load the data, and train, evaluate or analyse every seed."""
     config = request.config
     own.check_options(request)
+    converted.check_step(request.folder, request.step)
     mesh = make_mesh(config.mesh.data, config.mesh.points)
     own.check_model(request, mesh)
     with program.held(request):

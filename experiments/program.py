@@ -165,7 +165,6 @@ def _from_folder() -> tuple[ConfigDict, Path]:
         raise UserError(f"--mode={FLAGS.mode} needs --workdir=FOLDER, the folder of a run")
     if FLAGS.config is not None:
         raise UserError(f"--mode={FLAGS.mode} takes the config from the workdir; leave --config out")
-    converted.check_step(Path(FLAGS.workdir), FLAGS.step)
     converted.adopt(Path(FLAGS.workdir))
     config = workdir.load_run_config(Path(FLAGS.workdir))
     check_complete(config, str(Path(FLAGS.workdir) / workdir.CONFIG_FILE))
