@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -149,9 +149,10 @@ class Forked:
         return self._status
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, if the program runs."""
+        """Send a signal, if the program runs; it may end at that moment, before the server says so."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)

@@ -48,8 +48,7 @@ def check_shapes(x: Any) -> Any:
         if is_dataclass(x) and "__init__" in vars(x):
             x.__init__ = check_shapes(x.__init__)
         return x
-    checked = beartype(x)
-    return _with_sizes(checked) if _names_sizes(x) else checked
+    return _with_sizes(x) if _names_sizes(x) else beartype(x)
 
 
 def _names_sizes(function: Callable[..., Any]) -> bool:
@@ -59,12 +58,16 @@ def _names_sizes(function: Callable[..., Any]) -> bool:
 
 
 def _with_sizes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with names of sizes of its own for every call."""
+    """Return the function with names of sizes of its own for every call; its check is made for the first one."""
+    checked: Callable[..., Any] | None = None
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked
+        if checked is None:
+            checked = beartype(function)
         with jaxtyped("context"):
-            return function(*args, **kwargs)
+            return checked(*args, **kwargs)
 
     return call
 
