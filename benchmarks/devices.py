@@ -115,7 +115,7 @@ def _counts(there: int) -> list[int]:
     given = FLAGS.devices or [str(count) for count in _POWERS if count <= there]
     for text in given:
         if not text.isdecimal() or not 1 <= int(text) <= there:
-            raise UserError(f"--devices has {text!r}; give numbers of the {there} devices that are here, such as 1,2")
+            raise UserError(f"--devices has {text!r}; give numbers from 1 to {there}, the devices that are here")
     counts = [int(text) for text in given]
     uneven = [count for count in (*counts, max(counts)) if FLAGS.points % count or max(counts) % count]
     if uneven:

@@ -213,3 +213,14 @@ def test_parameters_are_cut_out_of_their_vector_by_one_program():
     assert len(compiled) == 1
     for name, value in params.items():
         np.testing.assert_array_equal(cut[name], value)
+
+
+def test_matrices_of_one_shape_are_updated_as_each_alone():
+    rng = np.random.default_rng(0)
+    params = {f"blocks.{i}.a.kernel": jnp.asarray(rng.standard_normal((8, 12)), jnp.float32) for i in range(3)}
+    gradient = {name: jnp.asarray(rng.standard_normal((8, 12)), jnp.float32) for name in params}
+    section = _section(name="muon", learning_rate=1.0, muon_learning_rate=1.0)
+    together = _run(section, params, [gradient, gradient], matrices=set(params))
+    for name, value in params.items():
+        alone = _run(section, {name: value}, [{name: gradient[name]}] * 2, matrices={name})
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-4, atol=1e-5)
