@@ -41,7 +41,7 @@ def test_steps_are_timed_counted_and_compared(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--devices=1,16"], "--devices has '16'; give numbers of the 8 devices"),
+        (["--devices=1,16"], "--devices has '16'; give numbers from 1 to 8, the devices that are here"),
         (["--devices=8", "--points=1001"], "--points=1001 or a batch of 8 does not split over 8 devices"),
         (["--scalings=strong,fast"], "--scalings has 'fast'"),
         (["--models=flare", *MODEL], "--models=flare does not go with --config"),
