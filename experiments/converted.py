@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -103,7 +102,7 @@ def load_state(setup: Setup, folder: Path) -> TrainState:
                 "original"
             )
     packed = {
-        kind: setup.packing.pack({name: jax.device_put(value) for name, value in params.items()})
+        kind: setup.packing.pack({name: np.asarray(value) for name, value in params.items()}, np)
         for kind, params in converted.weights.items()
     }
     state = setup.template._replace(

@@ -196,7 +196,7 @@ class Surrogate:
 
     @cached_property
     def _params(self) -> dict[str, Array]:
-        return {name: jnp.asarray(value) for name, value in sorted(self._trained.params.items())}
+        return jax.device_put(dict(sorted(self._trained.params.items())))
 
 
 def padded_length(count: int) -> int:

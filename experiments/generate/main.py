@@ -4,7 +4,7 @@ import codecs
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
+import jax
 from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict
@@ -73,7 +73,7 @@ def _generator(folder: Path, config: ConfigDict, tokenizer: Tokenizer, sampling:
         folder = folder / f"seed_{seeds[0] if FLAGS.run_seed is None else FLAGS.run_seed}"
     run = read_run(folder, FLAGS.step)
     graphdef, _ = model_params.split(nnx.eval_shape(lambda: build(config, config.data.vocab_size, 0)))
-    params = {name: jnp.asarray(value) for name, value in run.weights[run.choose(FLAGS.weights, folder)].items()}
+    params = jax.device_put(dict(run.weights[run.choose(FLAGS.weights, folder)]))
     return Generator(graphdef, params, sampling, stop=SEPARATOR, piece=FLAGS.piece)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline.additive.case import SeriesCase
@@ -56,7 +55,7 @@ def march_parts(
         case = read_part(path, config.data.drop_plate)
         dataset = _dataset(case, config, path)
         task, params = _model(dataset, config, folder, step, seed, weights)
-        batch = {name: jnp.asarray(value) for name, value in task.tests["test"].items()}
+        batch = dict(task.tests["test"])
         with program.matmul_precision(config):
             prediction = jax.jit(lambda params, batch, task=task: task.predict(params, batch, None))(params, batch)
         _write(places[path], case, dataset, np.asarray(prediction[0, : len(case.pos)]))
@@ -112,7 +111,7 @@ def _model(
     graphdef, _ = model_params.split(model)
     first = min(config.task.first, len(dataset.times) - 1)
     task = build_task(dataset, model_params.apply_fn(graphdef), 1, inputs, {**config.task, "first": first})
-    return task, {name: jnp.asarray(value) for name, value in run.weights[run.choose(weights, folder)].items()}
+    return task, jax.device_put(dict(run.weights[run.choose(weights, folder)]))
 
 
 def _write(place: Path, case: SeriesCase, dataset: PDEDataset, prediction: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from experiments.errors import NotFiniteError, UserError
-from experiments.training.packing import Packing
+from experiments.training.mesh import place
+from experiments.training.packing import Packed, Packing
 from experiments.training.state import TrainState
 from flare_jax.convert.checkpoints import RECORD, STATE, checkpoint_steps, make_record, read_record, read_state
 from runtime.json_files import finite
@@ -49,12 +51,12 @@ class SavedCheckpoints:
     def restore(self, template: TrainState, step: int) -> TrainState:
         """Return the state saved at `step` with the placement of `template`; raises UserError if it is unreadable."""
         try:
-            saved = read_state(self.directory / str(step), to_saved(template, self._packing))
+            saved = read_state(self.directory / str(step), _abstract(template, self._packing))
         except ValueError as error:
             raise UserError(str(error)) from error
         if int(saved["step"]) != step:
             raise UserError(f"checkpoint {self.directory / str(step)} holds step {int(saved['step'])}; it was renamed")
-        return _from_saved(saved, self._packing)
+        return _from_saved(saved, self._packing, template.step.sharding)
 
     def restore_latest(self, template: TrainState, say: Callable[[str], None]) -> TrainState | None:
         """Return the newest readable state, reporting unreadable ones; None without checkpoints.
@@ -230,6 +232,15 @@ def to_saved(state: TrainState, packing: Packing) -> dict[str, Any]:
     }
 
 
+def _abstract(template: TrainState, packing: Packing) -> dict[str, Any]:
+    """Return shapes and placement of the tree that is saved of a state like `template`, whose arrays lie alike."""
+
+    def placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=template.step.sharding)
+
+    return jax.tree.map(placed, jax.eval_shape(partial(to_saved, packing=packing), template))
+
+
 def _fetched(state: TrainState, packing: Packing) -> dict[str, Any]:
     """Return the tree that is saved in the memory of the host, fetched as few long vectors and cut there.
 
@@ -245,11 +256,16 @@ def _fetched(state: TrainState, packing: Packing) -> dict[str, Any]:
     return {**tree, **unpacked}
 
 
-def _from_saved(saved: dict[str, Any], packing: Packing) -> TrainState:
+def _from_saved(saved: dict[str, Any], packing: Packing, sharding: jax.sharding.Sharding) -> TrainState:
+    """Return the state of a tree that was saved, with its parameters put together on the host."""
+
+    def packed(params: dict[str, jax.Array]) -> Packed:
+        return jax.tree.map(lambda value: place(value, sharding), packing.pack(jax.tree.map(np.asarray, params), np))
+
     return TrainState(
         step=saved["step"],
-        params=packing.pack(saved["params"]),
-        ema=packing.pack(saved["ema"]) if saved["ema"] else {},
+        params=packed(saved["params"]),
+        ema=packed(saved["ema"]) if saved["ema"] else {},
         opt_state=saved["opt_state"],
         key=jax.random.wrap_key_data(saved["key"]),
     )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.training.sampling import Bucket, Epochs, bucket_lengths, buckets_of
@@ -74,7 +73,7 @@ class DeviceSource:
             self._data = tuple(self._place(bucket) for bucket in self._buckets)
         epoch, first = divmod(step, self._setup.plan.steps_per_epoch)
         seeds = (self._setup.mesh.replicate(np.array(active)),) if self._seeds > 1 else ()
-        return state, *seeds, self._data, jnp.int32(epoch), jnp.int32(first)
+        return state, *seeds, self._data, np.int32(epoch), np.int32(first)
 
     def _place(self, bucket: Bucket) -> dict[str, jax.Array]:
         return self._setup.mesh.place_dataset(bucket.cut(self._setup.task.train))

@@ -96,6 +96,6 @@ def make_predictor(task: Task, mesh: Mesh) -> Callable[[Params, Mapping[str, Arr
     def predict(params: Params, data: Mapping[str, Array], case: int) -> np.ndarray:
         if is_stored(data):
             data, case = mesh.place_dataset({name: value[case][None] for name, value in data.items()}), 0
-        return jax.device_get(run(params, data, jnp.asarray(case)))
+        return jax.device_get(run(params, data, np.int32(case)))
 
     return predict

@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.errors import UserError
@@ -52,7 +51,8 @@ def started(
     # What belongs to the same layer is new too: a bias alone would be none of the new map.
     layers = {name.rpartition(".")[0] for name in differing}
     new = {name for name in shapes if name.rpartition(".")[0] in layers}
-    taken = {name: jnp.asarray(start.params[name], value.dtype) for name, value in params.items() if name not in new}
+    kept = {name: np.asarray(start.params[name], value.dtype) for name, value in params.items() if name not in new}
+    taken = jax.device_put(kept)
     text = f"starting from {start.label}: {len(taken)} of {len(shapes)} parameter arrays"
     changes = ", ".join(_change(name, shapes, given) for name in differing)
     say(text + (f"; new layers {', '.join(sorted(layers))}, since {changes}" if differing else ""))

@@ -190,13 +190,11 @@ def _shared_record(
     """Return what is logged of one chunk and is the same for all seeds: schedules at its last step, and times."""
     record = {
         "epoch": step / setup.plan.steps_per_epoch,
-        "learning_rate": float(setup.learning_rate(step - 1)),
+        **setup.scheduled(step - 1),
         "step_ms": 1e3 * seconds / steps,
     }
     if "input_wait_s" in values:
         record["input_wait_percent"] = 100 * float(values["input_wait_s"]) / seconds
-    if setup.beta1 is not None:
-        record["beta1"] = float(setup.beta1(step - 1))
     return record
 
 

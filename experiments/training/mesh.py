@@ -60,7 +60,7 @@ class Mesh:
 
     def replicate(self, tree: Any) -> Any:
         """Put every array of `tree` on every device; each process holds the same values."""
-        return jax.tree.map(lambda value: _place(value, self.replicated), tree)
+        return jax.tree.map(lambda value: place(value, self.replicated), tree)
 
     @property
     def replicated(self) -> NamedSharding:
@@ -73,7 +73,7 @@ class Mesh:
         """
         if is_stored(arrays):
             return dict(arrays)
-        return {name: _place(value, self._split(value, None, "points")) for name, value in arrays.items()}
+        return {name: place(value, self._split(value, None, "points")) for name, value in arrays.items()}
 
     def read_batch(self, arrays: Stored, cases: Int[np.ndarray, "A B"], length: int) -> dict[str, Array]:
         """Put batches [accumulation, B, N, ...] of samples from disk on the devices, padded to `length` points.
@@ -108,10 +108,10 @@ class Mesh:
         return jax.lax.with_sharding_constraint(tree, self.replicated)
 
 
-def _place(value: Any, sharding: NamedSharding) -> Array:
+def place(value: Any, sharding: NamedSharding) -> Array:
     """Put a value that every process holds on devices of all of them (`device_put` takes those of one only)."""
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_place(jax.random.key_data(value), sharding))
+        return jax.random.wrap_key_data(place(jax.random.key_data(value), sharding))
     host = np.asarray(value)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 

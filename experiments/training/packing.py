@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,15 +34,15 @@ class Packing:
         """The number of all parameters."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
-    def pack(self, params: Params) -> Packed:
-        """Return one vector, or a dictionary of stacks, per non-empty group."""
+    def pack(self, params: Params, arrays: Any = jnp) -> Packed:
+        """Return one vector, or a dictionary of stacks, per non-empty group; on the host where `arrays` is NumPy."""
         packed: Packed = {}
         for group, names in self.groups.items():
             if group in self.matrices:
                 stacks = self._stacks(names).items()
-                packed[group] = {shape: jnp.stack([params[name] for name in stack]) for shape, stack in stacks}
+                packed[group] = {shape: arrays.stack([params[name] for name in stack]) for shape, stack in stacks}
             else:
-                packed[group] = jnp.concatenate([jnp.ravel(params[name]) for name in names])
+                packed[group] = arrays.concatenate([arrays.ravel(params[name]) for name in names])
         return packed
 
     @cached_property
@@ -50,7 +51,7 @@ class Packing:
         return jax.jit(self.unpack)
 
     def unpack(self, packed: Packed) -> Params:
-        """Undo `pack`."""
+        """Undo `pack`, on the host where the arrays are there."""
         params: Params = {}
         for group, names in self.groups.items():
             if group in self.matrices:

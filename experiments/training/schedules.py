@@ -74,9 +74,9 @@ def _anneal(kind: str, before: float, after: float, fraction: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=2 * _KEPT)
-def compiled(schedule: Schedule) -> Schedule:
-    """Return the schedule as one program, for where it is asked for what is logged."""
-    return jax.jit(schedule)
+def compiled(*schedules: Schedule) -> Callable[[ArrayLike], tuple[Any, ...]]:
+    """Return the values of all these schedules as one program, for where they are asked for what is logged."""
+    return jax.jit(lambda step: tuple(schedule(step) for schedule in schedules))
 
 
 def build_schedules(schedule: Any, learning_rate: float, steps: int, period: int) -> tuple[Schedule, Any]:

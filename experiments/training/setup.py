@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 from jax import Array
@@ -53,10 +54,25 @@ class Setup:
         state = create_state(params, self.packing, self.optimizer, seed, ema=bool(self.template.ema))
         return replace(self, seed=seed, template=self.mesh.replicate(state))
 
+    def scheduled(self, step: int) -> dict[str, float]:
+        """Return what the schedules give optimizer step `step`, by name."""
+        schedules = {"learning_rate": self.learning_rate, "beta1": self.beta1}
+        names = [name for name, schedule in schedules.items() if schedule is not None]
+        values = compiled(*(schedules[name] for name in names))(step)
+        return {name: float(value) for name, value in zip(names, values, strict=True)}
+
     def weights(self, state: TrainState) -> dict[str, Params]:
-        """Return the parameter sets that are evaluated: raw, and ema where an average is kept."""
-        sets = {"raw": self.packing.unpack_now(state.params)}
-        return {**sets, "ema": self.packing.unpack_now(state.ema)} if state.ema else sets
+        """Return the parameter sets that are evaluated: raw, and ema where an average is kept.
+
+        They are cut on the host: to compile the many cuts takes longer than all evaluations of most runs.
+        """
+        packed = {"raw": state.params, "ema": state.ema}
+        return {
+            # Copied: on a CPU what is fetched is the state itself, which the next step may write into.
+            name: self.mesh.replicate(self.packing.unpack(jax.tree.map(np.array, vectors)))
+            for name, vectors in packed.items()
+            if vectors
+        }
 
 
 def build_setup(
@@ -114,10 +130,10 @@ def by_frame(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schedules(config: Any, plan: Plan, task: Task) -> tuple[Schedule, Schedule | None]:
-    """Return learning rate and beta1 as functions of the optimizer step."""
+    """Return learning rate and, where it is scheduled, beta1 as functions of the optimizer step."""
     slower = task.loss.repeats if task.loss.schedule_by_batch else 1
     period = plan.steps_per_epoch // slower if config.train.epochs else 1
     schedules = build_schedules(config.schedule, config.optimizer.learning_rate, plan.steps // slower, period)
     if slower > 1:
         schedules = [schedule and (lambda step, schedule=schedule: schedule(step // slower)) for schedule in schedules]
-    return tuple(schedule and compiled(schedule) for schedule in schedules)
+    return tuple(schedules)

@@ -58,7 +58,7 @@ def from_torch(model_type: str, template: Mapping[str, Any], state_dict: Mapping
             )
         if value.shape == leaf.shape:
             value = value - np.eye(*value.shape, dtype=value.dtype) if has_identity(ours, mapping) else value
-            params[ours] = jnp.asarray(value, leaf.dtype)
+            params[ours] = jax.device_put(np.asarray(value, leaf.dtype))
         else:
             wanted = _torch_shape(ours, leaf.shape)
             misshapen.append(f"{theirs} (stored {np.shape(state[theirs])}, model {wanted})")

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flare_jax.checks import check_dtype, check_integer
+from flare_jax.layers.initializers import ones
 
 
 class GatedRMSNorm(nnx.Module):
@@ -32,7 +33,7 @@ class GatedRMSNorm(nnx.Module):
         self.num_groups = num_groups
         self.epsilon = epsilon
         self.dtype = check_dtype(dtype)
-        self.scale = nnx.Param(jnp.ones(channel_dim, jnp.float32))
+        self.scale = nnx.Param(ones(channel_dim))
 
     def __call__(self, x: Float[Array, "... C"], gate: Float[Array, "... C"]) -> Float[Array, "... C"]:
         """Normalise and gate the last axis."""

@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flare_jax.checks import check_dtype, check_integer
-from flare_jax.layers.initializers import linear_kernel
+from flare_jax.layers.initializers import linear_kernel, zeros
 from flare_jax.params import Matrix
 from kernels import times_matrix
 
@@ -28,7 +28,7 @@ class Linear(nnx.Module):
         shape = (check_integer("in_dim", in_dim), check_integer("out_dim", out_dim))
         self.dtype = check_dtype(dtype)
         self.kernel = Matrix(kernel_init(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(out_dim, jnp.float32)) if use_bias else None
+        self.bias = nnx.Param(zeros(out_dim)) if use_bias else None
 
     def branch(self) -> tuple[tuple[Float[Array, "C_in C_out"]], tuple[Float[Array, " C_out"]]]:
         """Return kernel and bias, zero where there is none, as a branch of `kernels.residual_mlp`."""

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flare_jax.checks import check_dtype, check_integer
+from flare_jax.layers.initializers import ones, zeros
 from kernels.residual_mlp import Norm
 
 LAYER_NORM_EPSILON = 1e-5
@@ -33,8 +34,8 @@ class LayerNorm(nnx.Module):
         check_integer("channel_dim", channel_dim)
         self.epsilon = epsilon
         self.dtype = check_dtype(dtype)
-        self.scale = nnx.Param(jnp.ones(channel_dim, jnp.float32)) if affine else None
-        self.bias = nnx.Param(jnp.zeros(channel_dim, jnp.float32)) if affine else None
+        self.scale = nnx.Param(ones(channel_dim)) if affine else None
+        self.bias = nnx.Param(zeros(channel_dim)) if affine else None
 
     def operand(self) -> Norm:
         """Return the norm as an argument of `normalize` and, if it is affine, of `kernels.residual_mlp`."""
@@ -59,7 +60,7 @@ class RMSNorm(nnx.Module):
         check_integer("channel_dim", channel_dim)
         self.epsilon = epsilon
         self.dtype = check_dtype(dtype)
-        self.scale = nnx.Param(jnp.ones(channel_dim, jnp.float32)) if affine else None
+        self.scale = nnx.Param(ones(channel_dim)) if affine else None
 
     def operand(self) -> Norm:
         """Return the norm as an argument of `normalize` and, if it is affine, of `kernels.residual_mlp`."""

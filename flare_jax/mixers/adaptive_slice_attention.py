@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.checks import check_head_dim
 from flare_jax.layers.activations import gelu_erf
 from flare_jax.layers.dropout import Key, dropout, split_key
+from flare_jax.layers.initializers import filled
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.pointwise_mlp import PointwiseMLP
 from flare_jax.mixers.slice_attention import INITIAL_TEMPERATURE, SliceConfig, mix_slices, slice_projection
@@ -48,7 +49,7 @@ class AdaptiveSliceAttention(nnx.Module):
             self.head_dim, num_slices, orthogonal=config.orthogonal_slice_init, dtype=dtype, rngs=rngs
         )
         self.temperature_mlp = PointwiseMLP(self.head_dim, num_slices, 1, dtype=dtype, rngs=rngs)
-        self.temperature_bias = nnx.Param(jnp.full((1, num_heads, 1, 1), INITIAL_TEMPERATURE, jnp.float32))
+        self.temperature_bias = nnx.Param(filled((1, num_heads, 1, 1), INITIAL_TEMPERATURE))
         self.token_mixer = SliceTokenAttention(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 

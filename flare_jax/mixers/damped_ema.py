@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_choice, check_integer, check_positive
-from flare_jax.layers.initializers import linear_kernel
+from flare_jax.layers.initializers import linear_kernel, zeros
 from flare_jax.layers.linear import Linear
 
 EMA_IMPLEMENTATIONS = ("scan", "conv", "reference_cumsum", "reference_conv")
@@ -48,9 +48,9 @@ class DampedEMA(nnx.Module):
         self.ema_impl = ema_impl
         self.kernel_size = check_integer("kernel_size", kernel_size)
         self.exponent_limit = check_positive("exponent_limit", exponent_limit)
-        self.alpha_logits = nnx.Param(jnp.zeros(shape, jnp.float32))
-        self.delta_logits = nnx.Param(jnp.zeros(shape, jnp.float32))
-        self.beta_logits = nnx.Param(jnp.zeros(shape, jnp.float32))
+        self.alpha_logits = nnx.Param(zeros(shape))
+        self.delta_logits = nnx.Param(zeros(shape))
+        self.beta_logits = nnx.Param(zeros(shape))
         self.eta = nnx.Param(linear_kernel(rngs.params(), shape))
         self.proj = Linear(2 * channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 

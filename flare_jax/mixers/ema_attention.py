@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_dtype
 from flare_jax.layers.dropout import Key
-from flare_jax.layers.initializers import linear_kernel
+from flare_jax.layers.initializers import linear_kernel, zeros
 from flare_jax.layers.linear import Linear
 from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.block import PreNormBlock, feed_forward
@@ -58,7 +58,7 @@ class EmaAttention(nnx.Module):
         # Not linear layers: the original stores these two matrices as [C_in, C_out] as well.
         self.Wh = Matrix(linear_kernel(rngs.params(), (channel_dim, channel_dim)))
         self.Uh = Matrix(linear_kernel(rngs.params(), (channel_dim, channel_dim)))
-        self.bh = nnx.Param(jnp.zeros(channel_dim, jnp.float32))
+        self.bh = nnx.Param(zeros(channel_dim))
 
     def __call__(
         self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None

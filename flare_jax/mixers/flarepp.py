@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from flare_jax.checks import scaled_width
 from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS
-from flare_jax.layers.initializers import LINEAR_STD, identity_plus, linear_kernel, normal
+from flare_jax.layers.initializers import LINEAR_STD, filled, identity_plus, linear_kernel, normal
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP
@@ -192,7 +192,7 @@ def flarepp_ablations(
         },
         latent_q0=_latents(config, LINEAR_STD, rngs),
         latent_q_fixed=_latents(config, LINEAR_STD, rngs) if config.use_gate else None,
-        gate_logit=jnp.full(config.heads, config.gate_logit_init, jnp.float32) if config.use_gate else None,
+        gate_logit=filled(config.heads, config.gate_logit_init) if config.use_gate else None,
         implementation=config.implementation,
         mlp_implementation=config.mlp_implementation,
         dtype=dtype,
@@ -219,7 +219,7 @@ def _gated(
         norms={name: _head_norm(config, affine=flag, dtype=dtype) for name, flag in affine.items()},
         latent_q0=_latents(config, config.latent_std, rngs),
         latent_q_fixed=_latents(config, config.latent_std, rngs),
-        gate_logit=jnp.full(config.heads, config.gate_logit_init, jnp.float32),
+        gate_logit=filled(config.heads, config.gate_logit_init),
         sigmoid_gate=True,
         attn_drop=attn_drop,
         proj_drop=proj_drop,

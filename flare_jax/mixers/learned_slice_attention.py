@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_dtype, check_head_dim
 from flare_jax.layers.dropout import Key, dropout
-from flare_jax.layers.initializers import LINEAR_STD, latents, normal, uniform
+from flare_jax.layers.initializers import LINEAR_STD, latents, normal, ones, uniform
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.structured_grid import check_no_mask
@@ -148,7 +148,7 @@ class MixedSliceAttention(nnx.Module):
         self.mix = Matrix(uniform(rows**-0.5)(rngs.params(), (rows, rows)))
         self.kv_proj = point_projection(channel_dim, 2 * channel_dim, grid_shape=grid_shape, dtype=dtype, rngs=rngs)
         self.norm1 = LayerNorm(channel_dim, dtype=dtype)
-        self.token_gain = nnx.Param(jnp.ones(channel_dim, jnp.float32))
+        self.token_gain = nnx.Param(ones(channel_dim))
         self.token_att = SelfAttention(channel_dim, SelfAttentionConfig(num_heads=num_heads), dtype=dtype, rngs=rngs)
         self.norm2 = LayerNorm(channel_dim, dtype=dtype)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_head_dim, check_integer
 from flare_jax.layers.dropout import Key, dropout
-from flare_jax.layers.initializers import linear_kernel
+from flare_jax.layers.initializers import filled, linear_kernel
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.structured_grid import GridConvolution, check_grid_shape
 from flare_jax.mixers.slice_tokens import gather_slices, scatter_slices, slice_logits, slice_weights
@@ -86,7 +86,7 @@ class SliceAttention(nnx.Module):
         self.slice_proj = slice_projection(
             self.head_dim, config.num_slices, orthogonal=config.orthogonal_slice_init, dtype=dtype, rngs=rngs
         )
-        self.temperature = nnx.Param(jnp.full((1, config.num_heads, 1, 1), INITIAL_TEMPERATURE, jnp.float32))
+        self.temperature = nnx.Param(filled((1, config.num_heads, 1, 1), INITIAL_TEMPERATURE))
         self.token_mixer = token_mixer
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from flare_jax.checks import check_head_dim
 from flare_jax.layers.dropout import Key
+from flare_jax.layers.initializers import filled
 from flare_jax.layers.linear import Linear
 from flare_jax.mixers.slice_attention import INITIAL_TEMPERATURE, slice_projection
 from flare_jax.mixers.slice_tokens import WEIGHT_EPSILON, SliceTokenAttention, slice_weights
@@ -28,7 +29,7 @@ class SliceSpaceAttention(nnx.Module):
         self.num_heads, self.head_dim = num_heads, check_head_dim(channel_dim, num_heads)
         self.in_proj = Linear(channel_dim, 2 * channel_dim, dtype=dtype, rngs=rngs)
         self.slice_proj = slice_projection(self.head_dim, num_slices, orthogonal=False, dtype=dtype, rngs=rngs)
-        self.temperature = nnx.Param(jnp.full((1, num_heads, 1, 1), INITIAL_TEMPERATURE, jnp.float32))
+        self.temperature = nnx.Param(filled((1, num_heads, 1, 1), INITIAL_TEMPERATURE))
         self.token_mixer = SliceTokenAttention(channel_dim, num_heads=num_heads, dtype=dtype, rngs=rngs)
         self.out_proj = Linear(channel_dim, channel_dim, dtype=dtype, rngs=rngs)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from flare_jax.checks import check_sizes
 from flare_jax.layers.depthwise_convolution import DepthwiseConvolution
 from flare_jax.layers.gated_norm import GatedRMSNorm
+from flare_jax.layers.initializers import draw_uniform, ones, zeros
 from flare_jax.layers.linear import Linear
 from flare_jax.mixers.selective_scan import selective_scan
 
@@ -104,10 +105,10 @@ class Hydra(nnx.Module):
             filtered_dim, width=sizes.conv_width, causal=False, dtype=dtype, rngs=rngs
         )
         self.dt_bias = nnx.Param(initial_step_bias(rngs.params(), heads))
-        self.A_log = nnx.Param(jnp.zeros(heads, jnp.float32))
-        self.init_states = nnx.Param(jnp.zeros((heads, sizes.head_dim, sizes.state_dim), jnp.float32))
+        self.A_log = nnx.Param(zeros(heads))
+        self.init_states = nnx.Param(zeros((heads, sizes.head_dim, sizes.state_dim)))
         self.diagonal = Linear(inner_dim, heads, use_bias=False, dtype=dtype, rngs=rngs)
-        self.skip = nnx.Param(jnp.ones(heads, jnp.float32))
+        self.skip = nnx.Param(ones(heads))
         self.norm = GatedRMSNorm(inner_dim, norm_before_gate=True, dtype=dtype)
         self.out_proj = Linear(inner_dim, sizes.channel_dim, use_bias=False, dtype=dtype, rngs=rngs)
 
@@ -178,7 +179,7 @@ class ScanDirection(nnx.Module):
         # Copies: two parameters in one buffer could not both be donated to a training step.
         self.dt_bias = nnx.Param(jnp.array(step_bias, copy=True))
         self.A_log = nnx.Param(jnp.array(log_rate, copy=True))
-        self.skip = nnx.Param(jnp.ones(sizes.num_heads, jnp.float32))
+        self.skip = nnx.Param(ones(sizes.num_heads))
 
     def scan_inputs(self, filtered: Float[Array, "B N C"], step: Float[Array, "B N H"]) -> ScanInputs:
         """Return the inputs of the scan over a sequence of projected entries."""
@@ -211,13 +212,13 @@ def scan_both_ways(
 def initial_step_bias(key: Array, num_heads: int) -> Float[Array, "H"]:
     """Return biases at which softplus gives steps log-uniform in [1e-3, 1e-1] (Mamba-2)."""
     shortest, longest = math.log(SHORTEST_STEP), math.log(LONGEST_STEP)
-    step = jnp.exp(jax.random.uniform(key, (num_heads,), minval=shortest, maxval=longest))
+    step = jnp.exp(draw_uniform(key, (num_heads,), shortest, longest))
     return step + jnp.log(-jnp.expm1(-step))
 
 
 def initial_log_rate(key: Array, num_heads: int) -> Float[Array, "H"]:
     """Return logarithms of rates uniform in [1, 16] (Mamba-2)."""
-    return jnp.log(jax.random.uniform(key, (num_heads,), minval=SMALLEST_RATE, maxval=LARGEST_RATE))
+    return jnp.log(draw_uniform(key, (num_heads,), SMALLEST_RATE, LARGEST_RATE))
 
 
 def _split(x: Float[Array, "B N _"], *widths: int) -> list[Float[Array, "B N _"]]:

@@ -6,6 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from flare_jax.layers.dropout import Key
+from flare_jax.layers.initializers import zeros
 from flare_jax.mixers.state_attention import StateAttention, StateBlock, StateBlockConfig, mean_outer_product
 
 
@@ -23,10 +24,10 @@ class StrassenAttention(StateAttention):
         self.k2_proj = self.make_projection(rngs)
         self.v1_proj = self.make_projection(rngs)
         self.v2_proj = self.make_projection(rngs)
-        self.g1 = nnx.Param(jnp.zeros(self.num_heads, jnp.float32))
-        self.g2 = nnx.Param(jnp.zeros(self.num_heads, jnp.float32))
-        self.g3 = nnx.Param(jnp.zeros(self.num_heads, jnp.float32))
-        self.g4 = nnx.Param(jnp.zeros(self.num_heads, jnp.float32))
+        self.g1 = nnx.Param(zeros(self.num_heads))
+        self.g2 = nnx.Param(zeros(self.num_heads))
+        self.g3 = nnx.Param(zeros(self.num_heads))
+        self.g4 = nnx.Param(zeros(self.num_heads))
 
     def __call__(
         self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None

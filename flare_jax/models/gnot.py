@@ -18,6 +18,7 @@ from flare_jax.checks import (
 )
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, find_activation
 from flare_jax.layers.dropout import Key, dropout, split_key
+from flare_jax.layers.initializers import draw_uniform
 from flare_jax.layers.linear import InputLinear, Linear
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.padding import zero_padding
@@ -162,7 +163,7 @@ class GNOT(nnx.Module):
 
         self.preprocess_x = embedding(position_dim)
         self.preprocess_z = embedding(position_dim + kept_dim + config.fun_dim)
-        self.placeholder = nnx.Param(jax.random.uniform(rngs.params(), (channel_dim,), maxval=1 / channel_dim))
+        self.placeholder = nnx.Param(draw_uniform(rngs.params(), (channel_dim,), 0.0, 1 / channel_dim))
         self.time_fc = TimeEmbedding(channel_dim, dtype=dtype, rngs=rngs) if config.time_input else None
         self.blocks = nnx.List(
             [GNOTBlock(config, position_dim=in_dim, dtype=dtype, rngs=rngs) for _ in range(config.num_blocks)]

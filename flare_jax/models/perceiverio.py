@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.checks import check_dtype, check_points, check_sizes
 from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS, find_activation
 from flare_jax.layers.feed_forward import FeedForward
+from flare_jax.layers.initializers import normal
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.output_projection import OutputProjection
 from flare_jax.layers.padding import zero_padding
@@ -30,7 +30,7 @@ class LatentEncoder(nnx.Module):
     def __init__(
         self, channel_dim: int, *, num_heads: int, num_latents: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):
-        self.latent_q = nnx.Param(jax.random.normal(rngs.params(), (num_latents, channel_dim), jnp.float32))
+        self.latent_q = nnx.Param(normal(1.0)(rngs.params(), (num_latents, channel_dim)))
         self.norm = LayerNorm(channel_dim, dtype=dtype)
         self.att = CrossAttention(channel_dim, num_heads=num_heads, query_proj=False, dtype=dtype, rngs=rngs)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -13,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from flare_jax.checks import check_dtype, check_function_features, check_points, check_sizes, scaled_width
 from flare_jax.layers.activations import POINTWISE_ACTIVATIONS, Activation
 from flare_jax.layers.dropout import Key
+from flare_jax.layers.initializers import draw_uniform
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import LayerNorm
 from flare_jax.layers.padding import zero_padding
@@ -145,7 +145,7 @@ class SliceStack(ResidualStack):
             dtype=dtype,
             rngs=rngs,
         )
-        self.placeholder = nnx.Param(jax.random.uniform(rngs.params(), (channel_dim,), maxval=1 / channel_dim))
+        self.placeholder = nnx.Param(draw_uniform(rngs.params(), (channel_dim,), 0.0, 1 / channel_dim))
         has_features = config.fun_dim > 0 or (config.unified_pos and not config.unified_pos_drop_input)
         self.adds_placeholder = always_placeholder or not has_features
         self.time_fc = TimeEmbedding(channel_dim, dtype=dtype, rngs=rngs) if config.time_input else None

@@ -174,10 +174,10 @@ def test_learning_rate_by_batch(by_batch):
     setup = build_setup(dataclasses.replace(task, loss=repeated), toy_params(), config, 0, make_mesh(1, 1))
     plain = build_setup(task, toy_params(), config, 0, make_mesh(1, 1))
     assert setup.plan.steps == 3 * plain.plan.steps
-    rates = [float(setup.learning_rate(step)) for step in range(setup.plan.steps)]
+    rates = [setup.scheduled(step)["learning_rate"] for step in range(setup.plan.steps)]
     if by_batch:
-        np.testing.assert_allclose(rates, np.repeat([float(plain.learning_rate(s)) for s in range(24)], 3))
-        np.testing.assert_allclose(float(setup.beta1(7)), float(plain.beta1(2)))
+        np.testing.assert_allclose(rates, np.repeat([plain.scheduled(s)["learning_rate"] for s in range(24)], 3))
+        np.testing.assert_allclose(setup.scheduled(7)["beta1"], plain.scheduled(2)["beta1"])
     else:
         assert len(set(rates)) > 40
 

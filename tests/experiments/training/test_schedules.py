@@ -92,4 +92,4 @@ def test_equal_schedules_share_a_program(name):
 
     assert rate(1e-3) is rate(1e-3)
     assert rate(1e-3) is not rate(2e-3)
-    assert float(rate(2e-3)(50)) == 2 * float(rate(1e-3)(50))
+    assert float(rate(2e-3)(50)[0]) == 2 * float(rate(1e-3)(50)[0])
