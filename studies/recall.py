@@ -34,7 +34,7 @@ def get_study(variant: str) -> Study:
         Part(
             config=f"configs/lm.py:model={model},size=recall128,recall",
             axes=(axis("data.pairs", *PAIRS), axis("optimizer.learning_rate", 1e-3, 3e-3)),
-            options={"train.epochs": 8, **options},
+            options={"train.epochs": 4, **options},
             labels={"model": name},
         )
         for name, (model, options) in MODELS.items()

@@ -16,6 +16,7 @@ from data_pipeline.language.corpus import SPLITS, Document, read_documents, spli
 from data_pipeline.language.tokenizer import SEPARATOR, BytePairTokenizer, ByteTokenizer, Tokenizer, load_tokenizer
 from runtime.files import file_digest
 from runtime.json_files import read_object, write_json
+from runtime.locks import locked
 
 _META = "meta.json"
 Arrays = dict[str, np.ndarray]
@@ -67,9 +68,11 @@ def prepare(options: TextOptions, folder: Path, say: Callable[[str], None] = pri
         raise DataError(f"data.vocab_size={options.vocab_size} must lie in 257 to 65536; change it")
     splits = split_documents(documents, options.val, options.test, options.val_share, options.test_share)
     place = folder / "tokens" / _key(options, documents)
-    if not (place / _META).is_file():
-        say(f"encoding {sum(len(d.text) for d in documents):,} bytes of {options.path} into {place}")
-        _encode(options, splits, place)
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place, busy=None):  # while another process encodes it
+        if not (place / _META).is_file():
+            say(f"encoding {sum(len(d.text) for d in documents):,} bytes of {options.path} into {place}")
+            _encode(options, splits, place)
     return open_token_files(place)
 
 
@@ -90,7 +93,6 @@ def open_token_files(folder: Path) -> TokenFiles:
 
 
 def _encode(options: TextOptions, splits: dict[str, list[Document]], place: Path) -> None:
-    place.mkdir(parents=True, exist_ok=True)
     tokenizer: Tokenizer = ByteTokenizer()
     if options.tokenizer == "bpe":
         tokenizer = BytePairTokenizer.train((d.text for d in splits["train"]), options.vocab_size)

@@ -25,18 +25,21 @@ def main() -> None:
     """Continue the prompts that the flags give."""
     if FLAGS.workdir is None:
         raise UserError("--workdir is missing; for example --workdir=out/lm_recommended_tiny")
+    for name in ("tokens", "piece"):
+        if FLAGS[name].value < 1:
+            raise UserError(f"--{name}={FLAGS[name].value} must be at least 1; raise it")
     folder = Path(FLAGS.workdir)
     sampling = Sampling(FLAGS.temperature, FLAGS.top_k, FLAGS.top_p)
     config, tokenizer = _run(folder)
     prompts = FLAGS.prompt or [""]
     ids = [_tokens(prompt, tokenizer) for prompt in prompts]
-    generator = _generator(folder, config, tokenizer, sampling)
+    continued = _generator(folder, config, tokenizer, sampling)(ids, FLAGS.tokens, FLAGS.seed)
     texts = [prompt.encode() for prompt in prompts]
     streams = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in prompts]
     alone = len(prompts) == 1
     if alone:
         _write(streams[0].decode(texts[0]))
-    for pieces in generator(ids, FLAGS.tokens, FLAGS.seed):
+    for pieces in continued:
         written = [tokenizer.decode(piece) for piece in pieces]
         texts = [text + new for text, new in zip(texts, written, strict=True)]
         if alone:
@@ -62,7 +65,10 @@ def _tokens(prompt: str, tokenizer: Tokenizer) -> list[int]:
     """Return the tokens of a prompt; an empty one is the beginning of a document."""
     if "\0" in prompt:
         raise UserError(f"--prompt={prompt!r} holds the byte 0, which separates documents; leave it out")
-    return [int(i) for i in tokenizer.encode(prompt.encode())] if prompt else [SEPARATOR]
+    try:
+        return [int(i) for i in tokenizer.encode(prompt.encode())] if prompt else [SEPARATOR]
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+        raise UserError(f"--prompt={prompt!r} is not text in UTF-8; convert it") from error
 
 
 def _generator(folder: Path, config: ConfigDict, tokenizer: Tokenizer, sampling: Sampling) -> Generator:

@@ -32,7 +32,9 @@ def check_model(config: Any) -> None:
             "label; set model.block=1"
         )
     if config.data.get("reset_documents") and config.model.get("gather") == "stablemax":
-        raise UserError("data.reset_documents=True does not go with model.gather=stablemax, which keeps everything")
+        raise UserError(
+            "data.reset_documents=True does not go with model.gather=stablemax, which keeps everything; set it to False"
+        )
     ids = jnp.zeros((1, 8), jnp.int32)
 
     def forward() -> jax.Array:

@@ -75,10 +75,10 @@ class CausalFlareState(NamedTuple):
 class CausalFlareAttention(nnx.Module):
     """Prefix softmaxes of `num_latents` learned latents per head over the tokens, read by a softmax over the latents.
 
-    `latents` [H, M, D] ~ Normal(0, 1). Separate reading starts with the latents and the maps of gathering, so that a
-    token reads first from the latents that gathered tokens like it; started at random, reading has to find that first,
-    and associative recall of many pairs is not learnt. `context` is the number of tokens that half of is kept by the
-    head that forgets slowest, at the start.
+    `latents` [H, M, D] ~ Normal(0, 1). Separate reading starts with the latents and the map of gathering, so that a
+    token reads first from the latents that gathered tokens like it, and with `short_conv` the tokens after these;
+    started at random, reading has to find that first, and associative recall of many pairs is not learnt. `context` is
+    the number of tokens that half of is kept by the head that forgets slowest, at the start.
     """
 
     def __init__(
@@ -140,10 +140,7 @@ class CausalFlareAttention(nnx.Module):
         return y, None if state is None else CausalFlareState(new, tails)
 
     def _read_as_gathered(self) -> None:
-        pairs = [(self.latents_read, self.latents), (self.r_proj.kernel, self.k_proj.kernel)]
-        if self.r_conv is not None:
-            pairs.append((self.r_conv.kernel, self.k_conv.kernel))
-        for read, gathered in pairs:
+        for read, gathered in ((self.latents_read, self.latents), (self.r_proj.kernel, self.k_proj.kernel)):
             # A copy: a step may not be given one buffer as two parameters.
             read[...] = jnp.copy(gathered[...])
 

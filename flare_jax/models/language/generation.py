@@ -107,12 +107,15 @@ class Generator:
     def __call__(self, prompts: Sequence[Sequence[int]], count: int, seed: int = 0) -> Iterator[list[list[int]]]:
         """Yield the next tokens of every prompt, burst by burst, until each has `count` of them or met the stop token.
 
-        Raises ValueError for an empty prompt, or none.
+        Raises ValueError, before anything is yielded, for an empty prompt, or none.
         """
         check_integer("count", count)
         key = jax.random.key(check_seed("seed", seed))
         if not prompts or not all(len(prompt) for prompt in prompts):
             raise ValueError("a prompt is empty, and there is nothing to go on from; give at least one token")
+        return self._continued(prompts, count, key)
+
+    def _continued(self, prompts: Sequence[Sequence[int]], count: int, key: jax.Array) -> Iterator[list[list[int]]]:
         longest = max(map(len, prompts)) + count + self._burst_size
         state, logits = self._prefilled(prompts, -(-longest // _ROOM) * _ROOM)
         rows = len(prompts)

@@ -1,11 +1,14 @@
 """Corpora: documents, splits, tokens and back, rows in which every token is a label once; and associative recall."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
 import pytest
 
 from data_pipeline.errors import DataError
+from data_pipeline.language import token_files
 from data_pipeline.language.recall import make_recall
 from data_pipeline.language.token_files import TextOptions, cut_rows, open_token_files, prepare, selection
 from data_pipeline.language.tokenizer import SEPARATOR, BytePairTokenizer, ByteTokenizer
@@ -46,6 +49,21 @@ def test_tokens_of_a_folder_are_its_text_and_separators(folder, tmp_path, tokeni
     if tokenizer == "bpe":
         assert files.tokenizer.vocab_size == 270
         assert len(train) < 0.8 * files.meta["bytes"]["train"]
+
+
+def test_two_runs_that_begin_together_encode_a_text_once(folder, tmp_path, monkeypatch):
+    begun, encode = [], token_files._encode
+
+    def encode_slowly(*arguments):
+        begun.append(arguments)
+        time.sleep(0.2)
+        encode(*arguments)
+
+    monkeypatch.setattr(token_files, "_encode", encode_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: prepare(options(folder), tmp_path), range(2))
+    assert len(begun) == 1
+    np.testing.assert_array_equal(first.splits["train"], second.splits["train"])
 
 
 def test_one_file_is_cut_at_its_end(tmp_path):

@@ -183,3 +183,18 @@ def test_a_run_writes_text_from_its_folder_alone(trained, tmp_path):
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     refused = run_program("experiments.generate", [*arguments, "--top_p=2"], env=environment())
     assert "top_p is 2.0 but must be above 0 and at most 1" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--tokens=0"], "error: --tokens=0 must be at least 1; raise it\n"),
+        (["--piece=-3"], "error: --piece=-3 must be at least 1; raise it\n"),
+        (["--seed=-1"], "error: seed is -1 but must be an integer of at least 0; set seed accordingly\n"),
+        (["--prompt=\udcff"], "error: --prompt='\\udcff' is not text in UTF-8; convert it\n"),
+    ],
+)
+def test_bad_flags_of_generation_are_one_sentence_and_nothing_is_written(trained, given, message):
+    folder, _ = trained
+    result = run_program("experiments.generate", [f"--workdir={folder}", "--prompt=To be", *given], env=environment())
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", message)

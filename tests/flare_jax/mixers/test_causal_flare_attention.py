@@ -12,9 +12,10 @@ from tests.numerics import assert_close
 _OPTIONS = {"channel_dim": 16, "num_blocks": 1, "num_heads": 2, "num_latents": 4, "short_conv": True, "qk_norm": True}
 
 
-def test_separate_reading_starts_as_reading_by_the_logits_of_gathering():
-    """The mixer equals the one without reading of its own, and has parameters of its own for it."""
+def test_separate_reading_starts_with_the_map_and_the_latents_of_gathering():
+    """With the same convolution, too, it equals the mixer without reading of its own; all parameters are its own."""
     separate = CausalFlareAttention(CausalFlareConfig(separate_read=True, **_OPTIONS), rngs=nnx.Rngs(0))
+    separate.r_conv.kernel[...] = jnp.copy(separate.k_conv.kernel[...])
     shared = CausalFlareAttention(CausalFlareConfig(separate_read=False, **_OPTIONS), rngs=nnx.Rngs(1))
     values = dict(nnx.to_flat_state(nnx.state(separate, nnx.Param)))
     own = dict(nnx.to_flat_state(nnx.state(shared, nnx.Param)))
