@@ -13,7 +13,7 @@ from flare_jax.layers.activations import FEED_FORWARD_ACTIVATIONS, RESIDUAL_MLP_
 from flare_jax.layers.linear import InputLinear, Linear
 from flare_jax.layers.norms import LayerNorm, RMSNorm
 from flare_jax.layers.sharding import on_each_device
-from kernels.residual_mlp import Projection, residual_mlp, residual_mlp_branches
+from kernels.residual_mlp import HeadNorm, Projection, residual_mlp, residual_mlp_branches
 
 
 class ResidualMLP(nnx.Module):
@@ -147,14 +147,21 @@ class ResidualMLP(nnx.Module):
 
 
 def apply_branches(
-    mlps: Sequence[ResidualMLP], x: Float[Array, "... C"], norm: LayerNorm | RMSNorm | None = None
+    mlps: Sequence[ResidualMLP],
+    x: Float[Array, "... C"],
+    norm: LayerNorm | RMSNorm | None = None,
+    head_norms: Sequence[HeadNorm | None] | None = None,
 ) -> tuple[Float[Array, "... _"], ...]:
-    """Apply MLPs of the same activation to one input, normalised by `norm` if given, in one kernel."""
+    """Apply MLPs of the same activation to one input, normalised by `norm` if given, in one kernel.
+
+    `head_norms` normalise the results per head, by the same kernel; None stands for no norm.
+    """
     first = mlps[0]
     return _apply_together(
         mlps,
         x,
         norm,
+        head_norms,
         activation=first.activation,
         residual=True,
         dtype=first.dtype,
@@ -166,19 +173,21 @@ def apply_linears(
     layers: Sequence[Linear],
     x: Float[Array, "... C"],
     norm: LayerNorm | RMSNorm | None = None,
+    head_norms: Sequence[HeadNorm | None] | None = None,
     *,
     implementation: str | None = None,
 ) -> tuple[Float[Array, "... _"], ...]:
-    """Apply linear layers to one input, normalised by `norm` if given, in one kernel; `implementation` names it."""
+    """Apply linear layers as `apply_branches` applies MLPs; `implementation` names the kernel."""
     # A single layer has no activation; the kernel wants the name of one.
     options = {"activation": find_activation(None, RESIDUAL_MLP_ACTIVATIONS), "residual": False}
-    return _apply_together(layers, x, norm, **options, dtype=layers[0].dtype, implementation=implementation)
+    return _apply_together(layers, x, norm, head_norms, **options, dtype=layers[0].dtype, implementation=implementation)
 
 
 def _apply_together(
     branches: Sequence[ResidualMLP | Linear],
     x: Float[Array, "... C"],
     norm: LayerNorm | RMSNorm | None,
+    head_norms: Sequence[HeadNorm | None] | None,
     *,
     activation: str,
     residual: bool,
@@ -186,7 +195,7 @@ def _apply_together(
     implementation: str | None,
 ) -> tuple[Float[Array, "... _"], ...]:
     def kernel(x: Array, parameters: Any, _: str | None) -> tuple[Array, ...]:
-        branches, norm = parameters
+        branches, norm, head_norms = parameters
         return residual_mlp_branches(
             x,
             branches,
@@ -194,13 +203,14 @@ def _apply_together(
             residual_in=residual,
             residual_out=residual,
             norm=norm,
+            head_norms=head_norms,
             implementation=implementation,
         )
 
     return on_each_device(
         kernel,
         x.astype(dtype),
-        ([branch.branch() for branch in branches], None if norm is None else norm.operand()),
+        ([branch.branch() for branch in branches], None if norm is None else norm.operand(), head_norms),
         leading=x.shape[:-1],
         implementation=implementation,
     )

@@ -16,10 +16,10 @@ from flare_jax.checks import scaled_width
 from flare_jax.layers.activations import RESIDUAL_MLP_ACTIVATIONS
 from flare_jax.layers.initializers import LINEAR_STD, filled, identity_plus, linear_kernel, normal
 from flare_jax.layers.linear import Linear
-from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, make_norm
+from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.layers.rotary import RotaryEmbedding
-from flare_jax.mixers.synthesized_routing import HeadNorm, SynthesizedRouting
+from flare_jax.mixers.synthesized_routing import SynthesizedRouting
 from flare_jax.option_groups import MixerConfig, RoutingConfig, depth, ratio
 from flare_jax.options import option
 
@@ -257,7 +257,7 @@ def _residual_mlp(
     )
 
 
-def _head_norm(config: MixerConfig, *, affine: bool, dtype: DTypeLike) -> HeadNorm:
+def _head_norm(config: MixerConfig, *, affine: bool, dtype: DTypeLike) -> LayerNorm | RMSNorm:
     return make_norm(
         config.head_dim, rmsnorm=config.rmsnorm, rms_epsilon=FLAREPP_RMS_NORM_EPSILON, affine=affine, dtype=dtype
     )

@@ -25,9 +25,7 @@ from flare_jax.mixers.attention_statistics import attention_statistics, mean_cos
 from flare_jax.mixers.gather_points import gather_points
 from flare_jax.mixers.heads import merge_heads, split_heads
 from kernels import flare_mixer, flarepp_mixer, gather
-from kernels.residual_mlp import Norm
-
-HeadNorm = LayerNorm | RMSNorm
+from kernels.residual_mlp import HeadNorm, Norm
 
 
 class Combination(NamedTuple):
@@ -75,7 +73,7 @@ class SynthesizedRouting(nnx.Module):
         *,
         num_heads: int,
         projections: Mapping[str, Linear | ResidualMLP],
-        norms: Mapping[str, HeadNorm],
+        norms: Mapping[str, LayerNorm | RMSNorm],
         latent_q0: Float[Array, "H M D"],
         latent_q_fixed: Float[Array, "H M D"] | None = None,
         gate_logit: Float[Array, " H"] | None = None,
@@ -135,11 +133,13 @@ class SynthesizedRouting(nnx.Module):
         """Return the operands of the three attention calls for the points x, normalised by `norm` if given."""
         named = {"k0": self.k0_proj, "v0": self.v0_proj, "k": self.k_proj, "v": self.v_proj}
         named = {name: projection for name, projection in named.items() if projection is not None}
-        branches = self._project(list(named.values()), x, norm)
-        projected = {n: split_heads(y, self.num_heads) for n, y in zip(named, branches, strict=True)}
-        k0 = _normalized(projected["k0"], self.k0_norm)
-        v0 = self._synthesis_values(projected)
-        k = _normalized(projected["k"], self.k_norm)
+        norms = {"k0": self.k0_norm, "v0": self.v0_norm, "k": self.k_norm}
+        if raw := self._takes_raw_values():
+            del norms["k0"]
+        projected = self._project(named, norms, x, norm)
+        k0, v0, k = projected["k0"], projected.get("v0"), projected["k"]
+        if raw:
+            k0, v0 = _normalized(k0, self.k0_norm), _normalized(k0, self.v0_norm)
         if self.rope is not None:
             v0 = k0 if v0 is None else v0
             k0, k = self.rope(k0), self.rope(k)
@@ -149,25 +149,33 @@ class SynthesizedRouting(nnx.Module):
         self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None
     ) -> tuple[Float[Array, "B N H D"], Float[Array, "B N H D"]]:
         """Return what the latents of the routing read of the points x, normalised by `norm` if given."""
-        k, v = (split_heads(y, self.num_heads) for y in self._project([self.k_proj, self.v_proj], x, norm))
-        k = _normalized(k, self.k_norm)
+        projected = self._project({"k": self.k_proj, "v": self.v_proj}, {"k": self.k_norm}, x, norm)
+        k, v = projected["k"], projected["v"]
         return (k if self.rope is None else self.rope(k)), v
 
     def _project(
-        self, projections: list[Linear | ResidualMLP], x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None
-    ) -> tuple[Float[Array, "B N C"], ...]:
-        """Apply the maps to x; they are all linear layers, or all residual MLPs."""
-        if isinstance(projections[0], ResidualMLP):
-            return apply_branches(projections, x, norm)
-        return apply_linears(projections, x, norm, implementation=self.mlp_implementation)
+        self,
+        projections: Mapping[str, Linear | ResidualMLP],
+        norms: Mapping[str, LayerNorm | RMSNorm | None],
+        x: Float[Array, "B N C"],
+        norm: LayerNorm | RMSNorm | None,
+    ) -> dict[str, Float[Array, "B N H D"]]:
+        """Apply the maps, all linear layers or all residual MLPs, to x, with the norms of their heads in one kernel."""
+        maps = list(projections.values())
+        head_norms = [self._of_heads(norms.get(name)) for name in projections]
+        if isinstance(maps[0], ResidualMLP):
+            results = apply_branches(maps, x, norm, head_norms)
+        else:
+            results = apply_linears(maps, x, norm, head_norms, implementation=self.mlp_implementation)
+        return {name: split_heads(y, self.num_heads) for name, y in zip(projections, results, strict=True)}
 
-    def _synthesis_values(self, projected: Mapping[str, Array]) -> Float[Array, "B N H D"] | None:
-        """Return v0 with its norm, or None where it is the normalised k0."""
-        if "v0" in projected:
-            return _normalized(projected["v0"], self.v0_norm)
-        if _is_parameter_free(self.k0_norm, self.v0_norm):
-            return None
-        return _normalized(projected["k0"], self.v0_norm)
+    def _of_heads(self, norm: LayerNorm | RMSNorm | None) -> HeadNorm | None:
+        """Return the norm as what the kernel of the projections does to each head."""
+        return None if norm is None else HeadNorm(**vars(norm.operand()), heads=self.num_heads)
+
+    def _takes_raw_values(self) -> bool:
+        """Tell whether v0 is the projection of k0 with a norm that is not that of k0."""
+        return self.v0_proj is None and not _is_parameter_free(self.k0_norm, self.v0_norm)
 
     def synthesis_queries(self) -> Float[Array, "H M D"]:
         """Return the queries of the first gather, in float32."""
@@ -244,13 +252,13 @@ def mix_with_stored_weights(
     return y if mask is None else jnp.where(mask[:, :, None, None], y, 0)
 
 
-def _normalized(x: Float[Array, "B N H D"], norm: HeadNorm | None) -> Float[Array, "B N H D"]:
+def _normalized(x: Float[Array, "B N H D"], norm: LayerNorm | RMSNorm | None) -> Float[Array, "B N H D"]:
     """Return x normalised per head in the dtype of x; the backward pass recomputes the norm from x."""
     if norm is None:
         return x
     return jax.checkpoint(lambda x, norm: normalize(x, norm).astype(x.dtype))(x, norm.operand())
 
 
-def _is_parameter_free(*norms: HeadNorm | None) -> bool:
+def _is_parameter_free(*norms: LayerNorm | RMSNorm | None) -> bool:
     """Tell whether the norms are the same function: all absent, or all present and without parameters."""
     return all(norm is None for norm in norms) or all(norm is not None and norm.scale is None for norm in norms)

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -12,11 +14,21 @@ from kernels._products import copies_side_by_side
 from kernels._sharding import vary_alike
 from kernels.residual_mlp import table
 from kernels.residual_mlp.fused import Call, apply
-from kernels.residual_mlp.operands import Activation, Norm, Operands, Projection, Structure, chain_layers
-from kernels.residual_mlp.reference import residual_mlp_reference
+from kernels.residual_mlp.operands import (
+    Activation,
+    Branch,
+    HeadNorm,
+    Norm,
+    Operands,
+    Projection,
+    Structure,
+    chain_layers,
+)
+from kernels.residual_mlp.reference import normalize_heads, residual_mlp_reference
 from kernels.residual_mlp.validation import (
     check_activation,
     check_branches,
+    check_head_norms,
     check_operands,
     check_outer_residual,
     check_precision,
@@ -69,18 +81,47 @@ def residual_mlp_branches(
     residual_in: bool,
     residual_out: bool,
     norm: Norm | None = None,
+    head_norms: Sequence[HeadNorm | None] | None = None,
     implementation: str | None = None,
     precision: str | lax.Precision | None = None,
 ) -> tuple[Float[Array, "*B _"], ...]:
     """Apply several residual MLPs to one input, normalised once by `norm` if given, in one kernel.
 
     `branches` are pairs (weights, biases) of any depths and widths, such as a FLARE block's key and value projections;
-    everything else is as in `residual_mlp`. Returns one array per branch.
+    `head_norms` has the norm of each result, or None where it has none. Everything else is as in `residual_mlp`.
+    Returns one array per branch.
 
     Raises ValueError as `residual_mlp` does.
     """
-    operands = Operands(x, None, norm, check_branches(branches))
-    return _apply(operands, activation, residual_in, residual_out, False, implementation, precision)
+    pairs = check_branches(branches)
+    norms = check_head_norms(head_norms, pairs)
+    inside = [
+        norm if norm is not None and _in_kernel(norm, pair) else None for norm, pair in zip(norms, pairs, strict=True)
+    ]
+    pairs = tuple(pair._replace(head_norm=_of_channels(norm)) for pair, norm in zip(pairs, inside, strict=True))
+    operands = Operands(x, None, norm, pairs)
+    results = _apply(operands, activation, residual_in, residual_out, False, implementation, precision)
+    return tuple(
+        y if norm is None or norm is done else normalize_heads(y, _of_channels(norm))
+        for y, norm, done in zip(results, norms, inside, strict=True)
+    )
+
+
+def _in_kernel(norm: HeadNorm, branch: Branch) -> bool:
+    """Return whether the kernels can cut a tile into the heads of this norm: their width is a power of two."""
+    width = branch.weights[-1].shape[1] // norm.heads
+    return width & (width - 1) == 0 and width <= table.LARGEST_HEAD
+
+
+def _of_channels(norm: HeadNorm | None) -> HeadNorm | None:
+    """Return the norm with one factor and one summand for every channel of all heads."""
+    if norm is None:
+        return None
+
+    def tiled(vector: Any) -> Any:
+        return None if vector is None else jnp.tile(vector, norm.heads)
+
+    return replace(norm, scale=tiled(norm.scale), bias=tiled(norm.bias))
 
 
 def _apply(

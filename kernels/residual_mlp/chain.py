@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from kernels.residual_mlp.activations import value_and_slope
-from kernels.residual_mlp.operands import Branch, Layer
+from kernels.residual_mlp.operands import Branch, HeadNorm, Layer
 from kernels.residual_mlp.plan import Section
 from kernels.residual_mlp.tiles import (
     Chunk,
@@ -145,11 +145,12 @@ def linear_cotangent(matrix: Matrix, weight: Section, bias: Section, cotangent: 
 
 
 class BranchMatrices(NamedTuple):
-    """One branch ready for use: its layers, weight matrices and bias references."""
+    """One branch ready for use: its layers, weight matrices and the references of its biases and of its norm."""
 
     layers: tuple[Layer, ...]
     matrices: tuple[Matrix, ...]
     biases: tuple[Part, ...]
+    head_norm: HeadNorm | None = None
 
 
 class BranchState(NamedTuple):
@@ -176,8 +177,11 @@ def branch_state(
 
 
 def branch_result(branch: BranchMatrices, activation: str, entry: Tile) -> Tile:
-    """Return the branch's output tile in float32."""
-    hidden = branch_state(branch, activation, entry, lambda index, operand: None).hidden
+    """Return the branch's output tile in float32, before its norm."""
+    return _last_layer(branch, branch_state(branch, activation, entry, lambda index, operand: None).hidden)
+
+
+def _last_layer(branch: BranchMatrices, hidden: Tile) -> Tile:
     matrix = branch.matrices[-1]
     result = matrix.apply(matrix.arithmetic.operand(hidden), branch.biases[-1])
     return add(hidden, result) if branch.layers[-1].residual else result
@@ -188,12 +192,13 @@ def branch_cotangent(
     sections: Branch,
     activation: str,
     entry: Tile,
-    load_cotangent: Callable[[], Tile],
+    load_cotangent: Callable[[Callable[[], Tile]], Tile],
     sink: Sink,
 ) -> Tile:
     """Hand the gradients of a branch to the sink and return the cotangent of its entry tile.
 
-    `load_cotangent` reads the output's cotangent, which takes no registers until the layers have been run again.
+    `load_cotangent` reads the output's cotangent, which takes no registers until the layers have been run again; it is
+    given a function that returns the output, of which a norm needs the cotangent.
     """
 
     def remember(index: int, operand: Tile) -> None:
@@ -202,7 +207,7 @@ def branch_cotangent(
     slopes, hidden = branch_state(branch, activation, entry, remember)
     last = len(branch.layers) - 1
     remember(last, branch.matrices[last].arithmetic.operand(hidden))
-    cotangent = load_cotangent()
+    cotangent = load_cotangent(lambda: _last_layer(branch, hidden))
     for index in range(last, -1, -1):
         inner = cotangent if index == last else multiply(cotangent, slopes[index])
         passed = linear_cotangent(branch.matrices[index], sections.weights[index], sections.biases[index], inner, sink)

@@ -28,8 +28,8 @@ from kernels.residual_mlp.gradients import (
     empty_carry,
     storing,
 )
-from kernels.residual_mlp.norms import NormState, apply_norm, norm_cotangent
-from kernels.residual_mlp.operands import Operands
+from kernels.residual_mlp.norms import NormState, apply_head_norm, apply_norm, head_norm_cotangent, norm_cotangent
+from kernels.residual_mlp.operands import Branch, Operands
 from kernels.residual_mlp.plan import Launch, Plan
 from kernels.residual_mlp.stacks import Stacked, references
 from kernels.residual_mlp.tiles import Part, Ref, Rows, Tile
@@ -84,7 +84,7 @@ class Chain:
     def _branch(self, index: int, read: Callable[[Part], Matrix]) -> BranchMatrices:
         branch = self.refs.branches[index]
         matrices = tuple(read(weight) for weight in branch.weights)
-        return BranchMatrices(self.structure.branches[index], matrices, tuple(branch.biases))
+        return BranchMatrices(self.structure.branches[index], matrices, tuple(branch.biases), branch.head_norm)
 
     def entry(self, rows: Rows) -> Entry:
         """Load x and go through projection and norm."""
@@ -102,6 +102,8 @@ class Chain:
         entry = self.entry(rows)
         for index, branch in self.branches.items():
             result = branch_result(branch, self.structure.activation, entry.normalized)
+            if branch.head_norm is not None:
+                result = apply_head_norm(branch.head_norm, self.arithmetic, branch.matrices[-1].outputs, result)
             result = add(entry.stream, result) if self.structure.outer_residual else result
             self.arithmetic.store(outputs[index], result, rows, branch.matrices[-1].outputs)
 
@@ -110,9 +112,8 @@ class Chain:
         entry = self.entry(place.source)
         stream = None
         for index, branch in self.branches.items():
-            chunks = branch.matrices[-1].outputs
-            load_cotangent = partial(self.arithmetic.load, incoming.outputs[index], place.source, chunks)
             where = sections.branches[index]
+            load_cotangent = partial(self._cotangent, branch, where, incoming.outputs[index], place.source, sink)
             passed = branch_cotangent(branch, where, self.structure.activation, entry.normalized, load_cotangent, sink)
             stream = passed if stream is None else add(stream, passed)
         if self.refs.norm is not None:
@@ -130,6 +131,18 @@ class Chain:
             sink.inputs(weight, self.projection, entry.operand)
             stream = linear_cotangent(self.projection, weight, bias, stream, sink)
         self.arithmetic.store(outgoing.x, stream, place.target, self.input_chunks)
+
+    def _cotangent(
+        self, branch: BranchMatrices, where: Branch, ref: Ref, rows: Rows, sink: Sink, result: Callable[[], Tile]
+    ) -> Tile:
+        """Load the cotangent of what a branch returns and go back through its norm."""
+        chunks = branch.matrices[-1].outputs
+        cotangent = self.arithmetic.load(ref, rows, chunks)
+        if branch.head_norm is None:
+            return cotangent
+        return head_norm_cotangent(
+            branch.head_norm, where.head_norm, self.arithmetic, chunks, result(), cotangent, sink
+        )
 
 
 def forward_kernel(plan: Plan, launch: Launch, places: Operands, inputs: Stacked, outputs: tuple[Ref, ...]) -> None:

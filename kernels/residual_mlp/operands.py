@@ -31,6 +31,18 @@ class Norm:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
+class HeadNorm(Norm):
+    """Normalisation of what a branch returns, of each of its `heads` parts of D = C / heads channels by itself.
+
+    As `Norm` otherwise, with `scale` None where there is no factor. Shapes: `scale` and `bias` `[D]`, shared by the
+    heads; in the operands of a launch they are `[C]`.
+    """
+
+    heads: int = field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
 class Projection:
     """The linear layer and residual addition in front of the MLP: a = skip + x @ weight + bias replaces x.
 
@@ -45,10 +57,11 @@ class Projection:
 
 
 class Branch(NamedTuple):
-    """Kernels `[C_in, C_out]` and biases `[C_out]` of one MLP, in order."""
+    """Kernels `[C_in, C_out]` and biases `[C_out]` of one MLP, in order, and the norm of its result."""
 
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]
+    head_norm: HeadNorm | None = None
 
 
 class Operands(NamedTuple):

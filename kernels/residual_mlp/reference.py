@@ -3,12 +3,14 @@
 Hidden states are stored in the dtype of x as any XLA program would; sums, norms and activations are float32.
 """
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from kernels._products import times_matrix
-from kernels.residual_mlp.operands import Norm, Operands, Structure
+from kernels.residual_mlp.operands import HeadNorm, Norm, Operands, Structure
 
 _ACTIVATIONS = {
     "gelu_tanh": lambda z: jax.nn.gelu(z, approximate=True),
@@ -35,8 +37,22 @@ def residual_mlp_reference(
             if index + 1 < len(layers):
                 change = _ACTIVATIONS[structure.activation](change)
             hidden = (_widen(hidden) + change if layer.residual else change).astype(dtype)
+        if branch.head_norm is not None:
+            hidden = normalize_heads(hidden, branch.head_norm)
         results.append((_widen(stream) + _widen(hidden)).astype(dtype) if structure.outer_residual else hidden)
     return tuple(results)
+
+
+@jax.checkpoint
+def normalize_heads(values: Array, norm: HeadNorm) -> Array:
+    """Return `[..., C]` with every head normalised, in its dtype; the backward pass recomputes the norm."""
+    heads = values.reshape(*values.shape[:-1], norm.heads, -1)
+
+    def of_heads(vector: Array | None) -> Array | None:
+        return None if vector is None else vector.reshape(heads.shape[-2:])
+
+    scaled = replace(norm, scale=of_heads(norm.scale), bias=of_heads(norm.bias))
+    return _normalize(heads, scaled).reshape(values.shape).astype(values.dtype)
 
 
 def _widen(values: Array) -> Array:
@@ -53,5 +69,5 @@ def _normalize(stream: Array, norm: Norm) -> Array:
     if norm.kind == "layer":
         values = values - jnp.mean(values, axis=-1, keepdims=True)
     normalized = values * lax.rsqrt(jnp.mean(jnp.square(values), axis=-1, keepdims=True) + norm.epsilon)
-    scaled = normalized * norm.scale
+    scaled = normalized if norm.scale is None else normalized * norm.scale
     return scaled if norm.bias is None else scaled + norm.bias

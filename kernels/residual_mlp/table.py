@@ -18,6 +18,8 @@ from kernels.residual_mlp.plan import Plan, Tiling
 from kernels.residual_mlp.tiles import padded
 
 LARGEST_WIDTH = 256
+# Heads that a norm inside of the kernels may have: within the blocks that wide layers are cut into.
+LARGEST_HEAD = 128
 # A deeper branch keeps more states than the registers hold, and compiles for minutes.
 _DEEPEST_AUTOMATIC = 12
 _H100_SHARED_MEMORY = 227 * 1024
@@ -26,6 +28,8 @@ _WORKSPACE_BYTES = 32 * 1024
 # Weight gradients that a thread carries in registers leave room for the rest of the chain up to this many.
 _CARRIED_REGISTERS = 96
 _PROCESSORS = 132
+# What the rows for 64 channels were measured with: a FLARE block of that width, five layers and a projection.
+_NARROW, _NARROW_WEIGHTS = 64, 6 * 64**2
 _FAST = ("bf16", "tf32")
 _ARITHMETIC = (*_FAST, "float32")
 # One wave of 16-row or of 32-row tiles on an H100.
@@ -180,7 +184,16 @@ def request_for(structure: Structure, operands: Operands, precision: lax.Precisi
     else:
         arithmetic = "float32" if precision == lax.Precision.HIGHEST else "tf32"
     rows = operands.x.size // structure.inputs * len(structure.branches)
-    return Request(arithmetic, max(structure.widths), rows)
+    return Request(arithmetic, _width(structure), rows)
+
+
+def _width(structure: Structure) -> int:
+    """Return the widest layer, or 64 where only hidden layers are wider and all weights fit where those of 64 do."""
+    ends = (structure.inputs, structure.stream, *(branch[-1].outputs for branch in structure.branches))
+    projection = structure.inputs * structure.stream
+    weights = projection + max(sum(x.inputs * x.outputs for x in branch) for branch in structure.branches)
+    widest = max(structure.widths)
+    return _NARROW if max(ends) <= _NARROW and widest <= 2 * _NARROW and weights <= _NARROW_WEIGHTS else widest
 
 
 def plan_for(
@@ -191,6 +204,9 @@ def plan_for(
         replace(tiling, programs=max(1, tiling.programs // target.copies))
         for tiling in (served.blocks.forward, served.blocks.backward)
     )
+    together = _read_once(structure, operands, target)
+    if together:
+        forward, backward = replace(forward, parallel=False), replace(backward, parallel=False)
     # A pass that ends in 16 columns makes Triton repeat the products of row tiles in all warps: 3 times the code.
     if min(layers[-1].outputs for layers in structure.branches) <= SMALLEST_SIDE:
         forward = replace(forward, transposed=True)
@@ -202,9 +218,15 @@ def plan_for(
         forward=_fit(forward, structure, operands, target, copies=1),
         # The backward pass multiplies with both orientations of a weight; 16-bit tensor cores read them from one copy.
         backward=_fit(backward, structure, operands, target, copies=1 if operands.x.dtype == jnp.bfloat16 else 2),
-        separate=served.blocks.separate,
+        separate=served.blocks.separate and not together,
         compiled=target.compiled,
     )
+
+
+def _read_once(structure: Structure, operands: Operands, target: Target) -> bool:
+    """Return whether each program does all branches: of many rows, single layers take less time than reading x does."""
+    rows = operands.x.size // structure.inputs * target.copies
+    return all(len(layers) == 1 for layers in structure.branches) and rows > _ONE_WAVE_32
 
 
 def _fit(tiling: Tiling, structure: Structure, operands: Operands, target: Target, copies: int) -> Tiling:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels.residual_mlp.operands import Activation, Branch, Norm, NormKind, Operands, Projection
+from kernels.residual_mlp.operands import Activation, Branch, HeadNorm, Norm, NormKind, Operands, Projection
 
 
 def check_operands(operands: Operands) -> None:
@@ -33,6 +33,26 @@ def check_branches(branches: Sequence[Any]) -> tuple[Branch, ...]:
         if not isinstance(branch, Sequence) or len(branch) != 2:
             raise ValueError(f"branch {index} is a {type(branch).__name__}; give a pair (weights, biases).")
     return tuple(Branch(tuple(weights), tuple(biases)) for weights, biases in branches)
+
+
+def check_head_norms(norms: Sequence[HeadNorm | None] | None, branches: Sequence[Branch]) -> list[HeadNorm | None]:
+    """Return one norm, or None, per branch, or raise ValueError where they do not fit the branches."""
+    if norms is None:
+        return [None] * len(branches)
+    if len(norms) != len(branches):
+        raise ValueError(
+            f"there are {len(norms)} head_norms for {len(branches)} branches; give one, or None, for each."
+        )
+    for index, (norm, branch) in enumerate(zip(norms, branches, strict=True)):
+        if norm is None:
+            continue
+        width = branch.weights[-1].shape[-1] if branch.weights else 0
+        if norm.heads < 1 or width % norm.heads:
+            raise ValueError(
+                f"head_norms[{index}] has {norm.heads} heads for a result of width {width}; give a divisor of it."
+            )
+        _check_norm(norm, width // norm.heads, f"head_norms[{index}]")
+    return list(norms)
 
 
 def check_outer_residual(operands: Operands) -> None:
@@ -80,14 +100,16 @@ def _check_projection(x: jax.Array, projection: Projection) -> int:
     return width
 
 
-def _check_norm(norm: Norm, width: int) -> None:
+def _check_norm(norm: Norm, width: int, called: str = "norm") -> None:
     if norm.kind not in get_args(NormKind):
-        raise ValueError(f"norm.kind is {norm.kind!r}; give one of {', '.join(get_args(NormKind))}.")
+        raise ValueError(f"{called}.kind is {norm.kind!r}; give one of {', '.join(get_args(NormKind))}.")
     if not (math.isfinite(norm.epsilon) and norm.epsilon > 0):
-        raise ValueError(f"norm.epsilon is {norm.epsilon}; give a positive number, such as 1e-5.")
+        raise ValueError(f"{called}.epsilon is {norm.epsilon}; give a positive number, such as 1e-5.")
     for name, vector in (("scale", norm.scale), ("bias", norm.bias)):
         if vector is not None and vector.shape != (width,):
-            raise ValueError(f"norm.{name} has shape {vector.shape}; give ({width},), the width that is normalised.")
+            raise ValueError(
+                f"{called}.{name} has shape {vector.shape}; give ({width},), the width that is normalised."
+            )
 
 
 def _check_branch(where: str, branch: Branch, width: int) -> None:

@@ -25,7 +25,7 @@ from kernels import (
 )
 from kernels._operation import Launch
 from kernels._triton import triton_available
-from kernels.residual_mlp import Norm
+from kernels.residual_mlp import HeadNorm, Norm
 from tests.kernels.operations import OPERATIONS
 
 pytestmark = pytest.mark.slow
@@ -61,7 +61,8 @@ def branches(row: Launch) -> tuple[Callable[..., Any], tuple]:
 
     def call(x: jax.Array, scale: jax.Array, first: Any, second: Any) -> Any:
         norm = Norm(scale=scale, bias=None, kind="layer", epsilon=1e-5)
-        options = {"residual_in": True, "residual_out": True, "norm": norm}
+        head_norm = HeadNorm(scale=scale[:16], bias=scale[:16], kind="layer", epsilon=1e-5, heads=width // 16)
+        options = {"residual_in": True, "residual_out": True, "norm": norm, "head_norms": [head_norm, None]}
         return residual_mlp_branches(x, (first, second), precision=precision, implementation="pallas", **options)
 
     x = array(rows, width, dtype="bfloat16" if row.dtype == "bf16" else "float32")

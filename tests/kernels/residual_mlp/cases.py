@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.residual_mlp import Norm, Projection, residual_mlp, residual_mlp_branches
+from kernels.residual_mlp import HeadNorm, Norm, Projection, residual_mlp, residual_mlp_branches
 from tests.numerics import assert_close, round_to_bfloat16
 
 
@@ -27,6 +27,7 @@ class Case:
     norm_bias: bool = True
     outer_residual: bool = False
     projected: int | None = None  # the width of x in front of the projection
+    heads: int | None = None  # of the results' norms, which are of all kinds in turn
     dtype: str = "float32"
     precision: str | None = None
 
@@ -67,6 +68,19 @@ def inputs(case: Case) -> dict:
             bias=normal(first, factor=0.3),
             skip=normal(*case.leading, first, dtype=case.dtype),
         )
+    if case.heads:
+        kinds = [("layer", True, True), ("rms", False, False), ("rms", True, False), ("layer", False, False)]
+        arrays["head_norms"] = [
+            HeadNorm(
+                scale=1.0 + normal(weights[-1].shape[1] // case.heads, factor=0.3) if scaled else None,
+                bias=normal(weights[-1].shape[1] // case.heads, factor=0.3) if shifted else None,
+                kind=kind,
+                epsilon=1e-5,
+                heads=case.heads,
+            )
+            for (weights, _), (kind, scaled, shifted) in zip(arrays["branches"], kinds, strict=False)
+        ]
+        arrays["head_norms"] += [None] * (case.branches - len(kinds))
     return arrays
 
 
@@ -81,7 +95,7 @@ def apply(case: Case, arrays: dict, implementation: str | None) -> tuple[jax.Arr
         "precision": case.precision,
     }
     if case.branches > 1:
-        return residual_mlp_branches(arrays["x"], arrays["branches"], **options)
+        return residual_mlp_branches(arrays["x"], arrays["branches"], head_norms=arrays.get("head_norms"), **options)
     ((weights, biases),) = arrays["branches"]
     options |= {"outer_residual": case.outer_residual, "projection": arrays.get("projection")}
     return (residual_mlp(arrays["x"], weights, biases, **options),)

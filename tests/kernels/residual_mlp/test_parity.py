@@ -33,14 +33,21 @@ SURROUNDINGS = [
     Case(branches=2, norm="layer", widths=(24, 20, 8)),
     Case(branches=3, widths=(16, 16, 16), inner=-1),
 ]
+HEADS = [
+    Case(branches=5, norm="layer", widths=(32, 32, 32), inner=-1, heads=4),
+    Case(branches=2, widths=(80, 80, 80), inner=0, heads=5),
+    Case(branches=2, leading=(3, 7), widths=(160, 20, 160), inner=0, heads=5, precision="highest"),
+    Case(branches=2, widths=(30, 30, 30), inner=-1, heads=3),  # heads that no kernel can cut
+]
 HALF = [
     Case(dtype="bfloat16", widths=(40, 40, 40), inner=3),
     replace(BLOCK, dtype="bfloat16", inner=3),
     Case(dtype="bfloat16", branches=2, norm="rms"),
+    Case(dtype="bfloat16", branches=3, norm="layer", widths=(64, 64, 64), inner=-1, heads=8),
 ]
 
 
-@pytest.mark.parametrize("case", DEPTHS + WIDTHS + FLAGS + SURROUNDINGS, ids=str)
+@pytest.mark.parametrize("case", DEPTHS + WIDTHS + FLAGS + SURROUNDINGS + HEADS, ids=str)
 def test_float32_agrees_with_reference(case):
     assert_agrees(case)
 

@@ -90,6 +90,40 @@ def test_passes_that_end_in_few_columns_are_transposed():
     assert not narrow[64, 64, 1].backward.transposed
 
 
+def test_hidden_layers_alone_may_be_wider_where_all_weights_fit():
+    def plan(*widths: int) -> object:
+        case = Case(leading=(100_000,), widths=widths, inner=0, projected=widths[0], precision="default")
+        return chosen(case, inputs(replace(case, leading=(1,))) | jax.eval_shape(functools.partial(rows_of, case)))
+
+    assert plan(64, 128, 64) == replace(plan(64, 64, 64), structure=plan(64, 128, 64).structure)
+    assert plan(64, 128, 64).backward.resident
+    assert plan(64, 128, 64).backward.carried
+    assert plan(64, 256, 64).backward != plan(64, 128, 64).backward
+    assert plan(80, 128, 80).backward != plan(64, 128, 64).backward
+
+
+def rows_of(case: Case) -> dict:
+    """Return what has the rows of a case with a projection."""
+    arrays = inputs(replace(case, leading=(1,)))
+    rows = {name: jnp.zeros((*case.leading, case.widths[0])) for name in ("x", "skip")}
+    return {"x": rows["x"], "projection": replace(arrays["projection"], skip=rows["skip"])}
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("float32", 64), ("bfloat16", 128)])
+def test_single_layers_of_many_rows_read_them_once(dtype, width):
+    def plan(rows: int, inner: int) -> object:
+        case = Case(leading=(rows,), widths=(width,) * 3, inner=inner, branches=3, dtype=dtype, precision="default")
+        x = jax.ShapeDtypeStruct((rows, width), dtype)
+        return chosen(case, {"x": x, "branches": 3 * inputs_of_shape(replace(case, leading=(1,)))["branches"]})
+
+    many, few, deep = plan(100_000, -1), plan(1000, -1), plan(100_000, 0)
+    assert (many.forward.parallel, many.backward.parallel, many.separate) == (False, False, False)
+    assert many.forward.resident
+    assert many.backward.resident
+    assert few.backward.parallel
+    assert deep.backward.parallel
+
+
 def test_precision_follows_the_configuration():
     arrays = inputs(CASE)
     assert chosen(CASE, arrays).precision == jax.lax.Precision.HIGHEST
