@@ -94,6 +94,7 @@ def residual_mlp_branches(
     Raises ValueError as `residual_mlp` does.
     """
     pairs = check_branches(branches)
+    check_operands(Operands(x, None, norm, pairs))
     norms = check_head_norms(head_norms, pairs)
     inside = [
         norm if norm is not None and _in_kernel(norm, pair) else None for norm, pair in zip(norms, pairs, strict=True)

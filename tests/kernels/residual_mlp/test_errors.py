@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kernels.residual_mlp import Norm, Projection, residual_mlp, residual_mlp_branches
+from kernels.residual_mlp import HeadNorm, Norm, Projection, residual_mlp, residual_mlp_branches
 from kernels.residual_mlp.validation import check_activation, check_branches
 
 X = jnp.zeros((5, 8))
@@ -85,6 +85,26 @@ def test_what_types_would_refuse_is_refused_without_them_too():
 def test_the_branch_at_fault_is_named():
     with pytest.raises(ValueError, match=r"weight 0 of branch 1 has shape \(12, 4\)"):
         residual_mlp_branches(X, [(WEIGHTS, BIASES), (WEIGHTS[2:], BIASES[2:])], residual_in=True, residual_out=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": 3}, r"head_norms\[0\] has 3 heads for a result of width 4; give a divisor of it"),
+        ({"heads": 0}, r"head_norms\[0\] has 0 heads for a result of width 4"),
+        ({"scale": jnp.ones(4)}, r"head_norms\[0\].scale has shape \(4,\); give \(2,\)"),
+        ({"epsilon": -1.0}, r"head_norms\[0\].epsilon is -1.0; give a positive number"),
+    ],
+    ids=["heads", "none", "scale", "epsilon"],
+)
+def test_norms_of_heads_that_do_not_fit_are_refused(changes, message):
+    norm = replace(HeadNorm(scale=None, bias=None, kind="layer", epsilon=1e-5, heads=2), **changes)
+    flags = {"residual_in": True, "residual_out": True}
+    with pytest.raises(ValueError, match=message) as error:
+        residual_mlp_branches(X, [(WEIGHTS, BIASES)], head_norms=[norm], **flags)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"there are 1 head_norms for 2 branches; give one, or None, for each"):
+        residual_mlp_branches(X, 2 * [(WEIGHTS, BIASES)], head_norms=[None], **flags)
 
 
 def test_configured_precision_that_only_xla_knows():
