@@ -72,6 +72,20 @@ def check_axis(axis_name: str | None, operation: str) -> None:
         ) from None
 
 
+def as_largest(largest: Any) -> jax.Array | None:
+    """Return a bound of keys as a float32 scalar, or raise ValueError unless it is a non-negative number."""
+    if largest is None:
+        return None
+    if isinstance(largest, int | float) and not (math.isfinite(largest) and largest >= 0):
+        raise ValueError(
+            f"largest_key is {largest!r}; give a finite number that no entry of the keys exceeds, or None."
+        )
+    value = jnp.asarray(largest, jnp.float32)
+    if value.ndim:
+        raise ValueError(f"largest_key has shape {describe(value)}; give one number for all keys, or None.")
+    return value
+
+
 def check_scale(scale: Any, remedy: str = "such as 1.0 or D ** -0.5") -> float:
     """Return `scale` as a float, or raise ValueError unless it is a positive finite Python number."""
     if isinstance(scale, jax.core.Tracer):

@@ -47,6 +47,13 @@ def point_exponent(x: jax.Array, mask: jax.Array | None, mass: jax.Array | None 
     return _exponent(largest if mass is None else largest / jnp.min(mass, axis=-1))
 
 
+def key_exponent(x: jax.Array, mask: jax.Array | None, largest: jax.Array | None) -> Exponent:
+    """Return the exponent of keys `[B, N, H, D]`, without reading them where their `largest` entry is bounded."""
+    if largest is None or not is_split(x.dtype):
+        return point_exponent(x, mask)
+    return _exponent(jnp.reshape(largest, (1, 1)))
+
+
 def _exponent(largest: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(largest, jnp.int32)
     return jnp.clip(LARGEST_EXPONENT - ((bits >> 23) - (_BIAS - 1)), -_MOST, _MOST)

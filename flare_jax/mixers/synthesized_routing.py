@@ -44,7 +44,10 @@ class Combination(NamedTuple):
 
 
 class RoutingOperands(NamedTuple):
-    """What the three attention calls work on; `v0` None stands for `k0`."""
+    """What the three attention calls work on; `v0` None stands for `k0`.
+
+    `largest` are numbers that no entry of `k0` and of `k` exceeds, None where their norms do not give one.
+    """
 
     q0: Float[Array, "H M D"]
     k0: Float[Array, "B N H D"]
@@ -52,6 +55,7 @@ class RoutingOperands(NamedTuple):
     k: Float[Array, "B N H D"]
     v: Float[Array, "B N H D"]
     combination: Combination
+    largest: tuple[Float[Array, ""] | None, Float[Array, ""] | None] = (None, None)
 
 
 class SynthesizedRouting(nnx.Module):
@@ -143,7 +147,8 @@ class SynthesizedRouting(nnx.Module):
         if self.rope is not None:
             v0 = k0 if v0 is None else v0
             k0, k = self.rope(k0), self.rope(k)
-        return RoutingOperands(self.synthesis_queries(), k0, v0, k, projected["v"], self.combination())
+        largest = tuple(_largest(norm, self.head_dim) for norm in (self.k0_norm, self.k_norm))
+        return RoutingOperands(self.synthesis_queries(), k0, v0, k, projected["v"], self.combination(), largest)
 
     def keys_and_values(
         self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None
@@ -224,16 +229,16 @@ def mix_in_kernels(
     """Return the result of the three attention calls, each device working on its samples and points."""
 
     def kernel(points: Any, latents: Any, axis_name: str | None) -> Array:
-        (k0, v0, k, v, mask), (q0, combination) = points, latents
+        (k0, v0, k, v, mask), (q0, combination, largest) = points, latents
         shared = {"scale": scale, "mask": mask, "axis_name": axis_name, "implementation": implementation}
         q0 = q0.astype(k0.dtype)
         if combination.fixed is not None and combination.norm is None:
-            return flarepp_mixer(q0, combination.fixed, combination.gate, k0, k, v, v0, **shared)
-        queries = combination(gather(q0, k0, v0, **shared))
-        return flare_mixer(queries.astype(k.dtype), k, v, **shared)
+            return flarepp_mixer(q0, combination.fixed, combination.gate, k0, k, v, v0, largest_keys=largest, **shared)
+        queries = combination(gather(q0, k0, v0, largest_key=largest[0], **shared))
+        return flare_mixer(queries.astype(k.dtype), k, v, largest_key=largest[1], **shared)
 
     points = (operands.k0, operands.v0, operands.k, operands.v, mask)
-    latents = (operands.q0, operands.combination)
+    latents = (operands.q0, operands.combination, operands.largest)
     return on_each_device(kernel, points, latents, leading=operands.k.shape[:2], implementation=implementation)
 
 
@@ -242,7 +247,7 @@ def mix_with_stored_weights(
 ) -> Float[Array, "B N H D"]:
     """Return the same with a share of the weights of each softmax dropped; stores the weights."""
     keys = split_key(key, 3)
-    q0, k0, v0, k, v, combination = operands
+    q0, k0, v0, k, v, combination, _ = operands
     options = {"scale": scale, "drop_rate": drop_rate}
     q0 = jnp.broadcast_to(q0.astype(k0.dtype).swapaxes(0, 1), (k0.shape[0], q0.shape[1], *k0.shape[2:]))
     gathered = softmax_attention(q0, k0, k0 if v0 is None else v0, mask=mask, key=keys[0], **options)
@@ -257,6 +262,16 @@ def _normalized(x: Float[Array, "B N H D"], norm: LayerNorm | RMSNorm | None) ->
     if norm is None:
         return x
     return jax.checkpoint(lambda x, norm: normalize(x, norm).astype(x.dtype))(x, norm.operand())
+
+
+def _largest(norm: LayerNorm | RMSNorm | None, width: int) -> Float[Array, ""] | None:
+    """Return what no entry of normalised heads exceeds: rows of a norm of √D, turned in pairs by a rotary embedding."""
+    if norm is None:
+        return None
+    operand = norm.operand()
+    scale = 1.0 if operand.scale is None else jnp.max(jnp.abs(operand.scale))
+    shift = 0.0 if operand.bias is None else jnp.max(jnp.abs(operand.bias))
+    return jax.lax.stop_gradient(jnp.asarray(scale * width**0.5 + 2**0.5 * shift))
 
 
 def _is_parameter_free(*norms: LayerNorm | RMSNorm | None) -> bool:

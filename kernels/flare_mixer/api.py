@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Bool, Float
 
-from kernels._checks import check_scale
+from kernels._checks import as_largest, check_scale
 from kernels._operation import Backends, Request
 from kernels._sharding import vary_alike
 from kernels._target import Target, platform
@@ -26,6 +26,7 @@ def flare_mixer(
     mask: Bool[Array, "B N"] | None = None,
     q_decode: Float[Array, "H M _"] | Float[Array, "B H M _"] | None = None,
     k_decode: Float[Array, "B N H _"] | None = None,
+    largest_key: float | Float[Array, ""] | None = None,
     implementation: str | None = None,
     axis_name: str | None = None,
     return_latents: bool = False,
@@ -36,6 +37,9 @@ def flare_mixer(
     (`C` is the width of a value, usually D). `mask` is True for real points: the others take no part in the gather and
     get output 0, and a sample without real points is all zeros. `q_decode` and `k_decode` (default q and k) give the
     scatter logits of its own. All float arrays share one dtype; softmaxes and sums are float32.
+
+    `largest_key` is a number that no entry of k exceeds in size, where the caller knows one, as of normalised keys: the
+    kernels need not look for it then. Entries far beyond it become infinite.
 
     `implementation` is "reference", "xla", "cudnn", "pallas" or "mosaic"; None chooses by device, dtype and shape.
     `axis_name` is the mesh axis over which the points are sharded when called inside `jax.shard_map` ("xla", "pallas"
@@ -51,7 +55,7 @@ def flare_mixer(
     if q_decode is not None or k_decode is not None:
         q_decode = q if q_decode is None else q_decode
         k_decode = k if k_decode is None else k_decode
-    operands = Operands(q, k, v, q_decode, k_decode, mask)
+    operands = Operands(q, k, v, q_decode, k_decode, mask, as_largest(largest_key))
     check_operands(operands)
     request = Request(k.dtype.name, max(operands.widths), k.shape[1], axis_name, masked=mask is not None)
     selection = table.OPERATION.resolve(implementation, request)

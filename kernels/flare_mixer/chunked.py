@@ -45,7 +45,7 @@ def _backward_operands(
     operands: Operands, statistics: Statistics, dy: jax.Array, dz: jax.Array, scale: float, pairs: Pairs
 ) -> Operands:
     """Second pass: every gradient that needs the complete `dz`, with the logits computed once per chunk."""
-    q, k, v, q_decode, k_decode, mask = operands
+    q, k, v, q_decode, k_decode, mask, _ = operands
     dtype = v.dtype
     # The mass divides the rows of dz and their mean instead of every weight, so that no weight is ever normalised.
     dz_over_mass = dz / statistics.divisor[..., None]

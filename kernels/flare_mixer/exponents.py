@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kernels._scales import Exponent, latent_exponent, logit_factor, point_exponent
+from kernels._scales import Exponent, key_exponent, latent_exponent, logit_factor, point_exponent
 from kernels.flare_mixer.operands import Operands
 
 
@@ -29,7 +29,7 @@ class Exponents(NamedTuple):
 def operand_exponents(operands: Operands) -> Exponents:
     """Return the exponents of all operands; the decode pair's are those of q and k where it shares them."""
     mask = operands.mask
-    pair = latent_exponent(operands.q), point_exponent(operands.k, mask)
+    pair = latent_exponent(operands.q), key_exponent(operands.k, mask, operands.largest_key)
     decode = pair
     if operands.separate:
         decode = latent_exponent(operands.q_decode), point_exponent(operands.k_decode, mask)

@@ -11,7 +11,7 @@ class Operands(NamedTuple):
     """Inputs of the mixer; the decode operands are both None where both softmaxes share their logits.
 
     Shapes: q `[H, M, D]` or `[B, H, M, D]`, k `[B, N, H, D]`, v `[B, N, H, C]`, q_decode and k_decode like q and k with
-    a width of their own, mask `[B, N]` bool.
+    a width of their own, mask `[B, N]` bool. `largest_key`, if given, is a number that no entry of k exceeds in size.
     """
 
     q: jax.Array
@@ -20,6 +20,7 @@ class Operands(NamedTuple):
     q_decode: jax.Array | None = None
     k_decode: jax.Array | None = None
     mask: jax.Array | None = None
+    largest_key: jax.Array | None = None
 
     @property
     def separate(self) -> bool:
@@ -34,7 +35,7 @@ class Operands(NamedTuple):
     @property
     def of_gather(self) -> gather.Operands:
         """The operands of the gather alone."""
-        return gather.Operands(self.q, self.k, self.v, self.mask)
+        return gather.Operands(self.q, self.k, self.v, self.mask, self.largest_key)
 
     @property
     def widths(self) -> list[int]:

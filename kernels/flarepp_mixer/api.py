@@ -8,6 +8,9 @@ from jaxtyping import Array, Bool, Float
 from kernels.flare_mixer import flare_mixer
 from kernels.gather import gather
 
+# A number that no entry of some keys exceeds in size, where one is known.
+Largest = float | Float[Array, ""] | None
+
 
 class Latents(NamedTuple):
     """What a mixer made on its way, float32 `[B, H, M, D]`: queries from the points, all queries, gathered values."""
@@ -28,6 +31,7 @@ def flarepp_mixer(
     *,
     scale: float | int,
     mask: Bool[Array, "B N"] | None = None,
+    largest_keys: tuple[Largest, Largest] = (None, None),
     axis_name: str | None = None,
     implementation: str | None = None,
     return_latents: bool = False,
@@ -36,23 +40,16 @@ def flarepp_mixer(
 
     `Qd = softmax_N(scale q0 k0ᵀ) v0`, `Q = q_fixed + gate · Qd`, then gather and scatter as in `flare_mixer` with the
     queries Q of each sample. Without v0 the values of the first call are its keys. `gate` has one number per head.
-    Norms and projections belong to the model. `mask`, `axis_name` and `implementation` are as in `flare_mixer`.
+    Norms and projections belong to the model. `largest_keys` are numbers that no entry of k0 and of k exceeds in size,
+    each as `largest_key` in `gather`. `mask`, `axis_name` and `implementation` are as in `flare_mixer`.
     Returns y in the dtype of v, with `return_latents` also the `Latents`.
 
     Raises ValueError as `gather` and `flare_mixer` do.
 
     Source: FLARE++, arXiv 2608.11519; the maths is in README.md.
     """
-    q_dynamic = gather(q0, k0, v0, scale=scale, mask=mask, axis_name=axis_name, implementation=implementation)
+    shared = {"scale": scale, "mask": mask, "axis_name": axis_name, "implementation": implementation}
+    q_dynamic = gather(q0, k0, v0, largest_key=largest_keys[0], **shared)
     q = q_fixed + gate[:, None, None] * q_dynamic
-    y, z = flare_mixer(
-        q.astype(k.dtype),
-        k,
-        v,
-        scale=scale,
-        mask=mask,
-        axis_name=axis_name,
-        implementation=implementation,
-        return_latents=True,
-    )
+    y, z = flare_mixer(q.astype(k.dtype), k, v, largest_key=largest_keys[1], return_latents=True, **shared)
     return (y, Latents(q_dynamic, q, z)) if return_latents else y

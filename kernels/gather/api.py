@@ -2,7 +2,15 @@
 
 from jaxtyping import Array, Bool, Float
 
-from kernels._checks import check_dtypes, check_latents, check_mask, check_points, check_same_points, check_scale
+from kernels._checks import (
+    as_largest,
+    check_dtypes,
+    check_latents,
+    check_mask,
+    check_points,
+    check_same_points,
+    check_scale,
+)
 from kernels._operation import Backends, Request
 from kernels._sharding import vary_alike
 from kernels._target import Target
@@ -21,6 +29,7 @@ def gather(
     *,
     scale: float | int = 1.0,
     mask: Bool[Array, "B N"] | None = None,
+    largest_key: float | Float[Array, ""] | None = None,
     axis_name: str | None = None,
     implementation: str | None = None,
 ) -> Float[Array, "B H M _"]:
@@ -30,6 +39,9 @@ def gather(
     points (`C` is the width of a value, usually D). Without v the values are the keys. `mask` is True for real points:
     the others take no part, whatever they hold, and a sample without real points has z = 0. All float arrays share one
     dtype; softmaxes and sums are float32.
+
+    `largest_key` is a number that no entry of k exceeds in size, where the caller knows one, as of normalised keys: the
+    kernels need not look for it then. Entries far beyond it become infinite.
 
     `axis_name` is the mesh axis over which the points are sharded when called inside `jax.shard_map` (not
     "reference"); z is then the same on all its devices. `implementation` is "reference", "xla" or "pallas"; None
@@ -41,7 +53,7 @@ def gather(
     Source: FLARE++, arXiv 2608.11519 (query synthesis); the maths of both directions is in README.md.
     """
     scale = check_scale(scale)
-    operands = Operands(q, k, v, mask)
+    operands = Operands(q, k, v, mask, as_largest(largest_key))
     _check(operands)
     values = operands.values
     request = Request(k.dtype.name, max(k.shape[-1], values.shape[-1]), k.shape[1], axis_name, masked=mask is not None)

@@ -40,7 +40,7 @@ def gather_chunks(operands: Operands, scale: float, pairs: Pairs) -> Statistics:
 
 def gradient_chunks(operands: Operands, statistics: Statistics, dz: jax.Array, scale: float, pairs: Pairs) -> Operands:
     """Return the gradients of all operands from the complete `dz`."""
-    q, k, v, mask = operands
+    q, k, v, mask, _ = operands
     dtype = k.dtype
     # The mass divides the rows of dz and their mean instead of every weight, so that no weight is ever normalised.
     slopes = dz / statistics.divisor[..., None]

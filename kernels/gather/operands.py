@@ -6,12 +6,16 @@ import jax
 
 
 class Operands(NamedTuple):
-    """Inputs: q `[H, M, D]` or `[B, H, M, D]`, k `[B, N, H, D]`, v `[B, N, H, C]` or None for k, mask `[B, N]` bool."""
+    """Inputs: q `[H, M, D]` or `[B, H, M, D]`, k `[B, N, H, D]`, v `[B, N, H, C]` or None for k, mask `[B, N]` bool.
+
+    `largest_key`, if given, is a float32 number that no entry of k exceeds in size.
+    """
 
     q: jax.Array
     k: jax.Array
     v: jax.Array | None = None
     mask: jax.Array | None = None
+    largest_key: jax.Array | None = None
 
     @property
     def values(self) -> jax.Array:

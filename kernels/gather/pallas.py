@@ -112,7 +112,7 @@ def gather_gradients(
     operands: Operands, statistics: Statistics, dz: jax.Array, scale: float, blocks: Blocks, target: Target
 ) -> Operands:
     """Return the gradients of all operands from the complete `dz`; that of q is per sample, float32."""
-    q, k, v, mask = operands
+    q, k, v, mask, _ = operands
     dtype, weight = k.dtype, weight_exponent(k.dtype)
     exponents = Exponents.of(operands)
     layout = Layout.create(blocks, q, k, mask, target, all_latents=True)

@@ -13,6 +13,7 @@ from kernels._layout import Blocks, Layout
 from kernels._scales import (
     Exponent,
     head_numbers,
+    key_exponent,
     latent_exponent,
     logit_factor,
     numbers_operand,
@@ -150,7 +151,7 @@ class Exponents(NamedTuple):
     @classmethod
     def of(cls, operands: Operands) -> "Exponents":
         """Return those of the operands."""
-        k = point_exponent(operands.k, operands.mask)
+        k = key_exponent(operands.k, operands.mask, operands.largest_key)
         v = k if operands.v is None else point_exponent(operands.v, operands.mask)
         return cls(latent_exponent(operands.q), k, v)
 
@@ -162,7 +163,7 @@ class Exponents(NamedTuple):
 
 def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Target) -> Statistics:
     """Return the latents and the statistics of their softmax over the points, maxima in powers of two."""
-    q, k, v, mask = operands
+    q, k, v, mask, _ = operands
     exponents = Exponents.of(operands)
     layout = Layout.create(blocks, q, k, mask, target, all_latents=False)
     width, channels = k.shape[-1], operands.values.shape[-1]

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import gather
+from kernels import _scales, flarepp_mixer, gather
+from kernels._checks import as_largest
 from tests.kernels.gather.cases import Case, assert_agrees, inputs, use_small_tiles
+from tests.numerics import assert_close
 
 FAST = ["xla", "pallas"]
 FLOAT32 = [
@@ -62,6 +64,43 @@ def test_padding_never_leaks(implementation):
     poisoned = evaluate(jnp.where(mask[:, :, None, None], k, jnp.nan))
     jax.tree.map(np.testing.assert_array_equal, clean, poisoned)
     assert not np.any(np.asarray(clean[1][1])[~np.asarray(mask)])
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_bounds_of_keys_change_nothing_and_spare_looking_for_the_largest(implementation, monkeypatch):
+    """Of the three calls of FLARE++; masked points hold what they like."""
+    arguments = inputs(Case(masked=True, per_sample=True)) | {"k0": inputs(Case(points=37, width=8, logits=3.0))["k"]}
+    mask = arguments.pop("mask")
+    q, k, k0, v = (arguments[name] for name in ("q", "k", "k0", "v"))
+    largest = jnp.max(jnp.abs(jnp.where(mask[:, :, None, None], k, 0)))
+    looked_at = []
+
+    def evaluate(implementation: str, **options: object) -> dict:
+        def y(q: jax.Array, k0: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return flarepp_mixer(
+                q[0], q[1], jnp.full(2, 0.6), k0, k, v, scale=0.5, mask=mask, implementation=implementation, **options
+            )
+
+        y, pull_back = jax.vjp(y, q, k0, k, v)
+        return {"y": y, "gradients": pull_back(jnp.cos(jnp.arange(y.size, dtype=jnp.float32).reshape(y.shape)))}
+
+    expected = evaluate("reference")
+    original = _scales.point_exponent
+    monkeypatch.setattr(_scales, "point_exponent", lambda x, *rest: looked_at.append(x) or original(x, *rest))
+    k = jnp.where(mask[:, :, None, None], k, 1e9)
+    found = evaluate(implementation, largest_keys=(3 * jnp.max(jnp.abs(k0)), float(largest)))
+    assert not looked_at
+    for name, value in jax.tree.flatten_with_path(expected)[0]:
+        actual = jax.tree.flatten_with_path(found)[0]
+        assert_close(f"{implementation} {name}", dict(actual)[name], value, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("largest", "message"), [(-1.0, "is -1.0; give"), (jnp.ones(2), r"has shape \(2,\); give one")]
+)
+def test_bounds_that_are_none_are_refused(largest, message):
+    with pytest.raises(ValueError, match=f"largest_key {message}"):
+        as_largest(largest)
 
 
 def test_xla_never_holds_all_logits():
