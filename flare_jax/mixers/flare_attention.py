@@ -192,6 +192,11 @@ class FlareAttention(nnx.Module):
         k, v = apply_branches((self.k_proj, self.v_proj), x, norm)
         return self._keys(k), split_heads(v, self.num_heads)
 
+    def keys(self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None) -> Float[Array, "B N H D"]:
+        """Return the keys alone, by which points read the latents."""
+        (k,) = apply_branches((self.k_proj,), x, norm)
+        return self._keys(k)
+
     def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:
         """Return the scaled logits `s q kᵀ` in float32, one per head, latent and point; only analysis needs them."""
         if self.latent_blocks:

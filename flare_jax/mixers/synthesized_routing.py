@@ -4,7 +4,7 @@ Three forms carry that name and differ in how queries and values of this first g
 `SimplifiedFlareppConfig` and `FlareppAblationsConfig`. All are one mixer with different parts switched on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -135,39 +135,49 @@ class SynthesizedRouting(nnx.Module):
 
     def operands(self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None) -> RoutingOperands:
         """Return the operands of the three attention calls for the points x, normalised by `norm` if given."""
-        named = {"k0": self.k0_proj, "v0": self.v0_proj, "k": self.k_proj, "v": self.v_proj}
-        named = {name: projection for name, projection in named.items() if projection is not None}
-        norms = {"k0": self.k0_norm, "v0": self.v0_norm, "k": self.k_norm}
-        if raw := self._takes_raw_values():
-            del norms["k0"]
-        projected = self._project(named, norms, x, norm)
-        k0, v0, k = projected["k0"], projected.get("v0"), projected["k"]
-        if raw:
-            k0, v0 = _normalized(k0, self.k0_norm), _normalized(k0, self.v0_norm)
-        if self.rope is not None:
-            v0 = k0 if v0 is None else v0
-            k0, k = self.rope(k0), self.rope(k)
+        projected = self._project(("k0", "v0", "k", "v"), x, norm)
+        k0, v0 = self._synthesis_points(projected)
         largest = tuple(_largest(norm, self.head_dim) for norm in (self.k0_norm, self.k_norm))
-        return RoutingOperands(self.synthesis_queries(), k0, v0, k, projected["v"], self.combination(), largest)
+        k, v = self._turned(projected["k"]), projected["v"]
+        return RoutingOperands(self.synthesis_queries(), k0, v0, k, v, self.combination(), largest)
 
     def keys_and_values(
         self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None
     ) -> tuple[Float[Array, "B N H D"], Float[Array, "B N H D"]]:
         """Return what the latents of the routing read of the points x, normalised by `norm` if given."""
-        projected = self._project({"k": self.k_proj, "v": self.v_proj}, {"k": self.k_norm}, x, norm)
-        k, v = projected["k"], projected["v"]
-        return (k if self.rope is None else self.rope(k)), v
+        projected = self._project(("k", "v"), x, norm)
+        return self._turned(projected["k"]), projected["v"]
+
+    def keys(self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None) -> Float[Array, "B N H D"]:
+        """Return the keys alone, by which points read the latents."""
+        return self._turned(self._project(("k",), x, norm)["k"])
+
+    def synthesis_points(
+        self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None
+    ) -> tuple[Float[Array, "B N H D"], Float[Array, "B N H D"] | None]:
+        """Return the keys and values of the first gather for the points x, None for values that are the keys."""
+        return self._synthesis_points(self._project(("k0", "v0"), x, norm))
+
+    def _synthesis_points(self, projected: Mapping[str, Array]) -> tuple[Array, Array | None]:
+        k0, v0 = projected["k0"], projected.get("v0")
+        if self._takes_raw_values():
+            k0, v0 = _normalized(k0, self.k0_norm), _normalized(k0, self.v0_norm)
+        return (k0, v0) if self.rope is None else (self.rope(k0), k0 if v0 is None else v0)
+
+    def _turned(self, k: Float[Array, "B N H D"]) -> Float[Array, "B N H D"]:
+        return k if self.rope is None else self.rope(k)
 
     def _project(
-        self,
-        projections: Mapping[str, Linear | ResidualMLP],
-        norms: Mapping[str, LayerNorm | RMSNorm | None],
-        x: Float[Array, "B N C"],
-        norm: LayerNorm | RMSNorm | None,
+        self, names: Sequence[str], x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None
     ) -> dict[str, Float[Array, "B N H D"]]:
-        """Apply the maps, all linear layers or all residual MLPs, to x, with the norms of their heads in one kernel."""
-        maps = list(projections.values())
-        head_norms = [self._of_heads(norms.get(name)) for name in projections]
+        """Apply the named maps, all linear layers or all residual MLPs, to x, with their heads' norms in one kernel.
+
+        Where v0 is the projection of k0 before its norm, that norm is left out.
+        """
+        projections = {"k0": self.k0_proj, "v0": self.v0_proj, "k": self.k_proj, "v": self.v_proj}
+        projections = {name: projections[name] for name in names if projections[name] is not None}
+        norms = {"v0": self.v0_norm, "k": self.k_norm, **({} if self._takes_raw_values() else {"k0": self.k0_norm})}
+        maps, head_norms = list(projections.values()), [self._of_heads(norms.get(name)) for name in projections]
         if isinstance(maps[0], ResidualMLP):
             results = apply_branches(maps, x, norm, head_norms)
         else:

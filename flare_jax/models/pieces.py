@@ -47,8 +47,9 @@ def synthesis_sums(block: nnx.Module, x: Points, mask: Mask) -> SoftmaxSums | No
     """Return what the first gather of FLARE++ adds up over a piece, None for FLARE, whose queries are parameters."""
     if not isinstance(block.att, SynthesizedRouting):
         return None
-    o = block.att.operands(x, block.norm1)
-    return sum_points(_per_sample(o.q0, o.k0), o.k0, o.k0 if o.v0 is None else o.v0, mask, scale=block.att.scale)
+    k0, v0 = block.att.synthesis_points(x, block.norm1)
+    q0 = _per_sample(block.att.synthesis_queries(), k0)
+    return sum_points(q0, k0, k0 if v0 is None else v0, mask, scale=block.att.scale)
 
 
 def routing_queries(block: nnx.Module, sums: SoftmaxSums | None, batch: int) -> Float[Array, "B H M D"]:
@@ -67,7 +68,7 @@ def gather_sums(block: nnx.Module, q: Float[Array, "B H M D"], x: Points, mask: 
 
 def read_block(block: nnx.Module, latents: BlockLatents, x: Points) -> Points:
     """Return points after the block, from what its latents hold."""
-    k, _ = block.att.keys_and_values(x, block.norm1)
+    k = block.att.keys(x, block.norm1)
     y = merge_heads(read_sums(k, latents.q.astype(k.dtype), latents.z, scale=block.att.scale))
     return block.mlp(y, projection=block.att.out_proj, skip=x, norm=block.norm2, outer_residual=True)
 
