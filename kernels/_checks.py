@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -84,6 +85,17 @@ def as_largest(largest: Any) -> jax.Array | None:
     if value.ndim:
         raise ValueError(f"largest_key has shape {describe(value)}; give one number for all keys, or None.")
     return value
+
+
+def check_precision(precision: Any) -> lax.Precision | None:
+    """Return the precision to compute with, None where only XLA knows what the configured one means."""
+    configured = jax.config.jax_default_matmul_precision if precision is None else precision
+    try:
+        return lax.Precision("default" if configured is None else configured)
+    except ValueError:
+        if precision is None:
+            return None
+    raise ValueError(f"precision is {precision!r}; give 'default', 'high', 'highest' or None for the configured one.")
 
 
 def check_scale(scale: Any, remedy: str = "such as 1.0 or D ** -0.5") -> float:

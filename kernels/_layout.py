@@ -140,7 +140,10 @@ def _fold(start: Any, stop: Any, body: Callable[[Any, Any], Any], carry: Any) ->
 
 @dataclass(frozen=True)
 class Layout:
-    """Block specifications for programs that own one tile of latents, or `all_latents` of a head."""
+    """Block specifications for programs that own one tile of latents, or `all_latents` of a head.
+
+    `coarse` is that of the `products`.
+    """
 
     blocks: Blocks
     tiling: Tiling
@@ -148,21 +151,30 @@ class Layout:
     heads: int
     all_latents: bool
     target: Target
+    coarse: bool = False
 
     @classmethod
     def create(
-        cls, blocks: Blocks, q: jax.Array, k: jax.Array, mask: jax.Array | None, target: Target, *, all_latents: bool
+        cls,
+        blocks: Blocks,
+        q: jax.Array,
+        k: jax.Array,
+        mask: jax.Array | None,
+        target: Target,
+        *,
+        all_latents: bool,
+        coarse: bool = False,
     ) -> "Layout":
         """Choose tiles and splits for latents q and points k."""
         batch, points, heads, _ = k.shape
         rows = batch * heads * target.copies
         tiling = Tiling.create(blocks, points, q.shape[-2], rows, mask is not None, all_latents)
-        return cls(blocks, tiling, batch, heads, all_latents, target)
+        return cls(blocks, tiling, batch, heads, all_latents, target, coarse)
 
     @property
     def products(self) -> Products:
         """Products of tiles on the target."""
-        return Products(self.target.compiled, self.target.platform == "cuda")
+        return Products(self.target.compiled, self.target.platform == "cuda", self.coarse)
 
     def launch_by_bound(
         self, kernel: Callable[..., None], name: str, inputs: Any, outputs: Any, bound: jax.Array | None

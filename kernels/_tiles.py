@@ -103,8 +103,13 @@ def is_split(dtype: jax.typing.DTypeLike) -> bool:
     return jnp.dtype(dtype) == jnp.float32
 
 
-def stored_parts(x: jax.Array, read_once: bool) -> jax.Array:
-    """Return an operand `[parts, ...]` for tiles that a kernel loads; those that it reads once are split there."""
+def stored_parts(x: jax.Array, read_once: bool, coarse: bool = False) -> jax.Array:
+    """Return an operand `[parts, ...]` for tiles that a kernel loads; those that it reads once are split there.
+
+    `coarse` is as in `Products`.
+    """
+    if coarse and not read_once and is_split(x.dtype):
+        return _split_in_xla(x)[0][None]
     return x[None] if read_once or not is_split(x.dtype) else jnp.stack(_split_in_xla(x))
 
 
@@ -124,12 +129,14 @@ class Products:
     The tensor cores multiply float16 and bfloat16 exactly and sum in float32. A float32 number within the range of
     float16 is the sum of two float16 parts of 11 bits each; of the four products of parts, the three largest give a
     product to about 2⁻²³ (`multiply`). Parts of bfloat16 have the range of float32, but need six products, and three
-    TF32 products (`dot`), which need no scales, take as many steps of the tensor cores and more conversions.
+    TF32 products (`dot`), which need no scales, take as many steps of the tensor cores and more conversions. With
+    `coarse` float32 tiles have their first part alone, of as many bits as TF32 takes of them.
     """
 
     compiled: bool
     # Whether `exp2` is the plain instruction of NVIDIA's GPUs.
     cuda: bool = False
+    coarse: bool = False
 
     def exp2(self, x: jax.Array) -> jax.Array:
         """Return 2 to the power of float32 `x`; on an NVIDIA GPU results below 2⁻¹²⁶ are zero.
@@ -167,6 +174,8 @@ class Products:
         if not is_split(x.dtype):
             return (x,)
         x = x * scale
+        if self.coarse:
+            return (x.astype(jnp.float16),) if self.compiled else _split_in_xla(x)[:1]
         return _split(x, x.astype(jnp.float16).astype(jnp.float32)) if self.compiled else _split_in_xla(x)
 
     def weights(self, weights: jax.Array, values: Parts) -> Parts:

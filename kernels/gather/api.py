@@ -1,5 +1,8 @@
 """The public entry of the gather: checks the arguments, chooses the implementation, calls it."""
 
+from dataclasses import dataclass
+
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from kernels._checks import (
@@ -8,6 +11,7 @@ from kernels._checks import (
     check_latents,
     check_mask,
     check_points,
+    check_precision,
     check_same_points,
     check_scale,
 )
@@ -32,6 +36,7 @@ def gather(
     largest_key: float | Float[Array, ""] | None = None,
     axis_name: str | None = None,
     implementation: str | None = None,
+    precision: str | lax.Precision | None = "highest",
 ) -> Float[Array, "B H M _"]:
     """Let latents read points: `z = softmax_N(scale q kᵀ) v`, in float32.
 
@@ -47,6 +52,9 @@ def gather(
     "reference"); z is then the same on all its devices. `implementation` is "reference", "xla" or "pallas"; None
     chooses by device, dtype and shape.
 
+    With `precision="default"` the kernels' products take 11 bits of float32 operands, as TF32 does; sums and softmaxes
+    are float32 all the same. None stands for the configured precision.
+
     Raises ValueError for shapes or dtypes that do not fit, a scale that is not positive and finite, an unknown
     implementation, and a named implementation that cannot serve the request.
 
@@ -60,15 +68,23 @@ def gather(
     selection = table.OPERATION.resolve(implementation, request)
     if selection.implementation == "reference":
         return reference_gather(operands, scale=scale)
-    return attend(vary_alike(operands), SelectedBackends(selection), scale, axis_name)
+    coarse = check_precision(precision) == lax.Precision.DEFAULT
+    return attend(vary_alike(operands), SelectedBackends(selection, coarse), scale, axis_name)
 
 
+@dataclass(frozen=True)
 class SelectedBackends(Backends):
-    """The backends of what was selected."""
+    """The backends of what was selected; the products of kernels are exact, or `coarse`."""
+
+    coarse: bool = False
 
     def on(self, target: Target) -> Backend:
         served = self.selection.on(target)
-        return ChunkedBackend(target) if served.implementation == "xla" else PallasBackend(served.blocks, target)
+        return (
+            ChunkedBackend(target)
+            if served.implementation == "xla"
+            else PallasBackend(served.blocks, target, self.coarse)
+        )
 
 
 def _check(operands: Operands) -> None:

@@ -109,13 +109,19 @@ def _gradient_kernel(
 
 
 def gather_gradients(
-    operands: Operands, statistics: Statistics, dz: jax.Array, scale: float, blocks: Blocks, target: Target
+    operands: Operands,
+    statistics: Statistics,
+    dz: jax.Array,
+    scale: float,
+    blocks: Blocks,
+    target: Target,
+    coarse: bool = False,
 ) -> Operands:
     """Return the gradients of all operands from the complete `dz`; that of q is per sample, float32."""
     q, k, v, mask, _ = operands
     dtype, weight = k.dtype, weight_exponent(k.dtype)
     exponents = Exponents.of(operands)
-    layout = Layout.create(blocks, q, k, mask, target, all_latents=True)
+    layout = Layout.create(blocks, q, k, mask, target, all_latents=True, coarse=coarse)
     gradients = dz / statistics.divisor[..., None]
     mean = jnp.sum(gradients * statistics.latents, axis=-1)
     gradients = gradients.astype(dtype)
@@ -138,7 +144,7 @@ def gather_gradients(
     )
 
     def parts(x: jax.Array, exponent: Exponent) -> Any:
-        return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1))
+        return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1, coarse))
 
     latents = (
         parts(q, exponents.q),
@@ -168,16 +174,17 @@ def like_latents(gradient: jax.Array | None, latents: jax.Array | None) -> jax.A
 
 @dataclass(frozen=True)
 class PallasBackend(Backend):
-    """The gather as kernels whose launches are `blocks`."""
+    """The gather as kernels whose launches are `blocks`; `coarse` is that of their products."""
 
     blocks: KernelBlocks
     target: Target
+    coarse: bool = False
 
     def gather(self, operands: Operands, *, scale: float) -> Statistics:
-        return gather_points(operands, scale, self.blocks.gather, self.target)
+        return gather_points(operands, scale, self.blocks.gather, self.target, self.coarse)
 
     def exponential(self, x: jax.Array) -> jax.Array:
         return jnp.exp2(x)
 
     def gradients(self, operands: Operands, statistics: Statistics, dz: jax.Array, *, scale: float) -> Operands:
-        return gather_gradients(operands, statistics, dz, scale, self.blocks.gradients, self.target)
+        return gather_gradients(operands, statistics, dz, scale, self.blocks.gradients, self.target, self.coarse)

@@ -161,11 +161,11 @@ class Exponents(NamedTuple):
         return logit_factor(-(self.q + self.k))
 
 
-def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Target) -> Statistics:
+def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Target, coarse: bool = False) -> Statistics:
     """Return the latents and the statistics of their softmax over the points, maxima in powers of two."""
     q, k, v, mask, _ = operands
     exponents = Exponents.of(operands)
-    layout = Layout.create(blocks, q, k, mask, target, all_latents=False)
+    layout = Layout.create(blocks, q, k, mask, target, all_latents=False, coarse=coarse)
     width, channels = k.shape[-1], operands.values.shape[-1]
     constants, numbers = numbers_operand(
         head_numbers((scale * LOG2_E, exponents.factor), (1.0, exponents.k), (1.0, exponents.v), (1.0, -exponents.v)),

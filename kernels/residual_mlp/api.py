@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from kernels._checks import check_precision
 from kernels._operation import Request
 from kernels._products import copies_side_by_side
 from kernels._sharding import vary_alike
@@ -31,7 +32,6 @@ from kernels.residual_mlp.validation import (
     check_head_norms,
     check_operands,
     check_outer_residual,
-    check_precision,
 )
 
 

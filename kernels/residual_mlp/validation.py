@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from kernels.residual_mlp.operands import Activation, Branch, HeadNorm, Norm, NormKind, Operands, Projection
 
@@ -70,17 +69,6 @@ def check_activation(activation: Any) -> None:
     """Raise ValueError for an unknown activation."""
     if activation not in get_args(Activation):
         raise ValueError(f"activation is {activation!r}; give one of {', '.join(get_args(Activation))}.")
-
-
-def check_precision(precision: Any) -> lax.Precision | None:
-    """Return the precision to compute with, None where only XLA knows what the configured one means."""
-    configured = jax.config.jax_default_matmul_precision if precision is None else precision
-    try:
-        return lax.Precision("default" if configured is None else configured)
-    except ValueError:
-        if precision is None:
-            return None
-    raise ValueError(f"precision is {precision!r}; give 'default', 'high', 'highest' or None for the configured one.")
 
 
 def _check_projection(x: jax.Array, projection: Projection) -> int:

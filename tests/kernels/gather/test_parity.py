@@ -95,6 +95,23 @@ def test_bounds_of_keys_change_nothing_and_spare_looking_for_the_largest(impleme
         assert_close(f"{implementation} {name}", dict(actual)[name], value, 1e-5)
 
 
+@pytest.mark.parametrize("case", [FLOAT32[1], FLOAT32[2]], ids=str)
+def test_coarse_products_have_the_bits_of_tf32(case):
+    arguments = inputs(case)
+    mask = arguments.pop("mask", None)
+
+    def evaluate(**options: object) -> dict:
+        z, pull_back = jax.vjp(lambda f: gather(**f, mask=mask, scale=case.scale, **options), arguments)
+        return {"z": z} | pull_back(jnp.cos(jnp.arange(z.size, dtype=jnp.float32).reshape(z.shape)))[0]
+
+    expected = evaluate(implementation="reference")
+    found = evaluate(implementation="pallas", precision="default")
+    for name, value in expected.items():
+        assert_close(name, found[name], value, 2e-3)
+        error = np.linalg.norm(found[name] - value) / np.linalg.norm(value)
+        assert error > 2e-5, (name, error)
+
+
 @pytest.mark.parametrize(
     ("largest", "message"), [(-1.0, "is -1.0; give"), (jnp.ones(2), r"has shape \(2,\); give one")]
 )
