@@ -80,13 +80,13 @@ class ShortConvolution(nnx.Module):
     """`silu(Σ_j kernel_j x_{n+j−3})` per channel over 4 taps, of one document, without bias.
 
     `kernel` [C, 4] ~ Normal(0, 0.02²), with 1 added to the last tap: before the activation it is almost the identity at
-    first. With `delay` 1 is added to the tap so many tokens earlier.
+    first. The first `delayed` channels have the 1 at the tap before, and start as those of the token before.
     """
 
-    def __init__(self, channel_dim: int, *, delay: int = 0, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, channel_dim: int, *, delayed: int = 0, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.dtype = check_dtype(dtype)
         kernel = normal(LINEAR_STD)(rngs.params(), (channel_dim, CONVOLUTION_WIDTH))
-        self.kernel = nnx.Param(kernel.at[:, -1 - delay].add(1.0))
+        self.kernel = nnx.Param(kernel.at[:delayed, -2].add(1.0).at[delayed:, -1].add(1.0))
 
     def init_tail(self, batch: int) -> Float[Array, "B 3 C"]:
         """Return the inputs before the first token: zeros."""
@@ -127,13 +127,15 @@ def make_convolutions(
 ) -> dict[str, ShortConvolution | None]:
     """Return a convolution for each stream, None without `short_conv`.
 
-    Keys start as those of the token before: what is kept under a key is what came after it. Recall needs that, and
-    keys that start at their own token have to find it together with what reads them, which takes long.
+    In the first half of the heads keys start as those of the token before: what is kept under a key is what came after
+    it. Recall needs that, and keys that start at their own token have to find it together with what reads them, which
+    takes long.
     """
     if not config.short_conv:
         return dict.fromkeys(names)
-    delays = {name: int(name == "k") for name in names}
-    return {name: ShortConvolution(widths[name], delay=delays[name], dtype=dtype, rngs=rngs) for name in names}
+    heads = config.num_heads
+    delayed = {name: widths[name] // heads * -(-heads // 2) if name == "k" else 0 for name in names}
+    return {name: ShortConvolution(widths[name], delayed=delayed[name], dtype=dtype, rngs=rngs) for name in names}
 
 
 def filter_streams(
