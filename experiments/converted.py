@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -105,10 +105,9 @@ def load_state(setup: Setup, folder: Path) -> TrainState:
         kind: setup.packing.pack({name: np.asarray(value) for name, value in params.items()}, np)
         for kind, params in converted.weights.items()
     }
-    state = setup.template._replace(
-        step=jnp.int32(converted.step or 0), params=packed["raw"], ema=packed.get("ema", {})
-    )
-    return setup.mesh.replicate(state)
+    # No training goes on from them, so that they need no state of an optimizer.
+    step, key = np.int32(converted.step or 0), jax.random.key(setup.seed)
+    return setup.mesh.replicate(TrainState(step, packed["raw"], packed.get("ema", {}), opt_state=(), key=key))
 
 
 def _run_config(folder: Path, converted: ConvertedModel) -> ConfigDict:

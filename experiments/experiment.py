@@ -104,7 +104,7 @@ def _run(request: Request, own: Program, mesh: Mesh) -> None:
     if problem.prepare is not None:
         problem.prepare(request)
     with program.matmul_precision(config):
-        setup = _set_up(problem, config, mesh, start)
+        setup = _set_up(problem, config, mesh, start, values=request.mode == "train")
         seeds = Seeds(request, setup, lambda seed: _begin(problem, config, seed, start)[1])
         if request.mode == "analyze":
             for trained in seeds:
@@ -120,19 +120,29 @@ def _run(request: Request, own: Program, mesh: Mesh) -> None:
 
 
 def _begin(
-    problem: Problem, config: Any, seed: int, start: StartingWeights | None, say: hosts.Say = hosts.silent
+    problem: Problem,
+    config: Any,
+    seed: int,
+    start: StartingWeights | None,
+    say: hosts.Say = hosts.silent,
+    *,
+    values: bool = True,
 ) -> tuple[nnx.GraphDef, Params]:
-    """Return the structure of the model and the parameters that the training of a seed begins with."""
-    graphdef, params = model_params.split(problem.build(seed))
+    """Return the structure of the model and the parameters that the training of a seed begins with.
+
+    Without `values` these are their shapes.
+    """
+    build = partial(problem.build, seed)
+    graphdef, params = model_params.split(build() if values else nnx.eval_shape(build))
     if start is not None:
         params = started(params, start, config, partial(problem.width_names, params), say)
     return graphdef, params
 
 
-def _set_up(problem: Problem, config: Any, mesh: Mesh, start: StartingWeights | None) -> Setup:
-    """Return the set-up of the first seed."""
+def _set_up(problem: Problem, config: Any, mesh: Mesh, start: StartingWeights | None, *, values: bool = True) -> Setup:
+    """Return the set-up of the first seed; without `values`, for trained states, that of its shapes."""
     seed = config.train.seeds[0]
-    graphdef, params = _begin(problem, config, seed, start, hosts.say)
+    graphdef, params = _begin(problem, config, seed, start, hosts.say, values=values)
     matrices = model_params.matrix_names(graphdef, params)
     return build_setup(problem.make_task(graphdef), params, config, seed, mesh, matrices)
 

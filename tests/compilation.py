@@ -25,6 +25,8 @@ def compile_fast() -> None:
     os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
     # Without a folder for it nothing is kept, but JAX hashes the text of every program nevertheless.
     os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+    # Lines of our code beside every operation of a program, which nobody reads.
+    os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 
 def share_contexts() -> None:

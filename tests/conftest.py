@@ -10,22 +10,26 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.compilation import compile_fast, copy_arrays, share_contexts
+from tests.forking import collect_rarely
+from tests.program_server import programs_forked, start_server
 
 compile_fast()
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
 
-from tests import shape_checks  # noqa: E402
-from tests.forking import collect_rarely  # noqa: E402
-from tests.program_server import programs_forked, start_server  # noqa: E402
+def _prepare() -> None:
+    """Set a process up that runs tests."""
+    gc.disable()  # until the tests are collected: what is imported stays
+    import jax
 
-shape_checks.install(["flare_jax", "kernels"])
+    from tests import shape_checks
 
-jax.config.update("jax_default_matmul_precision", "highest")
-share_contexts()
-copy_arrays()
+    shape_checks.install(["flare_jax", "kernels"])
+    jax.config.update("jax_default_matmul_precision", "highest")
+    share_contexts()
+    copy_arrays()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +48,8 @@ def free_programs() -> Iterator[None]:
     """Free traced and compiled programs after a test file where they fill gigabytes; else other files may use them."""
     yield
     if memory_in_use() > _MEMORY_LIMIT:
+        import jax
+
         jax.clear_caches()
         gc.collect()
         _return_memory()
@@ -68,6 +74,7 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector rest; see `collect_rarely`."""
     gc.collect()
     collect_rarely()
+    gc.enable()
 
 
 # A file system in memory, and the free space there with which the tests' files, a quarter of it, go to it.
@@ -79,6 +86,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Checkpoints are thousands of small files, written, synchronised, moved and removed: on a disk the tests wait for it.
     """
+    if getattr(config.option, "dist", "no") == "no":  # not the process that only hands tests out
+        _prepare()
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
     if _MEMORY_FILES.is_dir() and shutil.disk_usage(_MEMORY_FILES).free > _MEMORY_FILES_LEAST:
@@ -91,6 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files of slow tests first, so that processes end together; skip tests marked `gpu` where JAX sees no GPU."""
+    import jax
+
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     if jax.default_backend() == "gpu":

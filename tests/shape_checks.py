@@ -48,7 +48,7 @@ def check_shapes(x: Any) -> Any:
         if is_dataclass(x) and "__init__" in vars(x):
             x.__init__ = check_shapes(x.__init__)
         return x
-    return _with_sizes(x) if _names_sizes(x) else beartype(x)
+    return _checked_when_called(x, sized=_names_sizes(x))
 
 
 def _names_sizes(function: Callable[..., Any]) -> bool:
@@ -57,8 +57,11 @@ def _names_sizes(function: Callable[..., Any]) -> bool:
     return any(isinstance(x, str) or "jaxtyping." in repr(x) for x in annotations)
 
 
-def _with_sizes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with names of sizes of its own for every call; its check is made for the first one."""
+def _checked_when_called(function: Callable[..., Any], *, sized: bool) -> Callable[..., Any]:
+    """Return the function with its check, which is made for the first call: most functions are never called.
+
+    Where it names sizes, these are its own in every call.
+    """
     checked: Callable[..., Any] | None = None
 
     @functools.wraps(function)
@@ -66,6 +69,8 @@ def _with_sizes(function: Callable[..., Any]) -> Callable[..., Any]:
         nonlocal checked
         if checked is None:
             checked = beartype(function)
+        if not sized:
+            return checked(*args, **kwargs)
         with jaxtyped("context"):
             return checked(*args, **kwargs)
 

@@ -59,8 +59,14 @@ class Mesh:
         return on_mesh
 
     def replicate(self, tree: Any) -> Any:
-        """Put every array of `tree` on every device; each process holds the same values."""
-        return jax.tree.map(lambda value: place(value, self.replicated), tree)
+        """Put every array of `tree` on every device; each process holds the same values. Shapes get that placement."""
+
+        def placed(value: Any) -> Any:
+            if isinstance(value, jax.ShapeDtypeStruct):
+                return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=self.replicated)
+            return place(value, self.replicated)
+
+        return jax.tree.map(placed, tree)
 
     @property
     def replicated(self) -> NamedSharding:

@@ -29,9 +29,9 @@ class Setup:
     """Everything that training, resuming and evaluating one run share.
 
     `template` is the state of `seed` before the first step; training donates its arrays, after which only shapes are
-    left. All else is that of every seed, above all what is compiled: `evaluate` gives the metrics of every sample,
-    `evaluate_frames` those of every frame, `evaluate_others` both of each other prediction of the task, and `predict`
-    is that of one sample (`make_predictor`).
+    left, as where it was built from the shapes of parameters. All else is that of every seed, above all what is
+    compiled: `evaluate` gives the metrics of every sample, `evaluate_frames` those of every frame, `evaluate_others`
+    both of each other prediction of the task, and `predict` is that of one sample (`make_predictor`).
     """
 
     task: Task
@@ -80,6 +80,7 @@ def build_setup(
 ) -> Setup:
     """Assemble a run of `config` from initial `params`; raises UserError for options that do not fit.
 
+    Without training their shapes will do.
     `matrices` names the parameters that are the matrix of a linear map (`flare_jax.params.matrix_names`), for Muon.
     """
     train = config.train

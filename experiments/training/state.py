@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -26,18 +26,28 @@ class TrainState(NamedTuple):
 def create_state(
     params: Params, packing: Packing, optimizer: optax.GradientTransformation, seed: int, ema: bool
 ) -> TrainState:
-    """Return the state before the first step; the average starts at the initial parameters, which it soon forgets."""
+    """Return the state before the first step; the average starts at the initial parameters, which it soon forgets.
 
-    @jax.jit  # one program: else each of some thirty operations would be compiled
-    def begin(params: Params, key: Array) -> TrainState:
-        packed = packing.pack(params)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=packed,
-            # Copied: the step donates its input, and one buffer must not be donated twice.
-            ema=jax.tree.map(jnp.copy, packed) if ema else {},
-            opt_state=optimizer.init(packed),
-            key=key,
-        )
+    Of parameters that are shapes it has the shapes.
+    """
+    if any(isinstance(value, jax.ShapeDtypeStruct) for value in params.values()):
 
-    return begin(params, jax.random.key(seed))
+        def begin(params: Params) -> TrainState:
+            packed = packing.pack(params)
+            return _begin(packed, optimizer.init(packed), seed, ema)
+
+        return jax.eval_shape(begin, params)
+    # Put together on the host, and the optimizer begins in one program: else each of many operations would be compiled.
+    packed = packing.pack({name: np.asarray(value) for name, value in params.items()}, np)
+    return jax.device_put(_begin(packed, jax.jit(optimizer.init)(packed), seed, ema))
+
+
+def _begin(packed: Packed, opt_state: optax.OptState, seed: int, ema: bool) -> TrainState:
+    return TrainState(
+        step=np.zeros((), np.int32),
+        params=packed,
+        # Copied: the step donates its input, and one buffer must not be donated twice.
+        ema=jax.tree.map(lambda value: value.copy(), packed) if ema else {},
+        opt_state=opt_state,
+        key=jax.random.key(seed),
+    )

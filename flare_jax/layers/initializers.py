@@ -43,7 +43,7 @@ def identity_plus(noise: Initializer) -> Initializer:
     """Return the initialiser of square matrices: the identity and `noise`."""
 
     def initialize(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-        return jnp.eye(*shape, dtype=dtype) + noise(key, shape, dtype)
+        return jax.device_put(np.eye(*shape, dtype=dtype)) + noise(key, shape, dtype)
 
     return initialize
 

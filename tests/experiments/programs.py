@@ -34,6 +34,7 @@ TINY = (
     "--config.train.batch_size=4",
     "--config.train.epochs=2",
     "--config.optimizer.name=adamw",
+    "--config.eval.batch_size=8",
     "--config.eval.simple_predictors=False",
     "--config.figures=False",
 )
