@@ -24,38 +24,19 @@ from flare_jax.mixers.attention import softmax_attention
 from flare_jax.mixers.attention_statistics import attention_statistics, mean_cosine, root_mean_square
 from flare_jax.mixers.gather_points import gather_points
 from flare_jax.mixers.heads import merge_heads, split_heads
+from flare_jax.mixers.routing_latents import LatentParameters, RoutingLatents
 from kernels import flare_mixer, flarepp_mixer, gather
-from kernels.residual_mlp import HeadNorm, Norm
-
-
-class Combination(NamedTuple):
-    """How the gathered queries become those of the routing: `norm(fixed + gate · gathered)`, each part optional."""
-
-    fixed: Float[Array, "H M D"] | None
-    gate: Float[Array, " H"] | None
-    norm: Norm | None
-
-    def __call__(self, gathered: Float[Array, "B H M D"]) -> Float[Array, "B H M D"]:
-        """Return the queries in float32."""
-        queries = gathered.astype(jnp.float32)
-        if self.fixed is not None:
-            queries = self.fixed + self.gate[:, None, None] * queries
-        return queries if self.norm is None else normalize(queries, self.norm)
+from kernels.residual_mlp import HeadNorm
 
 
 class RoutingOperands(NamedTuple):
-    """What the three attention calls work on; `v0` None stands for `k0`.
+    """What the three attention calls work on; `v0` None stands for `k0`."""
 
-    `largest` are numbers that no entry of `k0` and of `k` exceeds, None where their norms do not give one.
-    """
-
-    q0: Float[Array, "H M D"]
     k0: Float[Array, "B N H D"]
     v0: Float[Array, "B N H D"] | None
     k: Float[Array, "B N H D"]
     v: Float[Array, "B N H D"]
-    combination: Combination
-    largest: tuple[Float[Array, ""] | None, Float[Array, ""] | None] = (None, None)
+    latents: RoutingLatents
 
 
 class SynthesizedRouting(nnx.Module):
@@ -124,22 +105,30 @@ class SynthesizedRouting(nnx.Module):
         mask: Bool[Array, "B N"] | None = None,
         norm: LayerNorm | RMSNorm | None = None,
         key: Key | None = None,
+        latents: RoutingLatents | None = None,
     ) -> Float[Array, "B N C"]:
-        """Return the merged heads before `out_proj`; `norm` is applied to x by the kernel of the projections."""
-        operands = self.operands(x, norm)
+        """Return the merged heads before `out_proj`; `norm` is applied to x by the kernel of the projections.
+
+        `latents` are those that `latents` returns, where they have been made together with those of other blocks.
+        """
+        operands = self.operands(x, norm, latents)
         if key is not None and self.attn_drop:
             y = mix_with_stored_weights(operands, mask, scale=self.scale, drop_rate=self.attn_drop, key=key)
         else:
             y = mix_in_kernels(operands, mask, scale=self.scale, implementation=self.implementation)
         return merge_heads(y)
 
-    def operands(self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None) -> RoutingOperands:
+    def operands(
+        self,
+        x: Float[Array, "B N C"],
+        norm: LayerNorm | RMSNorm | None = None,
+        latents: RoutingLatents | None = None,
+    ) -> RoutingOperands:
         """Return the operands of the three attention calls for the points x, normalised by `norm` if given."""
         projected = self._project(("k0", "v0", "k", "v"), x, norm)
         k0, v0 = self._synthesis_points(projected)
-        largest = tuple(_largest(norm, self.head_dim) for norm in (self.k0_norm, self.k_norm))
         k, v = self._turned(projected["k"]), projected["v"]
-        return RoutingOperands(self.synthesis_queries(), k0, v0, k, v, self.combination(), largest)
+        return RoutingOperands(k0, v0, k, v, self.latents() if latents is None else latents)
 
     def keys_and_values(
         self, x: Float[Array, "B N C"], norm: LayerNorm | RMSNorm | None = None
@@ -192,24 +181,19 @@ class SynthesizedRouting(nnx.Module):
         """Tell whether v0 is the projection of k0 with a norm that is not that of k0."""
         return self.v0_proj is None and not _is_parameter_free(self.k0_norm, self.v0_norm)
 
-    def synthesis_queries(self) -> Float[Array, "H M D"]:
-        """Return the queries of the first gather, in float32."""
-        q0 = self.latent_q0[...]
-        return q0 if self.q0_norm is None else normalize(q0, self.q0_norm.operand())
+    def latent_parameters(self) -> LatentParameters:
+        """Return the parameters of the latents, and what bounds the keys."""
+        norms = self.q0_norm, self.q_fixed_norm, self.q_norm, self.k0_norm, self.k_norm
+        return LatentParameters(
+            self.latent_q0[...],
+            None if self.latent_q_fixed is None else self.latent_q_fixed[...],
+            None if self.gate_logit is None else self.gate_logit[...],
+            *(None if norm is None else norm.operand() for norm in norms),
+        )
 
-    def combination(self) -> Combination:
-        """Return how gathered queries become those of the routing."""
-        norm = None if self.q_norm is None else self.q_norm.operand()
-        if self.latent_q_fixed is None:
-            return Combination(None, None, norm)
-        fixed = self.latent_q_fixed[...]
-        fixed = fixed if self.q_fixed_norm is None else normalize(fixed, self.q_fixed_norm.operand())
-        return Combination(fixed, self.gate(), norm)
-
-    def gate(self) -> Float[Array, " H"]:
-        """Return the factor of the gathered queries, one per head."""
-        logit = self.gate_logit[...]
-        return jax.nn.sigmoid(logit) if self.sigmoid_gate else logit
+    def latents(self) -> RoutingLatents:
+        """Return what is made of these parameters alone."""
+        return self.latent_parameters().prepare(sigmoid_gate=self.sigmoid_gate)
 
     def statistics(
         self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None
@@ -220,16 +204,17 @@ class SynthesizedRouting(nnx.Module):
         mean cosine between different q0 of a head (NaN for one latent), and the mean gate (NaN without).
         """
         o = self.operands(x)
-        gathered = gather_points(o.q0, o.k0, o.v0, mask, scale=self.scale, implementation=self.implementation)
-        entropy, effective = attention_statistics(o.q0, o.k0, mask, scale=self.scale)
+        q0, gate = o.latents.q0, o.latents.combination.gate
+        gathered = gather_points(q0, o.k0, o.v0, mask, scale=self.scale, implementation=self.implementation)
+        entropy, effective = attention_statistics(q0, o.k0, mask, scale=self.scale)
         v0 = o.k0 if o.v0 is None else o.v0
         return {
             "rms_q_dynamic": root_mean_square(gathered),
             **{f"rms_{n}": root_mean_square(t, mask) for n, t in (("k0", o.k0), ("v0", v0), ("k", o.k), ("v", o.v))},
             "synth_attn_entropy": entropy.mean(),
             "synth_n_eff": effective.mean(),
-            "latent_q_offdiag_cos": mean_cosine(o.q0),
-            "gate_value": jnp.asarray(jnp.nan) if self.gate_logit is None else self.gate().mean(),
+            "latent_q_offdiag_cos": mean_cosine(q0),
+            "gate_value": jnp.asarray(jnp.nan) if gate is None else gate.mean(),
         }
 
 
@@ -262,8 +247,7 @@ def mix_in_kernels(
         return flare_mixer(queries.astype(k.dtype), k, v, largest_key=largest[1], **shared)
 
     points = (operands.k0, operands.v0, operands.k, operands.v, mask)
-    latents = (operands.q0, operands.combination, operands.largest)
-    return on_each_device(kernel, points, latents, leading=operands.k.shape[:2], implementation=implementation)
+    return on_each_device(kernel, points, operands.latents, leading=operands.k.shape[:2], implementation=implementation)
 
 
 def mix_with_stored_weights(
@@ -271,7 +255,7 @@ def mix_with_stored_weights(
 ) -> Float[Array, "B N H D"]:
     """Return the same with a share of the weights of each softmax dropped; stores the weights."""
     keys = split_key(key, 3)
-    q0, k0, v0, k, v, combination, _ = operands
+    k0, v0, k, v, (q0, combination, _) = operands
     options = {"scale": scale, "drop_rate": drop_rate}
     q0 = jnp.broadcast_to(q0.astype(k0.dtype).swapaxes(0, 1), (k0.shape[0], q0.shape[1], *k0.shape[2:]))
     gathered = softmax_attention(q0, k0, k0 if v0 is None else v0, mask=mask, key=keys[0], **options)
@@ -286,16 +270,6 @@ def _normalized(x: Float[Array, "B N H D"], norm: LayerNorm | RMSNorm | None) ->
     if norm is None:
         return x
     return jax.checkpoint(lambda x, norm: normalize(x, norm).astype(x.dtype))(x, norm.operand())
-
-
-def _largest(norm: LayerNorm | RMSNorm | None, width: int) -> Float[Array, ""] | None:
-    """Return what no entry of normalised heads exceeds: rows of a norm of √D, turned in pairs by a rotary embedding."""
-    if norm is None:
-        return None
-    operand = norm.operand()
-    scale = 1.0 if operand.scale is None else jnp.max(jnp.abs(operand.scale))
-    shift = 0.0 if operand.bias is None else jnp.max(jnp.abs(operand.bias))
-    return jax.lax.stop_gradient(jnp.asarray(scale * width**0.5 + 2**0.5 * shift))
 
 
 def _is_parameter_free(*norms: LayerNorm | RMSNorm | None) -> bool:

@@ -14,6 +14,7 @@ from flare_jax.layers.norms import RMS_NORM_EPSILON, LayerNorm, RMSNorm, make_no
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig, TiedKeyValueConfig
+from flare_jax.mixers.routing_latents import RoutingLatents
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
 from flare_jax.models.pieces import predict_in_pieces
 from flare_jax.models.stack import ProjectedStack, ProjectedStackConfig
@@ -57,14 +58,22 @@ class FLAREApplication:
     mlp: ResidualMLP
 
     def __call__(
-        self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None, key: Key | None = None
+        self,
+        x: Float[Array, "B N C"],
+        mask: Bool[Array, "B N"] | None = None,
+        key: Key | None = None,
+        latents: RoutingLatents | None = None,
     ) -> Float[Array, "B N C"]:
-        """Apply the block: a fused kernel for keys and values, the mixer, a fused kernel for all the rest."""
+        """Apply the block: a fused kernel for keys and values, the mixer, a fused kernel for all the rest.
+
+        `latents` are those of a mixer of FLARE++, where they have been made for all blocks at once.
+        """
         if key is not None and (self.att.attn_drop or self.att.proj_drop):
             # Dropout of the mixer's output stands between what the last kernel would fuse.
             x = x + self.att(self.norm1(x), mask, key)
             return self.mlp(x, norm=self.norm2, outer_residual=True)
-        mixed = self.att.mix(x, mask, norm=self.norm1)
+        given = {} if latents is None else {"latents": latents}
+        mixed = self.att.mix(x, mask, norm=self.norm1, **given)
         return self.mlp(mixed, projection=self.att.out_proj, skip=x, norm=self.norm2, outer_residual=True)
 
     def scores(self, x: Float[Array, "B N C"]) -> Float[Array, "B H M N"]:

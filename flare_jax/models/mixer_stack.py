@@ -14,6 +14,7 @@ from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.mixers.attention_statistics import root_mean_square
 from flare_jax.mixers.flare_attention import FlareAttention
+from flare_jax.mixers.routing_latents import RoutingLatents, prepare_together
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
 from flare_jax.models.flare import FLAREBlock
 from flare_jax.models.pieces import predict_in_pieces
@@ -21,6 +22,8 @@ from flare_jax.models.stack import ProjectedStack, StackConfig
 from flare_jax.option_groups import MixerConfig, depth, ratio, width
 
 Statistics = dict[str, Float[Array, ""]]
+# What a stack gives its mixers: uniform draws of their noise, or latents that were made for all of them at once.
+Beside = Float[Array, "B H N M"] | RoutingLatents
 _STREAM_EPSILON = 1e-8
 
 
@@ -46,12 +49,12 @@ class MixerBlock(FLAREBlock):
         x: Float[Array, "B N C"],
         mask: Bool[Array, "B N"] | None = None,
         key: Key | None = None,
-        uniforms: Float[Array, "B H N M"] | None = None,
+        beside: Beside | None = None,
     ) -> Float[Array, "B N C"]:
-        """Apply the block; `key` is for dropout and noise, `uniforms` replace the draws of mixers with noise."""
+        """Apply the block; `key` is for dropout and noise, `beside` what the stack gives a mixer of this kind."""
         if isinstance(self.att, FlareAttention | SynthesizedRouting):
-            return super().__call__(x, mask, key)
-        x = x + self._mixed(x, mask, key, uniforms)
+            return super().__call__(x, mask, key, beside)
+        x = x + self._mixed(x, mask, key, beside)
         return self.mlp(x, norm=self.norm2, outer_residual=True)
 
     def statistics(
@@ -59,17 +62,18 @@ class MixerBlock(FLAREBlock):
         x: Float[Array, "B N C"],
         mask: Bool[Array, "B N"] | None = None,
         key: Key | None = None,
-        uniforms: Float[Array, "B H N M"] | None = None,
+        beside: Beside | None = None,
     ) -> Statistics:
         """Return root mean squares of what enters and leaves the mixer, and what the mixer says of itself."""
         normed = self.norm1(x)
         stream = root_mean_square(normed, mask)
-        mixed = root_mean_square(self._mixed(x, mask, key, uniforms), mask)
+        mixed = root_mean_square(self._mixed(x, mask, key, beside), mask)
         common = mixer_statistics(stream, mixed)
         return common | (self.att.statistics(normed, mask) if isinstance(self.att, SynthesizedRouting) else {})
 
-    def _mixed(self, x: Array, mask: Array | None, key: Key | None, uniforms: Array | None) -> Float[Array, "B N C"]:
-        return self.att(self.norm1(x), mask, key, *(() if uniforms is None else (uniforms,)))
+    def _mixed(self, x: Array, mask: Array | None, key: Key | None, beside: Beside | None) -> Float[Array, "B N C"]:
+        without = beside is None or isinstance(self.att, SynthesizedRouting)
+        return self.att(self.norm1(x), mask, key, *(() if without else (beside,)))
 
 
 class MixerStack(ProjectedStack):
@@ -118,8 +122,17 @@ class MixerStack(ProjectedStack):
     ) -> Float[Array, "B N C_out"] | tuple[Float[Array, "B N C_out"], dict[str, object]]:
         """Return the same with a key for noise, or the draws of every block."""
         observe = (lambda block, *inputs: block.statistics(*inputs)) if return_statistics else None
-        x, statistics = self.apply_blocks(self.embed(x, mask), mask, key, beside=uniforms, observe=observe)
+        beside = self._latents() if uniforms is None else uniforms
+        x, statistics = self.apply_blocks(self.embed(x, mask), mask, key, beside=beside, observe=observe)
         return (self.predict(x), summarize(statistics)) if return_statistics else self.predict(x)
+
+    def _latents(self) -> list[RoutingLatents] | None:
+        """Return the latents of all blocks, made at once, if they are those of FLARE++."""
+        mixers = [block.att for block in self.applications()]
+        if not all(isinstance(mixer, SynthesizedRouting) for mixer in mixers):
+            return None
+        parameters = [mixer.latent_parameters() for mixer in mixers]
+        return prepare_together(parameters, sigmoid_gate=mixers[0].sigmoid_gate)
 
 
 def feed_forward(

@@ -48,14 +48,14 @@ def synthesis_sums(block: nnx.Module, x: Points, mask: Mask) -> SoftmaxSums | No
     if not isinstance(block.att, SynthesizedRouting):
         return None
     k0, v0 = block.att.synthesis_points(x, block.norm1)
-    q0 = _per_sample(block.att.synthesis_queries(), k0)
+    q0 = _per_sample(block.att.latents().q0, k0)
     return sum_points(q0, k0, k0 if v0 is None else v0, mask, scale=block.att.scale)
 
 
 def routing_queries(block: nnx.Module, sums: SoftmaxSums | None, batch: int) -> Float[Array, "B H M D"]:
     """Return the queries of the routing from the first gather over all points."""
     if sums is not None:
-        return block.att.combination()(sums.mean)
+        return block.att.latents().combination(sums.mean)
     q = block.att.queries()
     return jnp.broadcast_to(q, (batch, *q.shape))
 

@@ -63,7 +63,7 @@ class ResidualStack(nnx.Module):
         mask: Bool[Array, "B N"] | None,
         key: Key | None,
         *,
-        beside: Sequence[Array] | None = None,
+        beside: Sequence[Any] | None = None,
         observe: Callable[..., Any] | None = None,
     ) -> tuple[Stream, tuple[Any, ...]]:
         """Apply the blocks, each with its own random key and its entry of `beside`.

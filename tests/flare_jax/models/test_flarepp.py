@@ -12,17 +12,21 @@ from flax import nnx
 from experiments.training.optimizers import parameter_group
 from flare_jax.convert import from_torch, to_torch
 from flare_jax.convert.originals import find_original
+from flare_jax.layers.norms import normalize
+from flare_jax.layers.rotary import ROPE_MODES, RotaryEmbedding
 from flare_jax.mixers.adaptive_slice_attention import evaluation_draws
 from flare_jax.mixers.attention_statistics import attention_statistics, mean_cosine
 from flare_jax.mixers.backbone_mixers import make_mixer
 from flare_jax.mixers.flarepp import FlareppAblationsConfig, FlareppConfig
 from flare_jax.mixers.gather_points import gather_points
 from flare_jax.mixers.heads import merge_heads
+from flare_jax.mixers.routing_latents import LatentParameters, prepare_together
 from flare_jax.mixers.synthesized_routing import mix_in_kernels, mix_with_stored_weights
 from flare_jax.models import MODELS, build_model
 from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, merge, split
 from kernels import flare_mixer
+from kernels.residual_mlp import Norm
 from tests.flare_jax.models import naive_backbone
 from tests.flare_jax.models.cases import CASES, build_perturbed, points
 from tests.flare_jax.models.cases_flarepp import CASES as FLAREPP_CASES
@@ -107,7 +111,7 @@ def test_a_closed_gate_leaves_the_fixed_queries(mixer):
 
     @jax.jit
     def mixed(x, operands):
-        queries = jnp.broadcast_to(operands.combination.fixed, (2, 2, 5, 8))
+        queries = jnp.broadcast_to(operands.latents.combination.fixed, (2, 2, 5, 8))
         heads = flare_mixer(queries, operands.k, operands.v, scale=built.scale)
         return closed(x), built.out_proj(merge_heads(heads))
 
@@ -134,7 +138,7 @@ def test_gathered_queries_are_at_most_of_size_one(mixer):
     @jax.jit
     def gathered(x):
         o = built.operands(x)
-        return gather_points(o.q0, o.k0, scale=built.scale)
+        return gather_points(o.latents.q0, o.k0, scale=built.scale)
 
     def sizes(x):
         return np.sqrt(np.square(gathered(x)).mean(-1))
@@ -142,6 +146,47 @@ def test_gathered_queries_are_at_most_of_size_one(mixer):
     assert operands.v0 is None, "shared values are read once, with the keys"
     assert (sizes(x) <= 1 + 1e-6).all()
     assert_close("equal points", sizes(jnp.broadcast_to(x[:, :1], x.shape)), np.ones((2, 2, 5)), 1e-4)
+
+
+def test_norms_bound_what_they_normalise():
+    rng, width = np.random.default_rng(0), 4
+    turned = [RotaryEmbedding(2000, mode) for mode in ROPE_MODES]
+    for kind in ("layer", "rms"):
+        scale, bias = rng.normal(size=(2, width)).astype(np.float32)
+        norm = Norm(scale=scale, bias=bias if kind == "layer" else None, kind=kind, epsilon=1e-6)
+        latents = LatentParameters(jnp.ones((2, 3, width)), None, None, None, None, None, None, norm)
+        keys = normalize(jnp.asarray(rng.standard_cauchy((2, 2000, 2, width)).astype(np.float32)), norm)
+        (_, largest) = latents.prepare(sigmoid_gate=True).largest
+        assert max(jnp.abs(x).max() for x in (keys, *(rope(keys) for rope in turned))) <= largest * (1 + 1e-5)
+        assert largest < 4 * jnp.abs(keys).max()
+
+
+def test_latents_of_all_blocks_are_made_at_once():
+    rng = np.random.default_rng(0)
+
+    def parameters(latents: int, scale: bool = True) -> LatentParameters:
+        q0, fixed = rng.normal(size=(2, 2, latents, 4)).astype(np.float32)
+        norms = [Norm(scale=x, bias=x, kind="layer", epsilon=1e-5) for x in rng.normal(size=(2, 4)).astype(np.float32)]
+        return LatentParameters(
+            q0, fixed, rng.normal(size=2).astype(np.float32), norms[0] if scale else None, *norms, None, norms[1]
+        )
+
+    for blocks in (
+        [parameters(3) for _ in range(3)],
+        [parameters(3), parameters(5)],
+        [parameters(3), parameters(3, False)],
+    ):
+
+        def sums(blocks: list, together: bool) -> list:
+            if together:
+                return prepare_together(blocks, sigmoid_gate=True)
+            return [x.prepare(sigmoid_gate=True) for x in blocks]
+
+        def of(together: bool) -> tuple:
+            found, pull_back = jax.vjp(lambda x: sums(x, together), blocks)
+            return found, pull_back(jax.tree.map(jnp.cos, found))
+
+        jax.tree.map(lambda a, b: assert_close("latents", a, b, 1e-6), of(True), of(False))
 
 
 @pytest.mark.parametrize("name", ["latent_q0", "latent_q_fixed"])
