@@ -60,21 +60,3 @@ def _is_lowering(contexts: Any) -> bool:
         return contexts.current is not None
     except ValueError:
         return False
-
-
-def copy_arrays() -> None:
-    """Let JAX 0.10 copy what `jnp.asarray` is given outside of jit; call it once JAX is imported.
-
-    That version compiles a program for every shape that returns what it is given. Another version is left as it is.
-    """
-    if not version("jax").startswith("0.10."):
-        return
-    import jax
-    import numpy as np
-    from jax._src.lax import lax
-
-    def copy(x: Any) -> jax.Array:
-        # Of an array a copy of its own, which nobody changes: on the CPU JAX may use its memory.
-        return x if isinstance(x, jax.Array) else jax.device_put(np.array(x) if isinstance(x, np.ndarray) else x)
-
-    lax.stage_p.def_impl(copy)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.compilation import compile_fast, copy_arrays, share_contexts
+from tests.compilation import compile_fast, share_contexts
 from tests.forking import collect_rarely
+from tests.moving import move_on_host
 from tests.program_server import programs_forked, start_server
 
 compile_fast()
@@ -29,7 +30,7 @@ def _prepare() -> None:
     shape_checks.install(["flare_jax", "kernels"])
     jax.config.update("jax_default_matmul_precision", "highest")
     share_contexts()
-    copy_arrays()
+    move_on_host()
 
 
 @pytest.fixture(scope="session", autouse=True)
