@@ -74,6 +74,8 @@ def prepare_together(parameters: Sequence[LatentParameters], *, sigmoid_gate: bo
         return [p.prepare(sigmoid_gate=sigmoid_gate) for p in parameters]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *parameters)
     latents = jax.vmap(lambda p: p.prepare(sigmoid_gate=sigmoid_gate))(stacked)
+    # XLA would compute norms again wherever a block reads them, for every element of a sum or maximum.
+    latents = jax.lax.optimization_barrier(latents)
     # The gradient of a split is one array put together, that of an index one as large as all for each block.
     sizes = [1] * len(parameters)
     leaves, structure = jax.tree.flatten(latents)

@@ -187,4 +187,7 @@ class PallasBackend(Backend):
         return jnp.exp2(x)
 
     def gradients(self, operands: Operands, statistics: Statistics, dz: jax.Array, *, scale: float) -> Operands:
-        return gather_gradients(operands, statistics, dz, scale, self.blocks.gradients, self.target, self.coarse)
+        blocks = self.blocks.gradients
+        if self.coarse and self.blocks.coarse_gradients is not None:
+            blocks = self.blocks.coarse_gradients
+        return gather_gradients(operands, statistics, dz, scale, blocks, self.target, self.coarse)

@@ -51,7 +51,8 @@ def mixer(row: Launch, **options: Any) -> tuple[Callable[..., Any], tuple]:
 
 def keys_as_values(row: Launch) -> tuple[Callable[..., Any], tuple]:
     q, k = array(1, 2, 70, row.width, dtype=row.dtype), array(1, points(row), 2, row.width, dtype=row.dtype)
-    return lambda q, k: gather(q, k, implementation="pallas"), (q, k)
+    precisions = ["highest"] if row.dtype == "bfloat16" else ["highest", "default"]
+    return lambda q, k: [gather(q, k, implementation="pallas", precision=x) for x in precisions], (q, k)
 
 
 def branches(row: Launch) -> tuple[Callable[..., Any], tuple]:
