@@ -28,6 +28,7 @@ class Case:
     masked: bool = False
     per_sample: bool = False
     dtype: str = "float32"
+    precision: str = "highest"
     tiled: bool = False  # small tiles and chunks, so that few points and latents have many of them
 
     def __str__(self) -> str:
@@ -67,14 +68,17 @@ def inputs(case: Case) -> dict[str, jax.Array]:
     return arguments
 
 
-def outputs_and_gradients(implementation: str | None, arguments: dict[str, jax.Array], scale: float) -> dict:
+def outputs_and_gradients(
+    implementation: str | None, arguments: dict[str, jax.Array], scale: float, precision: str = "highest"
+) -> dict:
     """Return z and the gradients of all float arguments, for a fixed random cotangent."""
     mask = arguments.get("mask")
     floats = {name: x for name, x in arguments.items() if name != "mask"}
 
     @jax.jit
     def evaluate(floats: dict) -> dict:
-        z, pull_back = jax.vjp(lambda f: gather(**f, mask=mask, scale=scale, implementation=implementation), floats)
+        options = {"mask": mask, "scale": scale, "precision": precision, "implementation": implementation}
+        z, pull_back = jax.vjp(lambda f: gather(**f, **options), floats)
         (gradients,) = pull_back(jax.random.normal(jax.random.key(0), z.shape))
         return {"z": z} | {f"d{name}": x for name, x in gradients.items()}
 
@@ -91,7 +95,7 @@ def expected(case: Case) -> dict:
 
 def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
     """Compare all outputs and gradients with the reference, by RMS ratio."""
-    actual = outputs_and_gradients(implementation, inputs(case), case.scale)
+    actual = outputs_and_gradients(implementation, inputs(case), case.scale, case.precision)
     references = expected(replace(case, tiled=False))
     assert actual.keys() == references.keys()
     for name, value in references.items():

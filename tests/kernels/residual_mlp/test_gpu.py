@@ -38,6 +38,9 @@ def test_width_64(case, rows, dtype, precision, ratio):
         Case(leading=(2, 972), widths=(2, 64, 64), inner=2, residual_in=False),
         Case(leading=(2, 972), widths=(64, 64, 1), inner=2, norm="rms", norm_bias=False, activation="gelu_erf"),
         Case(leading=(777,), widths=(24, 96, 40), inner=0),
+        Case(leading=(1944,), branches=4, norm="layer", widths=(64, 64, 64), inner=-1, heads=8),
+        Case(leading=(100_001,), branches=4, norm="layer", widths=(64, 64, 64), inner=-1, heads=8),
+        replace(BLOCK, leading=(30_001,), widths=(64, 128, 64), inner=0, projected=64),
     ],
     ids=str,
 )
