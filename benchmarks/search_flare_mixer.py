@@ -23,6 +23,7 @@ from kernels._target import Target
 from kernels._tiles import padded_width
 from kernels.flare_mixer.api import SelectedBackends
 from kernels.flare_mixer.mixing import mix
+from kernels.flare_mixer.mosaic_launch import PairTiles
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas import PallasBackend
 from kernels.flare_mixer.shapes import MixerShape
@@ -36,7 +37,12 @@ SIDES = (16, 32, 64, 128, 256)
 LARGEST_TILE, SMALLEST_TILE = 16_384, 512
 
 parse_blocks = functools.partial(rebuild, KernelBlocks)
-with_kernel = replace_kernel
+
+
+def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:
+    """Return `start` with one kernel of `launch`; the operands' gradients have two."""
+    start = replace_kernel(start, kernel, launch)
+    return replace_kernel(start, "pairs", launch) if kernel == "operand_gradients" else start
 
 
 def table(shape: MixerShape, dtype: str, implementation: str) -> KernelBlocks:
@@ -46,6 +52,13 @@ def table(shape: MixerShape, dtype: str, implementation: str) -> KernelBlocks:
 
 def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlocks) -> Iterator[KernelBlocks]:
     """Yield `start`, then other tiles and warps of one kernel, those of a size near that of `start` first."""
+    if kernel == "operand_gradients":
+        # Of the two kernels the one that is tried is the only one.
+        yield start
+        for pairs in map(PairTiles, (264, 132, 528)):
+            if dtype == "bfloat16" and pairs.fits(shape.latents, shape.width):
+                yield replace(start, pairs=pairs)
+        start = replace(start, pairs=None)
     for blocks in blocks_by_tile(shape, dtype, kernel, getattr(start, kernel)):
         yield replace(start, **{kernel: blocks})
 
@@ -71,6 +84,9 @@ def launch_candidates(
 ) -> Iterator[KernelBlocks]:
     """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
     for start in best:
+        if kernel == "operand_gradients" and start.pairs is not None:
+            yield from (replace(start, pairs=replace(start.pairs, slots=slots)) for slots in (1, 2))
+            continue
         for blocks in blocks_by_launch(shape, dtype, kernel, getattr(start, kernel)):
             yield replace(start, **{kernel: blocks})
 

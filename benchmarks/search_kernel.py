@@ -125,5 +125,7 @@ def is_correct(case: SearchCase, launch: Any, ask: Ask) -> bool:
 
 def describe(launch: Any, kernel: str) -> str:
     """Return the part of the launches that belongs to one kernel, and what all kernels share."""
-    shared = {k: v for k, v in vars(launch).items() if not dataclasses.is_dataclass(v)}
+    # What another kernel has is a dataclass without a default.
+    others = {x.name for x in dataclasses.fields(launch) if x.default is dataclasses.MISSING}
+    shared = {k: v for k, v in vars(launch).items() if not (dataclasses.is_dataclass(v) and k in others)}
     return f"{getattr(launch, kernel)}" + "".join(f", {key}={value!r}" for key, value in shared.items())

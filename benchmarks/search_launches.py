@@ -13,10 +13,15 @@ def rebuild(kind: type, values: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(kind)
     return kind(
         **{
-            name: rebuild(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+            name: value if (inner := _dataclass(hints[name])) is None or value is None else rebuild(inner, value)
             for name, value in values.items()
         }
     )
+
+
+def _dataclass(hint: Any) -> type | None:
+    """Return the dataclass that a field has, or may have beside None."""
+    return next((x for x in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(x)), None)
 
 
 def replace_kernel(start: Any, kernel: str, launch: Any) -> Any:

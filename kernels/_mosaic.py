@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels._target import Target
+from kernels._tiles import is_split, stored_parts
 
 try:
     from jax.experimental.pallas import mosaic_gpu as plgpu
@@ -33,6 +34,12 @@ def why_unavailable() -> str | None:
     return None
 
 
+def compiles_for(target: Target) -> bool:
+    """Return whether this JAX compiles the kernels for the target."""
+    hopper = target.platform == "cuda" and target.capability[0] == CAPABILITY
+    return target.compiled and hopper and why_unavailable() is None
+
+
 def interpreter(target: Target) -> object:
     """Return what a kernel's `interpret` is on the target."""
     return False if target.compiled else plgpu.InterpretGPUParams()
@@ -49,7 +56,12 @@ def swizzled(width: int, dtype: jax.typing.DTypeLike, length: int) -> tuple[obje
 
 
 def split(x: jax.Array) -> tuple[jax.Array, ...]:
-    """Return the bfloat16 parts whose sum is `x`: three of float32, one of bfloat16."""
+    """Return the float16 parts whose sum is float32 `x`, within their range, or `x` as its own only part."""
+    return tuple(stored_parts(x, read_once=False)) if is_split(x.dtype) else (x,)
+
+
+def split_wide(x: jax.Array) -> tuple[jax.Array, ...]:
+    """Return the bfloat16 parts whose sum is `x`: three of float32, in all of its range, one of bfloat16."""
     if x.dtype == jnp.bfloat16:
         return (x,)
     parts = []
@@ -60,15 +72,15 @@ def split(x: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(part.astype(jnp.bfloat16) for part in parts)
 
 
-def split_in_kernel(x: jax.Array, count: int) -> tuple[jax.Array, ...]:
-    """Return `count` bfloat16 parts of a float32 tile in registers."""
+def split_in_kernel(x: jax.Array, dtype: jax.typing.DTypeLike, count: int) -> tuple[jax.Array, ...]:
+    """Return `count` parts of `dtype` of a float32 tile in registers."""
     parts = []
     for _ in range(count):
-        parts.append(x.astype(jnp.bfloat16))
+        parts.append(x.astype(dtype))
         x = x - parts[-1].astype(jnp.float32)
     return tuple(parts)
 
 
 def orders(count: int) -> list[tuple[int, int]]:
-    """Return which parts of two operands are multiplied, the smallest products first: three parts have six."""
+    """Return which parts of two operands are multiplied, the smallest first: three of two parts, six of three."""
     return [(i, order - i) for order in reversed(range(count)) for i in range(order + 1)]

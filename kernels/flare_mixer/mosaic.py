@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from kernels._chunked import hide_masked
+from kernels._scales import latent_exponent, point_exponent
 from kernels._statistics import Statistics, merge_splits
 from kernels._target import Target
 from kernels.flare_mixer.mixing import Backend, PointStatistics
+from kernels.flare_mixer.mosaic_gradients import all_gradients, over_mass, serves
 from kernels.flare_mixer.mosaic_launch import MosaicBlocks
-from kernels.flare_mixer.mosaic_reading import read
+from kernels.flare_mixer.mosaic_reading import ReadExponents, read
 from kernels.flare_mixer.mosaic_slopes import Softmax, slopes
 from kernels.flare_mixer.operands import Operands
 from kernels.gather.pallas import like_latents
@@ -32,6 +34,7 @@ class MosaicBackend(Backend):
             hide_masked(v, mask),
             _hidden(mask, k.shape[2]),
             scale,
+            exponents=ReadExponents(latent_exponent(q), point_exponent(k, mask), point_exponent(v, mask)),
             normalised=True,
             single=False,
             blocks=self.blocks.read,
@@ -44,13 +47,14 @@ class MosaicBackend(Backend):
         return jnp.exp2(x)
 
     def scatter(self, operands: Operands, latents: jax.Array, *, scale: float) -> tuple[jax.Array, PointStatistics]:
-        (q, k), mask, dtype = operands.scatter_pair, operands.mask, operands.v.dtype
+        (q, k), mask, latents = operands.scatter_pair, operands.mask, latents.astype(operands.v.dtype)
         found = read(
             hide_masked(k, mask),
             _rows(q, k),
-            jnp.swapaxes(latents, 1, 2).astype(dtype),
+            jnp.swapaxes(latents, 1, 2),
             None,
             scale,
+            exponents=ReadExponents(point_exponent(k, mask), latent_exponent(q), latent_exponent(latents)),
             normalised=True,
             single=True,
             blocks=self.blocks.read,
@@ -62,13 +66,14 @@ class MosaicBackend(Backend):
         self, operands: Operands, dy: jax.Array, statistics: PointStatistics, *, scale: float
     ) -> jax.Array:
         (q, k), mask, maximum = operands.scatter_pair, operands.mask, statistics[0]
-        share = _over_mass(dy, statistics)
+        share = hide_masked(over_mass(dy, statistics), mask).astype(dy.dtype)
         found = read(
             _rows(q, k),
             hide_masked(k, mask),
-            hide_masked(share, mask).astype(dy.dtype),
+            share,
             -maximum if mask is None else jnp.where(mask[:, None], -maximum, -jnp.inf),
             scale,
+            exponents=ReadExponents(latent_exponent(q), point_exponent(k, mask), point_exponent(share, None)),
             normalised=False,
             single=False,
             blocks=self.blocks.read,
@@ -88,16 +93,21 @@ class MosaicBackend(Backend):
         scale: float,
     ) -> Operands:
         q, k, mask, dtype = operands.q, operands.k, operands.mask, y.dtype
-        over_mass = dz / statistics.divisor[..., None]
-        share = hide_masked(_over_mass(dy, point_statistics), mask)
+        pairs = self.blocks.pairs
+        if pairs is not None and serves(operands, pairs):
+            return all_gradients(
+                operands, statistics, point_statistics, y, dy, dz, scale, blocks=pairs, target=self.target
+            )
+        gradients = dz / statistics.divisor[..., None]
+        share = hide_masked(over_mass(dy, point_statistics), mask)
         mean = jnp.sum(share * hide_masked(y, mask).astype(jnp.float32), axis=-1)
         gather = _Pair(
             hide_masked(operands.v, mask),
-            jnp.swapaxes(over_mass, 1, 2).astype(dtype),
+            jnp.swapaxes(gradients, 1, 2).astype(dtype),
             # Without any point the weights are zeros, not powers of an arbitrary maximum.
             (
                 jnp.where(statistics.mass > 0, statistics.maximum, jnp.inf),
-                jnp.sum(over_mass * statistics.latents, axis=-1),
+                jnp.sum(gradients * statistics.latents, axis=-1),
             ),
         )
         scatter = _Pair(
@@ -142,11 +152,6 @@ class _Pair(NamedTuple):
     points: jax.Array
     latents: jax.Array
     statistics: tuple[jax.Array, jax.Array]
-
-
-def _over_mass(dy: jax.Array, statistics: PointStatistics) -> jax.Array:
-    """Return float32 dy over the mass of its point's softmax."""
-    return dy.astype(jnp.float32) / jnp.swapaxes(statistics[1], 1, 2)[..., None]
 
 
 def _rows(q: jax.Array, k: jax.Array) -> jax.Array:

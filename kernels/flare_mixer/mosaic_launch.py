@@ -14,37 +14,77 @@ from kernels._target import Target
 from kernels._tiles import padded_width
 from kernels._triton import fold_vmap
 
+# Rows of a product; the warpgroups that multiply in the kernel of all gradients, and the points that they meet at once.
+SIDE = WARPGROUP_ROWS
+GROUPS = 2
+TILE = GROUPS * SIDE
+# What a program can have of shared memory, less what barriers and reductions take.
+_SHARED_BYTES = 232_448 - 2048
+
 
 @dataclass(frozen=True)
 class Tiles:
     """How one kernel is launched.
 
-    Each of `warpgroups` warpgroups of a program owns 64 rows and meets the stream in tiles of `stream`, of which
-    `stages` are in flight; the stream is split so that about `programs` programs run. `operands` are the arrays that
-    lie in shared memory per row and per element of the stream, `results` those that are written.
+    Each of `warpgroups` warpgroups of a program owns `tiles` times 64 rows and meets the stream in tiles of `stream`,
+    of which `stages` are in flight; the stream is split so that about `programs` programs run. `operands` are the
+    arrays that lie in shared memory per row and per element of the stream, `results` those that are written.
     """
 
     stream: int = 128
     programs: int = 528
     stages: int = 2
     warpgroups: int = 2
+    tiles: int = 1
     operands: int = 2
     results: int = 1
 
+    @property
+    def rows(self) -> int:
+        """Rows of a program."""
+        return SIDE * self.warpgroups * self.tiles
+
     def shared_bytes(self, width: int, item: int) -> int:
         """Return about how many bytes of shared memory a program has: bfloat16 parts of operands of `item` bytes."""
-        parts = 1 if item == 2 else 3
-        rows = WARPGROUP_ROWS * self.warpgroups
+        parts, rows = 1 if item == 2 else 3, self.rows
         operands = 2 * parts * self.operands * width * (rows + self.stages * self.stream)
         return operands + 4 * self.results * width * rows
 
 
 @dataclass(frozen=True)
+class PairTiles:
+    """How the kernel of all gradients is launched.
+
+    Points are split so that about `programs` programs run; `stages` tiles of latents and `slots` of points have places.
+    Where another kernel can run, this one does for heads of at least `fewest` pairs.
+    """
+
+    programs: int = 264
+    stages: int = 2
+    slots: int = 2
+    fewest: int = 0
+
+    def bytes_for(self, latents: int, width: int) -> int:
+        """Return how many bytes of shared memory a program has, for so many latents of a padded width."""
+        tiles = 2 * 3 * SIDE * width * GROUPS * (self.stages + self.slots)
+        numbers = 4 * 3 * SIDE * GROUPS * (self.stages + self.slots)
+        return tiles + numbers + 2 * TILE * TILE + 4 * TILE * width + 4 * latents * width
+
+    def fits(self, latents: int, width: int) -> bool:
+        """Return whether the gradients of so many queries fit beside what a program reads."""
+        return self.bytes_for(-(-latents // TILE) * TILE, padded_width(width)) <= _SHARED_BYTES
+
+
+@dataclass(frozen=True)
 class MosaicBlocks:
-    """The launches of the forward passes and the latents' gradient, and of the operands' gradients."""
+    """The launches of the forward passes and the latents' gradient, and of the operands' gradients.
+
+    `pairs` is that of all gradients in one kernel, None where there is none.
+    """
 
     read: Tiles
     slopes: Tiles
+    pairs: PairTiles | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +102,11 @@ class Shape:
     def create(cls, rows: jax.Array, stream: jax.Array, blocks: Tiles, single: bool, target: Target) -> "Shape":
         """Cut rows `[B, R, H, D]` and a stream `[B, S, H, D]`, which a `single` split leaves whole."""
         batch, count, heads, _ = rows.shape
-        tiles = pl.cdiv(count, WARPGROUP_ROWS * blocks.warpgroups)
+        tiles = pl.cdiv(count, blocks.rows)
         steps = pl.cdiv(stream.shape[1], blocks.stream)
         splits = 1 if single else min(steps, max(1, blocks.programs // (batch * heads * tiles * target.copies)))
         per_split = pl.cdiv(steps, splits)
-        padded_rows, padded_stream = tiles * WARPGROUP_ROWS * blocks.warpgroups, steps * blocks.stream
+        padded_rows, padded_stream = tiles * blocks.rows, steps * blocks.stream
         return cls(heads, padded_rows, padded_stream, tiles, pl.cdiv(steps, per_split), per_split)
 
     def pad_rows(self, x: jax.Array) -> jax.Array:
@@ -98,13 +138,13 @@ def _pad(x: jax.Array, length: int) -> jax.Array:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a warpgroup is: its batch and head, its rows, its part of the stream, and how many tiles that has."""
+    """Where a warpgroup is: its batch and head, its tiles of rows, and its part of the stream of `steps` tiles."""
 
     batch: jax.Array
     head: jax.Array
     group: jax.Array
     split: jax.Array
-    rows: Any
+    rows: list[Any]
     stream: Any
     steps: jax.Array
 
@@ -116,9 +156,10 @@ class Place:
         group = lax.axis_index("warpgroup")
         tile, split = lax.rem(index, jnp.int32(shape.tiles)), lax.div(index, jnp.int32(shape.tiles))
         length = shape.steps * blocks.stream
-        start = (tile * blocks.warpgroups + group) * WARPGROUP_ROWS
+        start = (tile * blocks.warpgroups + group) * blocks.tiles
         steps = jnp.minimum(shape.steps, shape.stream // blocks.stream - split * shape.steps)
-        return cls(batch, head, group, split, pl.ds(start, WARPGROUP_ROWS), pl.ds(split * length, length), steps)
+        rows = [pl.ds((start + i) * SIDE, SIDE) for i in range(blocks.tiles)]
+        return cls(batch, head, group, split, rows, pl.ds(split * length, length), steps)
 
 
 def launch(
@@ -152,7 +193,7 @@ def launch(
             grid_names=("batch", "programs"),
             num_threads=blocks.warpgroups + 1,
             thread_name="warpgroup",
-            compiler_params=plgpu.CompilerParams(approx_math=True),
+            compiler_params=plgpu.CompilerParams(approx_math=True, unsafe_no_auto_barriers=True),
             interpret=interpreter(target),
         )(*arrays)
 
@@ -161,23 +202,22 @@ def launch(
 
 
 def row_tiles(blocks: Tiles, width: int, dtype: Any) -> Any:
-    """Return shared memory for `[64, width]` of each warpgroup."""
-    return plgpu.SMEM(
-        (blocks.warpgroups, WARPGROUP_ROWS, width), dtype, transforms=swizzled(width, dtype, blocks.stream)
-    )
+    """Return shared memory for each tile `[64, width]` of each warpgroup."""
+    shape = (blocks.warpgroups * blocks.tiles, SIDE, width)
+    return plgpu.SMEM(shape, dtype, transforms=swizzled(width, dtype, blocks.stream))
 
 
 def row_numbers(blocks: Tiles) -> Any:
     """Return shared memory for a float32 number of each row of each warpgroup."""
-    return plgpu.SMEM((blocks.warpgroups, WARPGROUP_ROWS), jnp.float32)
+    return plgpu.SMEM((blocks.warpgroups * blocks.tiles, SIDE), jnp.float32)
 
 
-def weights_memory(blocks: Tiles, parts: int, target: Target) -> list[Any]:
+def weights_memory(blocks: Tiles, parts: int, dtype: Any, target: Target) -> list[Any]:
     """Return shared memory for left factors made in registers, where they cannot stay.
 
     The interpreter multiplies nothing but shared memory.
     """
-    return [] if target.compiled else [row_tiles(blocks, blocks.stream, jnp.bfloat16)] * parts
+    return [] if target.compiled else [row_tiles(blocks, blocks.stream, dtype)] * parts
 
 
 def streamed_tile(blocks: Tiles, width: int) -> Any:
@@ -195,11 +235,16 @@ def multiply(left: Sequence[Any], right: Sequence[Any], shape: tuple[int, int]) 
     """Multiply two operands in parts, with float32 sums; right ones lie in shared memory."""
 
     def products(sums: Any) -> jax.Array:
-        for i, j in orders(len(left)):
-            plgpu.wgmma(sums, left[i], right[j])
+        start_product(sums, left, right)
         return sums[...]
 
     return pl.run_scoped(products, plgpu.ACC(shape, jnp.float32))
+
+
+def start_product(sums: Any, left: Sequence[Any], right: Sequence[Any]) -> None:
+    """Let the tensor cores add the product of two operands in parts to an accumulator."""
+    for i, j in orders(len(left)):
+        plgpu.wgmma(sums, left[i], right[j])
 
 
 def as_left_factor(places: Sequence[Any], parts: Sequence[jax.Array]) -> Sequence[Any]:

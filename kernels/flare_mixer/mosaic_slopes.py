@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels._mosaic import COPYING_REGISTERS, WARPGROUP_ROWS, plgpu, split, split_in_kernel
+from kernels._mosaic import COPYING_REGISTERS, plgpu, split_in_kernel, split_wide
 from kernels._target import Target
 from kernels._tiles import LOG2_E, padded_width
 from kernels.flare_mixer.mosaic_launch import (
+    SIDE,
     Place,
     Shape,
     Tiles,
@@ -84,8 +85,8 @@ def slopes(
         target,
     )
     operands = {
-        "rows": [split(shape.pad_rows(x)) for x in (rows, *(x.rows for x in softmaxes))],
-        "stream": [split(shape.pad_stream(x)) for x in (stream, *(x.stream for x in softmaxes))],
+        "rows": [split_wide(shape.pad_rows(x)) for x in (rows, *(x.rows for x in softmaxes))],
+        "stream": [split_wide(shape.pad_stream(x)) for x in (stream, *(x.stream for x in softmaxes))],
         "row": [] if row is None else [pad_numbers(x, shape.rows) for x in (row.maximum, row.mean)],
         "column": [] if column is None else [pad_numbers(x, shape.stream) for x in (column.maximum, column.mean)],
         "bias": [] if bias is None else [bias],
@@ -128,7 +129,7 @@ class _Kernel:
             [[row_tiles(blocks, width, jnp.bfloat16)] * parts for width in self.widths],
             [row_tiles(blocks, width, self.dtype) for width in self.results],
             [row_numbers(blocks)] * (2 * self.row),
-            weights_memory(blocks, parts, self.target),
+            weights_memory(blocks, parts, jnp.bfloat16, self.target),
             plgpu.Barrier(num_arrivals=arrivals, num_barriers=blocks.warpgroups),
         )
         return launch(self._run, operands, self._outputs, scratch, self.shape, blocks, self.target)
@@ -147,16 +148,16 @@ class _Kernel:
 
         def compute(pipeline: Callable[[Any], Any]) -> None:
             for source, kept in zip(jax.tree.leaves(inputs["rows"]), jax.tree.leaves(rows), strict=True):
-                plgpu.copy_gmem_to_smem(source.at[batch, place.rows, head], kept.at[mine], barrier.at[mine])
+                plgpu.copy_gmem_to_smem(source.at[batch, place.rows[0], head], kept.at[mine], barrier.at[mine])
             for source, kept in zip(inputs["row"], numbers, strict=True):
-                plgpu.copy_gmem_to_smem(source.at[batch, head, place.rows], kept.at[mine], barrier.at[mine])
+                plgpu.copy_gmem_to_smem(source.at[batch, head, place.rows[0]], kept.at[mine], barrier.at[mine])
             plgpu.barrier_wait(barrier.at[mine])
-            sums = pipeline([zeros(WARPGROUP_ROWS, width) for width in self.results])
+            sums = pipeline([zeros(SIDE, width) for width in self.results])
             for kept, total, factor in zip(results, sums, (self.scale, 1.0), strict=False):
                 kept.at[mine][...] = (total * factor).astype(self.dtype)
             plgpu.commit_smem()
             for kept, written in zip(results, outputs, strict=True):
-                plgpu.copy_smem_to_gmem(kept.at[mine], written.at[batch, place.split, place.rows, head])
+                plgpu.copy_smem_to_gmem(kept.at[mine], written.at[batch, place.split, place.rows[0], head])
             plgpu.wait_smem_to_gmem(0)
 
         parts = len(rows[0])
@@ -184,7 +185,7 @@ class _Kernel:
         parts = len(rows[0])
         stream = [tiles[i * parts : (i + 1) * parts] for i in range(len(rows))]
         numbers = [plgpu.load(x, layout=plgpu.Layout.WGMMA.reduce(0)) for x in tiles[len(rows) * parts :]]
-        shape = (WARPGROUP_ROWS, self.blocks.stream)
+        shape = (SIDE, self.blocks.stream)
         # Products of keys, and of the values of each softmax.
         logits, *means = (_transposed(a, b, shape) for a, b in zip(rows, stream, strict=True))
         logits = logits * (self.scale * LOG2_E)
@@ -200,7 +201,7 @@ class _Kernel:
             gradient = part if gradient is None else gradient + part
         factors = [(gradient, stream[0])] + [(weights, stream[1])] * self.values
         return [
-            total + multiply(as_left_factor(places, split_in_kernel(x, parts)), right, total.shape)
+            total + multiply(as_left_factor(places, split_in_kernel(x, jnp.bfloat16, parts)), right, total.shape)
             for total, (x, right) in zip(sums, factors, strict=True)
         ]
 

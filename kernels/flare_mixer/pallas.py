@@ -1,14 +1,19 @@
-"""The FLARE mixer in Pallas kernels: four launches for forward and backward, memory O(N) (README.md, "Kernels")."""
+"""The FLARE mixer in Pallas kernels: four launches for forward and backward, memory O(N) (README.md, "Kernels").
+
+On Hopper the last of them may be Mosaic GPU's.
+"""
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from kernels._mosaic import compiles_for
 from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels.flare_mixer.exponents import operand_exponents
 from kernels.flare_mixer.mixing import Backend, PointStatistics
+from kernels.flare_mixer.mosaic_gradients import all_gradients, serves
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_backward import latent_gradient, operand_gradients
 from kernels.flare_mixer.pallas_scatter import scatter
@@ -51,6 +56,11 @@ class PallasBackend(Backend):
         *,
         scale: float,
     ) -> Operands:
+        pairs = self.blocks.pairs
+        if pairs is not None and compiles_for(self.target) and serves(operands, pairs, pairs.fewest):
+            return all_gradients(
+                operands, statistics, point_statistics, y, dy, dz, scale, blocks=pairs, target=self.target
+            )
         return operand_gradients(
             operands,
             operand_exponents(operands),

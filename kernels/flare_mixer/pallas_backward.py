@@ -26,6 +26,7 @@ from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels._tiles import LOG2_E, is_split, load_rows, load_vector, padded_width, store_rows, stored_parts
 from kernels.flare_mixer.exponents import Exponents
+from kernels.flare_mixer.one_exponential import one_exponential
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_pairs import (
     Inputs,
@@ -36,9 +37,6 @@ from kernels.flare_mixer.pallas_pairs import (
     operand_gradient_kernel,
 )
 from kernels.gather.pallas import like_latents
-
-# Powers of two that the factors of one exponential may span: a weight that is lost then is below 2⁻⁶⁶.
-_WIDEST_RANGE = 60.0
 
 
 def _latent_gradient_kernel(
@@ -197,20 +195,9 @@ def _latent_side(statistics: Statistics, dz: jax.Array, point_maximum: jax.Array
     mean = jnp.sum(gradients * statistics.latents, axis=-1, keepdims=True)
     reference = None
     if point_maximum is not None:
-        reference, share = _one_exponential(statistics.maximum, point_maximum)
+        reference, share = one_exponential(statistics.maximum, point_maximum)
         gradients, mean = gradients * share[..., None], mean * share[..., None]
     return _Slopes(statistics.latents.astype(dtype), gradients.astype(dtype), mean, reference)
-
-
-def _one_exponential(maximum: jax.Array, point_maximum: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the reference c `[B, H, 1]` of one exponential and the latents' factors `[B, H, M]`.
-
-    Heads whose maxima, `[B, H, M]` and `[B, H, N]`, lie too far apart have an infinite reference and factors of 1.
-    """
-    reference = jnp.max(maximum, axis=-1, keepdims=True)
-    lowest = jnp.minimum(jnp.min(maximum, axis=-1), jnp.min(point_maximum, axis=-1))[..., None]
-    near = reference - lowest <= _WIDEST_RANGE
-    return jnp.where(near, reference, jnp.inf), jnp.where(near, jnp.exp2(reference - maximum), 1.0)
 
 
 def _assemble(operands: Operands, results: Gradients, exponents: Exponents, slope: Exponent, scale: float) -> Operands:

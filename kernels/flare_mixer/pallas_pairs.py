@@ -1,9 +1,6 @@
 """The kernel of the operands' gradients: what is read of a tile, and the gradients of the logits of two tiles.
 
-One exponential can serve both softmaxes. With L_m and l_n the maxima of latent m and point n, and c the largest L_m,
-the gather's weight exp(s - L_m) is the scatter's exp(s - l_n) times exp(l_n - c) times exp(c - L_m): the two factors go
-into the values of the point and of the latent, and both slopes become one sum of products. This is exact as long as no
-factor leaves the range of float32, which is decided per head before the launch.
+One exponential can serve both softmaxes (`one_exponential.py`).
 """
 
 import functools

@@ -43,8 +43,8 @@ def outputs_and_gradients(implementation, arguments, scale):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_interpreted_kernels_agree_with_reference(case, monkeypatch):
-    small = Tiles(stream=16, programs=6, warpgroups=1)
-    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(MosaicBlocks(small, small)))
+    small = Tiles(stream=16, programs=6, warpgroups=1, tiles=1 if case.channels else 2)
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(MosaicBlocks(small, replace(small, tiles=1))))
     arguments = inputs(case)
     exact = {name: x if name == "mask" else x.astype(jnp.float32) for name, x in arguments.items()}
     expected = outputs_and_gradients("reference", exact, case.scale)
@@ -83,7 +83,8 @@ def test_other_gpus_than_hopper_say_so(capability):
         selection.on(Target("cuda", capability))
 
 
-def test_the_table_does_not_choose_it_before_it_is_measured():
+def test_the_table_does_not_choose_it_as_a_whole():
+    """On a GPU its forward passes were slower than those that are chosen."""
     assert "mosaic" not in {choice.implementation for choice in table.OPERATION.choices}
 
 

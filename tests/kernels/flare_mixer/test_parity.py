@@ -90,13 +90,13 @@ def test_each_head_chooses_between_one_exponential_and_two(monkeypatch):
     arguments["mask"] = arguments["mask"].at[-1, :9].set(True)
     arguments["q"] = arguments["q"] * jnp.array([1.0, 60.0], jnp.bfloat16)[:, None, None]
     references = []
-    choose = pallas_backward._one_exponential
+    choose = pallas_backward.one_exponential
 
     def recorded(*maxima):
         reference, factors = choose(*maxima)
         return jax.pure_callback(lambda x: references.append(x) or x, reference, reference), factors
 
-    monkeypatch.setattr(pallas_backward, "_one_exponential", recorded)
+    monkeypatch.setattr(pallas_backward, "one_exponential", recorded)
     actual = outputs_and_gradients("pallas", arguments, 1.0)
     exact = {name: x if name == "mask" else x.astype(jnp.float32) for name, x in arguments.items()}
     for name, value in outputs_and_gradients("reference", exact, 1.0).items():
