@@ -70,7 +70,7 @@ class Implementation:
                 f"implementation {self.name!r} needs Pallas' Triton lowering, which {no_triton_lowering}; "
                 f"use implementation {fallback!r}."
             )
-        if self.mosaic and (reason := _mosaic.why_unavailable()) is not None:
+        if reason := self.lacks_mosaic():
             raise ValueError(
                 f"implementation {self.name!r} needs Mosaic GPU, which {reason}; use implementation {fallback!r}."
             )
@@ -90,6 +90,14 @@ class Implementation:
                 f"use implementation {fallback!r}."
             )
 
+    def lacks_mosaic(self) -> str | None:
+        """Say why this JAX cannot compile its kernels by Mosaic GPU, None where it can or where it has none."""
+        return _mosaic.why_unavailable() if self.mosaic else None
+
+    def runs_on(self, target: Target) -> bool:
+        """Return whether a CUDA GPU is one that its kernels are written for."""
+        return not self.mosaic or target.platform != "cuda" or target.capability[0] == _mosaic.CAPABILITY
+
     def check_target(self, target: Target, fallback: str) -> None:
         """Raise ValueError unless it runs on the target and its packages are installed."""
         if self.platforms is not None and target.platform not in self.platforms:
@@ -97,7 +105,7 @@ class Implementation:
                 f"implementation {self.name!r} needs an NVIDIA GPU, and this is a {target.platform}; "
                 f"use implementation {fallback!r}."
             )
-        if self.mosaic and target.platform == "cuda" and target.capability[0] != _mosaic.CAPABILITY:
+        if not self.runs_on(target):
             raise ValueError(
                 f"implementation {self.name!r} needs an NVIDIA GPU of compute capability {_mosaic.CAPABILITY}, and "
                 f"this is an {target}; use implementation {fallback!r}."
@@ -152,8 +160,8 @@ class Launch:
 class Choice:
     """What `implementation=None` means on one platform, for these dtypes, widths and numbers of points up to these.
 
-    The GPU must have at least this compute capability and bytes of shared memory for one program. `measured` says where
-    and when this was found to be faster than the fallback.
+    There must be at least `fewest` points. The GPU must have at least this compute capability and bytes of shared
+    memory for one program. `measured` says where and when this was found to be faster than the fallback.
     """
 
     implementation: str
@@ -164,6 +172,7 @@ class Choice:
     capability: tuple[int, int] = (8, 0)
     shared_memory: int = 0
     measured: str = H100
+    fewest: int = 0
 
     def fits(self, target: Target) -> bool:
         """Return whether the row is for this platform and its GPU."""
@@ -175,7 +184,7 @@ class Choice:
         return (
             request.dtype in self.dtypes
             and request.width <= self.width
-            and (self.points is None or request.points <= self.points)
+            and self.fewest <= request.points <= (request.points if self.points is None else self.points)
         )
 
 
@@ -264,8 +273,8 @@ class Selection:
     def _choices(self) -> Iterator[Choice]:
         for choice in self.operation.choices:
             implementation = self.operation[choice.implementation]
-            possible = self.triton_lowering or not implementation.pallas_triton
-            if possible and choice.suits(self.request) and implementation.serves(self.request):
+            absent = not self.triton_lowering if implementation.pallas_triton else implementation.lacks_mosaic()
+            if not absent and choice.suits(self.request) and implementation.serves(self.request):
                 yield choice
 
     def on(self, target: Target) -> Served:
@@ -274,7 +283,8 @@ class Selection:
         if self.implementation is None:
             for choice in self._choices():
                 launch = operation.launch_for(choice.implementation, self.request)
-                if choice.fits(target) and (launch is None or launch.fits(target)):
+                runs = choice.fits(target) and operation[choice.implementation].runs_on(target)
+                if runs and (launch is None or launch.fits(target)):
                     return Served(choice.implementation, launch)
             return Served(fallback)
         operation[self.implementation].check_target(target, fallback)

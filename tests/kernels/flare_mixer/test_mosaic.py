@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import _mosaic, flare_mixer
+from kernels import _mosaic, flare_mixer, without_pallas_triton
 from kernels._operation import Request
 from kernels._target import Target
 from kernels.flare_mixer import table
@@ -83,9 +83,17 @@ def test_other_gpus_than_hopper_say_so(capability):
         selection.on(Target("cuda", capability))
 
 
-def test_the_table_does_not_choose_it_as_a_whole():
-    """On a GPU its forward passes were slower than those that are chosen."""
-    assert "mosaic" not in {choice.implementation for choice in table.OPERATION.choices}
+@interpreted
+@pytest.mark.parametrize(
+    ("capability", "points", "expected"),
+    [((9, 0), 2**20, "mosaic"), ((9, 0), 2**18, "xla"), ((8, 0), 2**20, "xla"), ((10, 0), 2**20, "xla")],
+)
+def test_it_is_chosen_for_many_points_where_there_is_no_triton_lowering(capability, points, expected):
+    """On a GPU its forward passes were slower than Triton's, and all of it faster than XLA."""
+    request, target = Request("bfloat16", 16, points), Target("cuda", capability)
+    with without_pallas_triton():
+        assert table.OPERATION.resolve(None, request).on(target).implementation == expected
+    assert table.OPERATION.resolve(None, request).on(target).implementation == "pallas"
 
 
 @pytest.mark.gpu
