@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.compilation import share_contexts
+from tests.moving import move_on_host
 
 _PRELOADED = (
     "benchmarks.devices_step",
@@ -172,6 +173,7 @@ def _run(
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     _set_environment(environment)
     share_contexts()
+    move_on_host()
     collect_rarely()
     os.chdir(folder)
     if command[0] == "-P":

@@ -308,6 +308,7 @@ def test_points_of_a_step_are_real_ones_of_clouds_of_any_size(count, masked):
     np.testing.assert_allclose(losses_of(task, {}, batch, KEY), 0, atol=1e-6)
     ((x, mask),) = seen
     assert (mask is not None) == masked
+    x, mask = np.asarray(x), mask if mask is None else np.asarray(mask)
     for case, size in enumerate(counts):
         part = np.asarray(x[case] if mask is None else x[case][mask[case]])
         assert len(np.unique(part, axis=0)) == len(part) == min(count, size)
