@@ -1,25 +1,35 @@
-"""What decoding keeps of a text, against its length: `python docs/draw_decode_state.py` (figures/decode_state.png).
+"""What decoding keeps of a text, and how long a token takes, against the length of the text (figures/decode_state.png).
 
-Sizes are those of the arrays of `init_state`, of models in bfloat16; prints them as a table, too.
+    python docs/draw_decode_state.py
+
+Sizes are those of the arrays of `init_state`, of models in bfloat16; prints them as a table, too. Times are those that
+`python -m benchmarks.causal_lm --output=docs/figures/language_costs.json` measured on a GPU.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import nnx
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from configs.lm import get_config
 from experiments.model_options import option_values
 from flare_jax.models.language import CausalDecoder, build_language_model
+from runtime.json_files import read_object
 
 MODELS = ("recommended", "published", "gla", "transformer")
 COLORS = {"recommended": "#0b6fa4", "published": "#6fb1d6", "gla": "#5a9e4b", "transformer": "#8a8f98"}
+TIMED = {**COLORS, "transformer_cudnn": "#3f4348"}
 SIZES = ("15M", "340M")
 CONTEXTS = tuple(2**power for power in range(7, 18))
 SHOWN = (1024, 16_384, 131_072)
+FIGURES = Path(__file__).parent / "figures"
+COSTS = FIGURES / "language_costs.json"
+LINES = {1: "o-", 32: "s--"}
 
 
 def state_bytes(model: str, size: str, contexts: Sequence[int], batch: int = 1) -> list[int]:
@@ -44,19 +54,37 @@ def table(sizes: Mapping[tuple[str, str, int], int]) -> str:
     return "\n".join(lines)
 
 
-def draw(sizes: Mapping[tuple[str, str, int], int], names: Sequence[str] = SIZES) -> Figure:
-    """Return the figure: a panel per size of model, a line per model."""
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    for axes, size in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
+def draw(sizes: Mapping[tuple[str, str, int], int], costs: Mapping[str, Any]) -> Figure:
+    """Return the figure: a panel of what is kept per size of model, a line per model, and one of measured times."""
+    figure = Figure(figsize=(12.0, 3.6), layout="constrained")
+    *memory, time = figure.subplots(1, len(SIZES) + 1)
+    for axes, size in zip(memory, SIZES, strict=True):
         for model in MODELS:
             values = [sizes[model, size, context] / 2**20 for context in CONTEXTS]
             axes.plot(CONTEXTS, values, "o-", color=COLORS[model], markersize=3, label=model)
-        axes.set(xscale="log", yscale="log", xlabel="tokens of context", title=f"{size} parameters, one text")
+        axes.set(title=f"{size} parameters, one text", ylabel="MiB that decoding keeps")
+    draw_times(time, costs)
+    for axes in figure.axes:
+        axes.set(yscale="log", xlabel="tokens of context")
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3, which="both", linewidth=0.5)
-    figure.axes[0].set_ylabel("MiB that decoding keeps")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def draw_times(axes: Axes, costs: Mapping[str, Any]) -> None:
+    """Draw the measured times of a step of decoding, a line per model and number of rows."""
+    for model, color in TIMED.items():
+        for batch, line in LINES.items():
+            found = [
+                (row["context"], row["token_ms"])
+                for row in costs["results"]
+                if (row["part"], row["model"], row.get("batch")) == ("decode", model, batch) and "token_ms" in row
+            ]
+            if found:
+                label = model if batch == 1 else f"{model}, {batch} texts"
+                axes.plot(*zip(*sorted(found), strict=True), line, color=color, markersize=3, label=label)
+    axes.set(title=f"{costs['size']} parameters, measured", ylabel="ms per token of each text")
 
 
 def main() -> None:
@@ -67,7 +95,7 @@ def main() -> None:
             found = zip(CONTEXTS, state_bytes(model, size, CONTEXTS), strict=True)
             sizes |= {(model, size, context): value for context, value in found}
     print(table(sizes))
-    draw(sizes).savefig(Path(__file__).parent / "figures" / "decode_state.png", dpi=110)
+    draw(sizes, read_object(COSTS)).savefig(FIGURES / "decode_state.png", dpi=110)
 
 
 if __name__ == "__main__":
