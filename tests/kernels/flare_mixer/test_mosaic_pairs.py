@@ -1,5 +1,7 @@
 """The kernel of all gradients for Hopper in the interpreter: heads with one exponential and two, ragged sizes."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -11,6 +13,7 @@ from kernels.flare_mixer import pallas, table
 from kernels.flare_mixer.mosaic_gradients import serves
 from kernels.flare_mixer.mosaic_launch import MosaicBlocks, PairTiles, Tiles
 from kernels.flare_mixer.operands import Operands
+from tests.kernels.flare_mixer import cases
 from tests.kernels.flare_mixer.cases import Case, inputs
 from tests.kernels.flare_mixer.test_mosaic import interpreted, outputs_and_gradients
 from tests.numerics import assert_close
@@ -83,3 +86,14 @@ def test_hopper_takes_it_for_many_pairs(capability, points, expected, monkeypatc
 
     jax.eval_shape(gradients, operands(points, 2048))
     assert taken == [expected]
+
+
+@pytest.mark.gpu
+@interpreted
+def test_it_agrees_with_the_kernel_that_it_takes_the_place_of_on_gpu(monkeypatch):
+    case = Case(dtype="bfloat16", batch=1, points=2**20, latents=1024, width=16, heads=1)
+    blocks = table.OPERATION.launch_for("pallas", Request(case.dtype, case.width, case.points)).blocks
+    actual = cases.outputs_and_gradients("pallas", inputs(case), case.scale)
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(replace(blocks, pairs=None)))
+    for name, value in cases.outputs_and_gradients("pallas", inputs(case), case.scale).items():
+        assert_close(name, actual[name], value, 1e-2)
