@@ -22,7 +22,7 @@ from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels._tiles import padded_width
 from kernels.flare_mixer.api import SelectedBackends
-from kernels.flare_mixer.mixing import mix
+from kernels.flare_mixer.mixing import Backend, mix
 from kernels.flare_mixer.mosaic_launch import PairTiles
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas import PallasBackend
@@ -129,10 +129,9 @@ class Step(NamedTuple):
     dz: jax.Array
 
 
-def _run(kernel: str, blocks: KernelBlocks, step: Step) -> Any:
-    """Run one kernel; v stands in for the gradient of y."""
-    backend, operands = PallasBackend(blocks, Target.of(platform())), step.operands
-    statistics = (step.maximum, step.mass)
+def run_kernel(kernel: str, backend: Backend, step: Step) -> Any:
+    """Run one kernel of a backend; v stands in for the gradient of y."""
+    operands, statistics = step.operands, (step.maximum, step.mass)
     match kernel:
         case "gather":
             return backend.gather(operands, scale=SCALE)
@@ -157,7 +156,7 @@ class Bench:
 
     def __init__(self, shape: MixerShape, dtype: str, implementation: str):
         self.shape, self.dtype = shape, dtype
-        self._step = jax.jit(functools.partial(_make_step, blocks=table(shape, dtype, implementation)))(
+        self.step = jax.jit(functools.partial(_make_step, blocks=table(shape, dtype, implementation)))(
             Operands(*self.operands(shape.points))
         )
 
@@ -175,7 +174,8 @@ class Bench:
 
     def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return one kernel as a function and its arguments."""
-        return functools.partial(_run, kernel, blocks), (self._step,)
+        backend = PallasBackend(blocks, Target.of(platform()))
+        return functools.partial(run_kernel, kernel, backend), (self.step,)
 
 
 def _make_step(operands: Operands, *, blocks: KernelBlocks) -> Step:
