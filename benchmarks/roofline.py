@@ -14,8 +14,8 @@ and backward. P is the number of points of all samples and heads; a product is o
   arrays, 2 and 5 exponentials and 4 and 12 products for each of P M pairs.
 - gather, with keys as values: k. Backward: k, dk. 1 and 3 arrays, 1 and 2 exponentials, 2 and 7 products.
 - flarepp_mixer: the gather and flare_mixer; the queries need the first gather of all points before the second.
-- causal_flare: k, v, y. Backward: k, v, dy forwards; then k, v, y, dy, dk, dv backwards. 3 and 12 arrays, 3 and 9
-  exponentials (weight, decay, share in each walk) and 3 and 12 products for each of P M pairs.
+- causal_flare: k, v, y. Backward: k, v, dy forwards; then k, v, y, dy, dk, dv backwards. 3 and 12 arrays, 2 and 6
+  exponentials (weight and share in each walk) and 3 and 12 products for each of P M pairs.
 - triple_attention: k1, k2, v; q1, q2, y. Backward: q1, q2, dy, dq1, dq2; then k1, k2, v, dk1, dk2, dv. 6 and 17 arrays,
   2 and 6 contractions of D³ multiply-adds for each of P points.
 - causal_linear_attention: q, k, v, y. Backward: q, k, v, dy, dq, dk, dv. 4 and 11 arrays; update and reading of the
@@ -104,7 +104,7 @@ def causal_flare_work(shape: CausalShape, dtype: str, both: bool) -> Work:
     """Causal FLARE mixer."""
     points = shape.batch * shape.points * shape.heads
     pairs = points * shape.latents
-    arrays, exponentials, products = (12, 9, 12) if both else (3, 3, 3)
+    arrays, exponentials, products = (12, 6, 12) if both else (3, 2, 3)
     size = points * shape.width * ITEM_BYTES[dtype]
     return Work(arrays * size, exponentials * pairs, 2 * products * pairs * shape.width, dtype)
 

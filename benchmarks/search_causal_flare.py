@@ -56,7 +56,7 @@ def tile_candidates(shape: CausalShape, dtype: str, kernel: str, start: KernelBl
     sides = ("tokens", "long_tokens", "latents")
     found = [
         replace(default, tokens=short, long_tokens=long, latents=latents, warps=warps)
-        for short, long, latents, warps in itertools.product((16, 32), (16, 32, 64, 128), (16, 32, 64, 128), (4, 8))
+        for short, long, latents, warps in itertools.product((16, 32, 64), (32, 64, 128), (32, 64, 128), (4, 8))
         if short <= long and latents <= padded_width(shape.latents)
     ]
     found.sort(key=lambda b: sum(abs(math.log2(getattr(b, side) / getattr(default, side))) for side in sides))
@@ -76,9 +76,9 @@ def launch_candidates(
 
 
 def _fits(shape: CausalShape, dtype: str, blocks: Blocks) -> bool:
-    """Return whether the weights of a tile of tokens, the state and staged operands of a program fit."""
+    """Return whether logits and weights of a tile of tokens, the state and staged operands of a program fit."""
     width = padded_width(shape.width)
-    weights = max(blocks.tokens**2 * blocks.latents, 2 * blocks.long_tokens * blocks.latents)
+    weights = max(4 * blocks.tokens, 2 * blocks.long_tokens) * blocks.latents
     shared = blocks.shared_bytes(width, jnp.dtype(dtype).itemsize)
     return fits(numbers=weights + 2 * blocks.latents * width, warps=blocks.warps, shared_bytes=shared)
 

@@ -134,7 +134,7 @@ class Products:
     """
 
     compiled: bool
-    # Whether `exp2` is the plain instruction of NVIDIA's GPUs.
+    # Whether `exp2` and `reciprocal` are plain instructions of NVIDIA's GPUs.
     cuda: bool = False
     coarse: bool = False
 
@@ -144,13 +144,18 @@ class Products:
         The compiler's own form brings tiny results out of the range of the instruction and back, for numbers that no
         softmax sees: two to four instructions more for every pair of a point and a latent.
         """
-        if not self.cuda:
-            return jnp.exp2(x)
+        return jnp.exp2(x) if not self.cuda else self._instruction("ex2.approx.ftz.f32", x)
+
+    def reciprocal(self, x: jax.Array) -> jax.Array:
+        """Return 1 / float32 `x` to a bit; on an NVIDIA GPU what is below 2⁻¹²⁶ counts as zero."""
+        return 1.0 / x if not self.cuda else self._instruction("rcp.approx.ftz.f32", x)
+
+    def _instruction(self, name: str, x: jax.Array) -> jax.Array:
         result = jax.ShapeDtypeStruct.like(x)
-        [power] = plt.elementwise_inline_asm(
-            "ex2.approx.ftz.f32 $0, $1;", args=[x], constraints="=f,f", pack=1, result_shape_dtypes=[result]
+        [value] = plt.elementwise_inline_asm(
+            f"{name} $0, $1;", args=[x], constraints="=f,f", pack=1, result_shape_dtypes=[result]
         )
-        return power
+        return value
 
     def _operands(self, *tiles: jax.Array) -> tuple[jax.Array, ...]:
         """Return what is multiplied: a CPU has no products of 16 bits with float32 sums; in float32 they are exact."""

@@ -1,6 +1,7 @@
-"""The causal mixer in Pallas kernels, one for each operation of the scheme; the maths of a tile is in tile.py."""
+"""The causal mixer in Pallas kernels, one for each operation of the scheme; the maths is in factored.py and tile.py."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 from kernels._target import Target
 from kernels._tiles import padded_width, store_rows, store_vector
 from kernels._triton_lowering import plt
-from kernels.causal_flare import tile
+from kernels.causal_flare import factored, tile
+from kernels.causal_flare.factored import Arithmetic, Part, Span
 from kernels.causal_flare.operands import Operands, State, empty_state
 from kernels.causal_flare.pallas_layout import Layout
 from kernels.causal_flare.pallas_program import Program
@@ -55,67 +57,113 @@ def _read_kernel(inputs: Any, outputs: Any, *, layout: Layout, scale: float) -> 
     """Outputs of one split, from the state at its start."""
     (latent_refs, token_refs, start_refs), y_ref = inputs, outputs
     program, size = Program.create(layout), layout.blocks.tokens
+    numbers = program.arithmetic
     latents = program.load_latents(latent_refs)
 
-    def step(index: jax.Array, state: State) -> State:
+    def step(index: jax.Array, first: jax.Array, state: State) -> tuple[jax.Array, State]:
         start = index * size
-        y, state = tile.read(latents, program.load_tokens(token_refs, start, size), state, scale, program.dot)
-        program.store_tokens(y_ref, start, y, layout.channels)
-        return state
+        tokens = program.load_tokens(token_refs, start, size)
+        logits = tile.write_logits(latents, tokens, scale, program.dot)
+        span, part = _next_part(logits, tokens, state, first, numbers)
+        y = factored.read(latents, tokens, logits, part, state, scale, numbers)
+        program.store_tokens(y_ref, start, y, layout.channels, span)
+        return span.last, factored.leave(part, state, tokens, numbers)
 
-    jax.lax.fori_loop(0, program.tiles(size), step, program.load_state(start_refs))
+    _walk(program.tiles(size), size, step, program.load_state(start_refs))
+
+
+def _next_part(
+    logits: jax.Array, tokens: Tokens, state: State, first: jax.Array, numbers: Arithmetic
+) -> tuple[Span, Part]:
+    """Return as long a part as is possible from the token `first` of the tile on, behind the state."""
+    size = logits.shape[1]
+    frame = factored.make_frame(logits, tokens, state, Span(first, size), numbers)
+    span = Span(first, factored.end_of_part(frame, first))
+    which = jnp.arange(size, dtype=jnp.int32) < span.last
+    return span, factored.make_part(frame, span, which, numbers, tokens.v.dtype)
+
+
+def _walk(tiles: jax.Array | int, size: int, step: Callable[..., tuple[jax.Array, Any]], carry: Any) -> Any:
+    """Call `step(tile, first token, carry)`, which returns where the part ends that it has done, to the last token."""
+
+    def body(walk: tuple[jax.Array, jax.Array, Any]) -> tuple[jax.Array, jax.Array, Any]:
+        index, first, carry = walk
+        last, carry = step(index, first, carry)
+        done = last >= size
+        return jnp.where(done, index + 1, index), jnp.where(done, 0, last), carry
+
+    return jax.lax.while_loop(lambda walk: walk[0] < tiles, body, (jnp.int32(0), jnp.int32(0), carry))[2]
 
 
 def _slopes_kernel(inputs: Any, outputs: Any, *, layout: Layout, scale: float) -> None:
     """First walk of the backward, forwards: dy·z of every token and latent, and the state that enters every tile."""
     (latent_refs, token_refs, start_refs), ((slope_ref, maximum_ref, mass_ref), past_refs) = inputs, outputs
     program, size = Program.create(layout), layout.blocks.tokens
+    numbers = program.arithmetic
     latents = program.load_latents(latent_refs)
-    first = program.load_state(start_refs)
+    origin = program.load_state(start_refs)
 
-    def step(index: jax.Array, carry: tuple[State, jax.Array, Future]) -> tuple[State, jax.Array, Future]:
+    def step(index: jax.Array, first: jax.Array, carry: tuple) -> tuple[jax.Array, tuple]:
         state, faded, past = carry
         start = index * size
-        plt.store(maximum_ref.at[index, :], state.maximum)
-        plt.store(mass_ref.at[index, :], state.mass)
+        enters = jnp.broadcast_to(first == 0, state.maximum.shape)
+        plt.store(maximum_ref.at[index, :], state.maximum, mask=enters)
+        plt.store(mass_ref.at[index, :], state.mass, mask=enters)
         tokens = program.load_tokens(token_refs, start, size)
-        origin = first._replace(maximum=faded)
-        slope, state, origin, past = tile.slopes(latents, tokens, state, origin, past, scale, program.dot)
-        program.store_slopes(slope_ref, start, slope)
-        return state, origin.maximum, past
+        logits = tile.write_logits(latents, tokens, scale, program.dot)
+        span, part = _next_part(logits, tokens, state, first, numbers)
+        states = (state, origin._replace(maximum=faded))
+        slope, behind, past = factored.slopes(latents, tokens, logits, part, states, past, scale, numbers)
+        program.store_slopes(slope_ref, start, slope, span)
+        return span.last, (factored.leave(part, state, tokens, numbers), behind.maximum, past)
 
-    past = Future(jnp.zeros_like(first.total), jnp.zeros_like(first.mass))
-    _, _, past = jax.lax.fori_loop(0, program.tiles(size), step, (first, first.maximum, past))
+    past = Future(jnp.zeros_like(origin.total), jnp.zeros_like(origin.mass))
+    _, _, past = _walk(program.tiles(size), size, step, (origin, origin.maximum, past))
     store_rows(past_refs.values, 0, past.values, layout.channels, None)
     store_vector(past_refs.slopes, 0, past.slopes, None)
 
 
 def _gradients_kernel(inputs: Any, outputs: Gradients, *, layout: Layout, scale: float) -> None:
-    """Second walk of the backward, from the last tile to the first: all gradients."""
+    """Second walk of the backward, from the last token to the first: all gradients."""
     latent_refs, token_refs, (slope_ref, maximum_ref, mass_ref), end_refs = inputs
     program, size = Program.create(layout), layout.blocks.tokens
+    numbers = program.arithmetic
     latents = program.load_latents(latent_refs)
-    tiles = program.tiles(size)
 
-    def step(index: jax.Array, carry: tuple) -> tuple:
-        future, queries = carry
-        index = tiles - 1 - index
-        start = index * size
+    def step(walk: tuple) -> tuple:
+        index, last, length, future, queries = walk
+        start, first = index * size, jnp.maximum(last - length, 0)
         maximum, mass = plt.load(maximum_ref.at[index, :]), plt.load(mass_ref.at[index, :])
         slope = program.load_slopes(slope_ref, start, size)
         tokens = program.load_tokens(token_refs, start, size)
-        state = State(maximum, mass, mass)
-        found, future = tile.gradients(latents, tokens, state, slope, future, scale, program.dot)
-        program.store_tokens(outputs.dk, start, found.dk, layout.width)
-        program.store_tokens(outputs.dv, start, found.dv, layout.channels)
+        logits = tile.write_logits(latents, tokens, scale, program.dot)
+        frame = factored.make_frame(logits, tokens, State(maximum, mass, mass), Span(first, last), numbers, behind=True)
+        # What is too long for one part is done by halves; this turn then has no tokens.
+        fits = factored.is_part(frame, first)
+        span = Span(jnp.where(fits, first, last), last)
+        part = factored.make_part(frame, span, fits, numbers, tokens.v.dtype, behind=True)
+        found, before = factored.gradients(latents, tokens, logits, part, slope, future, scale, numbers)
+        future = jax.tree.map(lambda new, old: jnp.where(fits, new, old), before, future)
+        program.store_tokens(outputs.dk, start, found.dk, layout.width, span)
+        program.store_tokens(outputs.dv, start, found.dv, layout.channels, span)
         if outputs.dk_decode is not None:
-            program.store_tokens(outputs.dk_decode, start, found.dk_decode, layout.decode_width)
+            program.store_tokens(outputs.dk_decode, start, found.dk_decode, layout.decode_width, span)
         if outputs.dlogits is not None:
-            program.store_scalars(outputs.dlogits, start, found.dlogits)
-        return future, jax.tree.map(jnp.add, queries, (found.dq, found.dq_decode))
+            program.store_scalars(outputs.dlogits, start, found.dlogits, span)
+        queries = jax.tree.map(jnp.add, queries, (found.dq, found.dq_decode))
+        done = span.first == 0
+        index, last = jnp.where(done, index - 1, index), jnp.where(done, size, span.first)
+        return index, last, jnp.where(fits, size, length // 2), future, queries
 
     queries = jax.tree.map(lambda q: jnp.zeros(q.shape, jnp.float32), (latents.q, latents.q_decode))
-    _, queries = jax.lax.fori_loop(0, tiles, step, (program.load_future(end_refs), queries))
+    walk = (
+        program.tiles(size) - jnp.int32(1),
+        jnp.int32(size),
+        jnp.int32(size),
+        program.load_future(end_refs),
+        queries,
+    )
+    *_, queries = jax.lax.while_loop(lambda walk: walk[0] >= 0, step, walk)
     store_rows(outputs.dq, 0, queries[0], layout.width, None)
     if outputs.dq_decode is not None:
         store_rows(outputs.dq_decode, 0, queries[1], layout.decode_width, None)

@@ -15,7 +15,7 @@ from jax.experimental import pallas as pl
 
 from kernels._pallas import Operand, Output, pallas_call
 from kernels._target import Target
-from kernels._tiles import Products, padded_width
+from kernels._tiles import LOG2_E, Products, padded_width
 from kernels.causal_flare.operands import Operands
 from kernels.causal_flare.table import Blocks
 from kernels.causal_flare.tile import Dot, Latents, Tokens
@@ -57,7 +57,16 @@ class Layout:
     @property
     def dot(self) -> Dot:
         """The product of two tiles."""
-        return functools.partial(Products(self.target.compiled).dot, exact=self.blocks.exact)
+        return functools.partial(self.products.dot, exact=self.blocks.exact)
+
+    @property
+    def products(self) -> Products:
+        """What the target offers for arithmetic."""
+        return Products(self.target.compiled, cuda=self.target.platform == "cuda")
+
+    def exp(self, x: jax.Array) -> jax.Array:
+        """Return the exponential; results below 2⁻¹²⁶ may be zero."""
+        return self.products.exp2(LOG2_E * x)
 
     @property
     def split_tokens(self) -> int:

@@ -9,6 +9,7 @@ from jax.experimental import pallas as pl
 
 from kernels._tiles import load_rows, load_vector, store_rows, store_vector
 from kernels._triton_lowering import plt
+from kernels.causal_flare.factored import Arithmetic, Span
 from kernels.causal_flare.operands import State
 from kernels.causal_flare.pallas_layout import Layout
 from kernels.causal_flare.tile import Dot, Future, Latents, Tokens
@@ -29,6 +30,11 @@ class Program:
     @property
     def dot(self) -> Dot:
         return self.layout.dot
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How tiles are multiplied, and plain exponentials and reciprocals."""
+        return Arithmetic(self.dot, self.layout.exp, self.layout.products.reciprocal)
 
     def tiles(self, size: int) -> jax.Array | int:
         """Return how many tiles of `size` tokens the split has; the last one may be shorter."""
@@ -78,6 +84,15 @@ class Program:
         view = ref.at[pl.ds(start, size)]
         return plt.load(view) != 0 if existing is None else plt.load(view, mask=existing, other=0) != 0
 
+    def stored(self, start: jax.Array, size: int, span: Span | None) -> jax.Array | None:
+        """Return which of the `size` tokens from `start` exist and are in the span, None where all are."""
+        existing = self.existing(start, size)
+        if span is None:
+            return existing
+        order = jnp.arange(size, dtype=jnp.int32)
+        inside = (order >= span.first) & (order < span.last)
+        return inside if existing is None else inside & existing
+
     def load_state(self, refs: State) -> State:
         """Load the state of this program's split."""
         total = load_rows(refs.total, 0, self.layout.latents, self.layout.channels, None)
@@ -87,24 +102,23 @@ class Program:
         """Load what later tokens say about the end of this program's split."""
         return Future(load_rows(refs.values, 0, self.layout.latents, self.layout.channels, None), plt.load(refs.slopes))
 
-    def store_tokens(self, ref: Any, start: jax.Array, value: jax.Array, width: int) -> None:
-        """Store the rows of the tokens that exist."""
-        store_rows(ref, start, value, width, self.existing(start, value.shape[0]))
+    def store_tokens(self, ref: Any, start: jax.Array, value: jax.Array, width: int, span: Span) -> None:
+        """Store the rows of the tokens of a span that exist."""
+        store_rows(ref, start, value, width, self.stored(start, value.shape[0], span))
 
-    def store_scalars(self, ref: Any, start: jax.Array, value: jax.Array) -> None:
-        """Store one number for each token that exists."""
-        store_vector(ref, start, value, self.existing(start, value.shape[0]))
+    def store_scalars(self, ref: Any, start: jax.Array, value: jax.Array, span: Span | None = None) -> None:
+        """Store one number for each token, of a span if one is given, that exists."""
+        store_vector(ref, start, value, self.stored(start, value.shape[0], span))
 
     def load_slopes(self, ref: Any, start: jax.Array, size: int) -> jax.Array:
         """Load `[m, size]` numbers, one for each latent and token."""
-        view, mask = ref.at[:, pl.ds(start, size)], self._slope_mask(start, size)
-        return plt.load(view) if mask is None else plt.load(view, mask=mask, other=0.0)
+        view, existing = ref.at[:, pl.ds(start, size)], self.existing(start, size)
+        return plt.load(view) if existing is None else plt.load(view, mask=self._each_latent(existing), other=0.0)
 
-    def store_slopes(self, ref: Any, start: jax.Array, value: jax.Array) -> None:
-        """Store `[m, size]` numbers, one for each latent and existing token."""
+    def store_slopes(self, ref: Any, start: jax.Array, value: jax.Array, span: Span) -> None:
+        """Store `[m, size]` numbers, one for each latent and existing token of a span."""
         size = value.shape[1]
-        plt.store(ref.at[:, pl.ds(start, size)], value, mask=self._slope_mask(start, size))
+        plt.store(ref.at[:, pl.ds(start, size)], value, mask=self._each_latent(self.stored(start, size, span)))
 
-    def _slope_mask(self, start: jax.Array, size: int) -> jax.Array | None:
-        existing = self.existing(start, size)
-        return None if existing is None else jnp.broadcast_to(existing[None, :], (self.layout.latents, size))
+    def _each_latent(self, which: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(which[None, :], (self.layout.latents, which.shape[0]))

@@ -20,10 +20,8 @@ from kernels.causal_flare.operands import (
     State,
     empty_state,
     exact_decay,
-    fade,
-    merge,
-    reciprocal,
 )
+from kernels.causal_flare.splits import merge_futures, prefix_states, state_gradient
 from kernels.causal_flare.tile import Future, Gradients, Latents
 
 
@@ -117,7 +115,7 @@ def _mix_forward(backends: Backends, scale: float, target: Target, operands: Ope
     def body(y: jax.Array, tile: tuple[Latents, State]) -> tuple[jax.Array, State]:
         latents, initial = tile
         fading = _split_decay(backend, latents, operands)
-        starts, final = _prefix_states(initial, backend.summarize(latents, operands, scale), fading)
+        starts, final = prefix_states(initial, backend.summarize(latents, operands, scale), fading)
         return y + backend.read(Reading(latents, operands, statistics), starts, scale), final
 
     v = operands.v
@@ -140,14 +138,14 @@ def _mix_backward(
     def body(tokens: tuple, tile: tuple[Latents, State, State]) -> tuple[tuple, tuple]:
         latents, initial, dfinal = tile
         fading = _split_decay(backend, latents, operands)
-        starts, final = _prefix_states(initial, backend.summarize(latents, operands, scale), fading)
+        starts, final = prefix_states(initial, backend.summarize(latents, operands, scale), fading)
         reading = Reading(latents, operands, statistics)
         walked, futures = backend.slopes(reading, dy, starts, scale)
-        ends, future = _futures(starts, final, futures, dfinal, fading)
+        ends, future = merge_futures(starts, final, futures, dfinal, fading)
         found = backend.gradients(reading, dy, mean, walked, ends, scale)
         tokens = jax.tree.map(jnp.add, tokens, (found.dk, found.dv, found.dk_decode, found.dlogits))
         latent_gradients = jax.tree.map(lambda x: jnp.sum(x, axis=(0, 2)), (found.dq, found.dq_decode))
-        return tokens, (latent_gradients, _state_gradient(initial, future))
+        return tokens, (latent_gradients, state_gradient(initial, future))
 
     arrays = (operands.k, operands.v, operands.k_decode, operands.token_decay)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), arrays)
@@ -235,47 +233,3 @@ def _read_statistics(backend: Backend, tiles: Latents, operands: Operands, scale
     if operands.mask is None:
         return statistics
     return statistics._replace(maximum=jnp.where(operands.mask[:, None, :], statistics.maximum, jnp.inf))
-
-
-def _prefix_states(initial: State, sums: State, fading: jax.Array | None) -> tuple[State, State]:
-    """Return the state at the start of every split, and the one after the last."""
-    joined = jax.tree.map(lambda x, y: jnp.concatenate([x[:, :, None], y], axis=2), initial, sums)
-    if fading is None:
-        states = jax.lax.associative_scan(merge, joined, axis=2)
-    else:
-        fading = jnp.pad(fading, ((0, 0), (0, 0), (1, 0)))
-        states, _ = jax.lax.associative_scan(_merge_faded, (joined, fading[..., None]), axis=2)
-    return jax.tree.map(lambda x: x[:, :, :-1], states), jax.tree.map(lambda x: x[:, :, -1], states)
-
-
-def _merge_faded(first: tuple[State, jax.Array], second: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
-    (earlier, before), (later, fading) = first, second
-    return merge(fade(earlier, fading), later), before + fading
-
-
-def _futures(
-    starts: State, final: State, futures: Future, dfinal: State, fading: jax.Array | None
-) -> tuple[Future, Future]:
-    """Return what all later tokens say about the end of every split, and about the initial state."""
-    ends = jax.tree.map(lambda x, y: jnp.concatenate([x[:, :, 1:], y[:, :, None]], axis=2), starts, final)
-    left = starts if fading is None else fade(starts, fading[..., None])
-    kept = jnp.exp(left.maximum - ends.maximum) * starts.mass * reciprocal(ends.mass)
-    last = Future(final.mass[..., None] * dfinal.total, -final.mass * dfinal.mass)
-    kept = jnp.concatenate([kept, jnp.zeros_like(kept[:, :, :1])], axis=2)
-    futures = jax.tree.map(lambda x, y: jnp.concatenate([x, y[:, :, None]], axis=2), futures, last)
-
-    def combine(later: tuple, earlier: tuple) -> tuple:
-        kept, (values, slopes) = earlier
-        values = values + kept[..., None] * later[1].values
-        return kept * later[0], Future(values, slopes + kept * later[1].slopes)
-
-    _, about = jax.lax.associative_scan(combine, (kept, futures), reverse=True, axis=2)
-    return jax.tree.map(lambda x: x[:, :, 1:], about), jax.tree.map(lambda x: x[:, :, 0], about)
-
-
-def _state_gradient(state: State, future: Future) -> State:
-    """Return the gradient of a state from what later tokens say about it, relative to its mass."""
-    inverse = reciprocal(state.mass)
-    total = future.values * inverse[..., None]
-    maximum = jnp.sum(state.total * total, axis=-1) - future.slopes
-    return State(maximum, -future.slopes * inverse, total)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jax.experimental import pallas as pl
 
-from kernels._operation import H100, Choice, Implementation, Launch, Operation
+from kernels._operation import H200, Choice, Implementation, Launch, Operation
 from kernels._target import Target
 
 WIDEST_HEAD = 128
@@ -53,10 +53,10 @@ OPERATION = Operation(
     ),
     choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD),),
     launches=(
-        Launch("bfloat16", 64, Blocks(TILE_TOKENS, 64, 32, 264, 8), measured=H100),
-        Launch("bfloat16", 128, Blocks(TILE_TOKENS, 32, 32, 264, 8), measured=H100),
-        Launch("float32", 64, Blocks(TILE_TOKENS, 32, 32, 264, 8), measured=H100),
-        Launch("float32", 128, Blocks(TILE_TOKENS, 16, 16, 264, 8), measured=H100),
+        Launch("bfloat16", 64, Blocks(32, 64, 64, 264, 4), measured=H200),
+        Launch("bfloat16", 128, Blocks(32, 64, 32, 264, 8)),
+        Launch("float32", 64, Blocks(TILE_TOKENS, 32, 64, 264, 4)),
+        Launch("float32", 128, Blocks(TILE_TOKENS, 16, 16, 264, 8)),
     ),
 )
 

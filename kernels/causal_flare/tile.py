@@ -104,11 +104,15 @@ def read_statistics(latents: Latents, tokens: Tokens, scale: float, dot: Dot) ->
     return maximum, jnp.sum(jnp.exp(logits - maximum[None, :]), axis=0)
 
 
-def _read_weights(latents: Latents, tokens: Tokens, logits: jax.Array, scale: float, dot: Dot) -> jax.Array:
+def reading_logits(latents: Latents, tokens: Tokens, logits: jax.Array, scale: float, dot: Dot) -> jax.Array:
+    """Return the logits `[m, t]` of the read softmax, `logits` where it shares those of the prefix softmax."""
     if latents.q_decode is None:
-        logits = logits + latents.bias[:, None]
-    else:
-        logits = _read_logits(latents, tokens, scale, dot)
+        return logits + latents.bias[:, None]
+    return _read_logits(latents, tokens, scale, dot)
+
+
+def _read_weights(latents: Latents, tokens: Tokens, logits: jax.Array, scale: float, dot: Dot) -> jax.Array:
+    logits = reading_logits(latents, tokens, logits, scale, dot)
     return jnp.exp(logits - tokens.read_maximum[None, :]) * (1.0 / tokens.read_mass)[None, :]
 
 
@@ -229,7 +233,7 @@ def gradients(
     gradient = jnp.sum(shared * (pairs[None, :, :] - slope[:, :, None]), axis=1)
     gradient = gradient + left * (dot(later, tokens.v, (1, 1)) - future.slopes[:, None])
     read_gradient = reading * (slope - tokens.mean[None, :])
-    result = _logit_gradients(latents, tokens, scale * gradient, scale * read_gradient, dv, dot)
+    result = logit_gradients(latents, tokens, scale * gradient, scale * read_gradient, dv, dot)
     if tokens.log_decay is not None:
         result = result._replace(dlogits=jnp.sum(gradient, axis=0))
     kept = decay * state.mass * reciprocal(mass)
@@ -238,7 +242,7 @@ def gradients(
     return result, Future(values, kept * future.slopes + jnp.sum(share * slope, axis=1))
 
 
-def _logit_gradients(
+def logit_gradients(
     latents: Latents, tokens: Tokens, gradient: jax.Array, read_gradient: jax.Array, dv: jax.Array, dot: Dot
 ) -> Gradients:
     """Contract the gradients of the logits with the queries and keys that they are products of."""
