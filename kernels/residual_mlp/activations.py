@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
+from kernels._tiles import LOG2_E, Products
 from kernels.residual_mlp.operands import Activation
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -17,26 +18,28 @@ _ERFC_P = 0.3275911
 _ERFC_COEFFICIENTS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
-def value_and_slope(activation: Activation, z: Array) -> tuple[Array, Array]:
+def value_and_slope(activation: Activation, z: Array, numbers: Products) -> tuple[Array, Array]:
     """Return act(z) and act'(z); the caller's unused one is removed by the compiler."""
     if activation == "gelu_erf":
-        return _gelu_erf(z)
+        return _gelu_erf(z, numbers)
     if activation == "gelu_tanh":
         # ½(1 + tanh y) = σ(2y), which needs one exp and is exact at both ends.
-        argument, slope = _TANH_SCALE * z * (1.0 + _TANH_CUBIC * z * z), _TANH_SCALE * (1.0 + 3.0 * _TANH_CUBIC * z * z)
+        square = z * z
+        exponent = z * (-LOG2_E * _TANH_SCALE - LOG2_E * _TANH_SCALE * _TANH_CUBIC * square)
+        slope = _TANH_SCALE + 3.0 * _TANH_SCALE * _TANH_CUBIC * square
     else:
-        argument, slope = z, 1.0
-    gate = 1.0 / (1.0 + jnp.exp(-argument))
+        exponent, slope = -LOG2_E * z, 1.0
+    gate = numbers.reciprocal(1.0 + numbers.exp2(exponent))
     value = z * gate
-    return value, gate + value * (1.0 - gate) * slope
+    return value, gate + value * slope * (1.0 - gate)
 
 
-def _gelu_erf(z: Array) -> tuple[Array, Array]:
-    t = 1.0 / (1.0 + (_ERFC_P * _SQRT_HALF) * jnp.abs(z))
+def _gelu_erf(z: Array, numbers: Products) -> tuple[Array, Array]:
+    t = numbers.reciprocal(1.0 + (_ERFC_P * _SQRT_HALF) * jnp.abs(z))
     tail = t * _ERFC_COEFFICIENTS[0]
     for coefficient in _ERFC_COEFFICIENTS[1:]:
         tail = t * (tail + coefficient)
-    gaussian = jnp.exp(-0.5 * z * z)
+    gaussian = numbers.exp2((-0.5 * LOG2_E) * z * z)
     tail = 0.5 * tail * gaussian
     cumulative = jnp.where(z < 0.0, tail, 1.0 - tail)
     return z * cumulative, cumulative + z * (_INVERSE_SQRT_2PI * gaussian)

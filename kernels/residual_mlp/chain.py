@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jax import Array, lax
 
+from kernels._tiles import Products
 from kernels.residual_mlp.activations import value_and_slope
 from kernels.residual_mlp.operands import Branch, HeadNorm, Layer
 from kernels.residual_mlp.plan import Section
@@ -29,9 +30,10 @@ from kernels.residual_mlp.tiles import (
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How tiles are held and multiplied: operand dtype, precision, the largest block, the axis of the channels."""
+    """How tiles are held and multiplied; the largest block, the axis of the channels, what the target offers."""
 
     dtype: jnp.dtype
+    numbers: Products
     precision: lax.Precision
     columns: int
     channel_axis: int
@@ -168,8 +170,10 @@ def branch_state(
     for index, layer in enumerate(branch.layers[:-1]):
         matrix = branch.matrices[index]
         operand = matrix.arithmetic.operand(hidden)
+        products = matrix.apply(operand, branch.biases[index])
+        # After the product: the fence of its operands in shared memory would wait for what is stored here.
         on_operand(index, operand)
-        pairs = [value_and_slope(activation, z) for z in matrix.apply(operand, branch.biases[index])]
+        pairs = [value_and_slope(activation, z, matrix.arithmetic.numbers) for z in products]
         values = tuple(value for value, _ in pairs)
         slopes.append(matrix.arithmetic.operand(tuple(slope for _, slope in pairs)))
         hidden = add(hidden, values) if layer.residual else values

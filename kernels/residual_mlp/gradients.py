@@ -1,6 +1,6 @@
 """Where a program's parameter gradients go: its slot of the partial buffer, registers, or stored factors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -37,10 +37,16 @@ class Factors(NamedTuple):
 
 
 class ProductSink:
-    """Forms the weight gradients of a tile and emits them block by block."""
+    """Forms the weight gradients of a tile and emits them block by block.
 
-    def __init__(self, emit: Emit, arithmetic: Arithmetic) -> None:
-        self._emit, self._arithmetic, self._inputs = emit, arithmetic, {}
+    With `late` it does so when the tile is finished: products of tiles in shared memory wait for all earlier stores.
+    """
+
+    def __init__(self, emit: Emit, arithmetic: Arithmetic, *, late: bool = False) -> None:
+        self._emit, self._arithmetic, self._late = emit, arithmetic, late
+        self._inputs: dict[Section, Tile] = {}
+        self._factors: list[tuple[Section, Matrix, Tile]] = []
+        self._blocks: list[tuple[Block, Array]] = []
 
     def inputs(self, weight: Section, matrix: Matrix, operand: Tile) -> None:
         """Keep the input of a linear layer."""
@@ -48,30 +54,58 @@ class ProductSink:
 
     def cotangent(self, weight: Section, matrix: Matrix, operand: Tile) -> None:
         """Emit inputsᵀ @ cotangent."""
+        if self._late:
+            self._factors.append((weight, matrix, operand))
+            return
+        for block, values in self._products(weight, matrix, operand):
+            self._emit(block, values)
+
+    def _products(self, weight: Section, matrix: Matrix, operand: Tile) -> Iterator[tuple[Block, Array]]:
         for row_chunk, part in zip(matrix.inputs, self._inputs.pop(weight), strict=True):
             for chunk, values in zip(matrix.outputs, operand, strict=True):
-                self._emit(Block(weight, row_chunk, chunk), self._arithmetic.product(part, values))
+                yield Block(weight, row_chunk, chunk), self._arithmetic.product(part, values)
 
     def sums(self, section: Section, chunks: tuple[Chunk, ...], tile: Tile) -> None:
         """Emit the sums over the rows."""
         for chunk, values in zip(chunks, tile, strict=True):
-            self._emit(Block(section, _ONE_ROW, chunk), self._arithmetic.over_rows(values))
+            block, sums = Block(section, _ONE_ROW, chunk), self._arithmetic.over_rows(values)
+            if self._late:
+                self._blocks.append((block, sums))
+            else:
+                self._emit(block, sums)
+
+    def finish(self) -> None:
+        """Emit what is left at the end of a tile: all products are formed before the first of them is stored."""
+        blocks = [block for factors in self._factors for block in self._products(*factors)]
+        for block, values in (*blocks, *self._blocks):
+            self._emit(block, values)
 
 
 class FactorSink(ProductSink):
     """Stores the factors of the weight gradients, for matrix products outside the kernel; vectors are emitted."""
 
-    def __init__(self, emit: Emit, arithmetic: Arithmetic, factors: dict[Section, Factors], rows: Rows) -> None:
+    def __init__(
+        self, emit: Emit, arithmetic: Arithmetic, factors: dict[Section, Factors], rows: Rows, *, late: bool
+    ) -> None:
         super().__init__(emit, arithmetic)
-        self._factors, self._rows = factors, rows
+        self._cotangents_late = late
+        self._stored, self._rows, self._cotangents = factors, rows, []
 
     def inputs(self, weight: Section, matrix: Matrix, operand: Tile) -> None:
         """Store the input of a linear layer at once, which frees its registers."""
-        self._arithmetic.store(self._factors[weight].inputs, operand, self._rows, matrix.inputs)
+        self._arithmetic.store(self._stored[weight].inputs, operand, self._rows, matrix.inputs)
 
     def cotangent(self, weight: Section, matrix: Matrix, operand: Tile) -> None:
-        """Store the cotangent of the layer's product."""
-        self._arithmetic.store(self._factors[weight].cotangents, operand, self._rows, matrix.outputs)
+        """Store the cotangent of the layer's product, or keep it: on the way back little hides the time of a store."""
+        self._cotangents.append((self._stored[weight].cotangents, operand, matrix.outputs))
+        if not self._cotangents_late:
+            self.finish()
+
+    def finish(self) -> None:
+        """Store the cotangents that have been kept."""
+        while self._cotangents:
+            ref, operand, chunks = self._cotangents.pop(0)
+            self._arithmetic.store(ref, operand, self._rows, chunks)
 
 
 def storing(slot: Ref) -> Emit:

@@ -8,7 +8,6 @@ import jax
 from jax import Array, lax
 from jax.experimental import pallas as pl
 
-from kernels._tiles import Products
 from kernels.residual_mlp.chain import (
     Arithmetic,
     BranchMatrices,
@@ -33,6 +32,9 @@ from kernels.residual_mlp.operands import Branch, Operands
 from kernels.residual_mlp.plan import Launch, Plan
 from kernels.residual_mlp.stacks import Stacked, references
 from kernels.residual_mlp.tiles import Part, Ref, Rows, Tile
+
+# Up to these widths the registers hold what is stored at the end of a tile: factors, or whole products.
+_LATE_FACTORS, _LATE_PRODUCTS = 128, 64
 
 
 class Incoming(NamedTuple):
@@ -74,7 +76,8 @@ class Chain:
     def __init__(self, plan: Plan, launch: Launch, refs: Operands, members: tuple[int, ...]) -> None:
         self.structure, self.refs = plan.structure, refs
         tiling = launch.tiling
-        self.arithmetic = Arithmetic(refs.x.dtype, plan.precision, tiling.columns, 0 if tiling.transposed else 1)
+        axis = 0 if tiling.transposed else 1
+        self.arithmetic = Arithmetic(refs.x.dtype, plan.numbers, plan.precision, tiling.columns, axis)
         self.input_chunks = self.arithmetic.chunks(self.structure.inputs)
         self.stream_chunks = self.arithmetic.chunks(self.structure.stream)
         read = partial(Matrix, arithmetic=self.arithmetic, resident=tiling.resident)
@@ -171,6 +174,7 @@ def backward_kernel(
     tiling = launch.tiling
     matrices = [section for section in jax.tree.leaves(sections) if section.is_matrix]
     factors = dict(zip(matrices, outgoing.factors, strict=True)) if tiling.factored else {}
+    widest = max(plan.structure.widths)
 
     def run(members: tuple[int, ...], program: Array) -> None:
         chain = Chain(plan, launch, operands, members)
@@ -182,16 +186,13 @@ def backward_kernel(
             if launch.tiles == 1:
                 emit = storing(outgoing.slot)
             else:
-                emit = (
-                    carrying(sums)
-                    if carried
-                    else accumulating(outgoing.slot, place.tile, Products(plan.compiled).barrier)
-                )
+                emit = carrying(sums) if carried else accumulating(outgoing.slot, place.tile, plan.numbers.barrier)
             if tiling.factored:
-                sink = FactorSink(emit, chain.arithmetic, factors, place.target)
+                sink = FactorSink(emit, chain.arithmetic, factors, place.target, late=widest <= _LATE_FACTORS)
             else:
-                sink = ProductSink(emit, chain.arithmetic)
+                sink = ProductSink(emit, chain.arithmetic, late=launch.tiles == 1 and widest <= _LATE_PRODUCTS)
             chain.backward(place, sections, incoming, outgoing, sink)
+            sink.finish()
             return tuple(sums.values())
 
         totals = _for_each_tile(launch, program, first, step, tuple(initial.values()))

@@ -7,6 +7,7 @@ from itertools import count
 import jax
 from jax import lax
 
+from kernels._tiles import Products
 from kernels.residual_mlp.operands import Branch, Operands, Structure, without_rows
 from kernels.residual_mlp.tiles import padded
 
@@ -44,16 +45,16 @@ class Tiling:
 class Plan:
     """Everything static about the fused kernels on one target.
 
-    `separate` gives every branch launches of its own instead of programs of one launch; `compiled` tells the kernels
-    from those that the Pallas interpreter runs.
+    `separate` gives every branch launches of its own instead of programs of one launch; `numbers` is what the
+    target, or the Pallas interpreter, offers for arithmetic.
     """
 
     structure: Structure
     precision: lax.Precision
+    numbers: Products
     forward: Tiling
     backward: Tiling
     separate: bool = False
-    compiled: bool = True
 
 
 @dataclass(frozen=True)
