@@ -49,10 +49,13 @@ def with_kernel(start: Blocks, kernel: str, launch: Blocks) -> Blocks:
 def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> Iterator[Blocks]:
     """Yield `start`, then other tiles, warps and numbers of programs."""
     yield start
+    if kernel == "backward" and start.backward.factored:
+        yield from (replace(start, backward=tiling) for tiling in _factored(start.backward))
+        return
     few = shape.rows <= 4096
     counts = (65_536,) if few else (132, 264, 65_536)
     transposed = (False, True) if shape.channels >= 128 else (False,)
-    for rows, warps, programs, flip in itertools.product((16, 32, 64, 128), (4, 8), counts, transposed):
+    for rows, warps, programs, flip in itertools.product((16, 32, 64, 128), (4, 8, 16), counts, transposed):
         if rows * shape.channels > (64 if kernel == "forward" else 32) * 32 * warps:
             continue
         for resident in (False, True):
@@ -60,6 +63,14 @@ def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> 
             yield replace(start, **{kernel: plain})
             if kernel == "backward" and not few:
                 yield replace(start, backward=replace(plain, carried=True))
+
+
+def _factored(start: Tiling) -> Iterator[Tiling]:
+    """Yield other tiles and warps of a launch that leaves the products of weight gradients to XLA."""
+    sizes = ((32, 8), (16, 8), (64, 8), (32, 16), (16, 4), (32, 4))
+    for stages, (rows, warps), resident in itertools.product((2, 1), sizes, (True, False)):
+        programs = start.programs if resident else 2 * start.programs
+        yield replace(start, rows=rows, warps=warps, stages=stages, resident=resident, programs=programs)
 
 
 def launch_candidates(shape: MlpShape, dtype: str, kernel: str, best: Iterable[Blocks]) -> Iterator[Blocks]:

@@ -1,0 +1,30 @@
+"""Kernels are read out of a trace of the profiler: those of streams of GPUs, numbered ones together."""
+
+from benchmarks.step_profile import Kernel, kernels_of
+
+
+def meta(kind: str, name: str, pid: int, tid: int = 0) -> dict:
+    return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": {"name": name}}
+
+
+def event(name: str, pid: int, tid: int, dur: float) -> dict:
+    return {"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": 0.0, "dur": dur}
+
+
+def test_kernels_are_those_on_streams_of_devices():
+    trace = {
+        "traceEvents": [
+            meta("process_name", "/device:GPU:0 NVIDIA H200", 1),
+            meta("thread_name", "Stream #13(Compute)", 1, 5),
+            meta("thread_name", "XLA Ops", 1, 6),
+            meta("process_name", "/host:CPU", 2),
+            meta("thread_name", "Stream of the host", 2, 5),
+            event("loop_add_fusion_3", 1, 5, 2.0),
+            event("gather", 1, 5, 7.0),
+            event("loop_add_fusion", 1, 5, 1.5),
+            event("loop_add_fusion.12", 1, 5, 1.0),
+            event("gather", 1, 6, 100.0),
+            event("gather", 2, 5, 100.0),
+        ]
+    }
+    assert kernels_of(trace) == [Kernel("gather", 1, 7.0), Kernel("loop_add_fusion", 3, 4.5)]
