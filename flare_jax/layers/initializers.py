@@ -20,7 +20,7 @@ def normal(std: float) -> Initializer:
     """Return the initialiser Normal(0, std²)."""
 
     def initialize(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-        return _drawn(lambda count: std * jax.random.normal(key, (count,), dtype), shape)
+        return _drawn(lambda count: jax.random.normal(key, (count,), dtype), shape, std)
 
     return initialize
 
@@ -68,17 +68,17 @@ def ones(shape: int | tuple[int, ...]) -> Array:
     return filled(shape, 1.0)
 
 
-def _drawn(draw: Callable[[int], Array], shape: tuple[int, ...]) -> Array:
+def _drawn(draw: Callable[[int], Array], shape: tuple[int, ...], scale: float = 1.0) -> Array:
     """Return the random array of this shape, of which `draw(count)` gives the first `count` numbers in its order.
 
-    A random number depends on its place alone, not on how many are drawn. To compile a program for every shape takes
-    most of the time in which a model is made.
+    They are multiplied by `scale`. A random number depends on its place alone, not on how many are drawn. To compile
+    programs for every shape takes most of the time in which a model is made.
     """
     size = math.prod(shape)
     values = draw(next((count for count in _DRAWN_TOGETHER if count >= size), size))
     if isinstance(values, jax.core.Tracer):
-        return jax.lax.slice(values, (0,), (size,)).reshape(shape)
-    return jax.device_put(np.asarray(values)[:size].reshape(shape))
+        return scale * jax.lax.slice(values, (0,), (size,)).reshape(shape)
+    return jax.device_put(values.dtype.type(scale) * np.asarray(values)[:size].reshape(shape))
 
 
 # The slice models ask for Normal(0, 0.02²) truncated at ±2, which is 100 standard deviations: the same distribution.
