@@ -11,6 +11,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.training.checkpoints import Checkpoints, SavedCheckpoints, to_saved
+from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
 from experiments.training.state import create_state
 from flare_jax.convert.checkpoints import make_record, read_record
@@ -103,6 +104,19 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path, where, value):
         checkpoints.save(state._replace(**{where: jax.tree.map(spoil, getattr(state, where))}), 4, None)
     checkpoints.close()
     assert checkpoints.steps() == [3]
+
+
+def test_a_state_is_restored_by_shapes_alone(tmp_path):
+    checkpoints, state = _open(tmp_path), _state(3, value=2.0)
+    checkpoints.save(state, 3, None)
+    checkpoints.close()
+    shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in toy_params().items()}
+    template = create_state(shapes, PACKING, optax.adam(0.1), 0, ema=True)
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(template))
+    restored = SavedCheckpoints(tmp_path / "checkpoints", PACKING).restore(make_mesh(1, 1).replicate(template), 3)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored._replace(key=0), state._replace(key=0))
+    assert (jax.random.key_data(restored.key) == jax.random.key_data(state.key)).all()
 
 
 def test_the_record_is_json_whatever_the_numbers(tmp_path):
