@@ -9,7 +9,7 @@ import jax
 
 
 def rebuild(kind: type, values: Mapping[str, Any]) -> Any:
-    """Undo `dataclasses.asdict` of an instance of `kind`, whose fields may be dataclasses again."""
+    """Undo `dataclasses.asdict` of an instance of `kind`, whose fields may be dataclasses again, or those or None."""
     hints = typing.get_type_hints(kind)
     return kind(
         **{

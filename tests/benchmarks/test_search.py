@@ -10,6 +10,7 @@ from benchmarks.search import DEFAULTS, Report, parse, run
 from benchmarks.search_jax import SPACES, handle
 from benchmarks.search_kernel import Search, SearchCase, describe
 from benchmarks.search_limits import SHARED_BYTES, fits
+from tests.kernels.operations import OPERATIONS
 
 
 def make_case(op="flare_mixer", name="million_m128", dtype="bfloat16"):
@@ -43,6 +44,14 @@ def search(device, case=None, deadline=math.inf, group=4):
     records = []
     found = Search(case, device.kernel, table_of(case), device, records.append)
     return found, found.run(deadline, group), records
+
+
+@pytest.mark.parametrize("op", ["flare_mixer", "gather", "residual_mlp"])
+def test_launches_come_back_from_another_process(op):
+    rows = [row for row in OPERATIONS[op].launches if row.implementation == "pallas"]
+    assert rows
+    for row in rows:
+        assert SPACES[op].parse_blocks(json.loads(json.dumps(dataclasses.asdict(row.blocks)))) == row.blocks
 
 
 def test_the_fastest_launch_wins():
