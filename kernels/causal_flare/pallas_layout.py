@@ -34,6 +34,7 @@ class Layout:
     channels: int
     decode_width: int | None
     masked: bool
+    sum_dtype: jnp.dtype
     target: Target
 
     @classmethod
@@ -51,6 +52,8 @@ class Layout:
             operands.v.shape[-1],
             decode_width,
             operands.mask is not None,
+            # One tile of latents is no sum that would have to be kept in float32: it is rounded where it is computed.
+            operands.v.dtype if operands.q.shape[1] <= latents.bias.shape[0] else jnp.dtype(jnp.float32),
             target,
         )
 
@@ -118,8 +121,8 @@ class Layout:
         return Output(shape, jnp.float32, pl.BlockSpec(block, lambda h, s, b: (b, h, s, 0, 0)))
 
     def token_output(self, width: int) -> Output:
-        """Return `[B, N, H, width]`."""
-        return Output((self.batch, self.points, self.heads, width), jnp.float32, self.token_rows(width))
+        """Return `[B, N, H, width]`, what one tile of latents adds."""
+        return Output((self.batch, self.points, self.heads, width), self.sum_dtype, self.token_rows(width))
 
     def scalar_output(self) -> Output:
         """Return `[B, H, N]`."""
@@ -136,7 +139,7 @@ class Layout:
         return Output((self.batch, self.heads, self.splits * self.steps, self.latents), jnp.float32, spec)
 
     def launch(self, kernel: Callable[..., None], name: str, inputs: Any, specs: Any, outputs: Any) -> Any:
-        """Run `kernel(input refs, output refs)` on trees of arrays; returns the tree of float32 outputs."""
+        """Run `kernel(input refs, output refs)` on trees of arrays; returns the tree of outputs."""
         return pallas_call(
             kernel,
             target=self.target,

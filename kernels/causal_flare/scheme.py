@@ -64,7 +64,10 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def read(self, reading: Reading, starts: State, scale: float) -> jax.Array:
-        """Return what the tile contributes to the outputs, `[B, N, H, C]` float32, from the states at the starts."""
+        """Return what the tile contributes to the outputs, `[B, N, H, C]`, from the states at the starts.
+
+        It is float32, or in the dtype of v where it is the only tile.
+        """
 
     @abc.abstractmethod
     def slopes(self, reading: Reading, dy: jax.Array, starts: State, scale: float) -> tuple[Any, Future]:
@@ -74,7 +77,7 @@ class Backend(abc.ABC):
     def gradients(
         self, reading: Reading, dy: jax.Array, mean: jax.Array, walked: Any, ends: Future, scale: float
     ) -> Gradients:
-        """Return float32 gradients of the tokens, and of the latents per split `[B, H, splits, m, D]`.
+        """Return gradients of the tokens, in the dtype of `read`, and of the latents per split `[B, H, splits, m, D]`.
 
         `mean` is dy·y `[B, H, N]`, `ends` what later splits say about the state that leaves each split; `dlogits` comes
         back `[B, H, N]`.

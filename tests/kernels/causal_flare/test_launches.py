@@ -1,10 +1,25 @@
 """How launches cut their work."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from kernels._operation import Request
+from kernels._target import Target
 from kernels.causal_flare import table
+from kernels.causal_flare.operands import Operands
+from kernels.causal_flare.pallas_layout import Layout
 from kernels.causal_flare.shapes import SHAPES
+from kernels.causal_flare.tile import Latents
+
+
+@pytest.mark.parametrize(("latents", "dtype"), [(16, "bfloat16"), (17, "float32")])
+def test_outputs_of_a_single_tile_of_latents_are_rounded_where_they_are_computed(latents, dtype):
+    blocks = table.Blocks(tokens=16, long_tokens=32, latents=16, programs=8, warps=4)
+    q, k = (jax.ShapeDtypeStruct(shape, "bfloat16") for shape in ((2, latents, 8), (1, 40, 2, 8)))
+    tile = Latents(jax.ShapeDtypeStruct((2, 16, 8), "bfloat16"), None, jnp.zeros(16))
+    layout = Layout.create(blocks, tile, Operands(q, k, k), Target("cpu"))
+    assert layout.token_output(8).dtype == dtype
 
 
 @pytest.mark.parametrize(("tokens", "heads"), [(1, 1), (100, 7), (1000, 1000), (4097, 3)])

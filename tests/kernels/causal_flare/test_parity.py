@@ -24,7 +24,11 @@ FLOAT32 = [
 WIDE = Case(batch=1, heads=1, points=18, latents=3, width=128, channels=128)
 LARGE_LOGITS = replace(MASKED, logits=500.0)
 LARGE_AND_FORGOTTEN = replace(FORGETTING, logits=500.0, decay=100.0)
-BFLOAT16 = [Case(dtype="bfloat16", points=70, latents=18, width=16, channels=16, masked=True, tiled=True)]
+BFLOAT16 = [
+    Case(dtype="bfloat16", points=70, latents=18, width=16, channels=16, masked=True, tiled=True),
+    # One tile of latents, whose outputs are not summed.
+    Case(dtype="bfloat16", points=70, latents=12, width=16, channels=16, masked=True, tiled=True),
+]
 # Larger than the interpreter can run: many splits and tiles with the launches that users get.
 ON_GPU = [
     Case(batch=1, points=1000, heads=4, latents=64, width=64, channels=64),
