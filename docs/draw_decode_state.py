@@ -24,6 +24,7 @@ from runtime.json_files import read_object
 MODELS = ("recommended", "published", "gla", "transformer")
 COLORS = {"recommended": "#0b6fa4", "published": "#6fb1d6", "gla": "#5a9e4b", "transformer": "#8a8f98"}
 TIMED = {**COLORS, "transformer_cudnn": "#3f4348"}
+TIMED_NAMES = {"transformer_cudnn": "transformer, fused kernel"}
 SIZES = ("15M", "340M")
 CONTEXTS = tuple(2**power for power in range(7, 18))
 SHOWN = (1024, 16_384, 131_072)
@@ -62,10 +63,10 @@ def draw(sizes: Mapping[tuple[str, str, int], int], costs: Mapping[str, Any]) ->
         for model in MODELS:
             values = [sizes[model, size, context] / 2**20 for context in CONTEXTS]
             axes.plot(CONTEXTS, values, "o-", color=COLORS[model], markersize=3, label=model)
-        axes.set(title=f"{size} parameters, one text", ylabel="MiB that decoding keeps")
+        axes.set(title=f"{size} parameters, one text", ylabel="MiB that decoding keeps", yscale="log")
     draw_times(time, costs)
     for axes in figure.axes:
-        axes.set(yscale="log", xlabel="tokens of context")
+        axes.set_xlabel("tokens of context")
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3, which="both", linewidth=0.5)
         axes.legend(frameon=False, fontsize=8)
@@ -82,9 +83,10 @@ def draw_times(axes: Axes, costs: Mapping[str, Any]) -> None:
                 if (row["part"], row["model"], row.get("batch")) == ("decode", model, batch) and "token_ms" in row
             ]
             if found:
-                label = model if batch == 1 else f"{model}, {batch} texts"
+                name = TIMED_NAMES.get(model, model)
+                label = name if batch == 1 else f"{name}, {batch} texts"
                 axes.plot(*zip(*sorted(found), strict=True), line, color=color, markersize=3, label=label)
-    axes.set(title=f"{costs['size']} parameters, measured", ylabel="ms per token of each text")
+    axes.set(title=f"{costs['size']} parameters, measured", ylabel="ms per token of each text", ylim=(0, None))
 
 
 def main() -> None:
