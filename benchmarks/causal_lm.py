@@ -37,7 +37,7 @@ from experiments.lm.data import LanguageData
 from experiments.lm.task import language_task
 from experiments.training.device_source import DeviceSource
 from experiments.training.mesh import make_mesh
-from experiments.training.setup import build_setup
+from experiments.training.setup import Setup, build_setup
 from flare_jax import params as model_params
 from flare_jax.checks import check_choice
 from flare_jax.models.language import SIZES
@@ -72,13 +72,18 @@ def random_data(context: int, rows: int) -> LanguageData:
     return LanguageData(arrays, {"test": test}, "test", _VOCABULARY, Source("generated", "memory"), "")
 
 
+def setup_of(config: Any, data: LanguageData) -> Setup:
+    """Return the training set-up of a config on one device, as `experiments.lm` makes it."""
+    graphdef, params = model_params.split(models.build(config, data.vocab_size, 0))
+    names = model_params.matrix_names(graphdef, params)
+    return build_setup(language_task(data, graphdef, config), params, config, 0, make_mesh(1, 1), names)
+
+
 def train(model: str, size: str, context: int) -> dict[str, Any]:
     """Return time and memory of the training step of a model."""
     batch, steps = max(1, FLAGS.tokens_per_step // context), FLAGS.steps
     config, data = configuration(model, size, context, batch, steps), random_data(context, batch * steps)
-    graphdef, params = model_params.split(models.build(config, _VOCABULARY, 0))
-    task = language_task(data, graphdef, config)
-    setup = build_setup(task, params, config, 0, make_mesh(1, 1), model_params.matrix_names(graphdef, params))
+    setup = setup_of(config, data)
     source, state, times = DeviceSource(setup, config), setup.template, []
     for _ in range(FLAGS.repeats + 1):
         state, _, seconds = source(state, 0, steps)

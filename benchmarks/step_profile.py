@@ -1,9 +1,12 @@
 """Which kernels does a training step consist of, and how long is each? Run on a GPU:
 
     python -m benchmarks.step_profile --config=configs/flare_elas.py
+    python -m benchmarks.step_profile --config=configs/lm.py:model=recommended,size=15M --config.data.length=32768 \
+        --config.train.batch_size=4 --steps=4
 
-Runs the training step of `benchmarks.train_step` under JAX's profiler and prints, for every kernel, how often it is
-launched in a step and for how long, the most expensive first, and how much of the step no kernel runs.
+Runs the training step of `benchmarks.train_step`, or of a language model on random bytes, under JAX's profiler and
+prints, for every kernel, how often it is launched in a step and for how long, the most expensive first, and how much
+of the step no kernel runs.
 """
 
 import gzip
@@ -17,12 +20,15 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
+from benchmarks import causal_lm
 from benchmarks.options import checked_config, define_counts
 from benchmarks.timing import device_line, print_table, write_results
 from benchmarks.train_step import random_dataset, setup_of
 from experiments import cli, program
 from experiments.errors import UserError
+from experiments.model_options import program_of
 from experiments.training.device_source import DeviceSource
+from experiments.training.setup import Setup
 
 FLAGS = flags.FLAGS
 
@@ -55,7 +61,7 @@ def kernels_of(trace: dict[str, Any]) -> list[Kernel]:
 
 def profile(config: Any, steps: int) -> tuple[float, list[Kernel]]:
     """Return the seconds of `steps` steps, without the profiler, and their kernels."""
-    setup = setup_of(config, random_dataset(config.data.name, max(config.train.batch_size * steps, 8)))
+    setup = _setup(config, max(config.train.batch_size * config.train.accumulation * steps, 8))
     runner = DeviceSource(setup, config)
     state, _, _ = runner(setup.template, 0, steps)
     state, _, seconds = runner(state, 0, steps)
@@ -67,6 +73,16 @@ def profile(config: Any, steps: int) -> tuple[float, list[Kernel]]:
     if not kernels:
         raise UserError("the profiler saw no kernels of a GPU; run on a machine that has one")
     return seconds, kernels
+
+
+def _setup(config: Any, samples: int) -> Setup:
+    if program_of(config) != "lm":
+        return setup_of(config, random_dataset(config.data.name, samples))
+    if config.data.name != "text" or config.data.tokenizer != "bytes":
+        raise UserError(
+            "random rows are made of bytes alone; choose a config of text without recall and with data.tokenizer=bytes"
+        )
+    return causal_lm.setup_of(config, causal_lm.random_data(config.data.length, samples))
 
 
 def main() -> None:

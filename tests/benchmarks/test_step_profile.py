@@ -1,6 +1,7 @@
 """Kernels are read out of a trace of the profiler: those of streams of GPUs, numbered ones together."""
 
 from benchmarks.step_profile import Kernel, kernels_of
+from tests.program_server import run_program
 
 
 def meta(kind: str, name: str, pid: int, tid: int = 0) -> dict:
@@ -28,3 +29,11 @@ def test_kernels_are_those_on_streams_of_devices():
         ]
     }
     assert kernels_of(trace) == [Kernel("gather", 1, 7.0), Kernel("loop_add_fusion", 3, 4.5)]
+
+
+def test_the_step_of_a_language_model_runs_where_no_kernels_are_seen():
+    smoke = ("--config=configs/lm.py:model=published,size=tiny,smoke", "--config.train.batch_size=2", "--steps=2")
+    found = [run_program("benchmarks.step_profile", [*smoke, *more]) for more in ((), ("--config.data.tokenizer=bpe",))]
+    assert [result.returncode for result in found] == [2, 2]
+    assert "the profiler saw no kernels of a GPU" in found[0].stderr
+    assert "random rows are made of bytes alone; choose a config of text" in found[1].stderr
