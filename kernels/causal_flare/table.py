@@ -11,6 +11,10 @@ from kernels._operation import H200, Choice, Implementation, Launch, Operation
 from kernels._target import Target
 
 WIDEST_HEAD = 128
+_FASTER_THAN_XLA = (
+    "bfloat16, 8 x 1024 tokens, D 32, M 64: 0.188 ms on one H200, where XLA took 1.06 on one H100; other dtypes and widths "
+    "not measured"
+)
 _KERNEL_DTYPES = ("float32", "bfloat16")
 # Weights of the prefix softmaxes of tiles of t tokens take t² numbers per latent: short tiles, many of them.
 TILE_TOKENS = 16
@@ -51,7 +55,7 @@ OPERATION = Operation(
         Implementation("xla"),
         Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm"), pallas_triton=True),
     ),
-    choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD),),
+    choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD, measured=_FASTER_THAN_XLA),),
     launches=(
         Launch("bfloat16", 64, Blocks(32, 64, 64, 264, 4), measured=H200),
         Launch("bfloat16", 128, Blocks(32, 64, 32, 264, 8)),
