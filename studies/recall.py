@@ -1,6 +1,6 @@
 """Which language models recall? Pairs of keys and values, whose values are asked for; accuracy by pairs and model.
 
-    python -m experiments.sweep --study=studies/recall.py --where=model=recommended --where=pairs=4|16 --minutes=8
+    python -m experiments.sweep --study=studies/recall.py --where=model=recommended --where="pairs=4|16" --minutes=8
     python -m experiments.sweep --study=studies/recall.py --minutes=8                 (the same command goes on)
 
 8192 tokens, rows of 256, 100 000 of them for training, two blocks of width 128, two learning rates of which the better

@@ -1,8 +1,9 @@
 """The maths of one short tile of tokens and one tile of latents of one head (README.md, "One tile").
 
 Plain functions of arrays without batch axes: the XLA version maps them over heads and splits, the Pallas kernels call
-them on what they have loaded. Logits and everything derived from them are `[m, t]`, m latents by t tokens; the weights
-of the prefix softmaxes are `[m, t, τ]`, zero for τ > t. All exponents are at most 0.
+those without weights of pairs of tokens, which factored.py has for them. Logits and everything derived from them are
+`[m, t]`, m latents by t tokens; the weights of the prefix softmaxes are `[m, t, τ]`, zero for τ > t. All exponents are
+at most 0.
 """
 
 from collections.abc import Callable
