@@ -188,6 +188,13 @@ def test_latents_of_all_blocks_are_made_at_once():
 
         jax.tree.map(lambda a, b: assert_close("latents", a, b, 1e-6), of(True), of(False))
 
+    def norms(count: int) -> int:
+        """Return how many norms a program of so many equal blocks computes."""
+        blocks = [parameters(3) for _ in range(count)]
+        return str(jax.make_jaxpr(lambda x: prepare_together(x, sigmoid_gate=True))(blocks)).count("rsqrt")
+
+    assert norms(3) == norms(1) > 0
+
 
 @pytest.mark.parametrize("name", ["latent_q0", "latent_q_fixed"])
 def test_latents_act_through_their_direction(mixer, name):
