@@ -33,6 +33,15 @@ class Arithmetic(NamedTuple):
         return self.inverse(jnp.where(mass > 0, mass, jnp.inf))
 
 
+def slope_dtype(tokens: Tokens) -> jnp.dtype:
+    """Return the dtype of what the slopes of logits are products of: float32 with forgetting.
+
+    The gradient of a log decay sums up those of the logits of all earlier tokens, which cancel to what is not forgotten
+    yet: rounded factors would leave the sum of their errors.
+    """
+    return tokens.v.dtype if tokens.log_decay is None else jnp.dtype(jnp.float32)
+
+
 class Span(NamedTuple):
     """The tokens from `first` on and before `last` of a tile."""
 
@@ -241,9 +250,9 @@ def slopes(
     """
     (state, start), dtype, order = states, tokens.dy.dtype, _order(logits)
     pairs = numbers.dot(tokens.v, tokens.dy, (1, 1))
-    pairs = jnp.where(order[:, None] <= order[None, :], pairs, 0.0).astype(dtype)
+    pairs = jnp.where(order[:, None] <= order[None, :], pairs, 0.0).astype(slope_dtype(tokens))
     seen = numbers.dot(state.total.astype(dtype), tokens.dy, (1, 1))
-    slope = part.entering[:, None] * seen + numbers.dot(part.weights.astype(dtype), pairs, (1, 0))
+    slope = part.entering[:, None] * seen + numbers.dot(part.weights.astype(pairs.dtype), pairs, (1, 0))
     slope = slope * part.inverse
     if part.forgets is not None:
         start = start._replace(maximum=jnp.where(part.forgets, -jnp.inf, start.maximum))
@@ -279,9 +288,10 @@ def gradients(
     # What both parts of a difference have in common, the slope of the output, is left out before they are summed.
     centred = slope - tokens.mean[None, :]
     pairs = numbers.dot(tokens.dy, tokens.v, (1, 1)) - tokens.mean[:, None]
-    pairs = jnp.where(order[:, None] >= order[None, :], pairs, 0.0).astype(dtype)
-    own = numbers.dot((share * centred).astype(dtype), _triangle(size, dtype, later=True), (1, 0))
-    gradient = part.weights * (numbers.dot(share.astype(dtype), pairs, (1, 0)) - own)
+    exact = slope_dtype(tokens)
+    pairs = jnp.where(order[:, None] >= order[None, :], pairs, 0.0).astype(exact)
+    own = numbers.dot((share * centred).astype(exact), _triangle(size, exact, later=True), (1, 0))
+    gradient = part.weights * (numbers.dot(share.astype(exact), pairs, (1, 0)) - own)
     gradient = gradient + left * (numbers.dot(later, tokens.v, (1, 1)) - future.slopes[:, None])
     result = logit_gradients(latents, tokens, scale * gradient, scale * (reading * centred), dv, numbers.dot)
     if tokens.log_decay is not None:

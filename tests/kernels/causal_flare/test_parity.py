@@ -28,6 +28,8 @@ BFLOAT16 = [
     Case(dtype="bfloat16", points=70, latents=18, width=16, channels=16, masked=True, tiled=True),
     # One tile of latents, whose outputs are not summed.
     Case(dtype="bfloat16", points=70, latents=12, width=16, channels=16, masked=True, tiled=True),
+    # Gradients of log decays are sums over all earlier tokens, in which errors must not add up.
+    Case(dtype="bfloat16", points=70, latents=12, width=16, channels=16, masked=True, tiled=True, decay=30.0),
 ]
 # Larger than the interpreter can run: many splits and tiles with the launches that users get.
 ON_GPU = [
