@@ -49,7 +49,8 @@ def _on_host(otherwise: Callable[..., Any], move: Callable[..., np.ndarray | Non
     def operation(*operands: Any, **parameters: Any) -> Any:
         if all(map(plain, operands)) and parameters.get("sharding") is None:
             result = move(*map(np.asarray, operands), **parameters)
-            if result is not None:
+            # Numbers of 64 bits, which are there outside of `enable_x64` too, would be put on a device in 32.
+            if result is not None and jax.dtypes.canonicalize_dtype(result.dtype) == result.dtype:
                 return jax.device_put(np.array(result, order="C"))
         return otherwise(*operands, **parameters)
 

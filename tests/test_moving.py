@@ -40,6 +40,14 @@ def test_what_is_weakly_typed_or_placed_is_left_to_jax():
     assert jnp.broadcast_to(jax.random.key(0), (3,)).dtype == jax.random.key(0).dtype
 
 
+def test_numbers_of_64_bits_stay_so_outside_of_their_context():
+    with jax.enable_x64(True):
+        x = jnp.asarray([1.0 + 2.0**-40, 2.0])
+    for moved in (x[0], x[:1], x.reshape(2, 1), jnp.concatenate([x, x])):
+        assert moved.dtype == jnp.float64
+        assert np.asarray(moved).ravel()[0] == 1.0 + 2.0**-40
+
+
 @pytest.mark.skipif(not version("jax").startswith("0.10."), reason="another version is left as it is")
 def test_no_program_is_compiled():
     x, compiled = jax.device_put(np.ones((5, 7), np.float32)), []
