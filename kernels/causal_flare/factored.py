@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kernels._mosaic import split_in_kernel
 from kernels.causal_flare.operands import FORGETS_ALL, LOWEST, State, fade
 from kernels.causal_flare.tile import Dot, Future, Gradients, Latents, Tokens, logit_gradients, reading_logits
 
@@ -31,15 +32,6 @@ class Arithmetic(NamedTuple):
     def reciprocal(self, mass: jax.Array) -> jax.Array:
         """Return 1 / mass, and 0 where it is 0: nothing has been seen."""
         return self.inverse(jnp.where(mass > 0, mass, jnp.inf))
-
-
-def slope_dtype(tokens: Tokens) -> jnp.dtype:
-    """Return the dtype of what the slopes of logits are products of: float32 with forgetting.
-
-    The gradient of a log decay sums up those of the logits of all earlier tokens, which cancel to what is not forgotten
-    yet: rounded factors would leave the sum of their errors.
-    """
-    return tokens.v.dtype if tokens.log_decay is None else jnp.dtype(jnp.float32)
 
 
 class Span(NamedTuple):
@@ -71,11 +63,11 @@ class Frame(NamedTuple):
 class Part(NamedTuple):
     """What the tokens of a span see, all masses and weights relative to one reference for each latent.
 
-    `inside` `[t]`; `weights` `[m, t]` of the tokens, zero outside; `entering` `[m]`, the weight of the state;
-    `before` `[m]`, the mass before the first token; `inverse` `[m, t]`, 1 / mass after every token, zero outside;
-    `mass` `[m]` after the last one; `growth` `[m]` of the maximum over the reference; `leaving` `[m]`, the maximum of
-    the state that leaves; `decay`, the log decays of the tokens together, and `forgets`, whether the first forgets
-    everything, None without forgetting.
+    `inside` `[t]`; `weights` `[m, t]` of the tokens, rounded as products take them, zero outside; `entering` `[m]`,
+    the weight of the state; `before` `[m]`, the mass before the first token; `inverse` `[m, t]`, 1 / mass after every
+    token, zero outside; `mass` `[m]` after the last one; `growth` `[m]` of the maximum over the reference; `leaving`
+    `[m]`, the maximum of the state that leaves; `decay`, the log decays of the tokens together, and `forgets`, whether
+    the first forgets everything, None without forgetting.
     """
 
     inside: jax.Array
@@ -99,15 +91,25 @@ def _largest(logits: jax.Array, which: jax.Array) -> jax.Array:
     return jnp.max(jnp.where(which[None, :], logits, -jnp.inf), axis=1)
 
 
-def _any(which: jax.Array) -> jax.Array:
-    return jnp.max(jnp.where(which, 1, 0)) > 0
-
-
 def _triangle(size: int, dtype: jax.typing.DTypeLike, *, later: bool) -> jax.Array:
     """Return ones where the first index is at least, or without `later` at most, the second."""
     order = jnp.arange(size, dtype=jnp.int32)
     first, second = order[:, None], order[None, :]
     return jnp.where(first >= second if later else first <= second, 1.0, 0.0).astype(dtype)
+
+
+def _rounded(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Return float32 numbers as a product in `dtype` takes them."""
+    return x.astype(dtype).astype(jnp.float32)
+
+
+def _factors(x: jax.Array, tokens: Tokens) -> tuple[jax.Array, ...]:
+    """Return `x` as factors of products whose sum is wanted: rounded, or with forgetting in two parts.
+
+    The gradient of a log decay sums up those of the logits of all earlier tokens, which cancel to what is not forgotten
+    yet: rounding would leave the sum of its errors.
+    """
+    return split_in_kernel(x, tokens.v.dtype, 1 if tokens.log_decay is None or tokens.v.dtype == jnp.float32 else 2)
 
 
 def make_frame(
@@ -145,24 +147,18 @@ def make_frame(
     return Frame(logits - reference[:, None], inside, seen, reference, entering, mass, fading, resets)
 
 
-def _ends(frame: Frame, first: jax.Array | int) -> jax.Array:
-    """Return which tokens `[t]` cannot be in one part with the first one."""
+def end_of_part(frame: Frame, first: jax.Array | int) -> jax.Array:
+    """Return where the part ends that begins with the first token of the frame."""
     ends = jnp.max(frame.excess, axis=0) > LARGEST_GROWTH
     if frame.resets is not None:
         ends = ends | frame.resets
     order = _order(frame.excess)
-    return ends & frame.inside & (order > first)
-
-
-def end_of_part(frame: Frame, first: jax.Array | int) -> jax.Array:
-    """Return where the part ends that begins with the first token of the frame."""
-    order = _order(frame.excess)
-    return jnp.min(jnp.where(_ends(frame, first), order, order.shape[0]))
+    return jnp.min(jnp.where(ends & frame.inside & (order > first), order, order.shape[0]))
 
 
 def is_part(frame: Frame, first: jax.Array | int) -> jax.Array:
     """Return whether all tokens of the frame can be one part."""
-    return ~_any(_ends(frame, first))
+    return end_of_part(frame, first) == frame.excess.shape[1]
 
 
 def make_part(
@@ -176,15 +172,12 @@ def make_part(
 ) -> Part:
     """Return what the tokens of the span, and of the frame, see of each other, of those that `which` `[t]` leaves."""
     order, inside, seen = _order(frame.excess), frame.inside & which, frame.seen & which
-    weights = jnp.where(seen[None, :], numbers.exp(frame.excess), 0.0)
-    # The masses are those of the weights as they are rounded for products.
-    rounded = weights.astype(dtype)
+    weights = _rounded(jnp.where(seen[None, :], numbers.exp(frame.excess), 0.0), dtype)
     before = frame.entering * frame.mass
-    sums = before[:, None] + numbers.dot(rounded, _triangle(order.shape[0], dtype, later=False), (1, 0))
-    exact = rounded.astype(jnp.float32)
-    mass = before + jnp.sum(exact, axis=1)
+    sums = before[:, None] + numbers.dot(weights.astype(dtype), _triangle(order.shape[0], dtype, later=False), (1, 0))
+    mass = before + jnp.sum(weights, axis=1)
     if behind:
-        before = before + jnp.sum(jnp.where((order < span.first)[None, :], exact, 0.0), axis=1)
+        before = before + jnp.sum(jnp.where((order < span.first)[None, :], weights, 0.0), axis=1)
         weights = jnp.where((order >= span.first)[None, :], weights, 0.0)
     # Where no token reads, the mass may be too small for its reciprocal.
     inverse = numbers.reciprocal(jnp.where(inside[None, :], sums, 0.0))
@@ -193,7 +186,7 @@ def make_part(
     if frame.fading is not None:
         decay = jnp.sum(jnp.where(order == span.last - 1, frame.fading, 0.0))
         leaving = leaving + decay
-        forgets = _any(frame.resets & (order == span.first))
+        forgets = jnp.max(jnp.where(frame.resets & (order == span.first), 1, 0)) > 0
     return Part(inside, weights, frame.entering, before, inverse, mass, growth, leaving, decay, forgets)
 
 
@@ -250,15 +243,16 @@ def slopes(
     """
     (state, start), dtype, order = states, tokens.dy.dtype, _order(logits)
     pairs = numbers.dot(tokens.v, tokens.dy, (1, 1))
-    pairs = jnp.where(order[:, None] <= order[None, :], pairs, 0.0).astype(slope_dtype(tokens))
+    pairs = _factors(jnp.where(order[:, None] <= order[None, :], pairs, 0.0), tokens)
     seen = numbers.dot(state.total.astype(dtype), tokens.dy, (1, 1))
-    slope = part.entering[:, None] * seen + numbers.dot(part.weights.astype(pairs.dtype), pairs, (1, 0))
+    slope = sum((numbers.dot(part.weights.astype(dtype), x, (1, 0)) for x in pairs), part.entering[:, None] * seen)
     slope = slope * part.inverse
     if part.forgets is not None:
         start = start._replace(maximum=jnp.where(part.forgets, -jnp.inf, start.maximum))
     # Its weight in two factors, neither of which can overflow.
     kept = numbers.exp(start.maximum - state.maximum) * part.entering * start.mass
     share = _read_weights(latents, tokens, logits, part, scale, numbers) * part.inverse * kept[:, None]
+    share = _rounded(share, dtype)
     values = past.values + numbers.dot(share.astype(dtype), tokens.dy, (1, 0))
     past = Future(values, past.slopes + jnp.sum(share * slope, axis=1))
     return slope, start if part.decay is None else fade(start, part.decay), past
@@ -280,7 +274,7 @@ def gradients(
     """
     dtype, order, size = tokens.v.dtype, _order(logits), logits.shape[1]
     reading = _read_weights(latents, tokens, logits, part, scale, numbers)
-    share = reading * part.inverse
+    share = _rounded(reading * part.inverse, dtype)
     left = part.weights * numbers.reciprocal(part.mass)[:, None]
     later = future.values.astype(dtype)
     mixing = _mixing(share, part, dtype, numbers)
@@ -288,15 +282,15 @@ def gradients(
     # What both parts of a difference have in common, the slope of the output, is left out before they are summed.
     centred = slope - tokens.mean[None, :]
     pairs = numbers.dot(tokens.dy, tokens.v, (1, 1)) - tokens.mean[:, None]
-    exact = slope_dtype(tokens)
-    pairs = jnp.where(order[:, None] >= order[None, :], pairs, 0.0).astype(exact)
-    own = numbers.dot((share * centred).astype(exact), _triangle(size, exact, later=True), (1, 0))
-    gradient = part.weights * (numbers.dot(share.astype(exact), pairs, (1, 0)) - own)
+    pairs = _factors(jnp.where(order[:, None] >= order[None, :], pairs, 0.0), tokens)
+    triangle = _triangle(size, dtype, later=True)
+    own = sum(numbers.dot(x, triangle, (1, 0)) for x in _factors(share * centred, tokens))
+    gradient = part.weights * (sum(numbers.dot(share.astype(dtype), x, (1, 0)) for x in pairs) - own)
     gradient = gradient + left * (numbers.dot(later, tokens.v, (1, 1)) - future.slopes[:, None])
     result = logit_gradients(latents, tokens, scale * gradient, scale * (reading * centred), dv, numbers.dot)
     if tokens.log_decay is not None:
         result = result._replace(dlogits=jnp.sum(gradient, axis=0))
     kept = part.before * numbers.reciprocal(part.mass)
-    share = share * part.before[:, None]
+    share = _rounded(share * part.before[:, None], dtype)
     values = kept[:, None] * future.values + numbers.dot(share.astype(dtype), tokens.dy, (1, 0))
     return result, Future(values, kept * future.slopes + jnp.sum(share * slope, axis=1))

@@ -64,7 +64,7 @@ def _read_kernel(inputs: Any, outputs: Any, *, layout: Layout, scale: float) -> 
         start = index * size
         tokens = program.load_tokens(token_refs, start, size)
         logits = tile.write_logits(latents, tokens, scale, program.dot)
-        span, part = _next_part(logits, tokens, state, first, numbers, tokens.v.dtype)
+        span, part = _next_part(logits, tokens, state, first, numbers)
         y = factored.read(latents, tokens, logits, part, state, scale, numbers)
         program.store_tokens(y_ref, start, y, layout.channels, span)
         return span.last, factored.leave(part, state, tokens, numbers)
@@ -73,14 +73,14 @@ def _read_kernel(inputs: Any, outputs: Any, *, layout: Layout, scale: float) -> 
 
 
 def _next_part(
-    logits: jax.Array, tokens: Tokens, state: State, first: jax.Array, numbers: Arithmetic, dtype: jnp.dtype
+    logits: jax.Array, tokens: Tokens, state: State, first: jax.Array, numbers: Arithmetic
 ) -> tuple[Span, Part]:
     """Return as long a part as is possible from the token `first` of the tile on, behind the state."""
     size = logits.shape[1]
     frame = factored.make_frame(logits, tokens, state, Span(first, size), numbers)
     span = Span(first, factored.end_of_part(frame, first))
     which = jnp.arange(size, dtype=jnp.int32) < span.last
-    return span, factored.make_part(frame, span, which, numbers, dtype)
+    return span, factored.make_part(frame, span, which, numbers, tokens.v.dtype)
 
 
 def _walk(tiles: jax.Array | int, size: int, step: Callable[..., tuple[jax.Array, Any]], carry: Any) -> Any:
@@ -111,7 +111,7 @@ def _slopes_kernel(inputs: Any, outputs: Any, *, layout: Layout, scale: float) -
         plt.store(mass_ref.at[index, :], state.mass, mask=enters)
         tokens = program.load_tokens(token_refs, start, size)
         logits = tile.write_logits(latents, tokens, scale, program.dot)
-        span, part = _next_part(logits, tokens, state, first, numbers, factored.slope_dtype(tokens))
+        span, part = _next_part(logits, tokens, state, first, numbers)
         states = (state, origin._replace(maximum=faded))
         slope, behind, past = factored.slopes(latents, tokens, logits, part, states, past, scale, numbers)
         program.store_slopes(slope_ref, start, slope, span)
@@ -141,7 +141,7 @@ def _gradients_kernel(inputs: Any, outputs: Gradients, *, layout: Layout, scale:
         # What is too long for one part is done by halves; this turn then has no tokens.
         fits = factored.is_part(frame, first)
         span = Span(jnp.where(fits, first, last), last)
-        part = factored.make_part(frame, span, fits, numbers, factored.slope_dtype(tokens), behind=True)
+        part = factored.make_part(frame, span, fits, numbers, tokens.v.dtype, behind=True)
         found, before = factored.gradients(latents, tokens, logits, part, slope, future, scale, numbers)
         future = jax.tree.map(lambda new, old: jnp.where(fits, new, old), before, future)
         program.store_tokens(outputs.dk, start, found.dk, layout.width, span)
