@@ -123,10 +123,14 @@ def test_an_operation_is_one_folder_and_a_line_in_three_places(operation):
         assert operation in (ROOT / place).read_text(), place
 
 
+# Operations that call another one: the mixer the gather, the causal mixer with stablemax causal linear attention.
+BUILT_ON = {"flare_mixer": "gather", "causal_flare": "causal_linear_attention"}
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_operations_share_code_through_the_scaffold(operation):
-    """Code of several operations lies in `kernels/_*.py`; only the mixer is built on another one, the gather."""
-    others = {*OPERATIONS} - {operation} - ({"gather"} if operation == "flare_mixer" else set())
+    """Code of several operations lies in `kernels/_*.py`, unless one is built on another."""
+    others = {*OPERATIONS} - {operation, BUILT_ON.get(operation)}
     for path in (ROOT / "kernels" / operation).glob("*.py"):
         if path.name != "shapes.py":
             used = {other for other in others if f"from kernels.{other}" in path.read_text()}

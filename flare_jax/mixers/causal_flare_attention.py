@@ -171,7 +171,7 @@ class CausalFlareAttention(nnx.Module):
 
     def _mix(self, rows: dict[str, Any], latents: dict[str, Any], state: Any) -> tuple[jax.Array, Any]:
         config, scale = self.config, self.config.head_dim**-0.5
-        implementation = config.implementation if config.gather == "softmax" else "xla"
+        implementation = "xla" if config.gather == "state" else config.implementation
 
         def mix(rows: tuple[dict[str, Any], Any], latents: dict[str, Any], axis_name: str | None) -> Any:
             rows, state = rows

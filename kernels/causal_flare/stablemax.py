@@ -13,9 +13,11 @@ from kernels._products import Einsum, float32_einsum
 from kernels.causal_flare import table
 from kernels.causal_flare.operands import Operands, zero_masked
 from kernels.causal_flare.validation import check_operands, check_sizes
+from kernels.causal_linear_attention import causal_linear_attention
+from kernels.causal_linear_attention import table as linear_attention
 
-# Tokens of a chunk; with a write gate the weights of a chunk are an array of its length squared per latent.
-_CHUNK, _GATED_CHUNK = 64, 16
+# Tokens of a chunk with a write gate, whose weights are an array of its length squared per latent.
+_GATED_CHUNK = 16
 
 
 class StablemaxState(NamedTuple):
@@ -26,7 +28,7 @@ class StablemaxState(NamedTuple):
 
 
 class _Tokens(NamedTuple):
-    """Weights of gathering and reading `[B, H, M, n]`, values `[B, n, H, C]`, write gate `[B, H, M, n]` or None."""
+    """Weights of gathering and reading and write gate, which may be None, `[B, N, H, M]`, values `[B, N, H, C]`."""
 
     write: jax.Array
     read: jax.Array
@@ -60,8 +62,9 @@ def stablemax_flare(
     Arguments are those of `causal_flare`. With `write_gate` g in [0, 1] a token moves a latent by g times its share of
     all weights so far: `z ← (1 - a) z + a v`, `a = g s(σ_t) / Σ_{τ≤t} s(σ_τ)`.
 
-    `implementation` is "reference" (token by token) or "xla" (chunks); None is "xla". A single token costs the same
-    after any number of earlier ones. Raises ValueError as `causal_flare` does.
+    `implementation` is one of `causal_linear_attention`, whose kernels do the work in float32, but "reference" goes
+    token by token; with `write_gate` it is "reference" or "xla" (chunks). None chooses by device and shape. A single
+    token costs the same after any number of earlier ones. Raises ValueError as `causal_flare` does.
     """
     scale, power = check_scale(scale), _check_power(power)
     if q_decode is not None or k_decode is not None:
@@ -69,20 +72,22 @@ def stablemax_flare(
         k_decode = k if k_decode is None else k_decode
     check_operands(Operands(q, k, v, q_decode, k_decode, mask))
     batch, points, heads, _ = k.shape
-    _check_arrays(write_gate, initial_state, (batch, points, heads, q.shape[1]), v.shape[-1])
-    selection = table.STABLEMAX.resolve(implementation, Request(k.dtype.name, k.shape[-1], points))
-    state = init_stablemax_state(batch, heads, q.shape[1], v.shape[-1]) if initial_state is None else initial_state
+    latents, channels = q.shape[1], v.shape[-1]
+    _check_arrays(write_gate, initial_state, (batch, points, heads, latents), channels)
+    operation = linear_attention.OPERATION if write_gate is None else table.GATED_STABLEMAX
+    selection = operation.resolve(implementation, Request("float32", max(latents, channels), points))
+    state = init_stablemax_state(batch, heads, latents, channels) if initial_state is None else initial_state
     einsum = functools.partial(float32_einsum, v.dtype == jnp.float32)
     k, v, k_decode = (zero_masked(x, mask) for x in (k, v, k_decode))
-    logits = scale * einsum("hmd,bnhd->bhmn", q, k)
-    read_logits = logits if q_decode is None else scale * einsum("hmd,bnhd->bhmn", q_decode, k_decode)
-    write = stablemax_weights(logits, power)
-    if mask is not None:
-        write = jnp.where(mask[:, None, None], write, 0.0)
-    gate = None if write_gate is None else jnp.transpose(write_gate.astype(jnp.float32), (0, 2, 3, 1))
-    tokens = _Tokens(write, jax.nn.softmax(read_logits, axis=2), v, gate)
-    size = 1 if "reference" in selection.candidates else min(points, _CHUNK if gate is None else _GATED_CHUNK)
-    y, state = _in_chunks(tokens, state, size, einsum)
+    logits = scale * einsum("hmd,bnhd->bnhm", q, k)
+    read_logits = logits if q_decode is None else scale * einsum("hmd,bnhd->bnhm", q_decode, k_decode)
+    write = zero_masked(stablemax_weights(logits, power), mask)
+    tokens = _Tokens(write, jax.nn.softmax(read_logits, axis=-1), v, write_gate)
+    recurrent = "reference" in selection.candidates
+    if write_gate is None and not recurrent:
+        y, state = jax.checkpoint(functools.partial(_add_up, implementation))(tokens, state)
+    else:
+        y, state = _in_chunks(tokens, state, 1 if recurrent else min(points, _GATED_CHUNK), einsum)
     y = zero_masked(y, mask).astype(v.dtype)
     return (y, state) if return_state else y
 
@@ -92,45 +97,47 @@ def stablemax_weights(logits: jax.Array, power: float) -> jax.Array:
     return jnp.power(1 + jnp.maximum(logits, 0), power) * jnp.power(1 + jnp.maximum(-logits, 0), -power)
 
 
+def _add_up(implementation: str | None, tokens: _Tokens, state: StablemaxState) -> tuple[jax.Array, StablemaxState]:
+    """Return outputs and the state after the tokens: sums of positive weights need no maximum.
+
+    They are float32 ones for all dtypes: gradients of weights are differences of sums over all later tokens.
+    """
+    mass, total = state.mass[:, None] + jnp.cumsum(tokens.write, axis=1), state.latents * state.mass[..., None]
+    if implementation is None and mass.shape[1] == 1:  # no tile for a kernel
+        implementation = "xla"
+    options = {"scale": 1.0, "initial_state": total, "implementation": implementation, "return_state": True}
+    share, v = tokens.read / _divisor(mass), tokens.v.astype(jnp.float32)
+    y, total = causal_linear_attention(share, tokens.write, v, **options)
+    return y, StablemaxState(mass[:, -1], total / _divisor(mass[:, -1, ..., None]))
+
+
 def _in_chunks(tokens: _Tokens, state: StablemaxState, size: int, einsum: Einsum) -> tuple[jax.Array, StablemaxState]:
+    """Return outputs and the state after the tokens; without a gate it is 1, with which latents are running means."""
     batch, points, heads, channels = tokens.v.shape
 
-    def cut_last(x: jax.Array) -> jax.Array:
-        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, -points % size)))
-        return jnp.moveaxis(x.reshape(*x.shape[:3], -1, size), 3, 0)
+    def cut(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), (0, -points % size), (0, 0), (0, 0)))
+        return jnp.moveaxis(x.reshape(batch, -1, size, *x.shape[2:]), 1, 0)
 
-    v = jnp.pad(tokens.v, ((0, 0), (0, -points % size), (0, 0), (0, 0)))
-    v = jnp.moveaxis(v.reshape(batch, -1, size, heads, channels), 1, 0)
-    write, read, gate = jax.tree.map(cut_last, (tokens.write, tokens.read, tokens.gate))
-    step = jax.checkpoint(functools.partial(_add_up if gate is None else _write_gated, einsum))
-    state, y = jax.lax.scan(step, state, _Tokens(write, read, v, gate))
+    gate = jnp.ones_like(tokens.write) if tokens.gate is None else tokens.gate
+    chunks = jax.tree.map(cut, tokens._replace(gate=gate.astype(jnp.float32)))
+    state, y = jax.lax.scan(jax.checkpoint(functools.partial(_write_gated, einsum)), state, chunks)
     return jnp.moveaxis(y, 0, 1).reshape(batch, -1, heads, channels)[:, :points], state
-
-
-def _add_up(einsum: Einsum, state: StablemaxState, tokens: _Tokens) -> tuple[StablemaxState, jax.Array]:
-    """Return the state after a chunk and its outputs: two products, for sums of positive weights need no maximum."""
-    mass = state.mass[..., None] + jnp.cumsum(tokens.write, axis=-1)
-    share = tokens.read / _divisor(mass)
-    total = state.latents * state.mass[..., None]
-    seen = jnp.tri(mass.shape[-1], dtype=bool)
-    mixing = jnp.where(seen, einsum("bhmt,bhmn->bhtn", share, tokens.write), 0.0)
-    y = einsum("bhmt,bhmc->bthc", share, total) + einsum("bhtn,bnhc->bthc", mixing, tokens.v)
-    total = total + einsum("bhmn,bnhc->bhmc", tokens.write, tokens.v)
-    return StablemaxState(mass[..., -1], total / _divisor(mass[..., -1:])), y
 
 
 def _write_gated(einsum: Einsum, state: StablemaxState, tokens: _Tokens) -> tuple[StablemaxState, jax.Array]:
     """Return the state after a chunk and its outputs; what a token leaves of earlier ones may be exactly nothing."""
-    mass = state.mass[..., None] + jnp.cumsum(tokens.write, axis=-1)
-    written = tokens.gate * tokens.write / _divisor(mass)
+    write, read, gate = (jnp.moveaxis(x, 1, 3) for x in (tokens.write, tokens.read, tokens.gate))
+    mass = state.mass[..., None] + jnp.cumsum(write, axis=-1)
+    written = gate * write / _divisor(mass)
     order = jnp.arange(mass.shape[-1])
     later = order[None, :] > order[:, None]
     # Products, not differences of logarithms: [τ, t] is what the tokens after τ up to t leave.
     left = jnp.cumprod(jnp.where(later, 1 - written[..., None, :], 1.0), axis=-1)
     weights = jnp.where(later | (order[None, :] == order[:, None]), left, 0.0) * written[..., None]
     kept = jnp.cumprod(1 - written, axis=-1)
-    y = einsum("bhmt,bhmc->bthc", tokens.read * kept, state.latents)
-    y = y + einsum("bhtn,bnhc->bthc", jnp.sum(tokens.read[..., None, :] * weights, axis=2).swapaxes(2, 3), tokens.v)
+    y = einsum("bhmt,bhmc->bthc", read * kept, state.latents)
+    y = y + einsum("bhtn,bnhc->bthc", jnp.sum(read[..., None, :] * weights, axis=2).swapaxes(2, 3), tokens.v)
     latents = kept[..., -1:] * state.latents + einsum("bhmn,bnhc->bhmc", weights[..., -1], tokens.v)
     return StablemaxState(mass[..., -1], latents), y
 

@@ -64,9 +64,10 @@ OPERATION = Operation(
     ),
 )
 
-# With stablemax or blocks: nothing but array code, on every device.
-STABLEMAX = Operation("stablemax_flare", implementations=(Implementation("reference"), Implementation("xla")))
-BLOCKS = Operation("causal_flare with block", implementations=(Implementation("reference"), Implementation("xla")))
+# With blocks, or with stablemax and a write gate: nothing but array code, on every device.
+_ARRAY_CODE = (Implementation("reference"), Implementation("xla"))
+GATED_STABLEMAX = Operation("stablemax_flare with write_gate", implementations=_ARRAY_CODE)
+BLOCKS = Operation("causal_flare with block", implementations=_ARRAY_CODE)
 
 
 def chunk_sizes(target: Target) -> tuple[int, int, int]:

@@ -47,7 +47,15 @@ CALLS = {
     "causal_flare with blocks": lambda q, x, *_: causal_flare(q, x, x, block=8),
     "stablemax_flare": lambda q, x, *_: stablemax_flare(q, x, x),
 }
-HAVE_PALLAS = ("flare_mixer", "gather", "residual_mlp", "triple_attention", "causal_linear_attention", "causal_flare")
+HAVE_PALLAS = (
+    "flare_mixer",
+    "gather",
+    "residual_mlp",
+    "triple_attention",
+    "causal_linear_attention",
+    "causal_flare",
+    "stablemax_flare",
+)
 
 
 def lower(name: str, dtype: str = "float32") -> str:

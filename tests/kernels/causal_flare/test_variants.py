@@ -14,7 +14,7 @@ from kernels import causal_flare, flare_mixer, stablemax_flare
 from kernels.causal_flare import decode_step, init_stablemax_state, init_state
 from tests.golden_checks.causal import check
 from tests.kernels.causal_flare.cases import Case, inputs
-from tests.numerics import assert_close
+from tests.numerics import assert_close, round_to_bfloat16
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
 
@@ -91,6 +91,32 @@ def test_stablemax_in_parts_and_masked_agrees_with_the_definition(gated):
         assert_close("state", a, b, 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stablemax_in_kernels_has_the_values_and_gradients_of_the_recurrence(dtype):
+    """With a mask, a state to go on from, and values far from 0, whose gradients of weights nearly cancel."""
+    arguments = inputs(Case(points=70, masked=True, state=False, logits=20.0, decode_width=3, dtype=dtype))
+    mask, arguments["v"] = arguments.pop("mask"), arguments["v"] + 3
+    state = init_stablemax_state(2, 2, 5, 8)
+    state = state._replace(mass=state.mass + 2.0, latents=state.latents + 1.0)
+
+    def loss(x, implementation):
+        y, state = stablemax_flare(**x, mask=mask, implementation=implementation, return_state=True)
+        outputs = {"y": y, **state._asdict()}
+        weights = {name: round_to_bfloat16(jnp.cos(jnp.arange(x.size))) for name, x in outputs.items()}
+        return sum(jnp.vdot(weights[name], x.ravel()) for name, x in outputs.items()), outputs
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def evaluate(x, implementation):
+        gradients, outputs = jax.grad(loss, has_aux=True)(x, implementation)
+        return outputs | {f"d{name}": x for name, x in gradients.items()}
+
+    exact = {name: x.astype(jnp.float32) for name, x in arguments.items()}
+    actual = evaluate(arguments | {"initial_state": state}, "pallas")
+    expected = evaluate(exact | {"initial_state": state}, "reference")
+    for (path, x), y in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        assert_close(jax.tree_util.keystr(path), x, y, 1e-5 if x.dtype == jnp.float32 else 2e-3)
+
+
 def test_a_hundred_thousand_steps_of_decoding_stay_near_the_exact_state():
     steps, latents = 100_000, 3
     rng = np.random.default_rng(0)
@@ -130,6 +156,11 @@ def test_a_hundred_thousand_steps_of_decoding_stay_near_the_exact_state():
         (causal_flare, {"block": 4, "log_decay": jnp.zeros((2, 6, 2))}, "block is 4 and log_decay is given"),
         (causal_flare, {"log_decay": jnp.zeros((2, 6, 3))}, r"log_decay has shape \(2,6,3\) .* of shape \(2,6,2\)"),
         (stablemax_flare, {"power": 0}, "power is 0; give a positive finite number"),
+        (
+            stablemax_flare,
+            {"write_gate": jnp.zeros((2, 6, 2, 5)), "implementation": "pallas"},
+            "implementation is 'pallas'; give one of reference, xla",
+        ),
         (stablemax_flare, {"write_gate": jnp.zeros((2, 6, 2, 4))}, r"write_gate has shape \(2,6,2,4\); .* \(2,6,2,5\)"),
         (stablemax_flare, {"initial_state": init_stablemax_state(2, 2, 5, 7)}, r"the state's latents has shape"),
     ],
