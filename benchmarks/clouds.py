@@ -7,7 +7,6 @@ Random points, a model of published width with random parameters, one sample. `p
 on pieces, `cloud` the library call that keeps the points on the host between blocks.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,12 +15,14 @@ import jax
 import numpy as np
 from flax import nnx
 
+from benchmarks.command import check_output, exit_status
 from benchmarks.timing import device_line, print_table, write_results
 from experiments.training.costs import allocator_peak
 from flare_jax.models import build_model
 from flare_jax.models.clouds import CloudModel
 from flare_jax.parameter_keys import ParameterKeys
 from flare_jax.params import apply_fn, split
+from runtime.command import Parser, integer
 
 
 def timed(compile_way: Callable[[], Callable[[], np.ndarray]]) -> tuple[np.ndarray, float]:
@@ -49,17 +50,18 @@ def program_call(model: nnx.Module, x: np.ndarray, piece: int | None) -> Callabl
 
 def main(arguments: Sequence[str]) -> int:
     """Time the ways to predict and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.clouds", description=__doc__.splitlines()[0])
-    parser.add_argument("--points", type=int, default=2**23, help="points of the cloud")
-    parser.add_argument("--piece", type=int, default=2**16, help="points of a piece")
+    parser = Parser(prog="python -m benchmarks.clouds", description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=integer(1), default=2**23, help="points of the cloud")
+    parser.add_argument("--piece", type=integer(1), default=2**16, help="points of a piece")
     parser.add_argument("--model", default="flarepp", choices=("flare", "flarepp", "flare_pp"), help="model type")
-    parser.add_argument("--channels", type=int, default=128, help="width of the model")
-    parser.add_argument("--blocks", type=int, default=8, help="blocks of the model")
-    parser.add_argument("--latents", type=int, default=128, help="latents of each head")
+    parser.add_argument("--channels", type=integer(1), default=128, help="width of the model")
+    parser.add_argument("--blocks", type=integer(1), default=8, help="blocks of the model")
+    parser.add_argument("--latents", type=integer(1), default=128, help="latents of each head")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="compute dtype")
     parser.add_argument("--whole", action="store_true", help="also predict for all points at once")
     parser.add_argument("--output", help="JSON file of the results")
     options = parser.parse_args(arguments)
+    check_output(options.output)
     sizes = {"channel_dim": options.channels, "num_blocks": options.blocks, "num_latents": options.latents}
     model = build_model(options.model, 3, 1, {**sizes, "num_heads": 8}, rngs=ParameterKeys(0), dtype=options.dtype)
     x = np.random.default_rng(0).random((1, options.points, 3), np.float32)
@@ -89,4 +91,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(main))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.errors import UserError
+from kernels import platform
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -26,6 +27,12 @@ def check_output(path: str | None) -> None:
             pass
     except OSError as error:
         raise UserError(f"{path!r} cannot be written ({error.strerror}); name a file in another folder") from error
+
+
+def check_gpu() -> None:
+    """Raise UserError where there is no NVIDIA GPU: elsewhere kernels are interpreted, for hours at these sizes."""
+    if platform() != "cuda":
+        raise UserError(f"this times kernels of an NVIDIA GPU, but the device is a {platform()}; run it on a GPU")
 
 
 def exit_status(main: Callable[[list[str]], int]) -> int:

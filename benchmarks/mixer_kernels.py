@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from benchmarks.command import check_output, exit_status, names_in
+from benchmarks.command import check_gpu, check_output, exit_status, names_in
 from benchmarks.programs import compile_all, program_seconds
 from benchmarks.search_flare_mixer import KERNELS, Bench, run_kernel, table
 from benchmarks.timing import device_line, print_table, write_results
@@ -115,6 +115,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     ]
     check_output(options.output)
+    check_gpu()
     print(device_line(), flush=True)
     rows: list[tuple[str, ...]] = []
     for name in chosen[0]:

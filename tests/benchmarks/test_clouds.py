@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks import clouds
 
 
@@ -12,3 +14,17 @@ def test_ways_agree(tmp_path):
     ways = json.loads(output.read_text())["ways"]
     assert set(ways) == {"cloud", "pieces", "whole"}
     assert all(way["difference"] < 1e-5 and way["seconds"] > 0 for way in ways.values())
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--piece=0", "error: argument --piece: 0 must be an integer from 1 to"),
+        ("--model=transolver", "error: argument --model: invalid choice: 'transolver'"),
+    ],
+)
+def test_options_are_refused_in_one_sentence(flag, message, capsys):
+    with pytest.raises(SystemExit):
+        clouds.main([flag])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from benchmarks import mixer_kernels
+from experiments.errors import UserError
+from kernels import platform
 from kernels.flare_mixer.shapes import MixerShape
 
 
@@ -12,6 +14,7 @@ def test_every_way_has_a_row(tmp_path, monkeypatch, capsys):
     """Kernels of Mosaic GPU cannot be compiled for a CPU, and their rows say so."""
     monkeypatch.setitem(mixer_kernels.SHAPES, "tiny", MixerShape(1, 40, 1, 16, 8))
     monkeypatch.setattr(mixer_kernels, "BUDGET_SECONDS", 1e-4)
+    monkeypatch.setattr(mixer_kernels, "check_gpu", lambda: None)
     output = tmp_path / "kernels.json"
     flags = ["--shape=tiny", "--dtype=bfloat16", "--kernel=gather", f"--output={output}"]
     assert mixer_kernels.main(flags) == 0
@@ -33,3 +36,11 @@ def test_every_way_has_a_row(tmp_path, monkeypatch, capsys):
 def test_unknown_names_are_told_at_once(flag, message):
     with pytest.raises(ValueError, match=message):
         mixer_kernels.main([flag])
+
+
+@pytest.mark.skipif(platform() == "cuda", reason="here is a GPU")
+def test_a_cpu_is_refused_at_once():
+    with pytest.raises(
+        UserError, match="this times kernels of an NVIDIA GPU, but the device is a cpu; run it on a GPU"
+    ):
+        mixer_kernels.main([])
