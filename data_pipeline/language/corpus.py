@@ -69,9 +69,10 @@ def split_documents(
         chosen = _by_position(documents[0], val_share, test_share)
     else:
         chosen = _by_share(documents, val_share, test_share)
+    whole = f" (documents, {len(documents)} here, are not cut)" if len(documents) > 1 else ""
     for name, option in (("train", "data.val and data.test"), ("test", "data.test or data.test_share")):
         if not any(document.text for document in chosen[name]):
-            raise DataError(f"the {name} split of the text is empty; change {option}")
+            raise DataError(f"the {name} split of the text is empty{whole}; change {option}")
     return {name: chosen[name] for name in SPLITS if chosen[name]}
 
 

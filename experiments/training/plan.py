@@ -59,7 +59,8 @@ def make_plan(config: Any, num_train: int | Sequence[int], repeats: int = 1) -> 
     steps_per_epoch = sum(count // used for count in groups) * repeats
     if (train.epochs > 0) == (train.steps > 0):
         raise UserError(
-            f"train.epochs={train.epochs} and train.steps={train.steps}: exactly one of them must be positive"
+            f"train.epochs={train.epochs} and train.steps={train.steps}: exactly one of them must be positive; "
+            "set the other to 0"
         )
     epochs = max(train.epochs, -(-train.min_steps // steps_per_epoch))
     length, unit = (epochs, steps_per_epoch) if train.epochs else (train.steps, repeats)
