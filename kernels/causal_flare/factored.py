@@ -244,7 +244,7 @@ def slopes(
     (state, start), dtype, order = states, tokens.dy.dtype, _order(logits)
     pairs = numbers.dot(tokens.v, tokens.dy, (1, 1))
     pairs = _factors(jnp.where(order[:, None] <= order[None, :], pairs, 0.0), tokens)
-    seen = numbers.dot(state.total.astype(dtype), tokens.dy, (1, 1))
+    seen = sum(numbers.dot(x, tokens.dy, (1, 1)) for x in _factors(state.total, tokens))
     slope = sum((numbers.dot(part.weights.astype(dtype), x, (1, 0)) for x in pairs), part.entering[:, None] * seen)
     slope = slope * part.inverse
     if part.forgets is not None:
@@ -286,7 +286,8 @@ def gradients(
     triangle = _triangle(size, dtype, later=True)
     own = sum(numbers.dot(x, triangle, (1, 0)) for x in _factors(share * centred, tokens))
     gradient = part.weights * (sum(numbers.dot(share.astype(dtype), x, (1, 0)) for x in pairs) - own)
-    gradient = gradient + left * (numbers.dot(later, tokens.v, (1, 1)) - future.slopes[:, None])
+    said = sum(numbers.dot(x, tokens.v, (1, 1)) for x in _factors(future.values, tokens))
+    gradient = gradient + left * (said - future.slopes[:, None])
     result = logit_gradients(latents, tokens, scale * gradient, scale * (reading * centred), dv, numbers.dot)
     if tokens.log_decay is not None:
         result = result._replace(dlogits=jnp.sum(gradient, axis=0))

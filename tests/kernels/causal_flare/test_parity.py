@@ -86,4 +86,6 @@ def test_bfloat16_agrees_with_float32(case, implementation):
 def test_default_launches_agree_on_gpu(case, dtype):
     # The sum of a tile's decays, some hundreds, is known to 3e-5 in float32.
     float32 = 5e-5 if case.decay else 1e-5
-    assert_agrees(replace(case, dtype=dtype), "pallas", ratio={"float32": float32, "bfloat16": 2e-2}[dtype])
+    # In the gradient of log decays rounding errors of a thousand tokens add up: 1.8e-2 in the interpreter.
+    bfloat16 = 3e-2 if case.decay else 2e-2
+    assert_agrees(replace(case, dtype=dtype), "pallas", ratio={"float32": float32, "bfloat16": bfloat16}[dtype])
