@@ -36,3 +36,9 @@ def test_a_parser_ends_with_one_line(capsys):
     for text in ("-1", "nan", "soon"):
         with pytest.raises(argparse.ArgumentTypeError, match="must be a number of seconds"):
             seconds(text)
+
+
+def test_a_parser_ends_sentences_once(capsys):
+    with pytest.raises(SystemExit):
+        Parser(prog="p").error("op is 'x'; give one.")
+    assert capsys.readouterr().err == "error: op is 'x'; give one; see --help\n"
