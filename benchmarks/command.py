@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.errors import UserError
+from experiments.errors import UserError, device_missing
 from kernels import platform
 
 
@@ -39,6 +39,10 @@ def exit_status(main: Callable[[list[str]], int]) -> int:
     """Run `main` with the arguments of the command line and return its status: 2, after one sentence, for errors."""
     try:
         return main(sys.argv[1:])
-    except (UserError, ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except Exception as error:
+        expected = isinstance(error, UserError | ValueError | OSError)
+        words = device_missing(error) or (" ".join(str(error).split()) if expected else None)
+        if words is None:
+            raise
+        print(f"error: {words}", file=sys.stderr)
         return 2

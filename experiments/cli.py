@@ -16,7 +16,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import help
-from experiments.errors import UserError
+from experiments.errors import UserError, device_missing
 from runtime import peers, signals
 from runtime.command import sentence
 from runtime.words import did_you_mean
@@ -76,18 +76,16 @@ def run(main: Callable[[], None]) -> None:
         peers.leave()
         print(stop, file=sys.stderr, flush=True)
         sys.exit(stop.status)
-    except (UserError, ValueError, OSError, MemoryError, OverflowError, flags.Error) as error:
+    except Exception as error:
+        signals.settle()
+        peers.settle()
         # ValueError is what the library and the loaders raise for bad input, OSError what files do.
-        signals.settle()
-        peers.settle()
-        if debug:
+        expected = isinstance(error, UserError | ValueError | OSError | MemoryError | OverflowError | flags.Error)
+        words = device_missing(error) or (sentence(error) if expected else None)
+        if debug or words is None:
             raise
-        print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+        print(f"error: {words}", file=sys.stderr, flush=True)
         sys.exit(EXIT_USER_ERROR)
-    except Exception:
-        signals.settle()
-        peers.settle()
-        raise
 
 
 def _silence_writer_threads() -> None:

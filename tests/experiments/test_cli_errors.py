@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.errors import UserError
+from experiments.errors import UserError, device_missing
 from tests.experiments.programs import TINY, pdebench, write_elasticity
 from tests.program_server import run_program
 
@@ -197,3 +197,24 @@ def test_disk_that_fills_up_while_training(tmp_path, data_dir):
     assert "checkpoint could not be written" in sentence
     assert "File too large" in sentence
     assert "resume" in sentence
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("Unable to initialize backend 'tpu'"), AssertionError()])
+def test_a_device_that_is_not_here_is_named(failure, monkeypatch):
+    """Also where it is the cause of another error; JAX's own function is made to fail as it does without the device."""
+    code = compile("def backends():\n    raise failure\n", "jax/_src/xla_bridge.py", "exec")
+    names = {"failure": failure}
+    exec(code, names)
+
+    def read():
+        try:
+            names["backends"]()
+        except Exception as error:
+            raise UserError("the checkpoint cannot be read") from error
+
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    for call in (names["backends"], read):
+        with pytest.raises((UserError, type(failure))) as caught:
+            call()
+        assert device_missing(caught.value).startswith("JAX_PLATFORMS=tpu names a device that is not here")
+    assert device_missing(ValueError("another")) is None
