@@ -30,7 +30,7 @@ def check_output(path: str | None) -> None:
 
 
 def check_gpu() -> None:
-    """Raise UserError where there is no NVIDIA GPU: elsewhere kernels are interpreted, for hours at these sizes."""
+    """Raise UserError where there is no NVIDIA GPU: elsewhere kernels are interpreted, for hours, or there are none."""
     if platform() != "cuda":
         raise UserError(f"this times kernels of an NVIDIA GPU, but the device is a {platform()}; run it on a GPU")
 

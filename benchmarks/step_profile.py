@@ -21,6 +21,7 @@ import jax
 from absl import flags
 
 from benchmarks import causal_lm
+from benchmarks.command import check_gpu
 from benchmarks.options import checked_config, define_counts
 from benchmarks.timing import device_line, print_table, write_results
 from benchmarks.train_step import random_dataset, setup_of
@@ -71,7 +72,9 @@ def profile(config: Any, steps: int) -> tuple[float, list[Kernel]]:
         traces = [json.loads(gzip.decompress(x.read_bytes())) for x in Path(folder).rglob("*.trace.json.gz")]
     kernels = [kernel for trace in traces for kernel in kernels_of(trace)]
     if not kernels:
-        raise UserError("the profiler saw no kernels of a GPU; run on a machine that has one")
+        raise UserError(
+            "the profiler saw no kernels of a GPU; allow it to read them (CUPTI), or run on another machine"
+        )
     return seconds, kernels
 
 
@@ -88,6 +91,7 @@ def _setup(config: Any, samples: int) -> Setup:
 def main() -> None:
     """Profile and print one table."""
     config = checked_config("configs/flare_elas.py")
+    check_gpu()
     with program.matmul_precision(config):
         seconds, kernels = profile(config, FLAGS.steps)
     step, busy = 1e6 * seconds / FLAGS.steps, sum(x.microseconds for x in kernels) / FLAGS.steps

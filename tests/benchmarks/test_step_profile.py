@@ -1,6 +1,10 @@
 """Kernels are read out of a trace of the profiler: those of streams of GPUs, numbered ones together."""
 
-from benchmarks.step_profile import Kernel, kernels_of
+import pytest
+
+from benchmarks.step_profile import Kernel, kernels_of, profile
+from configs import lm
+from experiments.errors import UserError
 from tests.program_server import run_program
 
 
@@ -31,9 +35,18 @@ def test_kernels_are_those_on_streams_of_devices():
     assert kernels_of(trace) == [Kernel("gather", 1, 7.0), Kernel("loop_add_fusion", 3, 4.5)]
 
 
-def test_the_step_of_a_language_model_runs_where_no_kernels_are_seen():
-    smoke = ("--config=configs/lm.py:model=published,size=tiny,smoke", "--config.train.batch_size=2", "--steps=2")
-    found = [run_program("benchmarks.step_profile", [*smoke, *more]) for more in ((), ("--config.data.tokenizer=bpe",))]
-    assert [result.returncode for result in found] == [2, 2]
-    assert "the profiler saw no kernels of a GPU" in found[0].stderr
-    assert "random rows are made of bytes alone; choose a config of text" in found[1].stderr
+def test_a_cpu_is_refused_before_anything_is_compiled():
+    result = run_program("benchmarks.step_profile", ["--config=configs/flare_elas.py", "--steps=2"])
+    assert result.returncode == 2
+    assert "this times kernels of an NVIDIA GPU, but the device is a cpu; run it on a GPU" in result.stderr
+
+
+def test_the_step_of_a_language_model_runs():
+    """Here to its end, where the profiler sees no GPU; rows are made of bytes alone."""
+    config = lm.get_config("model=published,size=tiny,smoke")
+    config.train.batch_size = 2
+    with pytest.raises(UserError, match="the profiler saw no kernels of a GPU"):
+        profile(config, 2)
+    config.data.tokenizer = "bpe"
+    with pytest.raises(UserError, match="random rows are made of bytes alone; choose a config of text"):
+        profile(config, 2)

@@ -73,6 +73,14 @@ def inputs(case: Case) -> dict[str, jax.Array]:
     return arguments
 
 
+def with_broken_padding(arguments: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return the arguments with NaN at masked points of k and v: what stands there reaches nothing."""
+    if "mask" not in arguments:
+        return arguments
+    hole = ~arguments["mask"][:, :, None, None]
+    return arguments | {name: jnp.where(hole, jnp.nan, arguments[name]) for name in ("k", "v")}
+
+
 def evaluator(implementation: str | None, scale: float) -> Callable[[dict], dict]:
     """Return the jitted function of the arguments to all outputs and gradients."""
 
