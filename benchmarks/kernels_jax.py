@@ -30,7 +30,8 @@ from kernels import (
     platform,
     triple_attention,
 )
-from kernels._operation import Operation, Request
+from kernels._implementation import Request
+from kernels._operation import Operation
 from kernels._target import Target
 from kernels.causal_flare.table import OPERATION as CAUSAL_FLARE
 from kernels.causal_linear_attention.table import OPERATION as CAUSAL_LINEAR

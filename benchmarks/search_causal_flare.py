@@ -17,7 +17,7 @@ from benchmarks.search_flare_mixer import random_operands
 from benchmarks.search_launches import rebuild, with_gradients
 from benchmarks.search_limits import fits
 from kernels import causal_flare
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._tiles import padded_width
 from kernels.causal_flare.api import SelectedBackends
 from kernels.causal_flare.operands import Operands, empty_state

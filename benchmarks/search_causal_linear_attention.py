@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from benchmarks.search_launches import rebuild
 from benchmarks.search_limits import fits
 from kernels import causal_linear_attention, platform
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._target import Target
 from kernels._tiles import padded_width
 from kernels.causal_linear_attention.api import SelectedBackends

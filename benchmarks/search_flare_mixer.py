@@ -16,8 +16,8 @@ import jax
 from benchmarks.search_launches import rebuild, replace_kernel
 from benchmarks.search_limits import fits
 from kernels import flare_mixer, platform
+from kernels._implementation import Request
 from kernels._layout import Blocks
-from kernels._operation import Request
 from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels._tiles import padded_width

@@ -14,7 +14,7 @@ import jax
 from benchmarks import search_flare_mixer as mixer
 from benchmarks.search_launches import rebuild, replace_kernel
 from kernels import gather, platform
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels.flare_mixer.shapes import MixerShape

@@ -15,7 +15,8 @@ from benchmarks import mlp
 from benchmarks.cases import MlpShape
 from benchmarks.mlp import Setting
 from benchmarks.search_launches import rebuild, with_gradients
-from kernels._operation import Operation, Request
+from kernels._implementation import Request
+from kernels._operation import Operation
 from kernels.residual_mlp import table as tables
 from kernels.residual_mlp.plan import Tiling
 from kernels.residual_mlp.table import Blocks

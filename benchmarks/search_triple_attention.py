@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from benchmarks.search_launches import rebuild, replace_kernel
 from benchmarks.search_limits import fits
 from kernels import platform, triple_attention
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._target import Target
 from kernels._tiles import next_power_of_2
 from kernels._tiles import padded_width as padded

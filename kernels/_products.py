@@ -16,7 +16,7 @@ Einsum = Callable[..., jax.Array]
 _PROGRAMS, _TILE = 264, 64
 # Shorter sums over rows are not worth the addition of their results.
 _FEWEST_ROWS = 128
-# Caches of traced programs see it; see `kernels._operation.array_code`.
+# Caches of traced programs see it; see `kernels._array_code`.
 _COPIES = jax.make_user_context(1)
 
 

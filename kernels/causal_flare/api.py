@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kernels._checks import check_scale
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._sharding import vary_alike
 from kernels._target import Target
 from kernels.causal_flare import table

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kernels._checks import check_scale, describe
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._products import Einsum, float32_einsum
 from kernels.causal_flare import table
 from kernels.causal_flare.operands import Operands, zero_masked

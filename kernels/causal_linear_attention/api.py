@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kernels._checks import check_scale
-from kernels._operation import Request, Selection
+from kernels._implementation import Request
+from kernels._operation import Selection
 from kernels._sharding import vary_alike
 from kernels._target import Target
 from kernels.causal_linear_attention import table

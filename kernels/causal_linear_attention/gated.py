@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kernels._checks import check_scale, describe
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._products import Einsum, float32_einsum
 from kernels.causal_linear_attention import table
 from kernels.causal_linear_attention.validation import check_arrays, check_state

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from jax.experimental import pallas as pl
 
-from kernels._operation import H100, H200, Choice, Implementation, Launch, Operation
+from kernels._implementation import Implementation
+from kernels._operation import H100, H200, Choice, Launch, Operation
 from kernels._triton import PACKAGES
 
 WIDEST_HEAD = 128

@@ -3,7 +3,8 @@
 from jaxtyping import Array, Bool, Float
 
 from kernels._checks import as_largest, check_scale
-from kernels._operation import Backends, Request
+from kernels._implementation import Request
+from kernels._operation import Backends
 from kernels._sharding import vary_alike
 from kernels._target import Target, platform
 from kernels.flare_mixer import table

@@ -5,8 +5,9 @@
 
 from dataclasses import dataclass
 
+from kernels._implementation import Implementation
 from kernels._layout import Blocks
-from kernels._operation import H100, Choice, Implementation, Launch, Operation
+from kernels._operation import H100, Choice, Launch, Operation
 from kernels.flare_mixer.mosaic_launch import MosaicBlocks, PairTiles, Tiles
 
 WIDEST_HEAD = 128

@@ -15,7 +15,8 @@ from kernels._checks import (
     check_same_points,
     check_scale,
 )
-from kernels._operation import Backends, Request
+from kernels._implementation import Request
+from kernels._operation import Backends
 from kernels._sharding import vary_alike
 from kernels._target import Target
 from kernels.gather import table

@@ -5,8 +5,9 @@
 
 from dataclasses import dataclass
 
+from kernels._implementation import Implementation
 from kernels._layout import Blocks
-from kernels._operation import H100, H200, Choice, Implementation, Launch, Operation
+from kernels._operation import H100, H200, Choice, Launch, Operation
 
 WIDEST_HEAD = 128
 _KERNEL_DTYPES = ("float32", "bfloat16")

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kernels._checks import check_precision
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._products import copies_side_by_side
 from kernels._sharding import vary_alike
 from kernels.residual_mlp import table

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels._operation import H100, H200, Choice, Implementation, Launch, Operation, Request, Served
+from kernels._implementation import Implementation, Request
+from kernels._operation import H100, H200, Choice, Launch, Operation, Served
 from kernels._target import Target
 from kernels._tiles import SMALLEST_SIDE, Products
 from kernels.residual_mlp.operands import Operands, Structure

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from kernels._operation import Backends, Request
+from kernels._implementation import Request
+from kernels._operation import Backends
 from kernels._sharding import vary_alike
 from kernels._target import Target
 from kernels.triple_attention import table

@@ -5,7 +5,8 @@ The launches can be searched with `python -m benchmarks.search --op=triple_atten
 
 from dataclasses import dataclass
 
-from kernels._operation import H100, Choice, Implementation, Launch, Operation
+from kernels._implementation import Implementation
+from kernels._operation import H100, Choice, Launch, Operation
 from kernels._target import Target
 from kernels._triton import PACKAGES
 

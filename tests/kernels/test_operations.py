@@ -6,8 +6,9 @@ import jax
 import pytest
 
 from kernels import platform
+from kernels._implementation import Implementation, Request
 from kernels._layout import Blocks
-from kernels._operation import Choice, Implementation, Launch, Operation, Request
+from kernels._operation import Choice, Launch, Operation
 from kernels._target import Target
 from tests.kernels.operations import OPERATIONS
 

@@ -25,7 +25,7 @@ from kernels import (
     triple_attention,
     without_pallas_triton,
 )
-from kernels._operation import Implementation, Request
+from kernels._implementation import Implementation, Request
 from kernels._target import Target
 from tests.kernels.operations import OPERATIONS
 

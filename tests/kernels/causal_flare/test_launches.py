@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._target import Target
 from kernels.causal_flare import table
 from kernels.causal_flare.operands import Operands

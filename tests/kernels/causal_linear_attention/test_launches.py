@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels.causal_linear_attention import table
 from kernels.causal_linear_attention.shapes import SHAPES
 

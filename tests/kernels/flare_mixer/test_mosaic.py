@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernels import _mosaic, flare_mixer, without_pallas_triton
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._target import Target
 from kernels.flare_mixer import table
 from kernels.flare_mixer.mosaic_launch import MosaicBlocks, Tiles

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kernels._operation import Request
+from kernels._implementation import Request
 from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels.flare_mixer import pallas, table
