@@ -53,13 +53,7 @@ def check_packages(names: Sequence[str] = PACKAGES) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program that the first argument names, with the others."""
-    name, *rest = sys.argv[1:] if arguments is None else arguments or [""]
-    if name in ("", "-h", "--help", "help"):
-        print(usage())
-        return 0 if name else 2
-    if name not in PROGRAMS:
-        print(f"error: {name!r} is no program; choose one of {', '.join(PROGRAMS)}", file=sys.stderr)
-        return 2
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     try:
         check_packages()
     except ImportError as error:
@@ -68,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from runtime import signals
 
     signals.install("interrupted; run the same command again")
+    if name in ("", "-h", "--help", "help"):
+        print(usage())
+        return 0 if name else 2
+    if name not in PROGRAMS:
+        print(f"error: {name!r} is no program; choose one of {', '.join(PROGRAMS)}", file=sys.stderr)
+        return 2
     module, before, _ = PROGRAMS[name]
     sys.argv = [f"flare-jax {name}", *before, *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

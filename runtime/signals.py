@@ -8,7 +8,8 @@ A thread reads the signals, also while the main thread is inside a compiler for 
 - inside of it notes the request, which the work answers at its next safe point, or at the latest by leaving
   `protected`; a second signal ends the program at once.
 
-The exit status is 130 after SIGINT and 143 after SIGTERM, as shells and schedulers have it.
+The exit status is 130 after SIGINT and 143 after SIGTERM, as shells and schedulers have it. That nobody reads the
+output any more, as behind `| head`, counts as a signal too, with status 141 and, where nothing is lost, no word.
 """
 
 import atexit
@@ -20,6 +21,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from runtime.streams import watch_readers
 
 _ANSWERED = (signal.SIGINT, signal.SIGTERM)
 _WAITING = "stopping after the running steps and a checkpoint of them; the same signal again stops at once"
@@ -65,6 +68,7 @@ def install(sentence: str) -> None:
         # Written at once, by whichever thread gets the signal; Python's own handlers wait for the main thread.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         atexit.register(_ignore)  # the first to be registered is the last to be called
+        watch_readers(_unread)
     renew()
     if not started:
         threading.Thread(target=_answer_all, args=(reader,), daemon=True, name="signals").start()
@@ -169,13 +173,20 @@ def _answer(number: int) -> None:
         _end(number)
 
 
+def _unread() -> None:
+    """Answer that nobody reads what the program says, where nothing else has asked it to end."""
+    if not _state.requested:
+        _answer(signal.SIGPIPE)
+
+
 def _end(number: int) -> None:
-    end_now(_state.sentence, 128 + number)
+    end_now("" if number == signal.SIGPIPE else _state.sentence, 128 + number)
 
 
 def end_now(sentence: str, status: int) -> None:
-    """Print a sentence, undo what is half done and end the program, from whichever thread."""
-    _tell(sentence)
+    """Print a sentence, if any, undo what is half done and end the program, from whichever thread."""
+    if sentence:
+        _tell(sentence)
     for action in list(_state.undo.values()):
         with suppress(Exception):
             action()

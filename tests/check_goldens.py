@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from runtime import signals
 from tests.golden_checks.core import Comparison
 
 # Kernels and models of spec/causal_lm.md, with tolerances of their own.
@@ -132,4 +133,5 @@ def _print_and_pass(path: Path) -> bool:
 
 
 if __name__ == "__main__":
+    signals.install("interrupted; run the same command again")
     sys.exit(main(sys.argv[1:]))

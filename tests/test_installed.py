@@ -50,7 +50,10 @@ def test_programs_run_outside_of_the_repository(tmp_path):
     result = run(tmp_path, "example", "--out=data", "--num=4")
     assert result.returncode == 0, result.stderr
     assert result.stdout == "4 samples in data\n"
-    assert "train or resume" in run(tmp_path, "--help").stdout
+    for arguments, status in ((("--help",), 0), ((), 2)):
+        listed = run(tmp_path, *arguments)
+        assert (listed.returncode, listed.stderr) == (status, "")
+        assert "train or resume" in listed.stdout
     refused = run(tmp_path, "trian")
     assert (refused.returncode, refused.stderr.count("'trian' is no program; choose one of train, eval")) == (2, 1)
 
