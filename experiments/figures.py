@@ -54,13 +54,17 @@ def learning_curve(
 
 
 def draw_optimization(gradient: Axes, rate: Axes, log: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the norm of the gradient and the learning rate against the epoch."""
+    """Draw the norm of the gradient and the learning rate, or both of them, against the epoch."""
+    matrices = curve(log, "train", "muon_learning_rate")
     for axes, name, words in (
         (gradient, "grad_norm", "norm of the gradient"),
         (rate, "learning_rate", "learning rate"),
     ):
         # The mark shows a run of a single chunk too.
-        axes.plot(*curve(log, "train", name), ".-", color=_TRAIN, markersize=3)
+        axes.plot(*curve(log, "train", name), ".-", color=_TRAIN, markersize=3, label="AdamW")
+        if axes is rate and matrices[0]:
+            axes.plot(*matrices, ".-", color=_RAW, markersize=3, label="Muon")
+            axes.legend(frameon=False)
         axes.set_yscale("log")
         axes.set_xlabel("epoch")
         axes.set_ylabel(words)

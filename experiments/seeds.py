@@ -13,6 +13,7 @@ from experiments.errors import NotFiniteError, UserError
 from experiments.program import Request, writing
 from experiments.training import hosts
 from experiments.training.loop import train_together
+from experiments.training.optimizers import peak_rates
 from experiments.training.packing import Params
 from experiments.training.seed_run import grouped, saved_checkpoints
 from experiments.training.setup import Setup
@@ -140,15 +141,15 @@ def _say_if_better(setup: Setup, folder: Path, step: int) -> None:
         )
 
 
-def refuse_infinite(summaries: Mapping[int, Mapping[str, Any]], headline: str) -> None:
-    """Raise UserError where the reported headline metric of a seed is not finite."""
+def refuse_infinite(summaries: Mapping[int, Mapping[str, Any]], headline: str, rates: str) -> None:
+    """Raise UserError where the reported headline metric of a seed is not finite; `rates` are those to lower."""
     for seed, summary in summaries.items():
         for name, value in summary.items():
             if name.endswith(f"/{headline}") and not math.isfinite(value):
                 raise UserError(
                     f"{name} is {value} with the weights of step {summary['step']} of seed {seed}, so these predict "
-                    "nothing; evaluate an earlier checkpoint by --step, or train with a lower "
-                    "optimizer.learning_rate in another workdir"
+                    "nothing; evaluate an earlier checkpoint by --step, or train in another "
+                    f"workdir with a lower {rates}"
                 )
 
 
@@ -177,7 +178,7 @@ def finish_seeds(
         if len(request.config.train.seeds) > 1:
             reasons = [f"seed {seed}: {text}" for seed, text in zip(seeds.failures, reasons, strict=True)]
         raise UserError("; ".join(reasons))
-    refuse_infinite(summaries, headline)
+    refuse_infinite(summaries, headline, peak_rates(request.config.optimizer))
 
 
 def _combined(

@@ -215,7 +215,8 @@ def _progress_text(runs: Sequence[SeedRun], record: dict[str, float]) -> str:
     loss, headline = (float(np.mean([getattr(run, name) for run in going])) for name in ("loss", "headline"))
     test = "" if math.isnan(headline) else f"  {task.selection} {task.headline} {headline:.4g}"
     means = f"  means of {len(going)} seeds" if len(runs) > 1 else ""
+    matrices = f", of matrices {record['muon_learning_rate']:.2e}" if "muon_learning_rate" in record else ""
     return (
         f"epoch {record['epoch']:.4g}  loss {loss:.4g}{test}{means}  "
-        f"lr {record['learning_rate']:.2e}  {record['step_ms']:.2f} ms/step"
+        f"lr {record['learning_rate']:.2e}{matrices}  {record['step_ms']:.2f} ms/step"
     )

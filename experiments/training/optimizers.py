@@ -14,7 +14,7 @@ import optax
 
 from experiments.errors import UserError
 from experiments.training.packing import FROZEN, Packing, Params, make_packing
-from experiments.training.schedules import Schedule
+from experiments.training.schedules import Schedule, scaled
 
 OPTIMIZERS = ("adamw", "lion", "muon")
 
@@ -75,14 +75,32 @@ def build_packing(name: str, params: Params, matrices: Collection[str] = (), fro
     return make_packing(params, {path: FROZEN if path in frozen else parameter_group(path) for path in params})
 
 
+def scheduled_options(optimizer: Any, learning_rate: Schedule, beta1: Schedule | None) -> dict[str, Schedule]:
+    """Return the options of config section `optimizer` that change from step to step, by name.
+
+    `beta1`, where given, is that of OneCycle. Muon's matrices have a learning rate of their own, of the same course,
+    and their own momentum; beta1 is then that of the other parameters alone, and stays.
+    """
+    if optimizer.name == "muon":
+        ratio = optimizer.muon_learning_rate / optimizer.learning_rate
+        return {"learning_rate": learning_rate, "muon_learning_rate": scaled(learning_rate, ratio)}
+    return {"learning_rate": learning_rate} | ({} if beta1 is None else {"beta1": beta1})
+
+
+def peak_rates(optimizer: Any) -> str:
+    """Return the learning rates that config section `optimizer` has, as options with their values."""
+    names = ("learning_rate", "muon_learning_rate") if optimizer.name == "muon" else ("learning_rate",)
+    return " or ".join(f"optimizer.{name}={optimizer[name]:g}" for name in names)
+
+
 def build_optimizer(
-    optimizer: Any, clip_norm: float, learning_rate: Schedule, beta1: Schedule | None, packing: Packing
+    optimizer: Any, clip_norm: float, schedules: Mapping[str, Schedule], packing: Packing
 ) -> optax.GradientTransformation:
     """Return clipping followed by the optimizer of config section `optimizer`, acting on packed parameters.
 
-    `beta1`, where given, replaces `optimizer.beta1` step by step (OneCycle); Muon keeps its own momentum.
+    `schedules`, those of `scheduled_options`, replace options of that section step by step.
     """
-    momentum = optimizer.beta1 if beta1 is None else beta1
+    learning_rate, momentum = schedules["learning_rate"], schedules.get("beta1", optimizer.beta1)
     decayed = _decay_mask(packing, optimizer.decay_latents)
     if optimizer.name == "adamw":
         update = _adamw(optimizer, learning_rate, momentum, decayed)
@@ -91,7 +109,7 @@ def build_optimizer(
             learning_rate, b1=momentum, b2=_beta2(optimizer), weight_decay=optimizer.weight_decay, mask=decayed
         )
     else:
-        update = _muon(optimizer, learning_rate, packing, decayed)
+        update = _muon(optimizer, schedules, packing, decayed)
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm > 0 else optax.identity()
     return optax.chain(clip, update)
 
@@ -120,19 +138,18 @@ def _adamw(optimizer: Any, learning_rate: Any, beta1: Any, decayed: Mapping[str,
 
 
 def _muon(
-    optimizer: Any, learning_rate: Schedule, packing: Packing, decayed: Mapping[str, bool]
+    optimizer: Any, schedules: Mapping[str, Schedule], packing: Packing, decayed: Mapping[str, bool]
 ) -> optax.GradientTransformation:
     """Muon (Jordan et al. 2024) on block matrices, AdamW on the rest, both on the same schedule shape."""
-    ratio = optimizer.muon_learning_rate / optimizer.learning_rate
     rest = {group: flag and group != "muon" for group, flag in decayed.items()}
     matrices = optax.contrib.muon(
-        lambda step: ratio * learning_rate(step),
+        schedules["muon_learning_rate"],
         beta=optimizer.muon_momentum,
         weight_decay=optimizer.weight_decay,
         muon_weight_dimension_numbers=_matrix_axes,
     )
     labels = {group: "muon" if group == "muon" else "adamw" for group in packing.groups}
-    adamw = _adamw(optimizer, learning_rate, optimizer.beta1, rest)
+    adamw = _adamw(optimizer, schedules["learning_rate"], optimizer.beta1, rest)
     return optax.partition({"muon": matrices, "adamw": adamw}, labels)
 
 

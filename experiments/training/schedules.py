@@ -97,6 +97,12 @@ def build_schedules(schedule: Any, learning_rate: float, steps: int, period: int
 
 
 @functools.lru_cache(maxsize=_KEPT)
+def scaled(schedule: Schedule, factor: float) -> Schedule:
+    """Return the schedule of `factor` times the values."""
+    return lambda step: factor * schedule(step)
+
+
+@functools.lru_cache(maxsize=_KEPT)
 def _shared(cycle: OneCycle) -> OneCycle:
     return cycle
 

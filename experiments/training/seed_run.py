@@ -15,6 +15,7 @@ from experiments.training import hosts
 from experiments.training.checkpoints import Checkpoints, SavedCheckpoints
 from experiments.training.diagnostics import DiagnosticsLog
 from experiments.training.mesh import Mesh
+from experiments.training.optimizers import peak_rates
 from experiments.training.records import MetricsLog
 from experiments.training.setup import Setup
 from experiments.training.state import TrainState
@@ -112,8 +113,8 @@ class SeedRun:
         self.checkpoints.wait()
         raise NotFiniteError(
             f"the loss or its gradient became NaN or infinite at step {step + 1 + int(np.argmax(bad))}; the checkpoint "
-            f"of step {self.checkpoints.steps()[-1]} is kept; lower optimizer.learning_rate="
-            f"{self.config.optimizer.learning_rate:g} or train.clip_norm={self.config.train.clip_norm:g} and start in "
+            f"of step {self.checkpoints.steps()[-1]} is kept; lower "
+            f"{peak_rates(self.config.optimizer)} or train.clip_norm={self.config.train.clip_norm:g} and start in "
             "another workdir"
         )
 

@@ -13,7 +13,7 @@ from experiments.errors import UserError
 from experiments.training.evaluate import PerCase, make_evaluator, make_predictor
 from experiments.training.initial import frozen_names
 from experiments.training.mesh import Mesh
-from experiments.training.optimizers import build_optimizer, build_packing
+from experiments.training.optimizers import build_optimizer, build_packing, scheduled_options
 from experiments.training.packing import Packing, Params
 from experiments.training.plan import Plan, make_plan
 from experiments.training.sampling import bucket_lengths
@@ -28,6 +28,7 @@ Evaluate = Callable[[Params, Mapping[str, Array]], PerCase]
 class Setup:
     """Everything that training, resuming and evaluating one run share.
 
+    `schedules` are those of the optimizer's options that change from step to step.
     `template` is the state of `seed` before the first step; training donates its arrays, after which only shapes are
     left, as where it was built from the shapes of parameters. All else is that of every seed, above all what is
     compiled: `evaluate` gives the metrics of every sample, `evaluate_frames` those of every frame, `evaluate_others`
@@ -38,8 +39,7 @@ class Setup:
     plan: Plan
     packing: Packing
     optimizer: optax.GradientTransformation
-    learning_rate: Schedule
-    beta1: Schedule | None
+    schedules: Mapping[str, Schedule]
     mesh: Mesh
     seed: int
     template: TrainState
@@ -56,10 +56,8 @@ class Setup:
 
     def scheduled(self, step: int) -> dict[str, float]:
         """Return what the schedules give optimizer step `step`, by name."""
-        schedules = {"learning_rate": self.learning_rate, "beta1": self.beta1}
-        names = [name for name, schedule in schedules.items() if schedule is not None]
-        values = compiled(*(schedules[name] for name in names))(step)
-        return {name: float(value) for name, value in zip(names, values, strict=True)}
+        values = compiled(*self.schedules.values())(step)
+        return {name: float(value) for name, value in zip(self.schedules, values, strict=True)}
 
     def weights(self, state: TrainState) -> dict[str, Params]:
         """Return the parameter sets that are evaluated: raw, and ema where an average is kept.
@@ -96,8 +94,8 @@ def build_setup(
         )
     plan = make_plan(config, bucket_lengths(task, train.batch_size * train.accumulation), task.loss.repeats)
     packing = build_packing(config.optimizer.name, params, matrices, frozen_names(train.freeze, params))
-    learning_rate, beta1 = _schedules(config, plan, task)
-    optimizer = build_optimizer(config.optimizer, train.clip_norm, learning_rate, beta1, packing)
+    schedules = scheduled_options(config.optimizer, *_schedules(config, plan, task))
+    optimizer = build_optimizer(config.optimizer, train.clip_norm, schedules, packing)
     state = create_state(params, packing, optimizer, seed, ema=train.ema_decay > 0)
     eval_batch = mesh.whole_batch(config.eval.batch_size)
 
@@ -110,8 +108,7 @@ def build_setup(
         plan=plan,
         packing=packing,
         optimizer=optimizer,
-        learning_rate=learning_rate,
-        beta1=beta1,
+        schedules=schedules,
         mesh=mesh,
         seed=seed,
         template=mesh.replicate(state),

@@ -83,9 +83,12 @@ def test_configs_are_valid_and_say_how_to_run_them(module, variant):
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_a_headline_that_is_not_finite_is_an_error(value):
     good = {"step": 8, "test/rel_l2": 0.5, "test/mse": value, "train/rel_l2_raw": value}
-    seeds.refuse_infinite({0: good}, "rel_l2")
-    with pytest.raises(UserError, match=rf"test/rel_l2 is {value} with the weights of step 1 of seed 3"):
-        seeds.refuse_infinite({0: good, 3: {"step": 1, "test/rel_l2": value}}, "rel_l2")
+    seeds.refuse_infinite({0: good}, "rel_l2", "optimizer.learning_rate=0.1")
+    with pytest.raises(
+        UserError,
+        match=rf"test/rel_l2 is {value} with the weights of step 1 of seed 3.*lower optimizer.learning_rate=0.1",
+    ):
+        seeds.refuse_infinite({0: good, 3: {"step": 1, "test/rel_l2": value}}, "rel_l2", "optimizer.learning_rate=0.1")
 
 
 def test_seeds_that_reached_the_end_are_reported_and_the_others_named(tmp_path, capsys):

@@ -112,14 +112,16 @@ def test_frozen_names():
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
 def test_frozen_parameters_do_not_change(name):
     from experiments.defaults import training_defaults
-    from experiments.training.optimizers import build_optimizer
+    from experiments.training.optimizers import build_optimizer, scheduled_options
 
     params = {"block.kernel": jnp.ones((3, 2)) / 3, "block.other": jnp.ones((2, 2)) / 7, "bias": jnp.ones(2) / 3}
     packing = build_packing(name, params, ["block.kernel", "block.other"], {"block.kernel"})
     optimizer_config = training_defaults("a").optimizer
     optimizer_config.unlock()
     optimizer_config.name, optimizer_config.weight_decay = name, 0.1
-    optimizer = build_optimizer(optimizer_config, 1.0, lambda step: 1e-2, None, packing)
+    optimizer = build_optimizer(
+        optimizer_config, 1.0, scheduled_options(optimizer_config, lambda step: 1e-2, None), packing
+    )
     state = create_state(params, packing, optimizer, 0, ema=True)
     before = {name: np.asarray(value) for name, value in params.items()}
     update = jax.jit(_make_update(optimizer, packing, 0.9))

@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import seeds
 from experiments.errors import UserError
+from experiments.figures import draw_optimization
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.costs import measure
 from experiments.training.evaluate import make_evaluator
 from experiments.training.loop import train
 from experiments.training.mesh import make_mesh
-from experiments.training.optimizers import build_packing
+from experiments.training.optimizers import build_packing, peak_rates
 from experiments.training.plan import make_plan
 from experiments.training.records import MetricsLog, read_log
 from experiments.training.sampling import Epochs
@@ -23,6 +25,7 @@ from experiments.training.seed_run import saved_checkpoints
 from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from experiments.training.step import average_decay, make_step
+from experiments.training.task import Loss
 from runtime import signals
 from tests.experiments.training.runs import Runs
 from tests.experiments.training.toy import losses_of, toy_config, toy_params, toy_task
@@ -98,6 +101,30 @@ def test_steps_are_timed_without_training(tmp_path, steps):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_with_muon_records_and_draws_both_of_its_learning_rates_and_no_beta1_that_it_has_not(tmp_path, capsys):
+    def predict(params, batch, key):
+        return batch["x"] @ params["block.kernel"] + params["a.bias"]
+
+    task, params = toy_task(), {"block.kernel": jnp.array([[0.5], [0.25]]), "a.bias": jnp.zeros(1)}
+    loss = Loss.of_prediction(predict, task.metrics["error"])
+    config = toy_config(epochs=1)
+    config.optimizer.name, config.optimizer.muon_learning_rate = "muon", 0.01
+    setup = build_setup(
+        replace(task, predict=predict, loss=loss), params, config, 0, make_mesh(1, 1), matrices=["block.kernel"]
+    )
+    train(setup, config, tmp_path)
+    log = read_log(tmp_path / "metrics.jsonl")
+    (line,) = [line for line in log if line["event"] == "train"]
+    assert line["muon_learning_rate"] == pytest.approx(0.05 * line["learning_rate"])
+    assert "beta1" not in line
+    assert f"lr {line['learning_rate']:.2e}, of matrices {line['muon_learning_rate']:.2e}  " in capsys.readouterr().out
+    gradient, rate = Figure().subplots(1, 2)
+    draw_optimization(gradient, rate, log)
+    assert [curve.get_ydata() for curve in rate.lines] == [[line["learning_rate"]], [line["muon_learning_rate"]]]
+    assert [text.get_text() for text in rate.get_legend().get_texts()] == ["AdamW", "Muon"]
+    assert peak_rates(config.optimizer) == "optimizer.learning_rate=0.2 or optimizer.muon_learning_rate=0.01"
+
+
 def test_ema_follows_its_closed_form():
     packing = build_packing("adamw", toy_params())
     still = optax.sgd(0.0)
@@ -129,12 +156,12 @@ def test_schedules_by_epoch_advance_by_step_in_runs_given_in_steps(name):
     config = toy_config(epochs=0, steps=9, batch_size=4)
     config.schedule.name = name
     setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
-    rates = np.array([setup.learning_rate(step) for step in range(9)]) / config.optimizer.learning_rate
+    rates = np.array([setup.schedules["learning_rate"](step) for step in range(9)]) / config.optimizer.learning_rate
     np.testing.assert_allclose(rates, (1 + np.cos(np.pi * np.arange(9) / 9)) / 2, rtol=1e-5)
     assert setup.plan.steps_per_epoch == 6
     by_epoch = toy_config(epochs=2)
     by_epoch.schedule.name = name
-    rate = build_setup(toy_task(), toy_params(), by_epoch, 0, make_mesh(1, 1)).learning_rate
+    rate = build_setup(toy_task(), toy_params(), by_epoch, 0, make_mesh(1, 1)).schedules["learning_rate"]
     np.testing.assert_allclose([rate(5), rate(6)], [0.2, 0.1], rtol=1e-6)
 
 

@@ -8,7 +8,13 @@ from ml_collections import ConfigDict
 
 from configs.common import pde_config
 from experiments.errors import UserError
-from experiments.training.optimizers import build_optimizer, build_packing, muon_group, parameter_group
+from experiments.training.optimizers import (
+    build_optimizer,
+    build_packing,
+    muon_group,
+    parameter_group,
+    scheduled_options,
+)
 from experiments.training.packing import make_packing
 from flare_jax import params as model_params
 from flare_jax.mixers.ema_attention import EmaAttention, EmaConfig
@@ -25,7 +31,8 @@ def _section(**changes):
 
 def _run(section, params, gradients, rate=0.1, beta1=None, clip=0.0, matrices=()):
     packing = build_packing(section.name, params, matrices)
-    optimizer = build_optimizer(section, clip, lambda k: jnp.asarray(rate), beta1, packing)
+    schedules = scheduled_options(section, lambda k: jnp.asarray(rate), beta1)
+    optimizer = build_optimizer(section, clip, schedules, packing)
     packed = packing.pack(params)
     state = optimizer.init(packed)
     for gradient in gradients:
