@@ -22,7 +22,15 @@ from experiments.errors import NotFiniteError, UserError
 from experiments.training.mesh import place
 from experiments.training.packing import Packed, Packing
 from experiments.training.state import TrainState
-from flare_jax.convert.checkpoints import RECORD, STATE, checkpoint_steps, make_record, read_record, read_state
+from flare_jax.convert.checkpoints import (
+    RECORD,
+    STATE,
+    OtherStateError,
+    checkpoint_steps,
+    make_record,
+    read_record,
+    read_state,
+)
 from runtime.json_files import finite
 
 # Of a checkpoint that was made because the program was asked to end, in its record.
@@ -49,9 +57,14 @@ class SavedCheckpoints:
         return value if isinstance(value, int | float) and math.isfinite(value) else None
 
     def restore(self, template: TrainState, step: int) -> TrainState:
-        """Return the state saved at `step` with the placement of `template`; raises UserError if it is unreadable."""
+        """Return the state saved at `step` with the placement of `template`.
+
+        Raises UserError if it is unreadable, OtherStateError, which is none, if it is not like `template`.
+        """
         try:
             saved = read_state(self.directory / str(step), _abstract(template, self._packing))
+        except OtherStateError:
+            raise
         except ValueError as error:
             raise UserError(str(error)) from error
         if int(saved["step"]) != step:
@@ -61,18 +74,20 @@ class SavedCheckpoints:
     def restore_latest(self, template: TrainState, say: Callable[[str], None]) -> TrainState | None:
         """Return the newest readable state, reporting unreadable ones; None without checkpoints.
 
-        Raises UserError where checkpoints exist and none is readable.
+        Raises UserError where checkpoints exist and none is readable, OtherStateError at one of another structure: it
+        is not damaged, so that an older one does not take its place.
         """
         steps = self.steps()
         for step in reversed(steps):
             try:
                 return self.restore(template, step)
             except UserError as error:
+                if step == steps[0]:
+                    raise UserError(
+                        f"none of the checkpoints {steps} in {self.directory} is readable, the first since {error}; "
+                        "start in another workdir"
+                    ) from error
                 say(f"warning: {error}; trying the previous one")
-        if steps:
-            raise UserError(
-                f"none of the checkpoints {steps} in {self.directory} is readable; start in another workdir"
-            )
         return None
 
 

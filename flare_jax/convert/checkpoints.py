@@ -20,6 +20,10 @@ FORMAT = 1
 _WEIGHTS = ("params", "ema")
 
 
+class OtherStateError(ValueError):
+    """A checkpoint is sound, and holds other arrays than those that are asked for."""
+
+
 def checkpoint_steps(directory: Path) -> list[int]:
     """Return the steps of the checkpoints in `directory`, oldest first; one gets its name once it is complete."""
     names = [path.name for path in directory.glob("*") if path.name.isdecimal() and path.is_dir()]
@@ -54,8 +58,14 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_state(checkpoint: Path, template: Any) -> Any:
-    """Return all arrays of a checkpoint, placed like those of `template`; raises ValueError if they are damaged."""
+    """Return all arrays of a checkpoint, placed like those of `template`.
+
+    Raises ValueError if they are damaged, and OtherStateError, with what differs, if they are not those of `template`.
+    """
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), template)
+    # Orbax would name no array, and leave reads behind that it has begun.
+    if difference := _difference(checkpoint, abstract):
+        raise OtherStateError(difference)
     return _read(checkpoint, "digest", lambda state: ocp.StandardCheckpointer().restore(state, abstract))
 
 
@@ -76,6 +86,41 @@ def _read(checkpoint: Path, digest_name: str, restore: Callable[[Path], Any]) ->
     if digest(restored) != record[digest_name]:
         raise ValueError(f"checkpoint {checkpoint} does not match its own hash")
     return restored
+
+
+def _difference(checkpoint: Path, wanted: Any) -> str | None:
+    """Return in which arrays a checkpoint is not like the tree `wanted`, and what to do; None where none is known."""
+    try:
+        stored = _described(ocp.PyTreeCheckpointHandler().metadata(checkpoint.absolute() / STATE).tree)
+    except Exception:  # Orbax and TensorStore raise many types for damaged files
+        return None
+    here = _described(wanted)
+    names = [name for name in sorted(stored | here) if stored.get(name) != here.get(name)]
+    if not names:
+        return None
+    some = "; ".join(
+        f"{name} ({stored.get(name, 'absent')} there, {here.get(name, 'absent')} here)" for name in names[:3]
+    )
+    if any(name.split("/")[0] in _WEIGHTS for name in names):
+        what, remedy = "weights", "it is of another model: move it away, or start in another workdir"
+    else:
+        what = "an optimizer's state"
+        remedy = (
+            "it is of another optimizer, or of another version of the program: its weights can be used, to predict and "
+            "by --config.train.init_from to train on in another workdir"
+        )
+    return (
+        f"checkpoint {checkpoint} holds {what} of another structure than this run has, {len(names)} arrays, first "
+        f"{some}; {remedy}"
+    )
+
+
+def _described(tree: Any) -> dict[str, str]:
+    """Return type and shape of every array of a tree, by the path to it."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
 
 
 def _restore_weights(state: Path) -> dict[str, dict[str, np.ndarray]]:

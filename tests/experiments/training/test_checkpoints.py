@@ -14,7 +14,7 @@ from experiments.training.checkpoints import Checkpoints, SavedCheckpoints, to_s
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
 from experiments.training.state import create_state
-from flare_jax.convert.checkpoints import make_record, read_record
+from flare_jax.convert.checkpoints import OtherStateError, make_record, read_record
 from flare_jax.convert.runs import read_run
 from tests.experiments.training.toy import toy_params
 
@@ -176,6 +176,52 @@ def test_no_sum_is_skipped(two, tmp_path, name):
     with pytest.raises(ValueError, match="does not match its own hash"):
         read_run(tmp_path)
     np.testing.assert_array_equal(read_run(tmp_path, 1).weights["ema"]["a.bias"], [0.0])
+
+
+def _other(params=None, packing=PACKING, optimizer=None, ema=True):
+    state = create_state(toy_params() if params is None else params, packing, optimizer or optax.adam(0.1), 0, ema=ema)
+    return make_mesh(1, 1).replicate(state), packing
+
+
+WIDER = {"a.kernel": jnp.zeros((3, 1)), "a.bias": jnp.zeros(1)}
+OPTIMIZER = "an optimizer's state of another structure than this run has, "
+
+
+@pytest.mark.parametrize(
+    ("other", "words", "remedy"),
+    [
+        # What Muon had before its state was one of stacks differs in the same way.
+        (lambda: _other(optimizer=optax.sgd(0.1, momentum=0.9)),
+         OPTIMIZER + "7 arrays, first opt_state/0/count (int32[] there, absent here); opt_state/0/mu/decay",
+         "its weights can be used, to predict and by --config.train.init_from to train on in another workdir"),
+        (lambda: _other(WIDER, build_packing("adamw", WIDER)),
+         "weights of another structure than this run has, 4 arrays, first ema/a.kernel (float32[2, 1] there, float",
+         "it is of another model: move it away, or start in another workdir"),
+        (lambda: _other(ema=False), "weights of another structure than this run has, 2 arrays, first ema/a.bias (float",
+         "it is of another model: move it away, or start in another workdir"),
+    ],
+)  # fmt: skip
+def test_a_sound_checkpoint_of_another_structure_is_described_and_not_passed_over(two, tmp_path, other, words, remedy):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    template, packing = other()
+    saved, said = SavedCheckpoints(tmp_path / "checkpoints", packing), []
+    for restore in (lambda: saved.restore(template, 2), lambda: saved.restore_latest(template, said.append)):
+        with pytest.raises(OtherStateError) as caught:
+            restore()
+        assert f"{tmp_path}/checkpoints/2 holds {words}" in str(caught.value)
+        assert str(caught.value).endswith(remedy)
+    assert not said
+    assert saved.steps() == [1, 2]
+
+
+def test_where_no_checkpoint_is_readable_the_reason_is_said(two, tmp_path):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    for step in "12":
+        (tmp_path / "checkpoints" / step / RECORD).write_text("{")
+    said = []
+    with pytest.raises(UserError, match=r"none of the checkpoints \[1, 2\] in .* first since .*/1 cannot be read"):
+        SavedCheckpoints(tmp_path / "checkpoints", PACKING).restore_latest(_state(), said.append)
+    assert len(said) == 1
 
 
 def test_a_renamed_checkpoint_is_noticed(two, tmp_path):
