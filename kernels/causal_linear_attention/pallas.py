@@ -69,6 +69,11 @@ def _sums_kernel(inputs: Any, sums_ref: Any, *, walk: _Walk, widths: tuple[int, 
     store_rows(sums_ref, 0, sums, columns, _existing(width))
 
 
+def _masked(weights: jax.Array, seen: jax.Array, values: jax.Array) -> jax.Array:
+    """Return the weights `[t, τ]` of the values that are seen, rounded as their product takes them."""
+    return jnp.where(seen, weights, 0.0).astype(values.dtype)
+
+
 def _mix_kernel(
     inputs: Any, y_ref: Any, *, walk: _Walk, widths: tuple[int, int], scale: float, reverse: bool, dot: Dot
 ) -> None:
@@ -85,12 +90,38 @@ def _mix_kernel(
         q = load_rows(q_ref, start, walk.block, width, valid)
         k = load_rows(k_ref, start, walk.block, width, valid)
         v = load_rows(v_ref, start, walk.block, columns, valid)
-        weights = jnp.where(seen, scale * dot(q, k, (1, 1)), 0.0)
-        y = dot(q, state.astype(q.dtype), (1, 0)) + dot(weights.astype(v.dtype), v, (1, 0))
+        weights = _masked(scale * dot(q, k, (1, 1)), seen, v)
+        y = dot(q, state.astype(q.dtype), (1, 0)) + dot(weights, v, (1, 0))
         store_rows(y_ref, start, y, columns, valid)
         return state + scale * dot(k, v, (0, 0))
 
     state = load_rows(start_ref, 0, padded_width(width), columns, _existing(width))
+    jax.lax.fori_loop(0, tiles, step, state)
+
+
+def _pair_kernel(inputs: Any, outputs: Any, *, walk: _Walk, widths: tuple[int, int], scale: float, dot: Dot) -> None:
+    """Walk backwards in time over one split: gradients of keys and values, which need the same state."""
+    (q_ref, k_ref, v_ref, dy_ref, end_ref), (dk_ref, dv_ref) = inputs, outputs
+    split, (width, columns) = pl.program_id(1), widths
+    tiles = walk.tiles(split)
+    rows = jnp.arange(walk.block, dtype=jnp.int32)
+    later = rows[:, None] <= rows[None, :]
+
+    def step(tile: jax.Array, state: jax.Array) -> jax.Array:
+        start = (tiles - 1 - tile) * walk.block
+        valid = walk.valid(start, split)
+        q, k = (load_rows(ref, start, walk.block, width, valid) for ref in (q_ref, k_ref))
+        v, dy = (load_rows(ref, start, walk.block, columns, valid) for ref in (v_ref, dy_ref))
+        rounded = state.astype(q.dtype)
+        # Both products with the state first: after them the memory that holds it is free for what is stored.
+        dv, dk = dot(k, rounded, (1, 0)), dot(v, rounded, (1, 1))
+        dv = dv + dot(_masked(scale * dot(k, q, (1, 1)), later, dy), dy, (1, 0))
+        dk = dk + dot(_masked(scale * dot(v, dy, (1, 1)), later, q), q, (1, 0))
+        store_rows(dv_ref, start, dv, columns, valid)
+        store_rows(dk_ref, start, dk, width, valid)
+        return state + scale * dot(q, dy, (0, 0))
+
+    state = load_rows(end_ref, 0, padded_width(width), columns, _existing(width))
     jax.lax.fori_loop(0, tiles, step, state)
 
 
@@ -149,6 +180,28 @@ class PallasBackend(Backend):
             grid=(heads * tiles, walk.splits, batch),
             inputs=(Operand(q, tokens), Operand(k, tokens), Operand(v, values), Operand(starts, states)),
             outputs=Output(v.shape, v.dtype, values),
+            warps=blocks.warps,
+            stages=blocks.stages,
+        )
+
+    def pair(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, dy: jax.Array, ends: jax.Array, scale: float
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return `[B, N, H, D]` and `[B, N, H, C]`, in one walk where the launch has one for it."""
+        blocks = self.blocks.pair
+        if blocks is None:
+            return super().pair(q, k, v, dy, ends, scale)
+        batch, _, heads, width = q.shape
+        columns, walk = v.shape[-1], self._walk(q, blocks.points)
+        keys, values = _points(walk, padded_width(width)), _points(walk, padded_width(columns))
+        states = _states(padded_width(width), padded_width(columns))
+        return pallas_call(
+            functools.partial(_pair_kernel, walk=walk, widths=(width, columns), scale=scale, dot=self._dot),
+            target=self.target,
+            name="causal_linear_pair",
+            grid=(heads, walk.splits, batch),
+            inputs=tuple(map(Operand, (q, k, v, dy, ends), (keys, keys, values, values, states))),
+            outputs=(Output(k.shape, k.dtype, keys), Output(v.shape, v.dtype, values)),
             warps=blocks.warps,
             stages=blocks.stages,
         )

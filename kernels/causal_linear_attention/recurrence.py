@@ -30,6 +30,13 @@ class Backend(abc.ABC):
         S is the split's entry `[D, C]` of `starts` `[B, H, splits, D, C]`; y has the dtype of v.
         """
 
+    def pair(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, dy: jax.Array, ends: jax.Array, scale: float
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the gradients of k and v: two walks backwards in time, of one state, which `ends` has scaled."""
+        dk = self.mix(v, dy, q, jnp.swapaxes(ends, 3, 4), scale, True)
+        return dk, self.mix(k, q, dy, ends, scale, True)
+
 
 class Backends(_operation.Backends):
     """The backends that may run."""
@@ -89,9 +96,7 @@ def _mix_backward(
     dstate = ends[:, :, 0] + sums[:, :, 0]
     ends = scale * ends
     dq = backend.mix(dy, v, k, jnp.swapaxes(starts, 3, 4), scale, False)
-    dk = backend.mix(v, dy, q, jnp.swapaxes(ends, 3, 4), scale, True)
-    dv = backend.mix(k, q, dy, ends, scale, True)
-    return dq, dk, dv, dstate
+    return dq, *backend.pair(q, k, v, dy, ends, scale), dstate
 
 
 def _sums_before(sums: jax.Array) -> jax.Array:

@@ -35,19 +35,21 @@ class Blocks:
 
 @dataclass(frozen=True)
 class KernelBlocks:
-    """The launches of both kernels; the points are split so that about `programs` programs run per kernel.
+    """The launches of the kernels; the points are split so that about `programs` programs run per kernel.
 
-    `exact` says how float32 tiles are multiplied: "tf32x3" or "ieee".
+    `pair` is that of the walk which finds the gradients of keys and values together; None finds them by two walks of
+    `mix`. `exact` says how float32 tiles are multiplied: "tf32x3" or "ieee".
     """
 
     programs: int
     sums: Blocks
     mix: Blocks
     exact: str = "tf32x3"
+    pair: Blocks | None = None
 
     def split_points(self, points: int, heads: int) -> int:
         """Return how many of `points` points one split has, when `heads` heads of all samples run side by side."""
-        tile = max(self.sums.points, self.mix.points)
+        tile = max(x.points for x in (self.sums, self.mix, self.pair) if x is not None)
         tiles = pl.cdiv(points, tile)
         splits = min(tiles, max(1, self.programs // heads))
         return pl.cdiv(tiles, splits) * tile

@@ -20,7 +20,7 @@ TRITON = pytest.param("triton", marks=[pytest.mark.gpu, NEEDS_TRITON])
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes and options of one call; `tiled` cuts it into many small parts."""
+    """Sizes and options of one call; `tiled` cuts it into many small parts, `paired` joins gradients in one walk."""
 
     batch: int = 2
     points: int = 37
@@ -34,15 +34,16 @@ class Case:
     size: float = 1.0
     dtype: str = "float32"
     tiled: bool = False
+    paired: bool = True
 
     def __str__(self) -> str:
         return "-".join(f"{k}={v}" for k, v in vars(self).items() if v != getattr(Case, k)) or "plain"
 
 
-def use_small_tiles(monkeypatch) -> None:
+def use_small_tiles(monkeypatch, paired: bool = True) -> None:
     """Make every implementation cut its work into many small parts, the values' columns included."""
     blocks = table.Blocks(points=16, columns=16, warps=4)
-    launches = table.KernelBlocks(12, blocks, blocks)
+    launches = table.KernelBlocks(12, blocks, blocks, pair=blocks if paired else None)
     monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(launches))
     monkeypatch.setattr(table, "chunk_points", lambda width: 8)
 

@@ -23,6 +23,7 @@ FLOAT32 = [
     ODD,
     replace(ODD, size=500.0),  # runs the program of the one before
     Case(batch=1, points=64, width=16, channels=32, tiled=True, state=False),
+    Case(batch=1, points=63, width=16, channels=32, tiled=True, paired=False),
     Case(normalize=True, masked=True, points=41, scale=0.3, tiled=True),
 ]
 # For kernels, which lay wide heads out in their own way; to XLA the width is a number.
@@ -42,8 +43,9 @@ KERNELS = ["xla", "pallas", TRITON]
 @pytest.fixture(autouse=True)
 def small_tiles(request, monkeypatch):
     """Cut the work of tiled cases into small parts."""
-    if request.node.callspec.params["case"].tiled:
-        use_small_tiles(monkeypatch)
+    case = request.node.callspec.params["case"]
+    if case.tiled:
+        use_small_tiles(monkeypatch, case.paired)
 
 
 @pytest.mark.parametrize("implementation", KERNELS)
