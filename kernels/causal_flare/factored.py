@@ -128,7 +128,7 @@ def make_frame(
     if tokens.log_decay is not None:
         resets = tokens.log_decay < FORGETS_ALL
         decay = jnp.where(resets | ~seen, 0.0, tokens.log_decay)
-        fading = jnp.sum(jnp.where(order[:, None] >= order[None, :], decay[None, :], 0.0), axis=1)
+        fading = jnp.sum(jnp.where(order[:, None] <= order[None, :], decay[:, None], 0.0), axis=0)
         logits = logits - fading[None, :]
         last_reset = jnp.max(jnp.where(resets & seen & (order <= span.first), order, -1))
         maximum = jnp.where(last_reset >= 0, LOWEST, maximum)

@@ -123,8 +123,9 @@ def _forgetting(tokens: Tokens) -> _Forgetting | None:
     resets = (tokens.log_decay < FORGETS_ALL).astype(jnp.float32)
     decay = jnp.where(resets > 0, 0.0, tokens.log_decay)
     order = jnp.arange(decay.shape[0], dtype=jnp.int32)
-    earlier = order[:, None] >= order[None, :]
-    sums, counts = (jnp.sum(jnp.where(earlier, x[None, :], 0.0), axis=1) for x in (decay, resets))
+    # The summed axis first, so that a GPU's threads add up most of what they hold before they meet.
+    earlier = order[:, None] <= order[None, :]
+    sums, counts = (jnp.sum(jnp.where(earlier, x[:, None], 0.0), axis=0) for x in (decay, resets))
     return _Forgetting(sums, jnp.sum(decay), counts, jnp.sum(resets))
 
 
