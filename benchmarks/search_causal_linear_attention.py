@@ -1,7 +1,8 @@
 """What `benchmarks.search` needs to know about causal linear attention: candidates of each launch, how to run a kernel.
 
-The mixing kernel is searched first, with the number of programs that both kernels share, and timed with the sums and
-the states before it; the summing kernel is then timed alone.
+The mixing kernel is searched first, with the number of programs that all kernels share, and timed with the sums and
+the states before it; the summing kernel is then timed alone, and the walk that finds the gradients of keys and values
+together with all of the op, beside two walks of the mixing kernel.
 """
 
 import functools
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.search_launches import rebuild
+from benchmarks.search_launches import rebuild, with_gradients
 from benchmarks.search_limits import fits
 from kernels import causal_linear_attention, platform
 from kernels._implementation import Request
@@ -25,7 +26,7 @@ from kernels.causal_linear_attention.recurrence import attend
 from kernels.causal_linear_attention.shapes import AttentionShape
 from kernels.causal_linear_attention.table import OPERATION, Blocks, KernelBlocks
 
-KERNELS = ("mix", "sums")
+KERNELS = ("mix", "sums", "pair")
 IMPLEMENTATIONS = ("pallas", "triton")
 
 parse_blocks = functools.partial(rebuild, KernelBlocks)
@@ -37,7 +38,7 @@ def table(shape: AttentionShape, dtype: str, implementation: str) -> KernelBlock
 
 
 def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:
-    """Return `start` with the launch of one kernel, and what it shares with the other, taken from `launch`."""
+    """Return `start` with the launch of one kernel, and what it shares with the others, taken from `launch`."""
     shared = {"programs": launch.programs, "exact": launch.exact} if kernel == "mix" else {}
     return replace(start, **{kernel: getattr(launch, kernel)}, **shared)
 
@@ -45,13 +46,14 @@ def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> Kerne
 def tile_candidates(shape: AttentionShape, dtype: str, kernel: str, start: KernelBlocks) -> Iterator[KernelBlocks]:
     """Yield `start`, then other tiles and warps of one kernel, those near the tile of `start` first."""
     yield start
-    default: Blocks = getattr(start, kernel)
+    default: Blocks = getattr(start, kernel) or start.sums
     columns = [default.columns]
     if kernel == "mix":
         columns = [side for side in (16, 32, 64, 128) if side <= padded_width(shape.channels)]
+    # With two stages the loop of a kernel waits for all of a tile at its head, with three it reads one tile ahead.
     found = [
-        replace(default, points=points, columns=width, warps=warps)
-        for points, width, warps in itertools.product((16, 32, 64, 128), columns, (4, 8))
+        replace(default, points=points, columns=width, warps=warps, stages=stages)
+        for stages, points, width, warps in itertools.product((3, 2), (16, 32, 64, 128), columns, (4, 8))
     ]
     found.sort(key=lambda b: abs(math.log2(b.points / default.points)) + abs(math.log2(b.columns / default.columns)))
     yield from (replace(start, **{kernel: blocks}) for blocks in found if _fits(shape, dtype, kernel, blocks))
@@ -66,8 +68,8 @@ def launch_candidates(
             yield from (replace(start, programs=programs) for programs in (132, 264, 396, 528, 792, 1056, 2112))
             if dtype == "float32":
                 yield replace(start, exact="ieee")
-        blocks: Blocks = getattr(start, kernel)
-        variations = [replace(blocks, stages=stages) for stages in (1, 2, 3, 4)]
+        blocks: Blocks | None = getattr(start, kernel)
+        variations = [replace(blocks, stages=stages) for stages in (1, 2, 3, 4)] if blocks else []
         yield from (replace(start, **{kernel: x}) for x in variations if _fits(shape, dtype, kernel, x))
 
 
@@ -80,6 +82,9 @@ def _fits(shape: AttentionShape, dtype: str, kernel: str, blocks: Blocks) -> boo
     if kernel == "mix":
         numbers += blocks.points * (blocks.points + columns)
         rows += width
+    if kernel == "pair":
+        numbers += blocks.points * (blocks.points + rows)
+        rows *= 2
     return fits(numbers=numbers, warps=blocks.warps, shared_bytes=blocks.stages * blocks.points * rows * item)
 
 
@@ -106,8 +111,15 @@ class Bench:
 
     def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return one kernel as a function and its arguments."""
+        if kernel == "pair":
+            return functools.partial(self._with_pair, blocks), (self._operands,)
         run = _attend if kernel == "mix" else _sum
         return functools.partial(run, self._backends(blocks)), (self._operands,)
+
+    def _with_pair(self, blocks: KernelBlocks, x: tuple[jax.Array, ...]) -> Any:
+        if blocks.pair is not None and self._implementation != "pallas":
+            raise ValueError(f"{self._implementation} has no walk for both gradients")
+        return with_gradients(self.call(blocks), x)
 
     def _backends(self, blocks: KernelBlocks) -> SelectedBackends:
         request = Request(self.dtype, max(self.shape.width, self.shape.channels), self.shape.points)
