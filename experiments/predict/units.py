@@ -70,9 +70,18 @@ def named_unit(name: str, found: Span, known: Span, sizes: tuple[float, Span] | 
         kinds = _ANGLES
     else:
         kinds = {**_INPUT_LENGTHS, **_THOUSANDS} if _LENGTH_NAMES.search(name) else _THOUSANDS
-    fits = (text for text, factor in kinds.items() if _inside([value / factor for value in found], known))
+    fits = (
+        text
+        for text, factor in kinds.items()
+        if _inside([value / factor for value in found], known) and not (factor > 1 and _of_like_size(found, known))
+    )
     text = next(fits, None)
     return "" if text is None else f" (as if in {text})"
+
+
+def _of_like_size(found: Span, known: Span) -> bool:
+    """Return whether values are hardly larger than the training's, which no mistake makes larger by so little."""
+    return max(map(abs, found)) <= 2 * max(map(abs, known))
 
 
 def _inside(found: Span, known: Span) -> bool:

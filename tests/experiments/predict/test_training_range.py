@@ -108,6 +108,7 @@ def test_reasons_name_values_and_units(judge):
     [
         ("alpha", (2.0, 2.0), (-5.0, 8.0), ""),
         ("alpha", (0.05, 0.05), (2.0, 8.0), "radians where the training has degrees"),
+        ("angle", (0.2427, 0.2427), (-0.3205, 0.2101), ""),
         ("temperature", (20.0, 25.0), (290.0, 300.0), "°C where the training has K"),
         ("thickness", (2.0, 2.0), (0.001, 0.003), "mm where the training has m"),
         ("thickness", (0.02, 0.02), (0.001, 0.003), ""),
