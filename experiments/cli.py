@@ -26,6 +26,7 @@ EXIT_USER_ERROR = 2
 ROOT = Path(__file__).resolve().parents[1]
 # Modes whose configuration comes from the command line; the others take that of a run.
 CONFIGURED = ("train", "time")
+_KINDS = {"int": "an integer, such as 100", "float": "a number, such as 1e-3", "bool": "true or false"}
 _MODES = {
     "train": "train or resume, then evaluate",
     "time": "run training steps for ten seconds, say what they cost, and keep nothing but that",
@@ -110,6 +111,8 @@ def _parse(argv: list[str]) -> None:
     _check_overrides(argv[1:])
     try:
         rest = FLAGS(argv)
+    except flags.IllegalFlagValueError as error:
+        raise _of_flag(error) from error
     except TypeError as error:
         raise UserError(f"an option has a value of the wrong type ({sentence(error)})") from error
     if len(rest) > 1:
@@ -148,7 +151,7 @@ def _check_overrides(arguments: list[str]) -> None:
             hint = f"did you mean config.{near[0]}?" if near else f"the sections are {sections}"
             raise UserError(f"option config.{name} does not exist; {hint}")
         if text is not None:
-            _check_value(name, text, known[name])
+            check_value(name, text, known[name])
 
 
 def with_own_config(argument: str) -> str:
@@ -202,19 +205,23 @@ def _unusable(file: str, error: BaseException) -> UserError:
     return UserError(f"config file {file} cannot be used ({type(error).__name__}: {reason}{place}); correct it")
 
 
-def _check_value(name: str, text: str, current: object) -> None:
+def check_value(name: str, text: str, current: object) -> None:
     """Raise UserError for text that is no value of the option's type, which the flags would report as Python does."""
-    kinds = {
-        int: (int, "an integer, such as 100"),
-        float: (float, "a number, such as 1e-3"),
-        bool: (flags.BooleanParser().parse, "true or false"),
-    }
-    if type(current) in kinds:
-        parse, words = kinds[type(current)]
+    parsers = {int: int, float: float, bool: flags.BooleanParser().parse}
+    if type(current) in parsers:
         try:
-            parse(text)
+            parsers[type(current)](text)
         except ValueError as error:
+            words = _KINDS[type(current).__name__]
             raise UserError(f"option config.{name}={text} is not understood; it takes {words}") from error
+
+
+def _of_flag(error: flags.IllegalFlagValueError) -> UserError:
+    """Return in our words that the value of a flag is of another type, and other errors of flags as they are."""
+    match = re.match(r"flag --(\w+)=(.*?): (invalid literal|could not convert|\('Non-boolean)", str(error))
+    if match is None:
+        return UserError(sentence(error))
+    return UserError(f"--{match[1]}={match[2]} is not understood; it takes {_KINDS[FLAGS[match[1]].flag_type()]}")
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:

@@ -55,8 +55,15 @@ def main() -> None:
     if FLAGS.study is None:
         raise UserError("--study=FILE is missing; for example --study=studies/num_blocks.py")
     jobs.check_jobs(FLAGS.jobs)
+    looks = [f"--{name}" for name in ("list", "dry_run", "collect", "plot") if FLAGS[name].value]
+    if looks and (FLAGS.retry_failed or FLAGS.minutes is not None):
+        name = "retry_failed" if FLAGS.retry_failed else "minutes"
+        raise UserError(f"--{name} has no effect with {looks[0]}, which runs nothing; leave one of them out")
     study = load_study(FLAGS.study)
     changes = {name: read_value(value) for name, value in _pairs("set", FLAGS.set)}
+    for name in {"train.seeds", "train.parallel_seeds"} & changes.keys():
+        flag = name.removeprefix("train.")
+        raise UserError(f"--set={name} would replace what the study has of seeds; write --{flag}={changes[name]}")
     where = {column: tuple(values.split("|")) for column, values in _pairs("where", FLAGS.where)}
     runs = plan_runs(
         study, Path(FLAGS.out), _given_seeds(), changes, where, data_dir=FLAGS.data_dir, together=FLAGS.parallel_seeds
@@ -68,17 +75,14 @@ def main() -> None:
     if FLAGS.dry_run:
         print("\n".join(command_lines(runs)))
     failed = False
-    if not (FLAGS.list or FLAGS.dry_run or FLAGS.collect or FLAGS.plot):
+    if not looks:
         slots = jobs.make_slots(FLAGS.jobs, cache=jobs.cache_folder(FLAGS.compilation_cache, Path(FLAGS.out)))
         if FLAGS.retry_failed:
             forget_failures(runs)
         seconds = math.inf if FLAGS.minutes is None else 60 * FLAGS.minutes
         failed = not execute(study, runs, slots, jobs.launch, seconds)
-    executed = not (FLAGS.list or FLAGS.dry_run)
-    if executed:
-        report(
-            study, runs, Path(FLAGS.out), tables=not FLAGS.plot or FLAGS.collect, draw=not FLAGS.collect or FLAGS.plot
-        )
+    if not looks or FLAGS.collect or FLAGS.plot:
+        report(study, runs, Path(FLAGS.out), tables=not looks or FLAGS.collect, draw=not looks or FLAGS.plot)
     if failed:
         sys.exit(_FAILED)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ml_collections import ConfigDict
 
 from experiments import workdir
-from experiments.cli import flatten, load_config
+from experiments.cli import check_value, flatten, load_config
 from experiments.errors import UserError
 from experiments.lm.options import check_lm_options
 from experiments.lra.options import check_lra_options
@@ -225,8 +225,10 @@ def _training_run(
             raise UserError(
                 f"study {study.name}: {part.config} has no option {name}; see --config={part.config} --help"
             )
+        check_value(name, str(value), known[name])
         try:
-            config.update_from_flattened_dict({name: value})
+            # Text that reads as a number.
+            config.update_from_flattened_dict({name: str(value) if isinstance(known[name], str) else value})
         except (TypeError, ValueError) as error:
             raise UserError(f"study {study.name}: option {name}={value!r} does not fit ({error})") from error
     checks = {"lra": check_lra_options, "lm": check_lm_options}

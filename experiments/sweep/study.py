@@ -99,7 +99,7 @@ def load_study(path: str) -> Study:
     file, _, variant = path.partition(":")
     file = own_file(file)
     if not Path(file).is_file():
-        raise UserError(f"study {file} does not exist; those that come with the project are in studies/")
+        raise UserError(f"study {file!r} does not exist; those that come with the project are in studies/")
     try:
         get_study = runpy.run_path(file).get("get_study")
         study = get_study(variant) if callable(get_study) else None
