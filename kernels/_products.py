@@ -16,6 +16,9 @@ Einsum = Callable[..., jax.Array]
 _PROGRAMS, _TILE = 264, 64
 # Shorter sums over rows are not worth the addition of their results.
 _FEWEST_ROWS = 128
+# A narrow gradient is a few tiles, which a library's float32 product may leave to a few processors: one copy, too, has
+# parts then, where the rows are many. Their number suits devices that share the rows.
+_NARROW, _MANY_ROWS, _SHARING = 16, 2**16, 8
 # Caches of traced programs see it; see `kernels._array_code`.
 _COPIES = jax.make_user_context(1)
 
@@ -42,7 +45,8 @@ def times_matrix(x: jax.Array, matrix: jax.Array, precision: Any = None, dtype: 
     """Return `x @ matrix` for rows x `[..., C]` and a matrix `[C, E]` of one dtype, in `dtype` if given.
 
     The matrix's gradient is a sum over all rows. Of one float32 product libraries cut that into parts which fill the
-    device, of a batch of them they do not: copies that run side by side are given the parts here.
+    device, unless it is narrow, of a batch of them they do not: narrow matrices, and copies that run side by side, are
+    given the parts here.
     """
     parts = parts_of_rows(x.size // x.shape[-1], matrix.shape, copies_side_by_side())
     if parts == 1 or x.dtype != jnp.float32:
@@ -52,11 +56,14 @@ def times_matrix(x: jax.Array, matrix: jax.Array, precision: Any = None, dtype: 
 
 def parts_of_rows(rows: int, shape: tuple[int, int], copies: int) -> int:
     """Return in how many equal parts the sum over rows of a gradient `[C, E]` is made by each of several copies."""
+    unit = 1
     if copies == 1:
-        return 1
+        if min(shape) > _NARROW or rows < _MANY_ROWS:
+            return 1
+        unit = _SHARING
     tiles = copies * -(-shape[0] // _TILE) * -(-shape[1] // _TILE)
     most = min(_PROGRAMS // tiles, rows // _FEWEST_ROWS)
-    return next((parts for parts in range(most, 1, -1) if rows % parts == 0), 1)
+    return next((parts for parts in range(most // unit * unit, 1, -unit) if rows % parts == 0), 1)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))

@@ -1,4 +1,4 @@
-"""Products with a matrix whose gradient is summed over the rows in parts, where several copies run side by side."""
+"""Products with a matrix whose gradient is summed over the rows in parts: of narrow ones and of copies side by side."""
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,13 @@ def test_side_by_side_gradients_are_those_of_each_alone_with_sums_in_parts(funct
     assert f"f32[{COPIES},{parts},{ROWS // parts},6]" in str(together.trace(x, matrix).jaxpr)
 
 
+def test_narrow_gradients_of_many_rows_are_sums_in_parts():
+    x, matrix = (x[0] for x in arrays((2**16, 8), (8, 2)))
+    gradient = jax.jit(jax.grad(lambda x, matrix: jnp.sum(times_matrix(x, matrix, "highest")), argnums=1))
+    np.testing.assert_allclose(gradient(x, matrix), jnp.broadcast_to(x.sum(0)[:, None], (8, 2)), rtol=1e-4, atol=0.05)
+    assert f"f32[{parts_of_rows(2**16, (8, 2), 1)},2,8]" in str(gradient.trace(x, matrix).jaxpr)
+
+
 def test_forward_mode_knows_the_parts():
     x, matrix = arrays((ROWS, 6), (6, 5))
     directions = (jnp.cos(x), jnp.cos(matrix))
@@ -60,6 +67,11 @@ def test_forward_mode_knows_the_parts():
     ("rows", "shape", "copies", "parts"),
     [
         (1944, (88, 88), 1, 1),  # the library's business
+        (131_072, (384, 64), 1, 1),
+        (8192, (384, 6), 1, 1),
+        (131_072, (384, 6), 1, 32),  # narrow, of at most 44
+        (1_000_000, (3, 128), 1, 80),
+        (3 * 65_537, (384, 6), 1, 1),  # rows that eight devices cannot share
         (1944, (88, 88), 5, 12),  # of at most 13 the largest that divides the rows
         (1944, (2, 88), 5, 12),  # of at most 15
         (33_282, (88, 141), 3, 9),
