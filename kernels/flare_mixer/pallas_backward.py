@@ -36,7 +36,7 @@ from kernels.flare_mixer.pallas_pairs import (
     Settings,
     operand_gradient_kernel,
 )
-from kernels.gather.pallas import like_latents
+from kernels.gather.pallas import like_latents, sum_of_splits
 
 
 def _latent_gradient_kernel(
@@ -203,8 +203,9 @@ def _latent_side(statistics: Statistics, dz: jax.Array, point_maximum: jax.Array
 def _assemble(operands: Operands, results: Gradients, exponents: Exponents, slope: Exponent, scale: float) -> Operands:
     """Return the gradients of all operands from those of the keys, of v, and the splits' sums for the queries."""
     # What the sums are too large by: k is scaled, and so are the gradients of its logits.
-    pairs = zip(results.queries, (exponents.k, exponents.k_decode), strict=False)
-    dq = [scale * scaled(jnp.sum(x, axis=2), -slope - exponent) for x, exponent in pairs]
+    queries = operands.q, operands.q_decode
+    parts = zip(results.queries, queries, (exponents.k, exponents.k_decode), strict=False)
+    dq = [scale * scaled(sum_of_splits(x, q), -slope - exponent) for x, q, exponent in parts]
     decode = (like_latents(dq[1], operands.q_decode), results.keys[1]) if operands.separate else ()
     return Operands(like_latents(dq[0], operands.q), results.keys[0], results.values, *decode)
 

@@ -161,8 +161,18 @@ def gather_gradients(
     kernel = functools.partial(_gradient_kernel, widths=(k.shape[-1], dz.shape[-1]), constants=constants)
     (dk,), dv, (sums,) = layout.launch(kernel, "gather_gradients", inputs, outputs)
     # What the sums are too large by: k is scaled, and so are the gradients of its logits.
-    dq = scale * scaled(jnp.sum(sums, axis=2), -slope - exponents.k)
+    dq = scale * scaled(sum_of_splits(sums, q), -slope - exponents.k)
     return Operands(like_latents(dq, q), dk, dv, None)
+
+
+def sum_of_splits(parts: jax.Array, latents: jax.Array) -> jax.Array:
+    """Sum what each split found for the gradient of latents, `[B, H, splits, M, D]`.
+
+    For latents of each sample it is an operation of its own: XLA would compute it in the program of what follows from
+    it, such as the gradient of a gate, which has one block for each head.
+    """
+    total = jnp.sum(parts, axis=2)
+    return total if latents.ndim == 3 else jax.lax.optimization_barrier(total)
 
 
 def like_latents(gradient: jax.Array | None, latents: jax.Array | None) -> jax.Array | None:

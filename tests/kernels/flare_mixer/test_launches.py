@@ -1,7 +1,10 @@
 """How launches cut their work."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from kernels import flare_mixer
 from kernels._layout import Blocks, Tiling
 
 
@@ -12,3 +15,15 @@ def test_splits_cover_all_points(points, programs):
     assert tiling.splits * tiling.split_points >= points
     assert (tiling.splits - 1) * tiling.split_points < points
     assert tiling.splits <= max(1, programs // 4)
+
+
+@pytest.mark.parametrize("per_sample", [True, False])
+def test_gradients_of_queries_of_each_sample_are_summed_by_themselves(per_sample):
+    def loss(q, k):
+        return jnp.sum(flare_mixer(q, k, k, scale=1.0, implementation="pallas"))
+
+    q, k = jnp.ones((2, 2, 16, 8)[not per_sample :]), jnp.ones((2, 40, 2, 8))
+    barriers = str(jax.make_jaxpr(jax.grad(loss))(q, k)).count("optimization_barrier")
+    assert (barriers > 0) == per_sample
+    seeds = str(jax.make_jaxpr(jax.vmap(jax.grad(loss)))(q[None], k[None]))
+    assert seeds.count("optimization_barrier") == barriers
