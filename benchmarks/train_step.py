@@ -19,6 +19,7 @@ from benchmarks.options import checked_config, define_counts
 from benchmarks.timing import device_line, print_table, write_results
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
+from data_pipeline.record import DatasetRecord
 from data_pipeline.registry import find_record
 from experiments import cli
 from experiments.errors import UserError
@@ -33,29 +34,58 @@ from flare_jax import params as model_params
 from flare_jax.models.on_devices import apply_on_devices
 
 FLAGS = flags.FLAGS
+_FRAMES = "autoregressive"
 
 
-def data_shape(name: str) -> dict[str, int]:
-    """Return the sizes of a sample of data set `name`; raises UserError where random numbers cannot stand for one."""
+def data_shape(name: str, *others: str) -> dict[str, int]:
+    """Return the sizes of a sample of data set `name`; raises UserError where random numbers cannot stand for one.
+
+    Beside steady fields there may be data sets of `others`, kinds of tasks.
+    """
     record = find_record(name)
-    if record.kind != "steady" or not record.points:
+    if record.kind not in ("steady", *others) or not record.points:
         raise UserError(f"data set {name} is no set of steady fields of known size; time a config of one that is")
     return {"points": record.points, "c_in": record.c_in, "c_out": record.c_out}
 
 
 def random_dataset(name: str, samples: int, points: int | None = None) -> PDEDataset:
-    """Return random fields of the shape of data set `name`, or on another number of points where it has no grid."""
-    shape, grid = data_shape(name), find_record(name).grid
+    """Return random fields of the shape of data set `name`, or on another number of points where it has no grid.
+
+    Data that are predicted frame by frame are random frames.
+    """
+    record, shape = find_record(name), data_shape(name, _FRAMES)
+    grid = record.grid
     if points not in (None, shape["points"]) and grid is not None:
         raise UserError(f"data set {name} is a grid of {shape['points']} points, not of {points}; time another config")
     c_in, c_out, points = shape["c_in"], shape["c_out"], points or shape["points"]
     rng = np.random.default_rng(0)
+    if record.kind == _FRAMES:
+        return _random_frames(record, rng, samples)
     x = rng.random((samples, points, c_in), np.float32)
     y = rng.random((samples, points, c_out), np.float32) + 0.5
     return PDEDataset(
         name, Split(x, y), {"test": Split(x[:1], y[:1])}, Normalizer.identity(c_in), Normalizer.fit(y),
         Source("generated", ""), "random field", grid,
     )  # fmt: skip
+
+
+def _random_frames(record: DatasetRecord, rng: np.random.Generator, samples: int) -> PDEDataset:
+    history, steps = (record.options[name].default for name in ("history", "steps"))
+    x = rng.random((samples, record.points, record.c_in - history), np.float32)
+    fx = rng.random((samples, record.points, history), np.float32)
+    y = rng.random((samples, record.points, steps, record.c_out), np.float32)
+    return PDEDataset(
+        record.name,
+        Split(x, y, fx=fx),
+        {"test": Split(x[:1], y[:1], fx=fx[:1])},
+        Normalizer.identity(x.shape[-1]),
+        Normalizer.identity(record.c_out),
+        Source("generated", ""),
+        "random frames",
+        record.grid,
+        kind=record.kind,
+        times=np.arange(steps, dtype=np.float32),
+    )
 
 
 def setup_of(config: Any, dataset: PDEDataset, mesh: Mesh | None = None, seed: int = 0) -> Setup:
@@ -93,7 +123,11 @@ def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None
 def main() -> None:
     """Time both and print one table."""
     config = checked_config("configs/flare_elas.py")
-    shape = {"batch": config.train.batch_size, **data_shape(config.data.name)}
+    shape = {"batch": config.train.batch_size, **data_shape(config.data.name, _FRAMES)}
+    if FLAGS.torch and find_record(config.data.name).kind == _FRAMES:
+        raise UserError(
+            f"PyTorch's step is that of steady fields, and data set {config.data.name} has none; add --notorch"
+        )
     precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
     with jax.default_matmul_precision(precision):
         seconds, peak, compile_seconds = time_jax(config, FLAGS.steps, FLAGS.repeats)

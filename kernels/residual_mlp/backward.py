@@ -139,8 +139,9 @@ def _assemble(operands: Operands, slots: GradientSlots, rows: Cotangents, sums: 
     def gradient(section: Section, parameter: Array) -> Array:
         if section in products:
             return products[section].astype(parameter.dtype)
-        slot = jnp.sum(sums.slot, axis=0) if section.group is None else sums.slot[section.group]
-        block = slot[section.start : section.start + section.rows, : section.columns]
+        blocks = sums.slot[:, section.start : section.start + section.rows, : section.columns]
+        # A sum of the blocks alone is part of whatever takes the gradient; that of whole slots is a program of its own.
+        block = jnp.sum(blocks, axis=0) if section.group is None else blocks[section.group]
         return block.reshape(parameter.shape).astype(parameter.dtype)
 
     # x and skip have no section; they are taken out of the tree and put back as cotangents.

@@ -17,6 +17,18 @@ def test_the_training_step_is_timed_on_any_device(tmp_path):
     assert "ms/step (median)" in result.stdout
 
 
+def test_steps_on_frames_are_timed_without_pytorch(tmp_path):
+    small = ["--config.model.num_blocks=1", "--config.model.channel_dim=8", "--config.model.num_heads=1"]
+    small += ["--config.model.num_latents=4", "--config.train.batch_size=1", "--steps=1", "--repeats=1"]
+    arguments = ["--config=configs/flare_ns.py:smoke", *small]
+    refused = run_program("benchmarks.train_step", arguments)
+    assert refused.returncode != 0
+    assert "data set navier_stokes has none; add --notorch" in refused.stderr
+    result = run_program("benchmarks.train_step", [*arguments, "--notorch", f"--output={tmp_path / 'a.json'}"])
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "a.json").read_text())["points"] == 4096
+
+
 def test_runs_in_turn_have_clock_and_cpu_times():
     def work() -> None:
         sum(range(200_000))
