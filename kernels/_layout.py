@@ -266,6 +266,17 @@ class Layout:
         block = (None, None, self._latent_rows)
         return Operand(x, pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), self.latent_tile(i))))
 
+    def split_latents(self, x: jax.Array) -> Operand:
+        """Return the operand of all splits' partial results, `[B, H, splits, M, width]` or `[B, H, splits, M]`."""
+        block = (None, None, x.shape[2], self._latent_rows, *map(padded_width, x.shape[4:]))
+        return Operand(x, pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), 0, *(0,) * (x.ndim - 3))))
+
+    def merged_latents(self, *width: int) -> Output:
+        """Return the float32 output `[B, H, M, width]` or `[B, H, M]` for all latents of a head."""
+        block = (None, None, self._latent_rows, *map(padded_width, width))
+        spec = pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), *(0,) * (1 + len(width))))
+        return Output((self.batch, self.heads, self.tiling.latents, *width), jnp.float32, spec)
+
     def head_numbers(self, x: jax.Array) -> Operand:
         """Return the operand `[B, H, count]`."""
         x = jnp.broadcast_to(x, (self.batch, *x.shape[1:]))

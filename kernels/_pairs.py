@@ -39,7 +39,8 @@ class Walk:
     `load_latents(tile, valid)` and `load_points(start, valid)` return tiles with the parts of their `keys`; latents
     also have the parts `value` of the values' gradient, and points may have a `share`, a factor of that gradient.
     `pair(points, latents)` returns the weights of the values' gradient and the gradients of the one or two logits.
-    `widths` and `value_width` are those of keys and values; the results are multiplied by the factors.
+    `widths` and `value_width` are those of keys and values; the results are multiplied by the factors, the queries'
+    only where one tile holds all latents.
     """
 
     layout: Layout
@@ -50,6 +51,7 @@ class Walk:
     load_latents: Callable[[Any, jax.Array | None], Any]
     load_points: Callable[[jax.Array, jax.Array | None], Any]
     pair: Callable[[Any, Any], tuple[jax.Array, list[jax.Array]]]
+    query_factors: tuple[Number, ...] | None = None
 
     def run(self, split: jax.Array, mask_ref: Any, outputs: Gradients) -> None:
         """Walk over the points of one split."""
@@ -58,6 +60,8 @@ class Walk:
         only = self.load_latents(0, tiling.valid_latents(0)) if resident else None
         tile = functools.partial(self._tile, split, mask_ref, outputs, only)
         sums = tiling.fold_tiles(split, tile, _zeros(tiling.block_latents, self.widths) if resident else [])
+        if self.query_factors is not None:
+            sums = [factor * total for factor, total in zip(self.query_factors, sums, strict=True)]
         for ref, total, width in zip(outputs.queries, sums, self.widths, strict=resident):
             store_rows(ref, 0, total, width, tiling.valid_latents(0))
 

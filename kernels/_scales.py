@@ -59,6 +59,16 @@ def _exponent(largest: jax.Array) -> jax.Array:
     return jnp.clip(LARGEST_EXPONENT - ((bits >> 23) - (_BIAS - 1)), -_MOST, _MOST)
 
 
+def tile_exponent(largest: jax.Array, dtype: jax.typing.DTypeLike) -> Exponent:
+    """Return inside a kernel the exponent of an operand of this dtype whose largest entry has this size."""
+    return _exponent(largest) if is_split(dtype) else 0
+
+
+def number(constant: float, exponent: Exponent) -> jax.Array | float:
+    """Return the constant times 2 to the power of the exponent."""
+    return constant * (2.0**exponent if isinstance(exponent, int) else power_of_two(exponent))
+
+
 def slope_exponent(channels: int, gather: Exponent, scatter: Exponent) -> Exponent:
     """Return the exponent of the logits' gradients, which are split as well.
 

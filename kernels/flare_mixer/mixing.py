@@ -50,6 +50,30 @@ class Backend(abc.ABC):
     ) -> Operands:
         """Return the gradients of all operands from the complete gradient of the latents."""
 
+    def forward(self, operands: Operands, *, scale: float) -> tuple[jax.Array, Statistics, PointStatistics]:
+        """Return what gather and scatter do where all points are on one device."""
+        statistics = self.gather(operands, scale=scale)
+        y, point_statistics = self.scatter(operands, statistics.latents, scale=scale)
+        return y, statistics, point_statistics
+
+    def backward(
+        self,
+        operands: Operands,
+        statistics: Statistics,
+        point_statistics: PointStatistics,
+        y: jax.Array,
+        dy: jax.Array,
+        dz_direct: jax.Array,
+        *,
+        scale: float,
+    ) -> Operands:
+        """Return the gradients of all operands where all points are on one device.
+
+        `dz_direct` is the float32 gradient of the latents that are returned.
+        """
+        dz = self.latent_gradient(operands, dy, point_statistics, scale=scale) + dz_direct
+        return self.operand_gradients(operands, statistics, point_statistics, y, dy, dz, scale=scale)
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def mix(operands: Operands, backends: Backends, scale: float, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
@@ -58,6 +82,9 @@ def mix(operands: Operands, backends: Backends, scale: float, axis_name: str | N
 
 
 def _forward(operands: Operands, backends: Backends, scale: float, axis_name: str | None) -> tuple[Any, Any]:
+    if axis_name is None:
+        y, statistics, point_statistics = backends.run(Backend.forward, operands, scale=scale)
+        return (y, statistics.latents), (operands, statistics, point_statistics, y)
     local = backends.run(Backend.gather, operands, scale=scale)
     statistics = merge_devices(local, axis_name, functools.partial(backends.run, Backend.exponential))
     y, point_statistics = backends.run(Backend.scatter, operands, statistics.latents, scale=scale)
@@ -69,8 +96,12 @@ def _backward(
 ) -> tuple[Operands]:
     operands, statistics, point_statistics, y = residuals
     dy, dz_direct = cotangents
+    dz_direct = dz_direct.astype(jnp.float32)
+    if axis_name is None:
+        kept = statistics, point_statistics, y
+        return (backends.run(Backend.backward, operands, *kept, dy, dz_direct, scale=scale),)
     dz = backends.run(Backend.latent_gradient, operands, dy, point_statistics, scale=scale)
-    dz = sum_latent_gradient(dz, dz_direct.astype(jnp.float32), axis_name)
+    dz = sum_latent_gradient(dz, dz_direct, axis_name)
     found = backends.run(Backend.operand_gradients, operands, statistics, point_statistics, y, dy, dz, scale=scale)
     return (found,)
 

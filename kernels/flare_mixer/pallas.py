@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from kernels._mosaic import compiles_for
 from kernels._statistics import Statistics
 from kernels._target import Target
+from kernels.flare_mixer import compact
 from kernels.flare_mixer.exponents import operand_exponents
 from kernels.flare_mixer.mixing import Backend, PointStatistics
 from kernels.flare_mixer.mosaic_gradients import all_gradients, serves
@@ -30,6 +31,27 @@ class PallasBackend(Backend):
 
     def gather(self, operands: Operands, *, scale: float) -> Statistics:
         return gather_points(operands.of_gather, scale, self.blocks.gather, self.target)
+
+    def forward(self, operands: Operands, *, scale: float) -> tuple[jax.Array, Statistics, PointStatistics]:
+        if compact.serves(operands, self.blocks, self.target):
+            return compact.forward(operands, scale, self.blocks, self.target)
+        return super().forward(operands, scale=scale)
+
+    def backward(
+        self,
+        operands: Operands,
+        statistics: Statistics,
+        point_statistics: PointStatistics,
+        y: jax.Array,
+        dy: jax.Array,
+        dz_direct: jax.Array,
+        *,
+        scale: float,
+    ) -> Operands:
+        kept = operands, statistics, point_statistics, y, dy, dz_direct
+        if compact.serves(operands, self.blocks, self.target):
+            return compact.backward(*kept, scale, self.blocks, self.target)
+        return super().backward(*kept, scale=scale)
 
     def exponential(self, x: jax.Array) -> jax.Array:
         return jnp.exp2(x)

@@ -24,7 +24,7 @@ from kernels._scales import (
 )
 from kernels._statistics import Statistics
 from kernels._target import Target
-from kernels._tiles import LOG2_E, is_split, load_rows, load_vector, padded_width, store_rows, stored_parts
+from kernels._tiles import LOG2_E, Parts, is_split, load_rows, load_vector, padded_width, store_rows, stored_parts
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.one_exponential import one_exponential
 from kernels.flare_mixer.operands import Operands
@@ -43,21 +43,39 @@ def _latent_gradient_kernel(
     inputs: Any, dz_ref: Any, *, layout: Layout, widths: tuple[int, int], constants: Any, exponent: int
 ) -> None:
     """Sum the scatter's weights times dy over the points of one split, for one tile of latents."""
-    numbers_ref, q_ref, k_ref, dy_ref, maximum_ref, mass_ref, mask_ref = inputs
-    factor, key_scale, value_scale, unscale = read_numbers(constants, numbers_ref)
-    tiling, products, (width, channels) = layout.tiling, layout.products, widths
-    split = pl.program_id(1)
+    numbers_ref, q_ref, *points = inputs
+    split, tiling = pl.program_id(1), layout.tiling
     valid_latents = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
-    q = products.load_parts(q_ref, 0, tiling.block_latents, width, valid_latents)
+    q = layout.products.load_parts(q_ref, 0, tiling.block_latents, widths[0], valid_latents)
+    numbers = read_numbers(constants, numbers_ref)
+    latent_gradient_split(numbers, q, points, dz_ref, split, valid_latents, layout, widths, exponent)
+
+
+def latent_gradient_split(
+    numbers: tuple[jax.Array | float, ...],
+    q: Parts,
+    points: Sequence[Any],
+    dz_ref: Any,
+    split: jax.Array,
+    valid_latents: jax.Array | None,
+    layout: Layout,
+    widths: tuple[int, int],
+    exponent: int,
+) -> None:
+    """Sum over the points of one split: references to k, dy, their maxima and masses in the scatter, and the mask.
+
+    `numbers` are the factor of the logits, the scales of keys and of dy / mass, and what undoes the latter.
+    """
+    factor, key_scale, value_scale, unscale = numbers
+    k_ref, dy_ref, maximum_ref, mass_ref, mask_ref = points
+    tiling, products, (width, channels) = layout.tiling, layout.products, widths
 
     def tile(index: jax.Array, dz: jax.Array, checked: bool) -> jax.Array:
         start = index * tiling.block_points
         valid = tiling.valid_points(start, split, mask_ref) if checked else None
         k = load_rows(k_ref, start, tiling.block_points, width, valid)
-        dy = load_rows(dy_ref, start, tiling.block_points, channels, valid)
         maximum = load_vector(maximum_ref, start, tiling.block_points, valid, jnp.inf)
-        mass = load_vector(mass_ref, start, tiling.block_points, valid, 1.0)
-        dy = (dy.astype(jnp.float32) * (1.0 / mass)[:, None]).astype(dy.dtype)
+        dy = over_mass(dy_ref, mass_ref, start, tiling.block_points, channels, valid)
         raw = products.multiply(q, products.split(k, key_scale), (1, 1))
         weights = products.exp2(raw * factor - (maximum - exponent)[None, :])
         values = products.split(dy, value_scale)
@@ -65,6 +83,13 @@ def _latent_gradient_kernel(
 
     dz = jnp.zeros((tiling.block_latents, padded_width(channels)), jnp.float32)
     store_rows(dz_ref, 0, tiling.fold_tiles(split, tile, dz) * unscale, channels, valid_latents)
+
+
+def over_mass(dy_ref: Any, mass_ref: Any, start: Any, rows: int, channels: int, valid: jax.Array | None) -> jax.Array:
+    """Return dy / mass of a tile of points, rounded as dy is."""
+    dy = load_rows(dy_ref, start, rows, channels, valid)
+    mass = load_vector(mass_ref, start, rows, valid, 1.0)
+    return (dy.astype(jnp.float32) * (1.0 / mass)[:, None]).astype(dy.dtype)
 
 
 def latent_gradient(
@@ -145,8 +170,8 @@ def operand_gradients(
     # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
     gather = jnp.minimum(exponents.v, latents) if is_split(dtype) else 0
     slope = slope_exponent(y.shape[-1], gather + gradients, values + latents)
-    numbers = _numbers(exponents, (latents, gradients), values, slope, weight, scale)
-    constants, numbers = numbers_operand(numbers, layout)
+    numbers = numbers_of(exponents, (latents, gradients), values, slope, weight, scale)
+    constants, numbers = numbers_operand(head_numbers(*numbers), layout)
 
     def parts(x: jax.Array, exponent: Exponent) -> Operand:
         return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1))
@@ -210,29 +235,27 @@ def _assemble(operands: Operands, results: Gradients, exponents: Exponents, slop
     return Operands(like_latents(dq[0], operands.q), results.keys[0], results.values, *decode)
 
 
-def _numbers(
+def numbers_of(
     exponents: Exponents,
     value_exponents: Sequence[Exponent],
     decode_exponent: Exponent,
     slope: Exponent,
     weight: int,
     scale: float,
-) -> tuple[float, ...] | jax.Array:
-    """Return `Numbers` for every head from the exponents of z and dz / mass, dy / mass, slopes and weights."""
+) -> Numbers:
+    """Return `Numbers` as constants and exponents, from those of z and dz / mass, dy / mass, slopes and weights."""
     latents, gradients = value_exponents
-    return head_numbers(
-        *Numbers(
-            factor=(scale * LOG2_E, exponents.gather_factor),
-            decode_factor=(scale * LOG2_E, exponents.scatter_factor),
-            key=(1.0, exponents.k),
-            decode_key=(1.0, exponents.k_decode),
-            value=(1.0, exponents.v),
-            decode_value=(1.0, decode_exponent),
-            slope=(1.0, slope - weight - exponents.v - gradients),
-            decode_slope=(1.0, slope - decode_exponent - latents),
-            mean=(1.0, slope),
-            dv=(1.0, -weight - gradients),
-            dk=(scale, -slope - exponents.q),
-            dk_decode=(scale, -slope - exponents.q_decode),
-        )
+    return Numbers(
+        factor=(scale * LOG2_E, exponents.gather_factor),
+        decode_factor=(scale * LOG2_E, exponents.scatter_factor),
+        key=(1.0, exponents.k),
+        decode_key=(1.0, exponents.k_decode),
+        value=(1.0, exponents.v),
+        decode_value=(1.0, decode_exponent),
+        slope=(1.0, slope - weight - exponents.v - gradients),
+        decode_slope=(1.0, slope - decode_exponent - latents),
+        mean=(1.0, slope),
+        dv=(1.0, -weight - gradients),
+        dk=(scale, -slope - exponents.q),
+        dk_decode=(scale, -slope - exponents.q_decode),
     )

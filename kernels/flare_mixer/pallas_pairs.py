@@ -116,7 +116,7 @@ def _load_latents(refs: LatentSide, index: Any, valid: jax.Array | None, setting
     )
 
 
-def _load_points(
+def load_points(
     refs: PointSide,
     start: jax.Array,
     valid: jax.Array | None,
@@ -150,7 +150,7 @@ def _load_points(
     )
 
 
-def _pair_gradients(
+def pair_gradients(
     numbers: Numbers, products: Products, points: Tile, latents: Tile
 ) -> tuple[jax.Array, list[jax.Array]]:
     """Return the gather's weights and the gradients of the one or two logits, `[points, latents]`, up to their scales.
@@ -208,6 +208,6 @@ def _walk(
         (numbers.dk, numbers.dk_decode)[: len(settings.logits)],
         numbers.dv,
         lambda index, valid: _load_latents(inputs.latents, index, valid, settings, layout),
-        lambda start, valid: _load_points(inputs.points, start, valid, settings, numbers, reference, layout),
-        functools.partial(_pair_gradients, numbers, layout.products),
+        lambda start, valid: load_points(inputs.points, start, valid, settings, numbers, reference, layout),
+        functools.partial(pair_gradients, numbers, layout.products),
     ).run(split, inputs.mask, outputs)

@@ -1,6 +1,7 @@
 """The forward kernel of the scatter; that of the gather is the operation `gather`'s (README.md, "Kernels")."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from kernels._target import Target
 from kernels._tiles import LOG2_E, Parts, load_rows, store_rows, store_vector, stored_parts
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.operands import Operands
-from kernels.gather.pallas_forward import Step, for_heads, softmax_start
+from kernels.gather.pallas_forward import Step, for_heads, softmax_start, softmax_step
 
 
 def _scatter_kernel(
@@ -28,10 +29,9 @@ def _scatter_kernel(
     exponent: int,
 ) -> None:
     """Softmax over all latents for the points of one split."""
-    (bound_ref, (numbers_ref, q_ref, z_ref, k_ref, mask_ref)), (y_ref, maximum_ref, mass_ref) = inputs, outputs
-    factor, key_scale, unscale = read_numbers(constants, numbers_ref)
+    bound_ref, (numbers_ref, q_ref, z_ref, k_ref, mask_ref) = inputs
+    numbers, split = read_numbers(constants, numbers_ref), pl.program_id(1)
     tiling, products, (width, channels) = layout.tiling, layout.products, widths
-    split = pl.program_id(1)
 
     def load_latents(index: Any, valid: jax.Array | None) -> tuple[Parts, Parts]:
         start = index * tiling.block_latents
@@ -39,35 +39,58 @@ def _scatter_kernel(
         return q, products.load_parts(z_ref, start, tiling.block_latents, channels, valid)
 
     def run(step: Step, bound: jax.Array | None) -> None:
-        resident = load_latents(0, tiling.valid_latents(0)) if tiling.latent_tiles == 1 else None
-
-        def tile(index: jax.Array, carry: None, checked: bool) -> None:
-            start = index * tiling.block_points
-            valid = tiling.valid_points(start, split, mask_ref) if checked else None
-            k = products.split(load_rows(k_ref, start, tiling.block_points, width, valid), key_scale)
-
-            def latents(index: jax.Array, carry: tuple, valid_latents: jax.Array | None) -> tuple:
-                q, z = resident or load_latents(index, valid_latents)
-                raw = products.multiply(k, q, (1, 1))
-                if valid_latents is not None:
-                    raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
-                return step(raw, z, carry, factor, exponent, products)
-
-            maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels, bound))
-            y = y * (unscale / mass)[:, None]
-            existing = None
-            if checked:
-                # A point without part gets output 0, and an infinite maximum makes its weights 0 in the backward.
-                y = jnp.where(valid[:, None], y, 0.0)
-                maximum = jnp.where(valid, maximum, jnp.inf)
-                existing = tiling.valid_points(start, split)
-            store_rows(y_ref, start, y, channels, existing)
-            store_vector(maximum_ref, start, maximum, existing)
-            store_vector(mass_ref, start, mass * 2.0**-exponent, existing)
-
-        tiling.fold_tiles(split, tile, None)
+        scatter_split(numbers, load_latents, (k_ref, mask_ref), outputs, split, layout, widths, exponent, step, bound)
 
     for_heads(bound_ref, bounded, run)
+
+
+def scatter_split(
+    numbers: tuple[jax.Array | float, ...],
+    load_latents: Callable[[Any, jax.Array | None], tuple[Parts, Parts]],
+    points: tuple[Any, Any],
+    outputs: tuple[Any, Any, Any],
+    split: jax.Array,
+    layout: Layout,
+    widths: tuple[int, int],
+    exponent: int,
+    step: Step = softmax_step,
+    bound: jax.Array | None = None,
+) -> None:
+    """Write y, maxima and masses of the points of one split, given by references to k and the mask.
+
+    `load_latents(tile, valid)` returns the parts of q and z; `numbers` are the factor of the logits, the scale of keys
+    and what undoes that of z.
+    """
+    factor, key_scale, unscale = numbers
+    (k_ref, mask_ref), (y_ref, maximum_ref, mass_ref) = points, outputs
+    tiling, products, (width, channels) = layout.tiling, layout.products, widths
+    resident = load_latents(0, tiling.valid_latents(0)) if tiling.latent_tiles == 1 else None
+
+    def tile(index: jax.Array, carry: None, checked: bool) -> None:
+        start = index * tiling.block_points
+        valid = tiling.valid_points(start, split, mask_ref) if checked else None
+        k = products.split(load_rows(k_ref, start, tiling.block_points, width, valid), key_scale)
+
+        def latents(index: jax.Array, carry: tuple, valid_latents: jax.Array | None) -> tuple:
+            q, z = resident or load_latents(index, valid_latents)
+            raw = products.multiply(k, q, (1, 1))
+            if valid_latents is not None:
+                raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
+            return step(raw, z, carry, factor, exponent, products)
+
+        maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels, bound))
+        y = y * (unscale / mass)[:, None]
+        existing = None
+        if checked:
+            # A point without part gets output 0, and an infinite maximum makes its weights 0 in the backward.
+            y = jnp.where(valid[:, None], y, 0.0)
+            maximum = jnp.where(valid, maximum, jnp.inf)
+            existing = tiling.valid_points(start, split)
+        store_rows(y_ref, start, y, channels, existing)
+        store_vector(maximum_ref, start, maximum, existing)
+        store_vector(mass_ref, start, mass * 2.0**-exponent, existing)
+
+    tiling.fold_tiles(split, tile, None)
 
 
 def scatter(

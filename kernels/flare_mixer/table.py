@@ -22,7 +22,8 @@ class KernelBlocks:
     """The launches of the four kernels.
 
     `pairs` is that of Mosaic GPU's kernel of the operands' gradients, which takes the place of the fourth for keys and
-    queries that it serves on GPUs that it was written for; None where it does not.
+    queries that it serves on GPUs that it was written for; None where it does not. With `compact` no programs of XLA
+    stand between the kernels, where one tile of the second and fourth holds all latents (`compact.py`).
     """
 
     gather: Blocks
@@ -30,6 +31,7 @@ class KernelBlocks:
     latent_gradient: Blocks
     operand_gradients: Blocks
     pairs: PairTiles | None = None
+    compact: bool = False
 
 
 def _mosaic(dtype: str, read: Tiles, slopes: Tiles, pairs: PairTiles | None = None) -> Launch:
@@ -95,7 +97,11 @@ OPERATION = Operation(
             points=2048,
             measured=H100,
             blocks=KernelBlocks(
-                Blocks(64, 32, 264, 4), Blocks(64, 64, 528, 4), Blocks(32, 64, 264, 4), Blocks(32, 64, 528, 4)
+                Blocks(64, 32, 264, 4),
+                Blocks(64, 64, 528, 4),
+                Blocks(32, 64, 264, 4),
+                Blocks(32, 64, 528, 4),
+                compact=True,
             ),
         ),
         Launch(

@@ -112,33 +112,57 @@ def _gather_kernel(
 ) -> None:
     """Softmax of one tile of latents over the points of one split."""
     bound_ref, (numbers_ref, q_ref, k_ref, v_ref, mask_ref) = inputs
-    factor, key_scale, value_scale, unscale = read_numbers(constants, numbers_ref)
-    tiling, products, (width, channels) = layout.tiling, layout.products, widths
+    numbers, tiling = read_numbers(constants, numbers_ref), layout.tiling
     split, latent_tile = pl.program_id(1), layout.latent_tile(pl.program_id(0))
 
     def run(step: Step, bound: jax.Array | None) -> None:
         valid_latents = tiling.valid_latents(latent_tile)
-        q = products.load_parts(q_ref, 0, tiling.block_latents, width, valid_latents)
-
-        def tile(index: jax.Array, carry: tuple, checked: bool) -> tuple:
-            start = index * tiling.block_points
-            valid = tiling.valid_points(start, split, mask_ref) if checked else None
-            k = load_rows(k_ref, start, tiling.block_points, width, valid)
-            v = k if v_ref is None else load_rows(v_ref, start, tiling.block_points, channels, valid)
-            raw = products.multiply(q, products.split(k, key_scale), (1, 1))
-            if checked:
-                raw = jnp.where(valid[None, :], raw, -jnp.inf)
-            return step(raw, products.split(v, value_scale), carry, factor, exponent, products)
-
-        start = softmax_start(tiling.block_latents, channels, bound)
-        maximum, mass, total = tiling.fold_tiles(split, tile, start)
-        # Where no point takes part the latents are zero.
-        latents = total * (unscale / jnp.where(mass > 0, mass, 1.0))[:, None]
-        store_vector(outputs.maximum, 0, maximum, valid_latents)
-        store_vector(outputs.mass, 0, mass * 2.0**-exponent, valid_latents)
-        store_rows(outputs.latents, 0, latents, channels, valid_latents)
+        q = layout.products.load_parts(q_ref, 0, tiling.block_latents, widths[0], valid_latents)
+        gather_split(
+            numbers, q, (k_ref, v_ref, mask_ref), outputs, split, valid_latents, layout, widths, exponent, step, bound
+        )
 
     for_heads(bound_ref, bounded, run)
+
+
+def gather_split(
+    numbers: tuple[jax.Array | float, ...],
+    q: Parts,
+    points: tuple[Any, Any, Any],
+    outputs: Statistics,
+    split: jax.Array,
+    valid_latents: jax.Array | None,
+    layout: Layout,
+    widths: tuple[int, int],
+    exponent: int,
+    step: Step = softmax_step,
+    bound: jax.Array | None = None,
+) -> None:
+    """Fold the points of one split, references to k, v or None, and the mask, into the statistics of a tile of latents.
+
+    `numbers` are the factor of the logits, the scales of keys and values, and what undoes the latter.
+    """
+    factor, key_scale, value_scale, unscale = numbers
+    k_ref, v_ref, mask_ref = points
+    tiling, products, (width, channels) = layout.tiling, layout.products, widths
+
+    def tile(index: jax.Array, carry: tuple, checked: bool) -> tuple:
+        start = index * tiling.block_points
+        valid = tiling.valid_points(start, split, mask_ref) if checked else None
+        k = load_rows(k_ref, start, tiling.block_points, width, valid)
+        v = k if v_ref is None else load_rows(v_ref, start, tiling.block_points, channels, valid)
+        raw = products.multiply(q, products.split(k, key_scale), (1, 1))
+        if checked:
+            raw = jnp.where(valid[None, :], raw, -jnp.inf)
+        return step(raw, products.split(v, value_scale), carry, factor, exponent, products)
+
+    start = softmax_start(tiling.block_latents, channels, bound)
+    maximum, mass, total = tiling.fold_tiles(split, tile, start)
+    # Where no point takes part the latents are zero.
+    latents = total * (unscale / jnp.where(mass > 0, mass, 1.0))[:, None]
+    store_vector(outputs.maximum, 0, maximum, valid_latents)
+    store_vector(outputs.mass, 0, mass * 2.0**-exponent, valid_latents)
+    store_rows(outputs.latents, 0, latents, channels, valid_latents)
 
 
 class Exponents(NamedTuple):

@@ -43,7 +43,8 @@ def points(row: Launch) -> int:
 
 
 def mixer(row: Launch, **options: Any) -> tuple[Callable[..., Any], tuple]:
-    q, k = array(2, 70, row.width, dtype=row.dtype), array(1, points(row), 2, row.width, dtype=row.dtype)
+    latents = 60 if getattr(row.blocks, "compact", False) else 70
+    q, k = array(2, latents, row.width, dtype=row.dtype), array(1, points(row), 2, row.width, dtype=row.dtype)
     mask = array(1, points(row), dtype=bool)
     implementation = row.implementation
     return lambda q, k, v, mask: flare_mixer(q, k, v, mask=mask, implementation=implementation), (q, k, k, mask)

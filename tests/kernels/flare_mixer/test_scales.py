@@ -1,6 +1,10 @@
-"""Float32 operands of any size: the powers of two that bring them into the range of float16 parts."""
+"""Float32 operands of any size: the powers of two that bring them into the range of float16 parts.
+
+The kernels for few points, "compact", find them on their own; for the others, "general", XLA does.
+"""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +13,29 @@ import pytest
 
 from kernels import _scales, flare_mixer
 from kernels._tiles import Products
+from kernels.flare_mixer import table
 from tests.kernels.flare_mixer.cases import Case, inputs
 from tests.numerics import assert_close
 
 CASE = Case(batch=2, points=33, latents=9)
 
 
+@pytest.fixture(params=["compact", "general"])
+def kernels(request, monkeypatch) -> str:
+    """Return which kernels run."""
+    rows = [
+        replace(row, blocks=replace(row.blocks, compact=row.blocks.compact and request.param == "compact"))
+        for row in table.OPERATION.launches
+        if row.implementation == "pallas"
+    ]
+    monkeypatch.setattr(table, "OPERATION", replace(table.OPERATION, launches=tuple(rows)))
+    return request.param
+
+
 @functools.cache
-def program(implementation: str):
+def program(kernels: str):
     """Return the jitted function of (q, k, v, factor) to y and the gradients for a random cotangent times `factor`."""
+    implementation = "reference" if kernels == "reference" else "pallas"
 
     @jax.jit
     def run(floats: dict, factor: float) -> dict:
@@ -28,30 +46,30 @@ def program(implementation: str):
     return run
 
 
-def gradients(implementation: str, arguments: dict, factor: float) -> dict:
+def gradients(kernels: str, arguments: dict, factor: float) -> dict:
     """Return y and the gradients for a cotangent multiplied by `factor`."""
-    found = program(implementation)({name: arguments[name] for name in "qkv"}, factor)
+    found = program(kernels)({name: arguments[name] for name in "qkv"}, factor)
     return {name: np.asarray(x) for name, x in found.items()}
 
 
 @pytest.mark.parametrize(
     ("q", "k", "v", "dy"), [(1e4, 1e-4, 1e-8, 1e6), (1e-6, 1e6, 1e9, 1e-12), (1.0, 1.0, 1e-12, 1e-15)]
 )
-def test_sizes_of_operands_do_not_matter(q, k, v, dy):
+def test_sizes_of_operands_do_not_matter(q, k, v, dy, kernels):
     arguments = inputs(CASE)
     scaled = {"q": q * arguments["q"], "k": k * arguments["k"], "v": v * arguments["v"]}
     expected = gradients("reference", scaled, dy)
-    for name, value in gradients("pallas", scaled, dy).items():
+    for name, value in gradients(kernels, scaled, dy).items():
         # In units of the expected size, for the squares of the smallest numbers are not float32.
         size = float(np.max(np.abs(expected[name])))
         assert_close(name, value / size, expected[name] / size, 1e-5)
 
 
-def test_heads_and_samples_have_scales_of_their_own():
+def test_heads_and_samples_have_scales_of_their_own(kernels):
     arguments = inputs(CASE)
     arguments["v"] = arguments["v"] * jnp.array([[1e-9, 1.0], [1e5, 1e-3]])[:, None, :, None]
     expected = gradients("reference", arguments, 1.0)
-    actual = gradients("pallas", arguments, 1.0)
+    actual = gradients(kernels, arguments, 1.0)
     for sample in range(2):
         for head in range(2):
             for name in ("y", "k", "v"):
@@ -59,25 +77,25 @@ def test_heads_and_samples_have_scales_of_their_own():
                 assert_close(f"{name} of head {head}, sample {sample}", *pair, 1e-5)
 
 
-def test_zeros_stay_zeros_and_nan_stays_nan():
+def test_zeros_stay_zeros_and_nan_stays_nan(kernels):
     arguments = inputs(CASE)
-    for x in gradients("pallas", arguments, 0.0).values():
+    for x in gradients(kernels, arguments, 0.0).values():
         assert np.isfinite(x).all()
-    assert not np.any(gradients("pallas", arguments, 0.0)["k"])
-    assert not np.any(gradients("pallas", arguments | {"v": 0 * arguments["v"]}, 1.0)["y"])
+    assert not np.any(gradients(kernels, arguments, 0.0)["k"])
+    assert not np.any(gradients(kernels, arguments | {"v": 0 * arguments["v"]}, 1.0)["y"])
     arguments["v"] = arguments["v"].at[0, 3, 1, 2].set(jnp.nan)
-    y = gradients("pallas", arguments, 1.0)["y"]
+    y = gradients(kernels, arguments, 1.0)["y"]
     assert np.isnan(y[0, :, 1, 2]).all()
     assert np.isfinite(y[0, :, 0]).all()
 
 
 @pytest.mark.parametrize(("q", "k"), [(0.0, 0.0), (0.0, 1e-6), (1e-20, 1e-20)])
-def test_logits_of_nothing_give_equal_weights(q, k):
+def test_logits_of_nothing_give_equal_weights(q, k, kernels):
     """The factor of such logits is no number of float32, and ragged tiles have hidden ones, minus infinity."""
     arguments = inputs(CASE)
     arguments |= {"q": q * arguments["q"], "k": k * arguments["k"]}
     expected = gradients("reference", arguments, 1.0)
-    for name, value in gradients("pallas", arguments, 1.0).items():
+    for name, value in gradients(kernels, arguments, 1.0).items():
         assert_close(name, value, expected[name], 1e-5)
 
 
