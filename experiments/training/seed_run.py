@@ -111,11 +111,12 @@ class SeedRun:
         if not bad.any():
             return
         self.checkpoints.wait()
+        clip_norm = self.config.train.clip_norm
+        other = f"train.clip_norm={clip_norm:g}" if clip_norm > 0 else "clip gradients by train.clip_norm=1"
         raise NotFiniteError(
             f"the loss or its gradient became NaN or infinite at step {step + 1 + int(np.argmax(bad))}; the checkpoint "
             f"of step {self.checkpoints.steps()[-1]} is kept; lower "
-            f"{peak_rates(self.config.optimizer)} or train.clip_norm={self.config.train.clip_norm:g} and start in "
-            "another workdir"
+            f"{peak_rates(self.config.optimizer)} or {other} and start in another workdir"
         )
 
 
