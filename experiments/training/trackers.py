@@ -96,8 +96,10 @@ class _TensorBoard:
 class _MLflow:
     def __init__(self, store: Path, config: Any, workdir: Path) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody of itself
-        for package in ("mlflow", "alembic"):
-            logging.getLogger(package).setLevel(logging.WARNING)
+        # A server that does not answer is asked for seconds, not for many minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        for package, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("urllib3", logging.ERROR)):
+            logging.getLogger(package).setLevel(level)
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 

@@ -1,5 +1,6 @@
 """TensorBoard and MLflow show what the log of a run holds, once, however often it was ended."""
 
+import os
 import struct
 
 import pytest
@@ -91,5 +92,8 @@ def test_trackers_that_are_not_there(monkeypatch):
 
 def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://x")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     with pytest.raises(UserError, match=r"--track=mlflow cannot be opened \(.*leave it out"):
         trackers.open_trackers(["mlflow"], tmp_path, toy_config(), tmp_path)
+    # Seconds; with the default of 7 a server that does not answer is waited for minutes.
+    assert int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 3
