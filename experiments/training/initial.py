@@ -72,7 +72,8 @@ def frozen_names(patterns: str, names: Collection[str]) -> frozenset[str]:
     would be trained.
     """
     frozen: set[str] = set()
-    for pattern in filter(None, (part.strip() for part in patterns.split(","))):
+    named = [part for part in map(str.strip, patterns.split(",")) if part]
+    for pattern in named or ([patterns] if patterns else []):
         found = {name for name in names if fnmatch.fnmatchcase(name, pattern)}
         if not found:
             some = ", ".join(sorted({name.split(".")[0] for name in names}))
@@ -95,10 +96,13 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 def _misfit(differing: list[str], shapes: Shapes, given: Shapes, start: StartingWeights, config: Any) -> str:
     """Return the sentence about weights that are not those of the configured model."""
-    if not set(given) & set(shapes):
+    # Biases have the same names in PyTorch, whose matrices are called weight.
+    foreign = any(name.endswith(".weight") for name in given) and not any(name.endswith(".weight") for name in shapes)
+    if foreign or not set(given) & set(shapes):
         return (
-            f"no parameter of {start.label} has a name of this model, such as {next(iter(shapes))}; take the model of "
-            "those weights, and convert a checkpoint of the PyTorch original by python -m flare_jax.convert"
+            f"the parameters of {start.label}, such as {min(given)}, have not the names of this model, such as "
+            f"{min(shapes)}; take the model of those weights, and convert a checkpoint of the PyTorch original by "
+            "python -m flare_jax.convert"
         )
     model = config.model.to_dict()
     plain = {name: _plain(value) for name, value in start.model.items()}

@@ -76,8 +76,12 @@ def test_weights_of_other_models_are_refused():
     known = StartingWeights(GIVEN.params, "out/a", {"type": "flare", **OPTIONS})
     with pytest.raises(UserError, match=r"parameters of out/a do not fit this model, .* --config.model.channel_dim=8$"):
         start_with(wide, config, known, 3, 1)
-    with pytest.raises(UserError, match=r"no parameter of b.safetensors has a name of this model"):
+    with pytest.raises(UserError, match=r"the parameters of b.safetensors, such as module.weight, have not the names"):
         start_with(wide, config, StartingWeights({"module.weight": np.ones(3)}, "b.safetensors"), 3, 1)
+    # Those of PyTorch, whose biases have our names.
+    of_torch = {name.replace(".kernel", ".weight"): value for name, value in GIVEN.params.items()}
+    with pytest.raises(UserError, match=r"convert a checkpoint of the PyTorch original by python -m flare_jax.convert"):
+        start_with(parameters(3, 1, 0), config_of(), StartingWeights(of_torch, "b.safetensors"), 3, 1)
 
 
 @pytest.mark.parametrize("model_type", ["transolver", "gnot", "perceiverio", "upt"])
@@ -105,6 +109,8 @@ def test_frozen_names():
         UserError, match=r"train.freeze=block_\* fits no parameter; their names begin with blocks, in_proj"
     ):
         frozen_names("block_*", names)
+    with pytest.raises(UserError, match=r"train.freeze=, fits no parameter"):
+        frozen_names(",", names)
     with pytest.raises(UserError, match="fits all 4 parameters"):
         frozen_names("*", names)
 
