@@ -48,8 +48,10 @@ def with_kernel(start: Blocks, kernel: str, launch: Blocks) -> Blocks:
 
 
 def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> Iterator[Blocks]:
-    """Yield `start`, then other tiles, warps and numbers of programs."""
+    """Yield `start`, then other tiles, warps and numbers of programs; of wide layers, those of single layers first."""
     yield start
+    if shape.channels >= 128:
+        yield from (replace(start, **{kernel: tiling}) for tiling in _single_layers(kernel, start))
     if kernel == "backward" and start.backward.factored:
         yield from (replace(start, backward=tiling) for tiling in _factored(start.backward))
         return
@@ -64,6 +66,14 @@ def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> 
             yield replace(start, **{kernel: plain})
             if kernel == "backward" and not few:
                 yield replace(start, backward=replace(plain, carried=True))
+
+
+def _single_layers(kernel: str, start: Blocks) -> Iterator[Tiling]:
+    """Yield tilings of launches of one layer each, whose weights and gradients a program holds."""
+    options = {"resident": True, "depth": 1, "precast": start.forward.precast, "carried": kernel == "backward"}
+    sizes = ((64, 8), (32, 8), (64, 16), (128, 16), (64, 4))
+    for (rows, warps), transposed, programs in itertools.product(sizes, (True, False), (132, 264, 528)):
+        yield Tiling(rows=rows, warps=warps, transposed=transposed, programs=programs, **options)
 
 
 def _factored(start: Tiling) -> Iterator[Tiling]:

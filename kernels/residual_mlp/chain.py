@@ -156,7 +156,7 @@ class BranchMatrices(NamedTuple):
 
 
 class BranchState(NamedTuple):
-    """A branch before its last layer: act'(z) of its layers in the operand dtype, and the last hidden tile."""
+    """A branch after its activated layers: act'(z) of these in the operand dtype, and the last hidden tile."""
 
     slopes: list[Tile]
     hidden: Tile
@@ -165,9 +165,11 @@ class BranchState(NamedTuple):
 def branch_state(
     branch: BranchMatrices, activation: str, entry: Tile, on_operand: Callable[[int, Tile], None]
 ) -> BranchState:
-    """Run the activated layers (all but the last); `on_operand(index, operand)` sees the input of each of them."""
+    """Run the activated layers; `on_operand(index, operand)` sees the input of each of them."""
     slopes, hidden = [], entry
-    for index, layer in enumerate(branch.layers[:-1]):
+    for index, layer in enumerate(branch.layers):
+        if not layer.activated:  # the last one
+            break
         matrix = branch.matrices[index]
         operand = matrix.arithmetic.operand(hidden)
         products = matrix.apply(operand, branch.biases[index])
@@ -186,6 +188,8 @@ def branch_result(branch: BranchMatrices, activation: str, entry: Tile) -> Tile:
 
 
 def _last_layer(branch: BranchMatrices, hidden: Tile) -> Tile:
+    if branch.layers[-1].activated:
+        return hidden
     matrix = branch.matrices[-1]
     result = matrix.apply(matrix.arithmetic.operand(hidden), branch.biases[-1])
     return add(hidden, result) if branch.layers[-1].residual else result
@@ -210,10 +214,12 @@ def branch_cotangent(
 
     slopes, hidden = branch_state(branch, activation, entry, remember)
     last = len(branch.layers) - 1
-    remember(last, branch.matrices[last].arithmetic.operand(hidden))
+    if not branch.layers[last].activated:
+        remember(last, branch.matrices[last].arithmetic.operand(hidden))
     cotangent = load_cotangent(lambda: _last_layer(branch, hidden))
     for index in range(last, -1, -1):
-        inner = cotangent if index == last else multiply(cotangent, slopes[index])
+        layer = branch.layers[index]
+        inner = multiply(cotangent, slopes[index]) if layer.activated else cotangent
         passed = linear_cotangent(branch.matrices[index], sections.weights[index], sections.biases[index], inner, sink)
-        cotangent = add(cotangent, passed) if branch.layers[index].residual else passed
+        cotangent = add(cotangent, passed) if layer.residual else passed
     return cotangent

@@ -12,8 +12,9 @@ from kernels._operation import Selection, Served
 from kernels._products import side_by_side
 from kernels._target import Target, on_target
 from kernels.residual_mlp.operands import Operands, Structure
-from kernels.residual_mlp.pallas import fused_backward, fused_forward
+from kernels.residual_mlp.plan import Plan
 from kernels.residual_mlp.reference import residual_mlp_reference
+from kernels.residual_mlp.segments import Planner, backward, forward
 from kernels.residual_mlp.table import plan_for
 
 
@@ -37,9 +38,13 @@ class Call:
         request = replace(request, points=request.points * target.copies)
         return replace(self.selection, request=request).on(target)
 
-    def plan(self, served: Served, operands: Operands, target: Target) -> Any:
-        """Return the plan of the kernels."""
-        return plan_for(served, self.structure, operands, self.precision, target)
+    def planner(self, served: Served, target: Target) -> Planner:
+        """Return the function that plans the kernels of the chain, or of a part of it."""
+
+        def plan(structure: Structure, operands: Operands, states: bool = False) -> Plan:
+            return plan_for(served, structure, operands, self.precision, target, states)
+
+        return plan
 
     def pull_back(self, operands: Operands) -> Any:
         """Return the shapes of what plain XLA keeps for its gradient, None where it cannot run."""
@@ -69,7 +74,7 @@ def _run(call: Call, target: Target, operands: Operands) -> tuple[Array, ...]:
     served = call.served(target)
     if served.implementation == "reference":
         return call.reference(operands)
-    return fused_forward(call.plan(served, operands, target), target, operands)
+    return forward(call.planner(served, target), target, call.structure, operands)
 
 
 def _forward(call: Call, operands: Operands) -> tuple[tuple[Array, ...], Any]:
@@ -87,7 +92,7 @@ def _run_and_keep(
         # Traced in any case: from arrays that are one and the same object it would keep one of them only.
         results, pull_back = jax.jit(call.keep, inline=True)(operands)
         return results, jax.tree.leaves(pull_back)
-    results = fused_forward(call.plan(served, operands, target), target, operands)
+    results = forward(call.planner(served, target), target, call.structure, operands)
     return results, [jnp.zeros(x.shape, x.dtype) for x in shapes]
 
 
@@ -101,7 +106,7 @@ def _gradients(
     served = call.served(target)
     if served.implementation == "reference":
         return pull_back(cotangents)[0]
-    return fused_backward(call.plan(served, operands, target), target, operands, cotangents)
+    return backward(call.planner(served, target), target, call.structure, operands, cotangents)
 
 
 apply.defvjp(_forward, _backward)

@@ -75,11 +75,12 @@ class Operands(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """One linear layer of a branch: v = u W + b, activated unless it is the last one, added to u if `residual`."""
+    """One linear layer of a branch: v = u W + b, `activated` unless it is the last one, added to u if `residual`."""
 
     inputs: int
     outputs: int
     residual: bool
+    activated: bool
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,12 @@ def chain_layers(branch: Branch, *, residual_in: bool, residual_out: bool) -> tu
     shapes = [weight.shape for weight in branch.weights]
     if len(shapes) == 1:
         ((inputs, outputs),) = shapes
-        return (Layer(inputs, outputs, residual_in and residual_out and inputs == outputs),)
+        return (Layer(inputs, outputs, residual_in and residual_out and inputs == outputs, False),)
     first, *inner, last = shapes
     return (
-        Layer(*first, residual_in and first[0] == first[1]),
-        *(Layer(*shape, True) for shape in inner),
-        Layer(*last, residual_out and last[0] == last[1]),
+        Layer(*first, residual_in and first[0] == first[1], True),
+        *(Layer(*shape, True, True) for shape in inner),
+        Layer(*last, residual_out and last[0] == last[1], False),
     )
 
 

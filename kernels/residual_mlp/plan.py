@@ -21,8 +21,8 @@ class Tiling:
 
     `rows` per tile; at most `programs` programs, each looping over its tiles; `columns` of the largest weight block;
     `resident` reads all weights before the first tile instead of layer by layer; `parallel` gives each branch its own
-    programs; `transposed` holds tiles as `[C, rows]`, which suits the tensor cores when C is at least 128; `precast`
-    rounds the weights to the dtype of x before the launch.
+    programs; `depth` layers share a launch, all if it is None; `transposed` holds tiles as `[C, rows]`, which suits the
+    tensor cores when C is at least 128; `precast` rounds the weights to the dtype of x before the launch.
 
     Backward only: `carried` keeps the weight gradients of a looping program in registers instead of in its memory slot;
     `factored` leaves the weight gradients to matrix products outside, of factors that the kernel stores.
@@ -37,6 +37,7 @@ class Tiling:
     parallel: bool = True
     transposed: bool = False
     precast: bool = False
+    depth: int | None = None
     carried: bool = False
     factored: bool = False
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from kernels._products import times_matrix
-from kernels.residual_mlp.operands import HeadNorm, Norm, Operands, Structure
+from kernels.residual_mlp.operands import HeadNorm, Norm, Operands, Projection, Structure
 
 _ACTIVATIONS = {
     "gelu_tanh": lambda z: jax.nn.gelu(z, approximate=True),
@@ -24,10 +24,7 @@ def residual_mlp_reference(
 ) -> tuple[Array, ...]:
     """Return one `[..., C_out]` array per branch; `precision` None follows the configured one."""
     dtype = operands.x.dtype
-    stream = operands.x
-    if (projection := operands.projection) is not None:
-        projected = _linear(operands.x, projection.weight, projection.bias, precision)
-        stream = (_widen(projection.skip) + projected).astype(dtype)
+    stream = project(operands.x, operands.projection, precision)
     entry = stream if operands.norm is None else _normalize(stream, operands.norm).astype(dtype)
     results = []
     for layers, branch in zip(structure.branches, operands.branches, strict=True):
@@ -39,8 +36,21 @@ def residual_mlp_reference(
             hidden = (_widen(hidden) + change if layer.residual else change).astype(dtype)
         if branch.head_norm is not None:
             hidden = normalize_heads(hidden, branch.head_norm)
-        results.append((_widen(stream) + _widen(hidden)).astype(dtype) if structure.outer_residual else hidden)
+        results.append(add(stream, hidden) if structure.outer_residual else hidden)
     return tuple(results)
+
+
+def project(x: Array, projection: Projection | None, precision: lax.Precision | None) -> Array:
+    """Return the stream: x, or what a projection makes of it, in the dtype of x."""
+    if projection is None:
+        return x
+    projected = _linear(x, projection.weight, projection.bias, precision)
+    return (_widen(projection.skip) + projected).astype(x.dtype)
+
+
+def add(first: Array, second: Array) -> Array:
+    """Add two arrays in float32 or wider, and round the sum to their dtype."""
+    return (_widen(first) + _widen(second)).astype(first.dtype)
 
 
 @jax.checkpoint

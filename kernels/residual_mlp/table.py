@@ -42,11 +42,14 @@ class Blocks:
     """The tilings of both passes.
 
     `separate`: with many rows the two branches of one kernel, in different programs, take longer than two kernels.
+    `states` is the tiling of the forward launches of a backward pass with a `depth` (`segments.py`), by default that
+    of the forward pass.
     """
 
     forward: Tiling
     backward: Tiling
     separate: bool = False
+    states: Tiling | None = None
 
 
 def _choices(arithmetic: str, width: int, rows: int | None = None, implementation: str = "pallas") -> Choice:
@@ -214,12 +217,18 @@ def _width(structure: Structure) -> int:
 
 
 def plan_for(
-    served: Served, structure: Structure, operands: Operands, precision: lax.Precision, target: Target
+    served: Served,
+    structure: Structure,
+    operands: Operands,
+    precision: lax.Precision,
+    target: Target,
+    states: bool = False,
 ) -> Plan:
-    """Return the plan of the fused kernels on the target."""
+    """Return the plan of the fused kernels on the target; with `states` its forward pass is part of a backward pass."""
+    blocks = served.blocks
     forward, backward = (
         replace(tiling, programs=max(1, tiling.programs // target.copies))
-        for tiling in (served.blocks.forward, served.blocks.backward)
+        for tiling in ((states and blocks.states) or blocks.forward, blocks.backward)
     )
     together = _read_once(structure, operands, target)
     if together:

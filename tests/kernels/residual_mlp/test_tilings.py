@@ -100,3 +100,20 @@ def test_column_chunks(width, sizes):
     assert sum(chunk.valid for chunk in chunks) == width
     assert [chunk.start for chunk in chunks] == [sum(sizes[:i]) for i in range(len(sizes))]
     assert padded(width, 128) == sum(sizes)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(
+    "case",
+    [
+        BLOCK,
+        Case(branches=2, norm="layer", heads=3),
+        Case(branches=2, norm="rms", dtype="bfloat16"),
+    ],
+    ids=["block", "branches", "bfloat16"],
+)
+def test_launches_of_a_few_layers_agree(case, depth, monkeypatch):
+    tiling = Tiling(**SMALL, depth=depth)
+    passes = tiling, Tiling(**SMALL, depth=depth, programs=2, carried=True)
+    launch_with(monkeypatch, *passes, states=Tiling(rows=32, warps=4))
+    assert_agrees(case, ratio=1e-2 if case.dtype == "bfloat16" else 1e-5)
