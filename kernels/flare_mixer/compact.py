@@ -10,7 +10,6 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from kernels._layout import Layout
 from kernels._pairs import Gradients
@@ -28,7 +27,7 @@ from kernels.flare_mixer.mixing import PointStatistics
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_pairs import PointSide, Settings
 from kernels.flare_mixer.table import KernelBlocks
-from kernels.gather.pallas import like_latents
+from kernels.gather.pallas import like_latents, sum_of_splits
 
 # Every program reads the results of all splits.
 _MOST_SPLITS = 32
@@ -134,6 +133,6 @@ def backward(
         scale=scale,
     )
     keys, values, queries = layout.launch(kernel, "flare_operand_gradients", inputs, outputs)
-    dq = [like_latents(jnp.sum(x, axis=2), q) for x, (q, _) in zip(queries, pairs, strict=True)]
+    dq = [like_latents(sum_of_splits(x, q), q) for x, (q, _) in zip(queries, pairs, strict=True)]
     decode = (dq[1], keys[1]) if operands.separate else ()
     return Operands(dq[0], keys[0], values, *decode)
