@@ -114,7 +114,10 @@ class Served:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation. Of `choices` and `launches` the first row that suits decides; `fallback` serves everything."""
+    """One operation. Of `choices` and `launches` the first row that suits decides; `fallback` serves everything.
+
+    After a launch may come others for the same dtype and sizes, for GPUs with less memory for a program.
+    """
 
     name: str
     implementations: tuple[Implementation, ...]
@@ -152,7 +155,12 @@ class Operation:
 
     def launch_for(self, implementation: str, request: Request) -> Launch | None:
         """Return the row of launches for this request, None for an implementation without kernels."""
-        return next((row for row in self.launches if row.suits(implementation, request)), None)
+        return next(iter(self.launches_for(implementation, request)), None)
+
+    def launches_for(self, implementation: str, request: Request) -> tuple[Launch, ...]:
+        """Return the rows of launches that may be taken for this request, the fastest first."""
+        rows = [row for row in self.launches if row.suits(implementation, request)]
+        return tuple(row for row in rows if (row.width, row.points) == (rows[0].width, rows[0].points))
 
 
 @dataclass(frozen=True)
@@ -186,13 +194,13 @@ class Selection:
         operation, fallback = self.operation, self.operation.fallback
         if self.implementation is None:
             for choice in self._choices():
-                launch = operation.launch_for(choice.implementation, self.request)
+                launch = self._launch(choice.implementation, target)
                 runs = choice.fits(target) and operation[choice.implementation].runs_on(target)
                 if runs and (launch is None or launch.fits(target)):
                     return Served(choice.implementation, launch)
             return Served(fallback)
         operation[self.implementation].check_target(target, fallback)
-        launch = operation.launch_for(self.implementation, self.request)
+        launch = self._launch(self.implementation, target)
         if launch is not None and not launch.fits(target):
             needed = ".".join(map(str, launch.capability))
             raise ValueError(
@@ -201,6 +209,11 @@ class Selection:
                 f"{target.shared_memory // 1024} KiB; use implementation {fallback!r}."
             )
         return Served(self.implementation, launch)
+
+    def _launch(self, implementation: str, target: Target) -> Launch | None:
+        """Return the first launch that fits the target, the last one where none does."""
+        rows = self.operation.launches_for(implementation, self.request)
+        return next((row for row in rows if row.fits(target)), rows[-1] if rows else None)
 
 
 @dataclass(frozen=True)

@@ -90,16 +90,18 @@ class SelectedBackends(Backends):
                 return TritonBackend(served.blocks, target)
         raise AssertionError(f"no backend for {served}")
 
-    def splits(self, k: jax.Array) -> dict[str, int]:
-        """Return into how many splits each backend that may run cuts the points."""
+    def splits(self, k: jax.Array) -> set[int]:
+        """Return into how many splits the points may be cut, whichever backend and launch runs."""
         batch, points, heads, _ = k.shape
-        chunk = table.chunk_points(self.selection.request.width)
+        request, operation = self.selection.request, self.selection.operation
         sizes = {
-            name: chunk if launch is None else launch.blocks.split_points(points, batch * heads)
+            launch.blocks.split_points(points, batch * heads)
             for name in self.selection.candidates
-            for launch in [self.selection.operation.launch_for(name, self.selection.request)]
+            for launch in operation.launches_for(name, request)
         }
-        return {name: -(-points // min(size, points)) for name, size in sizes.items()}
+        if "xla" in self.selection.candidates:
+            sizes.add(table.chunk_points(request.width))
+        return {-(-points // min(size, points)) for size in sizes}
 
 
 def _normalized(

@@ -90,12 +90,12 @@ def _mix_kernel(
         q = load_rows(q_ref, start, walk.block, width, valid)
         k = load_rows(k_ref, start, walk.block, width, valid)
         v = load_rows(v_ref, start, walk.block, columns, valid)
-        weights = _masked(scale * dot(q, k, (1, 1)), seen, v)
-        y = dot(q, state.astype(q.dtype), (1, 0)) + dot(weights, v, (1, 0))
-        store_rows(y_ref, start, y, columns, valid)
-        return state + scale * dot(k, v, (0, 0))
+        y = dot(_masked(dot(q, k, (1, 1)), seen, v), v, (1, 0)) + dot(q, state.astype(q.dtype), (1, 0))
+        store_rows(y_ref, start, scale * y, columns, valid)
+        return state + dot(k, v, (0, 0))
 
-    state = load_rows(start_ref, 0, padded_width(width), columns, _existing(width))
+    # Without the scale a sum goes on in the registers of the product that adds to it.
+    state = load_rows(start_ref, 0, padded_width(width), columns, _existing(width)) * (1.0 / scale)
     jax.lax.fori_loop(0, tiles, step, state)
 
 
@@ -113,15 +113,13 @@ def _pair_kernel(inputs: Any, outputs: Any, *, walk: _Walk, widths: tuple[int, i
         q, k = (load_rows(ref, start, walk.block, width, valid) for ref in (q_ref, k_ref))
         v, dy = (load_rows(ref, start, walk.block, columns, valid) for ref in (v_ref, dy_ref))
         rounded = state.astype(q.dtype)
-        # Both products with the state first: after them the memory that holds it is free for what is stored.
-        dv, dk = dot(k, rounded, (1, 0)), dot(v, rounded, (1, 1))
-        dv = dv + dot(_masked(scale * dot(k, q, (1, 1)), later, dy), dy, (1, 0))
-        dk = dk + dot(_masked(scale * dot(v, dy, (1, 1)), later, q), q, (1, 0))
-        store_rows(dv_ref, start, dv, columns, valid)
-        store_rows(dk_ref, start, dk, width, valid)
-        return state + scale * dot(q, dy, (0, 0))
+        dv = dot(_masked(dot(k, q, (1, 1)), later, dy), dy, (1, 0)) + dot(k, rounded, (1, 0))
+        store_rows(dv_ref, start, scale * dv, columns, valid)
+        dk = dot(_masked(dot(v, dy, (1, 1)), later, q), q, (1, 0)) + dot(v, rounded, (1, 1))
+        store_rows(dk_ref, start, scale * dk, width, valid)
+        return state + dot(q, dy, (0, 0))
 
-    state = load_rows(end_ref, 0, padded_width(width), columns, _existing(width))
+    state = load_rows(end_ref, 0, padded_width(width), columns, _existing(width)) * (1.0 / scale)
     jax.lax.fori_loop(0, tiles, step, state)
 
 

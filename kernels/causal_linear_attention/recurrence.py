@@ -42,8 +42,8 @@ class Backends(_operation.Backends):
     """The backends that may run."""
 
     @abc.abstractmethod
-    def splits(self, k: jax.Array) -> dict[str, int]:
-        """Return into how many splits each backend that may run cuts the points."""
+    def splits(self, k: jax.Array) -> set[int]:
+        """Return into how many splits the points may be cut, whichever backend and launch runs."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -63,16 +63,18 @@ def _forward(
 
 def _mix_forward(
     backends: Backends, scale: float, target: Target, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-    """Return outputs, final state and, for each backend, the states where its splits start: zeros if it did not run."""
-    name, backend = backends.selection.on(target).implementation, backends.on(target)
+) -> tuple[jax.Array, jax.Array, dict[int, jax.Array]]:
+    """Return outputs, final state and, for each number of splits, the states where these start: zeros if not used."""
+    backend = backends.on(target)
     sums = backend.outer_sums(k, v)
     before = _sums_before(sums)
     starts = state[:, :, None] + scale * before
     final = starts[:, :, -1] + scale * sums[:, :, -1]
     kept = {
-        other: starts if other == name else jnp.zeros((*starts.shape[:2], splits, *starts.shape[3:]), starts.dtype)
-        for other, splits in backends.splits(k).items()
+        splits: starts
+        if splits == starts.shape[2]
+        else jnp.zeros((*starts.shape[:2], splits, *starts.shape[3:]), starts.dtype)
+        for splits in sorted(backends.splits(k))
     }
     return backend.mix(q, k, v, starts, scale, False), final, kept
 
@@ -86,11 +88,11 @@ def _backward(
 def _mix_backward(
     backends: Backends, scale: float, target: Target, residuals: tuple, cotangents: tuple
 ) -> tuple[jax.Array, ...]:
-    name, backend = backends.selection.on(target).implementation, backends.on(target)
+    backend = backends.on(target)
     q, k, v, kept = residuals
-    starts = kept[name]
     dy, dfinal = cotangents
     sums = backend.outer_sums(q, dy)
+    starts = kept[sums.shape[2]]
     after = jnp.flip(_sums_before(jnp.flip(sums, axis=2)), axis=2)
     ends = dfinal[:, :, None] + after
     dstate = ends[:, :, 0] + sums[:, :, 0]

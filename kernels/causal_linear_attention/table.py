@@ -47,12 +47,26 @@ class KernelBlocks:
     exact: str = "tf32x3"
     pair: Blocks | None = None
 
+    def shared_bytes(self, width: int, item: int) -> int:
+        """Return about how many bytes of shared memory a program of `pair` has: four staged operands and the state."""
+        if self.pair is None:
+            return 0
+        return item * width * (4 * self.pair.stages * self.pair.points + width)
+
     def split_points(self, points: int, heads: int) -> int:
         """Return how many of `points` points one split has, when `heads` heads of all samples run side by side."""
         tile = max(x.points for x in (self.sums, self.mix, self.pair) if x is not None)
         tiles = pl.cdiv(points, tile)
         splits = min(tiles, max(1, self.programs // heads))
         return pl.cdiv(tiles, splits) * tile
+
+
+def _launches(dtype: str, width: int, blocks: KernelBlocks) -> tuple[Launch, ...]:
+    """Return a launch, measured on an H100, of both kinds of kernels."""
+    return tuple(
+        Launch(dtype, width, blocks, implementation=implementation, measured=H100)
+        for implementation in ("pallas", "triton")
+    )
 
 
 OPERATION = Operation(
@@ -71,17 +85,28 @@ OPERATION = Operation(
         # For a JAX without the Triton lowering of Pallas: at widths of 64 and 128 a third to a sixth of XLA's time.
         Choice("triton", ("bfloat16",), WIDEST_HEAD, measured=H100),
     ),
-    launches=tuple(
-        Launch(dtype, width, blocks, implementation=implementation, measured=H100)
-        for implementation in ("pallas", "triton")
-        for dtype, width, blocks in (
-            ("bfloat16", 32, KernelBlocks(1056, Blocks(64, 32, 4), Blocks(64, 32, 4))),
-            ("bfloat16", 64, KernelBlocks(396, Blocks(64, 64, 4), Blocks(64, 64, 4))),
-            ("bfloat16", 128, KernelBlocks(528, Blocks(64, 128, 8), Blocks(64, 64, 8))),
-            ("float32", 32, KernelBlocks(1056, Blocks(32, 32, 4), Blocks(32, 32, 4))),
-            ("float32", 64, KernelBlocks(528, Blocks(32, 64, 4), Blocks(32, 32, 4))),
-            ("float32", 128, KernelBlocks(264, Blocks(32, 128, 8), Blocks(32, 32, 8))),
-        )
+    launches=(
+        # The first that suits and fits into the shared memory is taken.
+        *_launches("bfloat16", 32, KernelBlocks(1056, Blocks(64, 32, 4), Blocks(64, 32, 4))),
+        Launch(
+            "bfloat16",
+            64,
+            KernelBlocks(528, Blocks(32, 64, 4, 3), Blocks(64, 64, 4, 3), pair=Blocks(64, 64, 4, 3)),
+            measured=H200,
+        ),
+        *_launches("bfloat16", 64, KernelBlocks(396, Blocks(64, 64, 4), Blocks(64, 64, 4))),
+        Launch("bfloat16", 128, KernelBlocks(264, Blocks(32, 128, 4, 4), Blocks(64, 64, 4, 4)), measured=H200),
+        Launch(
+            "bfloat16",
+            128,
+            KernelBlocks(528, Blocks(64, 128, 8), Blocks(64, 64, 4, 4)),
+            implementation="triton",
+            measured=H200,
+        ),
+        *_launches("bfloat16", 128, KernelBlocks(528, Blocks(64, 128, 8), Blocks(64, 64, 8))),
+        *_launches("float32", 32, KernelBlocks(1056, Blocks(32, 32, 4), Blocks(32, 32, 4))),
+        *_launches("float32", 64, KernelBlocks(528, Blocks(32, 64, 4), Blocks(32, 32, 4))),
+        *_launches("float32", 128, KernelBlocks(264, Blocks(32, 128, 8), Blocks(32, 32, 8))),
     ),
 )
 

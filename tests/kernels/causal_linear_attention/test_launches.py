@@ -3,6 +3,8 @@
 import pytest
 
 from kernels._implementation import Request
+from kernels._operation import H200
+from kernels._target import Target
 from kernels.causal_linear_attention import table
 from kernels.causal_linear_attention.shapes import SHAPES
 
@@ -22,3 +24,11 @@ def test_few_heads_still_fill_the_device():
     blocks = table.OPERATION.launch_for("pallas", Request("bfloat16", shape.width)).blocks
     programs = shape.heads * -(-shape.points // blocks.split_points(shape.points, shape.batch * shape.heads))
     assert programs >= 264  # two for each of the 132 multiprocessors of an H100
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_gpus_with_less_shared_memory_take_a_smaller_launch(width):
+    selection = table.OPERATION.resolve("pallas", Request("bfloat16", width, 10**5))
+    large, small = (selection.on(Target("cuda", capability)).launch for capability in ((9, 0), (8, 9)))
+    assert large.measured == H200
+    assert small.shared_memory <= 99 * 1024 < large.shared_memory
