@@ -56,7 +56,7 @@ def main() -> None:
     out = Path(FLAGS.out)
     check_output(str(out / "devices.csv"))
     deadline = time.monotonic() + FLAGS.seconds
-    there = _devices_there(deadline)
+    there = _devices_there(list(models.values()), changes, deadline)
     cases = cases_of(list(models), _counts(there["count"]), FLAGS.points, FLAGS.scalings, FLAGS.sharded)
     answers: dict[Work, dict[str, Any]] = {}
 
@@ -101,12 +101,18 @@ def _check_names(flag: str, known: Sequence[str]) -> None:
         raise UserError(f"--{flag} has {unknown[0]!r}; give one or more of {', '.join(known)}")
 
 
-def _devices_there(deadline: float) -> dict[str, Any]:
-    """Return number and platform of the devices; asked in a process that ends, for it takes their memory."""
+def _devices_there(configs: Sequence[str], changes: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+    """Return number and platform of the devices; asked in a process that ends, for it takes their memory.
+
+    Raises UserError where there are none, and for options that the models cannot have.
+    """
     with Worker(MODULE) as worker:
-        (answer,) = worker.answers({}, ["devices"], deadline)
+        (answer,) = worker.answers({"configs": configs, "changes": changes}, ["devices"], deadline)
     if "error" in answer:
-        raise UserError(f"JAX finds no devices here ({answer['error']}); check its installation")
+        remedy = f"check its installation, or raise --seconds={FLAGS.seconds:g}"
+        raise UserError(f"JAX finds no devices here ({answer['error']}); {remedy}")
+    if answer["refused"]:
+        raise UserError(answer["refused"])
     return answer
 
 

@@ -1,7 +1,7 @@
 """The measurements of `benchmarks.devices` in a process of their own: a training step on one mesh, sums of arrays."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,30 +14,49 @@ from benchmarks.devices_cost import expected_sums
 from benchmarks.timing import device_line, median_seconds
 from benchmarks.train_step import random_dataset, setup_of, time_steps
 from experiments import cli, program
+from experiments.pdebench import models
 from experiments.training.costs import allocator_peak
 from experiments.training.mesh import make_mesh
 from kernels._sharding import untyped_shard_map
+from runtime.command import sentence
 
 
 def handle(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what devices there are, what links them, or the figures of a training step, for the one name of a request.
 
-    A link is that of the first `devices`. A step is described by `config`, `changes` of its options by their dotted
-    names, `batch` and `points` of its random data, the mesh `data` x `along_points`, and the numbers of `steps` and
-    `repeats`.
+    What devices there are is answered with what is wrong with the options of the models: those of `configs`, with
+    `changes`. A link is that of the first `devices`. A step is described by `config`, `changes` of its options by their
+    dotted names, `batch` and `points` of its random data, the mesh `data` x `along_points`, and the numbers of `steps`
+    and `repeats`.
     """
     (name,) = request["names"]
     if name == "devices":
-        yield {"name": name, "count": jax.device_count(), "platform": jax.default_backend(), "device": device_line()}
+        here = {"count": jax.device_count(), "platform": jax.default_backend(), "device": device_line()}
+        yield {"name": name, **here, "refused": _refused(request["configs"], request["changes"])}
         return
     if name == "link":
         yield {"name": name, **_link(request["devices"])}
         return
-    config = cli.load_config(request["config"])
-    config.update_from_flattened_dict(request["changes"])
+    config = _config(request["config"], request["changes"])
     config.train.batch_size = request["batch"]
     with program.matmul_precision(config):
         yield {"name": name, **_measure(config, request)}
+
+
+def _config(path: str, changes: dict[str, Any]) -> Any:
+    config = cli.load_config(path)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def _refused(paths: Sequence[str], changes: dict[str, Any]) -> str:
+    """Return why a model cannot have its options, "" where all can."""
+    try:
+        for path in paths:
+            models.check_model(_config(path, changes))
+    except ValueError as error:
+        return sentence(error)
+    return ""
 
 
 def _measure(config: Any, request: dict[str, Any]) -> dict[str, Any]:

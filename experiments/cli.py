@@ -60,7 +60,7 @@ def define_flags(modes: tuple[str, ...] = ("train", "time", "eval")) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; print expected errors as one sentence and exit with status 2."""
-    sys.argv[1:] = [with_own_config(text) for text in sys.argv[1:]]
+    sys.argv[1:] = _one_config([with_own_config(text) for text in sys.argv[1:]])
     debug = "--debug" in sys.argv or "--debug=true" in sys.argv
     if not debug:
         _silence_writer_threads()
@@ -158,6 +158,12 @@ def with_own_config(argument: str) -> str:
     """Return `--config=configs/FILE` with the place of the config that comes with the project, where none is here."""
     match = re.match(r"(--?config=)(configs/[^:]*)(.*)$", argument)
     return argument if match is None else f"{match[1]}{own_file(match[2])}{match[3]}"
+
+
+def _one_config(arguments: list[str]) -> list[str]:
+    """Return the arguments with the last --config= alone, of every flag the last counts, and before its options."""
+    files = [text for text in arguments if re.match(r"--?config=", text)]
+    return files[-1:] + [text for text in arguments if text not in files]
 
 
 def own_file(path: str) -> str:

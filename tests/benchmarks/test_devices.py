@@ -46,6 +46,7 @@ def test_steps_are_timed_counted_and_compared(tmp_path):
         (["--scalings=strong,fast"], "--scalings has 'fast'"),
         (["--models=flare", *MODEL], "--models=flare does not go with --config"),
         (["--config=configs/flare_darcy.py"], "data set darcy is a grid"),
+        ([*MODEL, "--config.model.num_heads=3"], "error: num_heads 3 does not divide channel_dim 8; choose"),
     ],
 )
 def test_wrong_options(tmp_path, arguments, sentence):

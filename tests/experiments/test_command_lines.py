@@ -73,6 +73,10 @@ def test_configs_that_give_no_configuration(tmp_path, content, words):
         ("--track=wandb", "--track has 'wandb'"),
         ("--track=tensorboard --mode=time", "--track=tensorboard follows a training"),
         ("--data_dir=", "--data_dir= is empty"),
+        (
+            "--config=configs/flare_darcy.py:smoke --config.model.num_heads=3",
+            "num_heads 3 does not divide channel_dim 8",
+        ),
         ("--config=", "--config= is empty"),
     ],
 )
