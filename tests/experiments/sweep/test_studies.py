@@ -25,7 +25,7 @@ from tests.program_server import Forked
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.py") if path.stem not in ("__init__", "common"))
 # Its places are numbers of points, beside those at which ours are measured.
 BETWEEN = ("time_memory",)
-UNPUBLISHED = ("additive", "language", "mixers", "recall", "spectra")
+UNPUBLISHED = ("additive", "language", "mixers", "recall", "routing", "spectra")
 # Trainings and measurements, which have different numbers.
 MIXED = ("language",)
 
