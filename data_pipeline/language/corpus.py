@@ -60,8 +60,8 @@ def split_documents(
     """Return the documents of each split that has any.
 
     `val` and `test` are patterns of names, several by commas. Where both are empty the last `test_share` of the text,
-    in whole documents if there are several, is the test, and `val_share` before it validates. Raises DataError where
-    a pattern fits nothing, and where nothing is left to train or to test on.
+    in whole documents if there are several, at least one, is the test, and `val_share` before it validates. Raises
+    DataError where a pattern fits nothing, and for a split that is wanted and empty.
     """
     if val or test:
         chosen = _by_name(documents, {"test": test, "val": val})
@@ -70,7 +70,10 @@ def split_documents(
     else:
         chosen = _by_share(documents, val_share, test_share)
     whole = f" (documents, {len(documents)} here, are not cut)" if len(documents) > 1 else ""
-    for name, option in (("train", "data.val and data.test"), ("test", "data.test or data.test_share")):
+    options = {"train": "data.val and data.test", "test": "data.test or data.test_share"}
+    if val_share and not (val or test):
+        options["val"] = "data.val or data.val_share"
+    for name, option in options.items():
         if not any(document.text for document in chosen[name]):
             raise DataError(f"the {name} split of the text is empty{whole}; change {option}")
     return {name: chosen[name] for name in SPLITS if chosen[name]}
@@ -101,16 +104,16 @@ def _by_position(document: Document, val_share: float, test_share: float) -> dic
 
 
 def _by_share(documents: Sequence[Document], val_share: float, test_share: float) -> dict[str, list[Document]]:
-    ends = _bounds(sum(len(document.text) for document in documents), val_share, test_share)
-    chosen: dict[str, list[Document]] = {name: [] for name in SPLITS}
-    seen = 0
-    for document in documents:
-        middle = seen + len(document.text) // 2
-        chosen[next(name for name, end in zip(SPLITS, ends, strict=True) if middle < end or end == ends[-1])].append(
-            document
-        )
-        seen += len(document.text)
-    return chosen
+    """Cut between the documents nearest to the shares; a split that is wanted has one, if most of the text trains."""
+    sizes = [len(document.text) for document in documents]
+    ends = _bounds(sum(sizes), val_share, test_share)
+    middles = [sum(sizes[:place]) + size // 2 for place, size in enumerate(sizes)]
+    val, test = (sum(middle < end for middle in middles) for end in ends[:2])
+    last = min(test, len(sizes) - 1) if test_share else test
+    first = min(val, last - 1) if val_share else min(val, last)
+    if (first, last) == (val, test) or 2 * sum(sizes[:first]) > sum(sizes):
+        val, test = first, last
+    return {"train": [*documents[:val]], "val": [*documents[val:test]], "test": [*documents[test:]]}
 
 
 def _bounds(size: int, val_share: float, test_share: float) -> tuple[int, int, int]:

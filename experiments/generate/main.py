@@ -57,8 +57,11 @@ def _run(folder: Path) -> tuple[ConfigDict, Tokenizer]:
     config = ConfigDict(content["config"])
     if program_of(config) != "lm" or config.data.name != "text":
         raise UserError(f"{folder} holds no run of a language model on text; name one of experiments.lm")
-    config.data.vocab_size = content["data"]["vocab_size"]
-    return config, load_tokenizer(content["data"]["tokenizer"], folder)
+    data = content.get("data") or {}
+    if not {"vocab_size", "tokenizer"} <= data.keys():  # written once the text is there
+        raise UserError(f"{folder} holds a run that has not begun to train, so there is no model; train it first")
+    config.data.vocab_size = data["vocab_size"]
+    return config, load_tokenizer(data["tokenizer"], folder)
 
 
 def _tokens(prompt: str, tokenizer: Tokenizer) -> list[int]:

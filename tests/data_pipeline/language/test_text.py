@@ -9,6 +9,7 @@ import pytest
 
 from data_pipeline.errors import DataError
 from data_pipeline.language import token_files
+from data_pipeline.language.corpus import Document, split_documents
 from data_pipeline.language.recall import make_recall
 from data_pipeline.language.token_files import TextOptions, cut_rows, open_token_files, prepare, selection
 from data_pipeline.language.tokenizer import SEPARATOR, BytePairTokenizer, ByteTokenizer
@@ -75,6 +76,32 @@ def test_one_file_is_cut_at_its_end(tmp_path):
 def test_shares_of_a_folder_are_whole_documents(folder, tmp_path):
     files = prepare(options(folder, val="", test="", test_share=0.3), tmp_path)
     assert files.meta["documents"] == {"train": 4, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares", "want"),
+    [
+        ((30, 25, 15, 30), (0.0, 0.1), (3, 0, 1)),  # the middle of the last one lies before the last tenth
+        ((30, 25, 20, 25), (0.05, 0.1), (2, 1, 1)),
+        ((50, 30, 15, 5), (0.05, 0.1), (2, 1, 1)),
+        ((10, 10, 10, 10, 10), (0.2, 0.2), (3, 1, 1)),
+    ],
+)
+def test_a_split_that_is_wanted_has_a_document(sizes, shares, want):
+    documents = [Document(f"{place}.txt", b"a" * size, "") for place, size in enumerate(sizes)]
+    splits = split_documents(documents, "", "", *shares)
+    assert tuple(len(splits.get(name, ())) for name in ("train", "val", "test")) == want
+    assert [*chain(*splits.values())] == documents
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares", "empty"),
+    [((20, 30, 50), (0.0, 0.1), "test"), ((30, 60, 10), (0.05, 0.1), "val"), ((9,), (0.001, 0.1), "val")],
+)
+def test_a_split_that_would_leave_little_to_train_is_said_to_be_empty(sizes, shares, empty):
+    documents = [Document(f"{place}.txt", b"a" * size, "") for place, size in enumerate(sizes)]
+    with pytest.raises(DataError, match=f"the {empty} split of the text is empty"):
+        split_documents(documents, "", "", *shares)
 
 
 def test_every_token_is_a_label_once():

@@ -181,6 +181,11 @@ def test_a_run_writes_text_from_its_folder_alone(trained, tmp_path):
     assert several.stdout.startswith(f"--- 1 of 2\n{alone.stdout}--- 2 of 2\nwhether tis nobler in")
     refused = run_program("experiments.generate", [f"--workdir={tmp_path}"], env=environment())
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    content = json.loads((folder / "config.json").read_text())
+    del content["data"]  # as where the text could not be read
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    refused = run_program("experiments.generate", [f"--workdir={tmp_path}"], env=environment())
+    assert "holds a run that has not begun to train" in refused.stderr
     refused = run_program("experiments.generate", [*arguments, "--top_p=2"], env=environment())
     assert "top_p is 2.0 but must be above 0 and at most 1" in refused.stderr
 
