@@ -17,6 +17,7 @@ from kernels.residual_mlp.kernel import Incoming, Outgoing, backward_kernel
 from kernels.residual_mlp.operands import Operands, round_weights, with_rows, without_rows
 from kernels.residual_mlp.plan import GradientSlots, Launch, Plan, Section, plan_launch, plan_slots
 from kernels.residual_mlp.stacks import Stacked, stack_parameters
+from kernels.residual_mlp.sums import sum_over_programs
 
 # Factors are stored for at most this many bytes of rows at a time.
 _FACTOR_BYTES = 2**30
@@ -95,7 +96,7 @@ def _launch_backward(
     x = outgoing.x[0] if launch.groups == 1 else jnp.sum(outgoing.x, axis=0, dtype=jnp.float32)
     products = tuple(_product(plan.precision, target.copies, *factors) for factors in outgoing.factors)
     rows = Cotangents(x.astype(operands.x.dtype), outgoing.skip)
-    return rows, Sums(jnp.sum(outgoing.slot, axis=0), products)
+    return rows, Sums(sum_over_programs(outgoing.slot, target), products)
 
 
 def _results(launch: Launch, slots: GradientSlots, operands: Stacked) -> Outgoing:

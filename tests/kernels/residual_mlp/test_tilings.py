@@ -1,9 +1,13 @@
 """Every way of cutting the work into programs gives the same outputs and gradients."""
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from kernels._target import Target
 from kernels.residual_mlp import backward, table
 from kernels.residual_mlp.plan import Tiling, plan_launch
+from kernels.residual_mlp.sums import sum_over_programs
 from kernels.residual_mlp.tiles import column_chunks, padded
 from tests.kernels.residual_mlp.cases import BLOCK, Case, assert_agrees
 
@@ -117,3 +121,10 @@ def test_launches_of_a_few_layers_agree(case, depth, monkeypatch):
     passes = tiling, Tiling(**SMALL, depth=depth, programs=2, carried=True)
     launch_with(monkeypatch, *passes, states=Tiling(rows=32, warps=4))
     assert_agrees(case, ratio=1e-2 if case.dtype == "bfloat16" else 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 5, 7), (61, 2, 64), (128, 130), (129, 3)])
+def test_sums_over_programs(shape):
+    slots = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    sums = sum_over_programs(jnp.asarray(slots), Target("cpu"))
+    np.testing.assert_allclose(sums, slots.sum(0, dtype=np.float64), rtol=1e-5, atol=1e-5)
