@@ -1,6 +1,7 @@
 """Contractions in plain XLA that are differentiated by JAX."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+
+from kernels._sharding import is_cut
 
 # Contracts float32 or narrower arrays by subscripts.
 Einsum = Callable[..., jax.Array]
@@ -17,7 +20,7 @@ _PROGRAMS, _TILE = 264, 64
 # Shorter sums over rows are not worth the addition of their results.
 _FEWEST_ROWS = 128
 # A narrow gradient is a few tiles, which a library's float32 product may leave to a few processors: one copy, too, has
-# parts then, where the rows are many. Their number suits devices that share the rows.
+# parts then, where the rows are many. Up to so many devices may share an axis of the rows.
 _NARROW, _MANY_ROWS, _SHARING = 16, 2**16, 8
 # Caches of traced programs see it; see `kernels._array_code`.
 _COPIES = jax.make_user_context(1)
@@ -48,30 +51,53 @@ def times_matrix(x: jax.Array, matrix: jax.Array, precision: Any = None, dtype: 
     device, unless it is narrow, of a batch of them they do not: narrow matrices, and copies that run side by side, are
     given the parts here.
     """
-    parts = parts_of_rows(x.size // x.shape[-1], matrix.shape, copies_side_by_side())
-    if parts == 1 or x.dtype != jnp.float32:
+    parts = _parts(x.shape, matrix.shape, copies_side_by_side())
+    if parts is None or x.dtype != jnp.float32 or is_cut(x):
         return jnp.matmul(x, matrix, precision=precision, preferred_element_type=dtype)
     return _times_in_parts(x, matrix, parts, precision)
 
 
+def _parts(shape: tuple[int, ...], matrix: tuple[int, int], copies: int) -> tuple[int, ...] | None:
+    """Return the shape of rows `[..., C]` in parts, None where their gradient is one sum."""
+    if copies == 1:
+        return narrow_parts(shape, matrix)
+    parts = parts_of_rows(math.prod(shape[:-1]), matrix, copies)
+    return None if parts == 1 else (parts, -1, shape[-1])
+
+
+def narrow_parts(shape: tuple[int, ...], matrix: tuple[int, int]) -> tuple[int, ...] | None:
+    """Return the shape `[..., parts, rows, C]` in which one copy sums up the gradient of a narrow matrix, or None.
+
+    Axes stay apart, and parts of the last one are a multiple of eight, so that devices which share them share no more.
+    """
+    rows = math.prod(shape[:-1])
+    if min(matrix) > _NARROW or rows < _MANY_ROWS:
+        return None
+    *leading, length, width = shape
+    most = min(_PROGRAMS // (_tiles(matrix) * (rows // length)), length // _FEWEST_ROWS)
+    parts = next((x for x in range(most // _SHARING * _SHARING, 0, -_SHARING) if length % x == 0), 1)
+    return None if parts * (rows // length) == 1 else (*leading, parts, length // parts, width)
+
+
 def parts_of_rows(rows: int, shape: tuple[int, int], copies: int) -> int:
     """Return in how many equal parts the sum over rows of a gradient `[C, E]` is made by each of several copies."""
-    unit = 1
     if copies == 1:
-        if min(shape) > _NARROW or rows < _MANY_ROWS:
-            return 1
-        unit = _SHARING
-    tiles = copies * -(-shape[0] // _TILE) * -(-shape[1] // _TILE)
+        return 1
+    tiles = copies * _tiles(shape)
     most = min(_PROGRAMS // tiles, rows // _FEWEST_ROWS)
-    return next((parts for parts in range(most // unit * unit, 1, -unit) if rows % parts == 0), 1)
+    return next((parts for parts in range(most, 1, -1) if rows % parts == 0), 1)
+
+
+def _tiles(matrix: tuple[int, int]) -> int:
+    return -(-matrix[0] // _TILE) * -(-matrix[1] // _TILE)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _times_in_parts(x: jax.Array, matrix: jax.Array, parts: int, precision: Any) -> jax.Array:
+def _times_in_parts(x: jax.Array, matrix: jax.Array, parts: tuple[int, ...], precision: Any) -> jax.Array:
     return jnp.matmul(x, matrix, precision=precision)
 
 
-def _tangent(parts: int, precision: Any, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+def _tangent(parts: tuple[int, ...], precision: Any, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     (x, matrix), (dx, dmatrix) = primals, tangents
     product = functools.partial(jnp.matmul, precision=precision)
     result = product(x, matrix)
@@ -80,8 +106,9 @@ def _tangent(parts: int, precision: Any, primals: tuple, tangents: tuple) -> tup
         change = product(dx, matrix)
     if not _is_zero(dmatrix):
         # Every part has the matrix to itself, so that its transpose has a gradient of its own.
-        own = jnp.broadcast_to(dmatrix, (parts, *dmatrix.shape))
-        change = change + product(x.reshape(parts, -1, x.shape[-1]), own).reshape(result.shape)
+        rows = x.reshape(parts)
+        own = jnp.broadcast_to(dmatrix, (*rows.shape[:-2], *dmatrix.shape))
+        change = change + product(rows, own).reshape(result.shape)
     return result, change
 
 

@@ -18,6 +18,11 @@ def varying_axes(x: jax.Array) -> frozenset[str]:
     return frozenset(jax.typeof(x).manual_axis_type.varying)
 
 
+def is_cut(x: jax.Array) -> bool:
+    """Return whether the type of `x` says that devices share it, as in meshes of explicit axes."""
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
+
+
 def vary_alike(tree: Any) -> Any:
     """Mark every array of `tree` as varying over all mesh axes that any of them varies over; free, and often nothing.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels import residual_mlp, side_by_side, times_matrix
-from kernels._products import parts_of_rows
+from kernels._products import narrow_parts, parts_of_rows
 
 ROWS, COPIES = 1536, 3
 
@@ -47,7 +47,24 @@ def test_narrow_gradients_of_many_rows_are_sums_in_parts():
     x, matrix = (x[0] for x in arrays((2**16, 8), (8, 2)))
     gradient = jax.jit(jax.grad(lambda x, matrix: jnp.sum(times_matrix(x, matrix, "highest")), argnums=1))
     np.testing.assert_allclose(gradient(x, matrix), jnp.broadcast_to(x.sum(0)[:, None], (8, 2)), rtol=1e-4, atol=0.05)
-    assert f"f32[{parts_of_rows(2**16, (8, 2), 1)},2,8]" in str(gradient.trace(x, matrix).jaxpr)
+    parts = narrow_parts(x.shape, matrix.shape)[0]
+    assert parts == 256
+    assert f"f32[{parts},2,8]" in str(gradient.trace(x, matrix).jaxpr)
+
+
+@pytest.mark.parametrize(
+    ("shape", "matrix", "parts"),
+    [
+        ((131_072, 384), (384, 64), None),
+        ((8, 1024, 384), (384, 6), None),  # few rows
+        ((4, 32_768, 384), (384, 6), (4, 8, 4096, 384)),
+        ((128, 1024, 384), (384, 6), (128, 1, 1024, 384)),
+        ((1, 1_000_000, 3), (3, 128), (1, 80, 12_500, 3)),
+        ((3 * 65_537, 384), (384, 6), None),  # rows that eight devices cannot share
+    ],
+)
+def test_parts_of_narrow_gradients_keep_axes_apart_that_devices_share(shape, matrix, parts):
+    assert narrow_parts(shape, matrix) == parts
 
 
 def test_forward_mode_knows_the_parts():
@@ -67,11 +84,7 @@ def test_forward_mode_knows_the_parts():
     ("rows", "shape", "copies", "parts"),
     [
         (1944, (88, 88), 1, 1),  # the library's business
-        (131_072, (384, 64), 1, 1),
-        (8192, (384, 6), 1, 1),
-        (131_072, (384, 6), 1, 32),  # narrow, of at most 44
-        (1_000_000, (3, 128), 1, 80),
-        (3 * 65_537, (384, 6), 1, 1),  # rows that eight devices cannot share
+        (131_072, (384, 6), 1, 1),
         (1944, (88, 88), 5, 12),  # of at most 13 the largest that divides the rows
         (1944, (2, 88), 5, 12),  # of at most 15
         (33_282, (88, 141), 3, 9),
