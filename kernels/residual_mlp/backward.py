@@ -16,6 +16,7 @@ from kernels.residual_mlp.gradients import Factors
 from kernels.residual_mlp.kernel import Incoming, Outgoing, backward_kernel
 from kernels.residual_mlp.operands import Operands, round_weights, with_rows, without_rows
 from kernels.residual_mlp.plan import GradientSlots, Launch, Plan, Section, plan_launch, plan_slots
+from kernels.residual_mlp.products import products_of_factors
 from kernels.residual_mlp.stacks import Stacked, stack_parameters
 from kernels.residual_mlp.sums import sum_over_programs
 
@@ -94,7 +95,10 @@ def _launch_backward(
         stages=launch.tiling.stages,
     )
     x = outgoing.x[0] if launch.groups == 1 else jnp.sum(outgoing.x, axis=0, dtype=jnp.float32)
-    products = tuple(_product(plan.precision, target.copies, *factors) for factors in outgoing.factors)
+    if outgoing.factors and launch.tiling.parts is not None:
+        products = products_of_factors(plan, target, outgoing.factors, launch.tiling.parts)
+    else:
+        products = tuple(_product(plan.precision, target.copies, *factors) for factors in outgoing.factors)
     rows = Cotangents(x.astype(operands.x.dtype), outgoing.skip)
     return rows, Sums(sum_over_programs(outgoing.slot, target), products)
 

@@ -25,7 +25,8 @@ class Tiling:
     tensor cores when C is at least 128; `precast` rounds the weights to the dtype of x before the launch.
 
     Backward only: `carried` keeps the weight gradients of a looping program in registers instead of in its memory slot;
-    `factored` leaves the weight gradients to matrix products outside, of factors that the kernel stores.
+    `factored` leaves the weight gradients to matrix products outside, of factors that the kernel stores: those of XLA,
+    or of a kernel that does so many `parts` of the rows side by side.
     """
 
     rows: int
@@ -40,6 +41,7 @@ class Tiling:
     depth: int | None = None
     carried: bool = False
     factored: bool = False
+    parts: int | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ TILINGS = {
     "accumulated": (LOOPING, LOOPING),
     "resident-carried": (Tiling(**SMALL, programs=3, resident=True), Tiling(**SMALL, programs=2, carried=True)),
     "factored": (Tiling(**SMALL, precast=True), Tiling(**SMALL, programs=4, factored=True, precast=True)),
+    "products": (Tiling(**SMALL), Tiling(**SMALL, factored=True, parts=2)),
     "serial": (Tiling(**SMALL, parallel=False), Tiling(**SMALL, parallel=False, programs=2, resident=True)),
     "transposed": (
         Tiling(**SMALL, transposed=True, columns=16),
