@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.errors import UserError, device_missing
+from experiments.errors import UserError, of_the_machine
 from kernels import platform
 
 
@@ -41,7 +41,7 @@ def exit_status(main: Callable[[list[str]], int]) -> int:
         return main(sys.argv[1:])
     except Exception as error:
         expected = isinstance(error, UserError | ValueError | OSError)
-        words = device_missing(error) or (" ".join(str(error).split()) if expected else None)
+        words = of_the_machine(error) or (" ".join(str(error).split()) if expected else None)
         if words is None:
             raise
         print(f"error: {words}", file=sys.stderr)

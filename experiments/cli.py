@@ -16,7 +16,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import help
-from experiments.errors import UserError, device_missing
+from experiments.errors import UserError, of_the_machine
 from runtime import peers, signals
 from runtime.command import sentence
 from runtime.words import did_you_mean
@@ -82,7 +82,7 @@ def run(main: Callable[[], None]) -> None:
         peers.settle()
         # ValueError is what the library and the loaders raise for bad input, OSError what files do.
         expected = isinstance(error, UserError | ValueError | OSError | MemoryError | OverflowError | flags.Error)
-        words = device_missing(error) or (sentence(error) if expected else None)
+        words = of_the_machine(error) or (sentence(error) if expected else None)
         if debug or words is None:
             raise
         print(f"error: {words}", file=sys.stderr, flush=True)

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from data_pipeline.errors import DataError
+from runtime.files import write_text
+from runtime.words import brief
 
 NAMES = ("bytes", "bpe")
 # Token that stands between documents, in both.
@@ -84,11 +86,18 @@ class BytePairTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "BytePairTokenizer":
-        """Return the tokenizer that `save` kept in a folder; raises DataError where there is none."""
+        """Return the tokenizer that `save` kept in a folder; raises DataError where there is none, or it is damaged."""
         path = folder / _FILE
         if not path.is_file():
             raise DataError(f"{path} is missing, without which tokens mean nothing; prepare the text again")
-        return cls(_library().Tokenizer.from_file(str(path)))
+        try:
+            return cls(_library().Tokenizer.from_file(str(path)))
+        except DataError:
+            raise
+        except Exception as error:  # the library has no type of its own
+            raise DataError(
+                f"{path} is no tokenizer ({brief(error)}), without which tokens mean nothing; prepare the text again"
+            ) from error
 
     def encode(self, text: bytes) -> Int[np.ndarray, " T"]:
         """Return the tokens of a text, line by line."""
@@ -109,7 +118,7 @@ class BytePairTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the library's JSON."""
-        (folder / _FILE).write_text(json.dumps(json.loads(self._model.to_str())))
+        write_text(folder / _FILE, json.dumps(json.loads(self._model.to_str())))
 
 
 def load_tokenizer(name: str, folder: Path) -> Tokenizer:

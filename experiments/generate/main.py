@@ -25,9 +25,9 @@ def main() -> None:
     """Continue the prompts that the flags give."""
     if FLAGS.workdir is None:
         raise UserError("--workdir is missing; for example --workdir=out/lm_recommended_tiny")
-    for name in ("tokens", "piece"):
-        if FLAGS[name].value < 1:
-            raise UserError(f"--{name}={FLAGS[name].value} must be at least 1; raise it")
+    for name, most in (("tokens", 2**30), ("piece", 2**20)):
+        if not 1 <= FLAGS[name].value <= most:
+            raise UserError(f"--{name}={FLAGS[name].value} must be an integer from 1 to {most}; change it")
     folder = Path(FLAGS.workdir)
     sampling = Sampling(FLAGS.temperature, FLAGS.top_k, FLAGS.top_p)
     config, tokenizer = _run(folder)
@@ -61,7 +61,13 @@ def _run(folder: Path) -> tuple[ConfigDict, Tokenizer]:
     if not {"vocab_size", "tokenizer"} <= data.keys():  # written once the text is there
         raise UserError(f"{folder} holds a run that has not begun to train, so there is no model; train it first")
     config.data.vocab_size = data["vocab_size"]
-    return config, load_tokenizer(data["tokenizer"], folder)
+    tokenizer = load_tokenizer(data["tokenizer"], folder)
+    if tokenizer.vocab_size != config.data.vocab_size:
+        raise UserError(
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, but the model of the run was trained on "
+            f"{config.data.vocab_size}; take the run's own"
+        )
+    return config, tokenizer
 
 
 def _tokens(prompt: str, tokenizer: Tokenizer) -> list[int]:

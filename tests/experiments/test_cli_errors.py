@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.errors import UserError, device_missing
+from experiments.errors import UserError, device_missing, memory_missing
 from tests.experiments.programs import TINY, pdebench, write_elasticity
 from tests.program_server import run_program
 
@@ -218,3 +220,13 @@ def test_a_device_that_is_not_here_is_named(failure, monkeypatch):
             call()
         assert device_missing(caught.value).startswith("JAX_PLATFORMS=tpu names a device that is not here")
     assert device_missing(ValueError("another")) is None
+
+
+def test_a_device_without_the_memory_is_one_sentence():
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        jax.jit(lambda: jnp.ones((10**6, 10**6)) + 1)()
+    assert memory_missing(caught.value) == (
+        "this is too large for the machine (Out of memory allocating 4000000000000 bytes); ask for less data, or for a "
+        "smaller model or batch"
+    )
+    assert memory_missing(RuntimeError("out of memory")) is None

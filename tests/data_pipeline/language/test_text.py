@@ -125,6 +125,12 @@ def test_bytes_of_characters_that_are_cut_come_back():
     assert ByteTokenizer().decode(ByteTokenizer().encode(TEXT.encode())) == TEXT.encode()
 
 
+def test_a_tokenizer_that_is_none_is_said_to_be_that(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(DataError, match=r"tokenizer.json is no tokenizer \(.*\), without which tokens mean nothing"):
+        BytePairTokenizer.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

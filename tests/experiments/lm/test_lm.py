@@ -193,8 +193,9 @@ def test_a_run_writes_text_from_its_folder_alone(trained, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--tokens=0"], "error: --tokens=0 must be at least 1; raise it\n"),
-        (["--piece=-3"], "error: --piece=-3 must be at least 1; raise it\n"),
+        (["--tokens=0"], "error: --tokens=0 must be an integer from 1 to 1073741824; change it\n"),
+        (["--tokens=4294967296"], "error: --tokens=4294967296 must be an integer from 1 to 1073741824; change it\n"),
+        (["--piece=-3"], "error: --piece=-3 must be an integer from 1 to 1048576; change it\n"),
         (["--seed=-1"], "error: seed is -1 but must be an integer of at least 0; set seed accordingly\n"),
         (["--prompt=\udcff"], "error: --prompt='\\udcff' is not text in UTF-8; convert it\n"),
     ],
