@@ -56,6 +56,9 @@ def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> 
         yield from (replace(start, backward=tiling) for tiling in _factored(start.backward))
         return
     few = shape.rows <= 4096
+    if few and kernel == "backward":
+        for (rows, warps), parts in itertools.product(((16, 8), (32, 8), (16, 4)), (8, 16, 32)):
+            yield replace(start, backward=Tiling(rows=rows, warps=warps, factored=True, parts=parts))
     counts = (65_536,) if few else (132, 264, 65_536)
     transposed = (False, True) if shape.channels >= 128 else (False,)
     for rows, warps, programs, flip in itertools.product((16, 32, 64, 128), (4, 8, 16), counts, transposed):

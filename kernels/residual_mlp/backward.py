@@ -48,7 +48,7 @@ def run_backward(plan: Plan, target: Target, operands: Operands, cotangents: tup
     factor_row_bytes = sum(layer.inputs + layer.outputs for layers in plan.structure.branches for layer in layers)
     if operands.projection is not None:
         factor_row_bytes += width + plan.structure.stream
-    largest_chunk = _FACTOR_BYTES // (factor_row_bytes * operands.x.dtype.itemsize) if tiling.factored else None
+    largest_chunk = _FACTOR_BYTES // (factor_row_bytes * operands.x.dtype.itemsize) if tiling.padded_factors else None
     launch = plan_launch(tiling, count, len(plan.structure.branches), largest_chunk)
     slots = plan_slots(operands, launch)
     read = round_weights(operands) if tiling.precast else operands
@@ -106,7 +106,7 @@ def _launch_backward(
 def _results(launch: Launch, slots: GradientSlots, operands: Stacked) -> Outgoing:
     """Describe what the kernel writes: each program its group's cotangent of x and its own slot, the rest is whole."""
     x, skip, groups = operands.x, operands.skip, launch.groups
-    height = launch.covered if launch.tiling.factored else x.shape[0]
+    height = launch.covered if launch.tiling.padded_factors else x.shape[0]
     factors = ()
     if launch.tiling.factored:
         matrices = [section for section in jax.tree.leaves(slots.sections) if section.is_matrix]

@@ -212,8 +212,7 @@ def _for_each_tile(
     def step(tile: Array | int, carry: object) -> object:
         start = (tile * launch.programs + program) * height
         source = Rows(first + start, height, launch.count, launch.masked)
-        # A factored launch writes arrays of exactly the rows it covers: the factors of absent rows must be zero.
-        target = Rows(start, height, launch.covered, False) if launch.tiling.factored else source
+        target = Rows(start, height, launch.covered, False) if launch.tiling.padded_factors else source
         return body(Place(tile, source, target), carry)
 
     return step(0, carry) if launch.tiles == 1 else lax.fori_loop(0, launch.tiles, step, carry)

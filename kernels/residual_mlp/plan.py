@@ -43,6 +43,11 @@ class Tiling:
     factored: bool = False
     parts: int | None = None
 
+    @property
+    def padded_factors(self) -> bool:
+        """Whether factors have rows for all that programs cover, as XLA needs them: those of absent rows are zeros."""
+        return self.factored and self.parts is None
+
 
 @dataclass(frozen=True)
 class Plan:
