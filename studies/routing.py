@@ -18,6 +18,7 @@ ROUTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "FLARE, logits scaled by 1/√D": ("flare", {"attn_scale": "sqrt"}),
     "FLARE, normalised and scaled": ("flare", {"qk_norm": True, "attn_scale": "sqrt"}),
     "flare_pp": ("flare_pp", {}),
+    "flare_pp, logits not scaled": ("flare_pp", {"attn_scale": "one"}),
     "flare_pp, gate shut at first": ("flare_pp", {"gate_logit_init": -6.0}),
     "flare_pp, latents of deviation 1": ("flare_pp", {"latent_std": 1.0}),
     "flare_pp, keys not normalised": ("flare_pp", {"k_norm": False}),

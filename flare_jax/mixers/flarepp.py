@@ -19,6 +19,7 @@ from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import FLAREPP_RMS_NORM_EPSILON, LayerNorm, RMSNorm, make_norm
 from flare_jax.layers.residual_mlp import ResidualMLP
 from flare_jax.layers.rotary import RotaryEmbedding
+from flare_jax.mixers.flare_attention import resolve_scale
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
 from flare_jax.option_groups import MixerConfig, RoutingConfig, depth, ratio
 from flare_jax.options import option
@@ -59,6 +60,9 @@ class FlareppConfig(GatedConfig):
 class DeepFlareppConfig(GatedConfig):
     """Options of `flare_pp`: the gated queries with FLARE's residual MLPs for projections."""
 
+    attn_scale: str | float = option(
+        "sqrt", help="factor of the logits: 'one', 'sqrt' (1/√D) or a number", choices=("one", "sqrt"), above=0
+    )
     act: str | None = option(None, help="activation of the MLPs", choices=tuple(RESIDUAL_MLP_ACTIVATIONS))
     num_layers_k0_proj: int = depth(-1, "map to k0")
     num_layers_k_proj: int = depth(3, "map to keys")
@@ -140,7 +144,8 @@ def deep_flarepp(config: DeepFlareppConfig, *, dtype: DTypeLike = jnp.float32, r
         return _residual_mlp(config, hidden, depths[name], act=config.act, dtype=dtype, rngs=rngs)
 
     projections = {name: projection(name) for name in _gathered_parts(config.share_k0_v0)}
-    return _gated(config, projections, dtype=dtype, rngs=rngs)
+    scale = resolve_scale(config.attn_scale, config.head_dim)
+    return _gated(config, projections, scale=scale, dtype=dtype, rngs=rngs)
 
 
 def simplified_flarepp(
@@ -204,6 +209,7 @@ def _gated(
     config: GatedConfig,
     projections: Mapping[str, Linear | ResidualMLP],
     *,
+    scale: float | None = None,
     attn_drop: float = 0.0,
     proj_drop: float = 0.0,
     rope: RotaryEmbedding | None = None,
@@ -221,6 +227,7 @@ def _gated(
         latent_q_fixed=_latents(config, config.latent_std, rngs),
         gate_logit=filled(config.heads, config.gate_logit_init),
         sigmoid_gate=True,
+        scale=scale,
         attn_drop=attn_drop,
         proj_drop=proj_drop,
         rope=rope,

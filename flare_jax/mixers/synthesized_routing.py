@@ -43,7 +43,7 @@ class SynthesizedRouting(nnx.Module):
     """Token mixer of cost O(N·M) that gathers its M queries per head from the points before FLARE's two steps.
 
     Synthesis `Qd = softmax_N(s q0 k0ᵀ) v0`, queries `Q = combine(Qd)`, gather `z = softmax_N(s Q kᵀ) v`, scatter
-    `y = softmax_M(s k Qᵀ) z`, with s = 1/√D. `q0` is the parameter `latent_q0` [H, M, D].
+    `y = softmax_M(s k Qᵀ) z`, where s is `scale`, by default 1/√D. `q0` is the parameter `latent_q0` [H, M, D].
 
     `projections` are the maps of the points by name: k0, k, v and, unless the first gather has the values of its keys,
     v0. `norms` are head norms by what they act on: q0, k0, v0, q (the queries), k and q_fixed; a missing one is the
@@ -63,6 +63,7 @@ class SynthesizedRouting(nnx.Module):
         latent_q_fixed: Float[Array, "H M D"] | None = None,
         gate_logit: Float[Array, " H"] | None = None,
         sigmoid_gate: bool = False,
+        scale: float | None = None,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
         rope: RotaryEmbedding | None = None,
@@ -74,7 +75,7 @@ class SynthesizedRouting(nnx.Module):
         self.num_heads = num_heads
         self.head_dim = check_head_dim(channel_dim, num_heads)
         self.num_latents = latent_q0.shape[1]
-        self.scale = self.head_dim**-0.5
+        self.scale = self.head_dim**-0.5 if scale is None else scale
         self.dtype = check_dtype(dtype)
         self.implementation, self.mlp_implementation = implementation, mlp_implementation
         self.sigmoid_gate = sigmoid_gate

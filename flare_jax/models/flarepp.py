@@ -44,7 +44,8 @@ class FLAREPP(MixerStack):
 class FLAREWithSynthesis(MixerStack):
     """FLARE, whose keys and values are deep residual MLPs of the points, with queries that it makes from the input.
 
-    Only the queries of its mixers are those of FLARE++: gated, from one more gather, on logits scaled by 1/√D.
+    Only the queries of its mixers are those of FLARE++: gated, from one more gather, on logits scaled by 1/√D
+    unless `attn_scale` says otherwise.
     """
 
     def __init__(

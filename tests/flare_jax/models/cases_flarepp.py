@@ -68,6 +68,7 @@ CASES = {
             "k0_proj_mlp_ratio": 1.5,
             "k_proj_mlp_ratio": 0.5,
             "v_proj_mlp_ratio": 2.0,
+            "attn_scale": 0.7,
         },
     ),
     "luna": Case("luna", _LATENTS | {"qk_norm": True, "implementation": "xla"}),

@@ -36,8 +36,8 @@ def project(state, name, x):
     return x @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0.0)
 
 
-def route(state, name, q, k, v):
-    return linear(state, f"{name}.out_proj", merge_heads(attend(k, q, attend(q, k, v))))
+def route(state, name, q, k, v, scale=None):
+    return linear(state, f"{name}.out_proj", merge_heads(attend(k, q, attend(q, k, v, scale), scale)))
 
 
 def mha(state, name, x, o):
@@ -69,8 +69,9 @@ def gated(state, name, x, o, maps=project):
         v0 = norm({}, "", split(maps(state, f"{name}.v0_proj", x), o["num_heads"]), o)
     q0 = norm(state, f"{name}.q0_norm", state[f"{name}.latent_q0"], o)
     fixed = norm({}, "", state[f"{name}.latent_q_fixed"], o, o["q_fixed_norm"])
-    q = fixed + sigmoid(state[f"{name}.gate_logit"])[:, None, None] * attend(q0, k0, v0)
-    return route(state, name, q, norm(state, f"{name}.k_norm", k, o, o["k_norm"]), v)
+    scale = {"sqrt": None}.get(o.get("attn_scale", "sqrt"), o.get("attn_scale"))
+    q = fixed + sigmoid(state[f"{name}.gate_logit"])[:, None, None] * attend(q0, k0, v0, scale)
+    return route(state, name, q, norm(state, f"{name}.k_norm", k, o, o["k_norm"]), v, scale)
 
 
 def flare_pp(state, name, x, o):
