@@ -226,7 +226,10 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Bars:
-    """A metric as bars: a panel per value of `panels`, a bar per value of `bars`; an outline is what is published."""
+    """A metric as bars: a panel per value of `panels`, a bar per value of `bars`; an outline is what is published.
+
+    The smallest come first; what has neither a value nor a published one has no place.
+    """
 
     bars: str
     panels: str | None = None
@@ -236,10 +239,12 @@ class Bars:
 
     def draw(self, title: str, rows: Sequence[Row]) -> Figure:
         """Return the figure of the rows."""
-        values = _values(rows, self.panels)
+        rows = [row for row in rows if self.metric in row.values or self.metric in row.published]
+        values = _values(rows, self.panels) or [None]
         across = min(3, len(values))
         down = -(-len(values) // across)
-        figure = Figure(figsize=(4.6 * across, 0.8 + 3.4 * down), layout="constrained")
+        width = max(4.6, 1.2 + 0.3 * len(_values(rows, self.bars)))
+        figure = Figure(figsize=(width * across, 0.8 + 3.4 * down), layout="constrained")
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         for axes, value in zip(panels, values, strict=False):
             inside = [row for row in rows if self.panels is None or row.labels.get(self.panels) == value]
@@ -249,11 +254,16 @@ class Bars:
             axes.set_axis_off()
         handles, labels = panels[0].get_legend_handles_labels()
         if handles:
-            figure.legend(handles, labels, loc="outside upper right", fontsize=8, frameon=False)
+            figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
         figure.suptitle(title)
         return figure
 
+    def _size(self, row: Row) -> tuple[bool, float]:
+        ours = row.values.get(self.metric)
+        return (ours is None, row.published[self.metric]) if ours is None else (False, ours.mean)
+
     def _draw_panel(self, axes: Axes, rows: Sequence[Row]) -> None:
+        rows = sorted(rows, key=self._size)
         names = [str(name) for name in _values(rows, self.bars)]
         places = {name: index for index, name in enumerate(names)}
         ours = [

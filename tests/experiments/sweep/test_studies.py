@@ -11,6 +11,7 @@ import pytest
 from data_pipeline.registry import find_record
 from experiments.pdebench.models import check_model
 from experiments.sweep import jobs
+from experiments.sweep.figures import Bars
 from experiments.sweep.main import command_lines, execute, report
 from experiments.sweep.rows import make_row
 from experiments.sweep.runs import plan_runs
@@ -122,6 +123,16 @@ def test_profiles_have_others_beside_them_and_no_empty_panels():
     assert axes.get_legend_handles_labels()[1] == ["flare", "flare, true states"]
     lines = [container.lines[0] for container in axes.containers]
     assert [line.get_xydata().tolist() for line in lines] == [[[1, 0.1], [2, 0.3]], [[2, 0.2]]]
+
+
+def test_bars_are_in_the_order_of_their_errors_without_places_for_what_has_none():
+    columns, published = ("data", "model"), {"error": {("darcy", "c"): 0.1, ("darcy", "a"): 0.4}}
+    errors = {"a": [{"error": 0.3}], "b": [{"error": 0.2}, {"error": 0.1}], "c": [], "d": []}
+    rows = [make_row({"data": "darcy", "model": name}, seeds, columns, published) for name, seeds in errors.items()]
+    (axes,) = Bars(bars="model", panels="data").draw("Models", rows).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["b", "a", "c"]
+    (empty,) = Bars(bars="model", panels="data").draw("Models", rows[3:]).axes
+    assert not empty.patches
 
 
 def test_all_models_are_compared_on_the_data_that_they_can_take():
