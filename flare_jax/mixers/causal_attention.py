@@ -86,6 +86,10 @@ class CausalAttention(nnx.Module):
             return self.o_proj(merge_heads(causal_attention(q, k, v, places.documents, scale=scale))), None
         if places.documents is not None:
             raise ValueError("a cache is of one document; empty it where the next one begins")
+        if x.shape[1] > state.keys.shape[1]:
+            raise ValueError(
+                f"{x.shape[1]} tokens do not fit into a cache of {state.keys.shape[1]}; raise max_length of init_state"
+            )
         rows = jnp.arange(x.shape[0])[:, None]
         positions = state.length[:, None] + jnp.arange(x.shape[1])
         keys = state.keys.at[rows, positions].set(k, mode="drop")

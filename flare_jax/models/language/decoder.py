@@ -163,8 +163,9 @@ class CausalDecoder(nnx.Module):
 
         The first `lengths` tokens of a row are real, all by default; the rest is padding of any number. A prompt may be
         given in parts, one call after another: a row that has ended has length 0, keeps its state and gets logits
-        that mean nothing.
+        that mean nothing. Raises ValueError for arrays of other shapes, and for more tokens than the state can hold.
         """
+        _check_tokens(ids, 2)
         x, state = self._extend(ids, state, lengths)
         last = jnp.full(ids.shape[0], ids.shape[1]) if lengths is None else lengths
         x = jnp.take_along_axis(x, jnp.maximum(last - 1, 0)[:, None, None], axis=1)
@@ -174,6 +175,7 @@ class CausalDecoder(nnx.Module):
         self, ids: Int[Array, "B"], state: DecoderState, active: Array | None = None
     ) -> tuple[Float[Array, "B V"], DecoderState]:
         """Return the logits after one more token of each row, and the state; rows that are not `active` keep theirs."""
+        _check_tokens(ids, 1)
         x, state = self._extend(ids[:, None], state, None if active is None else active.astype(jnp.int32))
         return self.logits(x)[:, 0], state
 
@@ -184,6 +186,7 @@ class CausalDecoder(nnx.Module):
 
     def _features(self, ids: jax.Array, documents: jax.Array | None, key: Key | None) -> jax.Array:
         """Return the normalised output of the last block."""
+        _check_tokens(ids, 2)
         positions = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32), ids.shape)
         if documents is not None:
             begun = jnp.diff(documents, axis=1, prepend=documents[:, :1]) > 0
@@ -199,6 +202,10 @@ class CausalDecoder(nnx.Module):
         return self.final_norm(x)
 
     def _extend(self, ids: jax.Array, state: DecoderState, lengths: jax.Array | None) -> tuple[jax.Array, DecoderState]:
+        rows = len(ids)
+        if state.position.shape != (rows,) or (lengths is not None and lengths.shape != (rows,)):
+            found = f"{len(state.position)}" + ("" if lengths is None else f" and lengths {lengths.shape}")
+            raise ValueError(f"ids has {rows} rows, but the state has {found}; begin with init_state({rows}, ...)")
         places = Places(state.position[:, None] + jnp.arange(ids.shape[1], dtype=jnp.int32), None, lengths)
         x, mixers = self.embed(ids).astype(self.dtype), []
         for block, mixer_state in zip(self.blocks, state.mixers, strict=True):
@@ -206,3 +213,10 @@ class CausalDecoder(nnx.Module):
             mixers.append(mixer_state)
         added = ids.shape[1] if lengths is None else lengths
         return self.final_norm(x), DecoderState(state.position + added, tuple(mixers))
+
+
+def _check_tokens(ids: jax.Array, axes: int) -> None:
+    """Raise ValueError unless `ids` are integers with so many axes, at least one along each."""
+    if ids.ndim != axes or not jnp.issubdtype(ids.dtype, jnp.integer) or 0 in ids.shape:
+        wanted = "[B, N]" if axes == 2 else "[B]"
+        raise ValueError(f"ids has shape {ids.shape} and dtype {ids.dtype}; give numbers of tokens, integers {wanted}")

@@ -1,6 +1,7 @@
 """Generating tokens: prompts in pieces of one size, then one compiled burst of steps again and again."""
 
 import math
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,10 @@ class Sampling:
     top_p: float | int = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r} but must be a number; set {name} accordingly")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature is {self.temperature} but must be at least 0; 0 takes the likeliest token")
         check_integer("top_k", self.top_k, minimum=0)
@@ -99,6 +104,7 @@ class Generator:
         burst: int = 16,
     ):
         self._graphdef, self._params = graphdef, _in_compute_dtype(graphdef, params)
+        self._vocab_size = model_params.merge(graphdef, params).vocab_size
         self._sampling, self._stop = sampling or Sampling(), stop
         self._piece, self._burst_size = check_integer("piece", piece), check_integer("burst", burst)
         self._read = jax.jit(self._read_piece, donate_argnums=(1, 2))
@@ -107,12 +113,18 @@ class Generator:
     def __call__(self, prompts: Sequence[Sequence[int]], count: int, seed: int = 0) -> Iterator[list[list[int]]]:
         """Yield the next tokens of every prompt, burst by burst, until each has `count` of them or met the stop token.
 
-        Raises ValueError, before anything is yielded, for an empty prompt, or none.
+        Raises ValueError, before anything is yielded, for an empty prompt, or none, and for what is no token.
         """
         check_integer("count", count)
         key = jax.random.key(check_seed("seed", seed))
         if not prompts or not all(len(prompt) for prompt in prompts):
             raise ValueError("a prompt is empty, and there is nothing to go on from; give at least one token")
+        for prompt in prompts:
+            for token in prompt:
+                if not isinstance(token, numbers.Integral) or not 0 <= token < self._vocab_size:
+                    raise ValueError(
+                        f"a prompt holds {token!r}; its tokens are integers from 0 to {self._vocab_size - 1}"
+                    )
         return self._continued(prompts, count, key)
 
     def _continued(self, prompts: Sequence[Sequence[int]], count: int, key: jax.Array) -> Iterator[list[list[int]]]:
@@ -133,12 +145,13 @@ class Generator:
         model = model_params.merge(self._graphdef, self._params)
         state = model.init_state(len(prompts), max_length)
         logits = jnp.zeros((len(prompts), model.vocab_size))
-        ids = np.zeros((len(prompts), -(-lengths.max() // self._piece) * self._piece), np.int32)
+        piece = min(self._piece, max_length)
+        ids = np.zeros((len(prompts), -(-lengths.max() // piece) * piece), np.int32)
         for row, prompt in zip(ids, prompts, strict=True):
             row[: len(prompt)] = prompt
-        for start in range(0, ids.shape[1], self._piece):
-            real = np.clip(lengths - start, 0, self._piece).astype(np.int32)
-            state, logits = self._read(self._params, state, logits, ids[:, start : start + self._piece], real)
+        for start in range(0, ids.shape[1], piece):
+            real = np.clip(lengths - start, 0, piece).astype(np.int32)
+            state, logits = self._read(self._params, state, logits, ids[:, start : start + piece], real)
         return state, logits
 
     def _read_piece(

@@ -1,6 +1,7 @@
 """Decoders: prompts and single tokens give what one forward pass gives, nothing sees later tokens, sizes are right."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,31 @@ def test_only_a_cache_of_keys_and_values_grows_with_the_context(name):
         return sum(x.size for x in jax.tree.leaves(state))
 
     assert (size(100_000) > size(10)) == (name == "attention")
+
+
+@pytest.mark.parametrize(
+    ("method", "shape", "dtype", "rows", "message"),
+    [
+        (
+            "prefill",
+            (2, 3),
+            jnp.float32,
+            2,
+            r"ids has shape \(2, 3\) and dtype float32; give numbers of tokens, integers",
+        ),
+        ("prefill", (2, 0), jnp.int32, 2, r"ids has shape \(2, 0\)"),
+        ("prefill", (2, 3), jnp.int32, 1, r"ids has 2 rows, but the state has 1; begin with init_state\(2, ...\)"),
+        ("prefill", (2, 5), jnp.int32, 2, "5 tokens do not fit into a cache of 4; raise max_length of init_state"),
+        ("decode_step", (2, 1), jnp.int32, 2, r"ids has shape \(2, 1\) and dtype int32; .* integers \[B\]"),
+        ("__call__", (3,), jnp.int32, 3, r"ids has shape \(3,\) and dtype int32; .* integers \[B, N\]"),
+    ],
+)
+def test_tokens_that_are_none_and_states_of_others_are_refused(method, shape, dtype, rows, message):
+    model = model_params.merge(programs("attention").graphdef, programs("attention").params)
+    call = inspect.unwrap(getattr(type(model), method))  # without the shape checks of the tests
+    state = [] if method == "__call__" else [model.init_state(rows, 4)]
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda: call(model, jnp.zeros(shape, dtype), *state))
 
 
 def test_losses_are_those_of_the_logits_in_one_part_and_in_several(monkeypatch):

@@ -1,6 +1,8 @@
 """Sampling and generation: a prompt has one continuation, whatever stands beside it, and nothing is compiled twice."""
 
 import functools
+import inspect
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -74,13 +76,26 @@ def test_sampling_keeps_the_likeliest_tokens_in_their_proportions():
     np.testing.assert_allclose(shares(temperature=0.5), [0.685, 0.247, 0.062, 0.007], atol=0.03)
 
 
+def unchecked_sampling(**changes):
+    """Check these values as `Sampling` does without the checks of types that tests have."""
+    values = SimpleNamespace(**{"temperature": 1.0, "top_k": 0, "top_p": 1.0, **changes})
+    inspect.unwrap(Sampling.__post_init__)(values)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: Sampling(temperature=-1), "temperature is -1 but must be at least 0"),
         (lambda: Sampling(top_p=0), "top_p is 0 but must be above 0 and at most 1"),
         (lambda: Sampling(top_k=-3), "top_k is -3 but must be an integer of at least 0"),
-        (lambda: next(generator("published")([[1], []], 3)), "a prompt is empty"),
+        (lambda: unchecked_sampling(temperature="hot"), "temperature is 'hot' but must be a number"),
+        (lambda: unchecked_sampling(top_p=None), "top_p is None but must be a number"),
+        (lambda: generator("published")([[1], []], 3), "a prompt is empty"),
+        (
+            lambda: generator("published")([[1, VOCABULARY]], 3),
+            "a prompt holds 11; its tokens are integers from 0 to 10",
+        ),
+        (lambda: generator("published")([[1], [-1]], 3), "a prompt holds -1; its tokens"),
         (lambda: next(generator("published")([[1]], 0)), "count is 0 but must be an integer of at least 1"),
     ],
 )
@@ -88,3 +103,9 @@ def test_bad_requests_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
     assert VOCABULARY > 9
+
+
+def test_a_piece_is_no_larger_than_what_there_is_room_for():
+    model = programs("attention")
+    large = Generator(model.graphdef, model.params, Sampling(0.0), piece=10**9, burst=5)
+    assert continued(large, [PROMPTS[1]], 3) == continued(generator("attention", Sampling(0.0)), [PROMPTS[1]], 3)
