@@ -96,13 +96,19 @@ class ShortConvolution(nnx.Module):
         self, x: Float[Array, "B N C"], places: Places, tail: Float[Array, "B 3 C"]
     ) -> tuple[Float[Array, "B N C"], Float[Array, "B 3 C"]]:
         """Return the filtered tokens and the last three inputs, with which the next tokens go on."""
-        before = CONVOLUTION_WIDTH - 1
+        before, length = CONVOLUTION_WIDTH - 1, x.shape[1]
         padded = jnp.concatenate((tail.astype(x.dtype), x), axis=1)
         taps = self.kernel[...].astype(x.dtype)
         documents = places.documents
         if documents is not None:
             documents = jnp.pad(documents, ((0, 0), (before, 0)))
-        return _filtered(padded, taps, documents), self._last(padded, documents, places)
+        y = 0.0
+        for tap in range(CONVOLUTION_WIDTH):
+            moved = padded[:, tap : tap + length]
+            if documents is not None:
+                moved = jnp.where((documents[:, tap : tap + length] == documents[:, before:])[..., None], moved, 0)
+            y = y + moved * taps[:, tap]
+        return jax.nn.silu(y), self._last(padded, documents, places)
 
     def _last(self, padded: jax.Array, documents: jax.Array | None, places: Places) -> jax.Array:
         """Return the last three real inputs, zeros for those of earlier documents."""
@@ -114,38 +120,6 @@ class ShortConvolution(nnx.Module):
             own = jnp.take_along_axis(documents, rows, axis=1)
             last = jnp.where((own == own[:, -1:])[..., None], last, 0)
         return last.astype(self.dtype)
-
-
-@jax.custom_vjp
-def _filtered(padded: jax.Array, taps: jax.Array, documents: jax.Array | None) -> jax.Array:
-    """Return the filtered tokens `[B, N, C]`, `padded` and `documents` beginning with the three before these."""
-    return jax.nn.silu(_taps_summed(padded, taps, documents))
-
-
-def _taps_summed(padded: jax.Array, taps: jax.Array, documents: jax.Array | None) -> jax.Array:
-    before, y = CONVOLUTION_WIDTH - 1, 0.0
-    length = padded.shape[1] - before
-    for tap in range(CONVOLUTION_WIDTH):
-        moved = padded[:, tap : tap + length]
-        if documents is not None:
-            moved = jnp.where((documents[:, tap : tap + length] == documents[:, before:])[..., None], moved, 0)
-        y = y + moved * taps[:, tap]
-    return y
-
-
-def _filter(padded: jax.Array, taps: jax.Array, documents: jax.Array | None) -> tuple[jax.Array, tuple]:
-    return _filtered(padded, taps, documents), (padded, taps, documents)
-
-
-def _unfilter(kept: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array, None]:
-    padded, taps, documents = kept
-    y, pull_back = jax.vjp(lambda padded, taps: _taps_summed(padded, taps, documents), padded, taps)
-    (gradient,) = jax.vjp(jax.nn.silu, y)[1](dy)
-    # Stored: each of the four taps of a token, and each sum over tokens, would compute it again from four inputs.
-    return (*pull_back(jax.lax.optimization_barrier(gradient)), None)
-
-
-_filtered.defvjp(_filter, _unfilter)
 
 
 def make_convolutions(
