@@ -80,7 +80,7 @@ def _fits(shape: AttentionShape, dtype: str, kernel: str, blocks: Blocks) -> boo
     numbers = width * columns
     rows = width + columns
     if kernel == "mix":
-        numbers += blocks.points * (blocks.points + columns)
+        numbers += blocks.points * (blocks.points // 2 + columns)  # weights are rounded
         rows += width
     if kernel == "pair":
         numbers += blocks.points * (blocks.points + rows)

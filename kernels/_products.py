@@ -19,8 +19,9 @@ Einsum = Callable[..., jax.Array]
 _PROGRAMS, _TILE = 264, 64
 # Shorter sums over rows are not worth the addition of their results.
 _FEWEST_ROWS = 128
-# A narrow gradient is a few tiles, which a library's float32 product may leave to a few processors: one copy, too, has
-# parts then, where the rows are many. Up to so many devices may share an axis of the rows.
+# A narrow gradient is a few tiles, which a library's float32 product may leave to a few processors where its algorithms
+# are not tried: one copy, too, has parts then, where the rows are many. 131 072 rows, 384 x 6, on one H200: 5.0 ms, in
+# parts 0.18; where they are tried 0.061 and 0.063. Up to so many devices may share an axis of the rows.
 _NARROW, _MANY_ROWS, _SHARING = 16, 2**16, 8
 # Caches of traced programs see it; see `kernels._array_code`.
 _COPIES = jax.make_user_context(1)

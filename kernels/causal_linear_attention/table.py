@@ -28,10 +28,6 @@ class Blocks:
     warps: int
     stages: int = 2
 
-    def shared_bytes(self, width: int, item: int) -> int:
-        """Return about how many bytes of shared memory a program has: staged operands, of `item` bytes."""
-        return item * self.stages * self.points * (2 * width + max(width, self.columns))
-
 
 @dataclass(frozen=True)
 class KernelBlocks:
@@ -48,10 +44,15 @@ class KernelBlocks:
     pair: Blocks | None = None
 
     def shared_bytes(self, width: int, item: int) -> int:
-        """Return about how many bytes of shared memory a program of `pair` has: four staged operands and the state."""
-        if self.pair is None:
-            return 0
-        return item * width * (4 * self.pair.stages * self.pair.points + width)
+        """Return how many bytes of shared memory a program has at most: staged operands and state, of `item` bytes."""
+        sums, mix, pair = self.sums, self.mix, self.pair
+        most = max(
+            2 * sums.stages * sums.points * width,
+            mix.stages * mix.points * (2 * width + mix.columns) + width * mix.columns,
+        )
+        if pair is not None:
+            most = max(most, 4 * pair.stages * pair.points * width + (width + pair.points) * width)
+        return item * most
 
     def split_points(self, points: int, heads: int) -> int:
         """Return how many of `points` points one split has, when `heads` heads of all samples run side by side."""
@@ -95,7 +96,7 @@ OPERATION = Operation(
             measured=H200,
         ),
         *_launches("bfloat16", 64, KernelBlocks(396, Blocks(64, 64, 4), Blocks(64, 64, 4))),
-        Launch("bfloat16", 128, KernelBlocks(264, Blocks(32, 128, 4, 4), Blocks(64, 64, 4, 4)), measured=H200),
+        Launch("bfloat16", 128, KernelBlocks(264, Blocks(32, 128, 4, 4), Blocks(64, 128, 4, 3)), measured=H200),
         Launch(
             "bfloat16",
             128,
