@@ -30,7 +30,6 @@ CONTEXTS = tuple(2**power for power in range(7, 18))
 SHOWN = (1024, 16_384, 131_072)
 FIGURES = Path(__file__).parent / "figures"
 COSTS = FIGURES / "language_costs.json"
-LINES = {1: "o-", 32: "s--"}
 
 
 def state_bytes(model: str, size: str, contexts: Sequence[int], batch: int = 1) -> list[int]:
@@ -74,19 +73,17 @@ def draw(sizes: Mapping[tuple[str, str, int], int], costs: Mapping[str, Any]) ->
 
 
 def draw_times(axes: Axes, costs: Mapping[str, Any]) -> None:
-    """Draw the measured times of a step of decoding, a line per model and number of rows."""
+    """Draw the measured times of a step of decoding of one text, a line per model."""
     for model, color in TIMED.items():
-        for batch, line in LINES.items():
-            found = [
-                (row["context"], row["token_ms"])
-                for row in costs["results"]
-                if (row["part"], row["model"], row.get("batch")) == ("decode", model, batch) and "token_ms" in row
-            ]
-            if found:
-                name = TIMED_NAMES.get(model, model)
-                label = name if batch == 1 else f"{name}, {batch} texts"
-                axes.plot(*zip(*sorted(found), strict=True), line, color=color, markersize=3, label=label)
-    axes.set(title=f"{costs['size']} parameters, measured", ylabel="ms per token of each text", ylim=(0, None))
+        found = [
+            (row["context"], row["token_ms"])
+            for row in costs["results"]
+            if (row["part"], row["model"], row.get("batch")) == ("decode", model, 1) and "token_ms" in row
+        ]
+        if found:
+            label = TIMED_NAMES.get(model, model)
+            axes.plot(*zip(*sorted(found), strict=True), "o-", color=color, markersize=3, label=label)
+    axes.set(title=f"{costs['size']} parameters, one text, measured", ylabel="ms per token", ylim=(0, None))
 
 
 def main() -> None:
