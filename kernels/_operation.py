@@ -17,7 +17,7 @@ from kernels._tiles import padded_width
 from kernels._triton_lowering import why_unavailable
 
 H100 = "H100 80GB, jax 0.11.2, 2026-11"
-H200 = "H200, jax 0.11.2, 2026-11-29"
+H200 = "H200, jax 0.11.2, 2026-11"
 NOT_MEASURED = "not measured: from registers and occupancy of the compiled kernels"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kernels._implementation import Implementation
 from kernels._layout import Blocks
-from kernels._operation import H100, Choice, Launch, Operation
+from kernels._operation import H100, H200, Choice, Launch, Operation
 from kernels.flare_mixer.mosaic_launch import MosaicBlocks, PairTiles, Tiles
 
 WIDEST_HEAD = 128
@@ -96,12 +96,12 @@ OPERATION = Operation(
             "float32",
             16,
             points=2048,
-            measured=H100,
+            measured=H200,
             blocks=KernelBlocks(
                 Blocks(64, 32, 264, 4),
                 Blocks(64, 64, 528, 4),
                 Blocks(32, 64, 264, 4),
-                Blocks(32, 64, 528, 4),
+                Blocks(32, 64, 264, 4),
                 compact=True,
             ),
         ),
