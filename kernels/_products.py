@@ -70,11 +70,14 @@ def narrow_parts(shape: tuple[int, ...], matrix: tuple[int, int]) -> tuple[int, 
     """Return the shape `[..., parts, rows, C]` in which one copy sums up the gradient of a narrow matrix, or None.
 
     Axes stay apart, and parts of the last one are a multiple of eight, so that devices which share them share no more.
+    One of few rows, such as that of heads, is taken together with those before it: a part has a gradient of its own.
     """
     rows = math.prod(shape[:-1])
     if min(matrix) > _NARROW or rows < _MANY_ROWS:
         return None
     *leading, length, width = shape
+    while length < _FEWEST_ROWS and leading:
+        length *= leading.pop()
     most = min(_PROGRAMS // (_tiles(matrix) * (rows // length)), length // _FEWEST_ROWS)
     parts = next((x for x in range(most // _SHARING * _SHARING, 0, -_SHARING) if length % x == 0), 1)
     return None if parts * (rows // length) == 1 else (*leading, parts, length // parts, width)

@@ -61,6 +61,8 @@ def test_narrow_gradients_of_many_rows_are_sums_in_parts():
         ((128, 1024, 384), (384, 6), (128, 1, 1024, 384)),
         ((1, 1_000_000, 3), (3, 128), (1, 80, 12_500, 3)),
         ((3 * 65_537, 384), (384, 6), None),  # rows that eight devices cannot share
+        ((2, 7225, 8, 16), (16, 64), (2, 40, 1445, 16)),  # heads of points
+        ((65_536, 1, 6), (6, 32), (256, 256, 6)),
     ],
 )
 def test_parts_of_narrow_gradients_keep_axes_apart_that_devices_share(shape, matrix, parts):

@@ -97,12 +97,12 @@ def check_case(case: Case, mesh: jax.sharding.Mesh) -> None:
         assert jax.tree.map(jnp.shape, shapes["gradient"]) == jax.tree.map(jnp.shape, arrays), label
 
 
-def check_narrow_gradient(axes: AxisType) -> None:
+def check_narrow_gradient(axes: AxisType, rows: tuple[int, ...]) -> None:
     """Compile the gradient of a narrow matrix, summed over many rows: devices that share them gather none."""
     mesh = jax.make_mesh((2, 4), ("data", "points"), axis_types=(axes,) * 2)
     x, matrix = (
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
-        for shape, spec in (((4, 2**14, 8), ROWS), ((8, 2), P()))
+        for shape, spec in (((*rows, 8), ROWS), ((8, 2), P()))
     )
     gradient = jax.jit(jax.grad(lambda *x: jnp.sum(jnp.sin(times_matrix(*x))), argnums=(0, 1)))
     text = gradient.lower(x, matrix).compile().as_text()
@@ -114,7 +114,8 @@ def main() -> None:
     """Run all cases, the last one with stored factors of one part of the rows at a time."""
     assert jax.device_count() == 8
     for axes in (AxisType.Auto, AxisType.Explicit):
-        check_narrow_gradient(axes)
+        check_narrow_gradient(axes, (4, 2**14))
+    check_narrow_gradient(AxisType.Auto, (4, 2**12, 4))
     mesh = jax.make_mesh((2, 4), ("data", "points"), axis_types=(AxisType.Auto,) * 2)
     for case in CASES:
         check_case(case, mesh)
