@@ -22,6 +22,10 @@ def compile_fast() -> None:
     flags = ["--xla_backend_optimization_level=0"]
     if version("jaxlib").startswith("0.10."):
         flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+    else:
+        # The interpreter of Mosaic GPU's kernels has a thread for each warpgroup: of as few as two processors have,
+        # those that wait leave none for the one that they wait for, forever.
+        os.environ.setdefault("PJRT_NPROC", "8")
     os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
     # Without a folder for it nothing is kept, but JAX hashes the text of every program nevertheless.
     os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
