@@ -94,8 +94,6 @@ def launch_candidates(
 def blocks_by_launch(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks) -> Iterator[Blocks]:
     """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
     variations = []
-    if kernel in ("gather", "scatter"):
-        variations = [replace(blocks, bounded=not blocks.bounded)]
     if kernel == "operand_gradients":
         variations = [replace(blocks, group=group) for group in (1, 2, 3, 4)]
     variations += [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]

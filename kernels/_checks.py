@@ -78,9 +78,7 @@ def as_largest(largest: Any) -> jax.Array | None:
     if largest is None:
         return None
     if isinstance(largest, int | float) and not (math.isfinite(largest) and largest >= 0):
-        raise ValueError(
-            f"largest_key is {largest!r}; give a finite number that no entry of the keys exceeds, or None."
-        )
+        raise ValueError(f"largest_key is {largest!r}; give a finite number that the norm of no key exceeds, or None.")
     value = jnp.asarray(largest, jnp.float32)
     if value.ndim:
         raise ValueError(f"largest_key has shape {describe(value)}; give one number for all keys, or None.")

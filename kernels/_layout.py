@@ -27,7 +27,8 @@ class Blocks:
     `warps` and `stages` are Triton's. In the kernel of the operands' gradients `group` tiles of points share a
     pass over the latents, whose gradients travel between memory and registers once per pass, and with `one_exponential`
     both softmaxes share one where the range of the logits allows it, in bfloat16 and with common logits only. With
-    `bounded` a forward kernel takes a bound of the logits for their maximum where it is close (`kernels/_bounds.py`).
+    `bounded` a forward kernel takes a bound of the logits for their maximum where one is given and close
+    (`kernels/_bounds.py`).
     """
 
     points: int

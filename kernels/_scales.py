@@ -48,7 +48,7 @@ def point_exponent(x: jax.Array, mask: jax.Array | None, mass: jax.Array | None 
 
 
 def key_exponent(x: jax.Array, mask: jax.Array | None, largest: jax.Array | None) -> Exponent:
-    """Return the exponent of keys `[B, N, H, D]`, without reading them where their `largest` entry is bounded."""
+    """Return the exponent of keys `[B, N, H, D]`, without reading them where the `largest` of them is bounded."""
     if largest is None or not is_split(x.dtype):
         return point_exponent(x, mask)
     return _exponent(jnp.reshape(largest, (1, 1)))

@@ -33,7 +33,7 @@ class Combination(NamedTuple):
 class RoutingLatents(NamedTuple):
     """The queries of the first gather in float32, how gathered queries become those of the routing, and bounds.
 
-    `largest` are numbers that no entry of `k0` and of `k` exceeds, None where their norms do not give one.
+    `largest` are numbers that the norms of `k0` and of `k` do not exceed, None where their norms do not give one.
     """
 
     q0: Float[Array, "H M D"]
@@ -53,8 +53,11 @@ class LatentParameters(NamedTuple):
     k0_norm: Norm | None
     k_norm: Norm | None
 
-    def prepare(self, *, sigmoid_gate: bool) -> RoutingLatents:
-        """Return what the mixer works with; the gate is the logit itself, or its logistic sigmoid."""
+    def prepare(self, *, sigmoid_gate: bool, turned: bool = False) -> RoutingLatents:
+        """Return what the mixer works with; the gate is the logit itself, or its logistic sigmoid.
+
+        `turned` is whether a rotary embedding turns the keys, which in mode "reference" makes them up to √2 longer.
+        """
         gate = self.gate_logit
         gate = jax.nn.sigmoid(gate) if sigmoid_gate and gate is not None else gate
         fixed = None if self.q_fixed is None else _normalized(self.q_fixed, self.q_fixed_norm)
@@ -62,7 +65,7 @@ class LatentParameters(NamedTuple):
         return RoutingLatents(
             _normalized(self.q0, self.q0_norm),
             Combination(fixed, gate, self.q_norm),
-            (_largest(self.k0_norm, width), _largest(self.k_norm, width)),
+            tuple(_largest(norm, width, turned) for norm in (self.k0_norm, self.k_norm)),
         )
 
 
@@ -87,10 +90,11 @@ def _normalized(latents: Float[Array, "H M D"], norm: Norm | None) -> Float[Arra
     return latents if norm is None else normalize(latents, norm)
 
 
-def _largest(norm: Norm | None, width: int) -> Float[Array, ""] | None:
-    """Return what no entry of normalised heads exceeds: rows of a norm of √D, turned in pairs by a rotary embedding."""
+def _largest(norm: Norm | None, width: int, turned: bool) -> Float[Array, ""] | None:
+    """Return what the norm of normalised heads does not exceed: rows of a norm of √D, scaled and shifted."""
     if norm is None:
         return None
     scale = 1.0 if norm.scale is None else jnp.max(jnp.abs(norm.scale))
-    shift = 0.0 if norm.bias is None else jnp.max(jnp.abs(norm.bias))
-    return jax.lax.stop_gradient(jnp.asarray(scale * width**0.5 + 2**0.5 * shift, jnp.float32))
+    shift = 0.0 if norm.bias is None else jnp.sqrt(jnp.sum(jnp.square(norm.bias)))
+    longest = (2**0.5 if turned else 1.0) * (scale * width**0.5 + shift)
+    return jax.lax.stop_gradient(jnp.asarray(longest, jnp.float32))

@@ -194,7 +194,7 @@ class SynthesizedRouting(nnx.Module):
 
     def latents(self) -> RoutingLatents:
         """Return what is made of these parameters alone."""
-        return self.latent_parameters().prepare(sigmoid_gate=self.sigmoid_gate)
+        return self.latent_parameters().prepare(sigmoid_gate=self.sigmoid_gate, turned=self.rope is not None)
 
     def statistics(
         self, x: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None

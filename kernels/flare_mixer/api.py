@@ -39,8 +39,9 @@ def flare_mixer(
     get output 0, and a sample without real points is all zeros. `q_decode` and `k_decode` (default q and k) give the
     scatter logits of its own. All float arrays share one dtype; softmaxes and sums are float32.
 
-    `largest_key` is a number that no entry of k exceeds in size, where the caller knows one, as of normalised keys: the
-    kernels need not look for it then. Entries far beyond it become infinite.
+    `largest_key` is a number that the norm of no key exceeds, where the caller knows one, as of normalised keys: the
+    kernels need not look for the largest entry then, and may take a bound of the logits for their maximum. Entries far
+    beyond it become infinite.
 
     `implementation` is "reference", "xla", "cudnn", "pallas" or "mosaic"; None chooses by device, dtype and shape.
     `axis_name` is the mesh axis over which the points are sharded when called inside `jax.shard_map` ("xla", "pallas"

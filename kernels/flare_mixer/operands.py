@@ -11,7 +11,7 @@ class Operands(NamedTuple):
     """Inputs of the mixer; the decode operands are both None where both softmaxes share their logits.
 
     Shapes: q `[H, M, D]` or `[B, H, M, D]`, k `[B, N, H, D]`, v `[B, N, H, C]`, q_decode and k_decode like q and k with
-    a width of their own, mask `[B, N]` bool. `largest_key`, if given, is a number that no entry of k exceeds in size.
+    a width of their own, mask `[B, N]` bool. `largest_key`, if given, is a number that the norm of no key exceeds.
     """
 
     q: jax.Array

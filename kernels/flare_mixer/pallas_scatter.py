@@ -99,7 +99,8 @@ def scatter(
     """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents."""
     (q, k), mask = operands.scatter_pair, operands.mask
     layout = Layout.create(blocks, q, k, mask, target, all_latents=True)
-    bound = logit_bound(q, k, mask, scale) if blocks.bounded else None
+    given = blocks.bounded and operands.largest_key is not None and not operands.separate
+    bound = logit_bound(q, operands.largest_key, scale) if given else None
     width, channels = k.shape[-1], latents.shape[-1]
     latents_exponent = latent_exponent(latents)
     constants, numbers = numbers_operand(

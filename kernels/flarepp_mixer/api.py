@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from kernels.flare_mixer import flare_mixer
 from kernels.gather import gather
 
-# A number that no entry of some keys exceeds in size, where one is known.
+# A number that the norms of some keys do not exceed, where one is known.
 Largest = float | Float[Array, ""] | None
 
 
@@ -42,7 +42,7 @@ def flarepp_mixer(
 
     `Qd = softmax_N(scale q0 k0ᵀ) v0`, `Q = q_fixed + gate · Qd`, then gather and scatter as in `flare_mixer` with the
     queries Q of each sample. Without v0 the values of the first call are its keys. `gate` has one number per head.
-    Norms and projections belong to the model. `largest_keys` are numbers that no entry of k0 and of k exceeds in size,
+    Norms and projections belong to the model. `largest_keys` are numbers that the norms of k0 and of k do not exceed,
     each as `largest_key` in `gather`; `synthesis_precision` is the `precision` of the first gather. `mask`, `axis_name`
     and `implementation` are as in `flare_mixer`.
     Returns y in the dtype of v, with `return_latents` also the `Latents`.

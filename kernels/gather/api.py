@@ -46,8 +46,9 @@ def gather(
     the others take no part, whatever they hold, and a sample without real points has z = 0. All float arrays share one
     dtype; softmaxes and sums are float32.
 
-    `largest_key` is a number that no entry of k exceeds in size, where the caller knows one, as of normalised keys: the
-    kernels need not look for it then. Entries far beyond it become infinite.
+    `largest_key` is a number that the norm of no key exceeds, where the caller knows one, as of normalised keys: the
+    kernels need not look for the largest entry then, and may take a bound of the logits for their maximum. Entries far
+    beyond it become infinite.
 
     `axis_name` is the mesh axis over which the points are sharded when called inside `jax.shard_map` (not
     "reference"); z is then the same on all its devices. `implementation` is "reference", "xla" or "pallas"; None

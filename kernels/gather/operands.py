@@ -8,7 +8,7 @@ import jax
 class Operands(NamedTuple):
     """Inputs: q `[H, M, D]` or `[B, H, M, D]`, k `[B, N, H, D]`, v `[B, N, H, C]` or None for k, mask `[B, N]` bool.
 
-    `largest_key`, if given, is a float32 number that no entry of k exceeds in size.
+    `largest_key`, if given, is a float32 number that the norm of no key exceeds.
     """
 
     q: jax.Array

@@ -202,5 +202,6 @@ def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Targ
     inputs = (numbers, layout.latents(q), layout.points(k), layout.points(v), layout.mask(mask))
     statistics = layout.partial_statistics()
     outputs = Statistics(layout.partial_latents(channels), statistics, statistics)
-    bound = logit_bound(operands.q, k, mask, scale) if blocks.bounded else None
+    given = blocks.bounded and operands.largest_key is not None
+    bound = logit_bound(operands.q, operands.largest_key, scale) if given else None
     return merge_splits(layout.launch_by_bound(kernel, "gather", inputs, outputs, bound))

@@ -22,7 +22,7 @@ POINTS, LATENTS, WIDTH = 37, 20, 8
 
 @pytest.fixture(autouse=True)
 def bounded(monkeypatch):
-    """Let the forward kernels take the bound, and both softmaxes of the mixer share an exponential."""
+    """Let the forward kernels take the bound that is given, and both softmaxes of the mixer share an exponential."""
     last = replace(BLOCKS, one_exponential=True)
     for table, launches in (
         (gather_table, gather_table.KernelBlocks(BLOCKS, BLOCKS)),
@@ -42,6 +42,11 @@ def operands(dtype: str, ranges: list[float]) -> tuple[jax.Array, jax.Array, jax
     return tuple(jnp.asarray(x.astype(jnp.dtype(dtype))) for x in (q, k, v))
 
 
+def longest(k: jax.Array) -> float:
+    """Return the norm of the longest key."""
+    return float(jnp.max(jnp.linalg.norm(k.astype(jnp.float32), axis=-1)))
+
+
 def results(function, arguments: tuple) -> dict[str, np.ndarray]:
     """Return output and gradients of a function of the arguments."""
 
@@ -56,7 +61,7 @@ def results(function, arguments: tuple) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("dtype", WIDEST)
 def test_heads_take_the_bound_up_to_its_widest_range(dtype):
     q, k, _ = operands(dtype, [0.98 * WIDEST[dtype], 1.02 * WIDEST[dtype]])
-    bound = logit_bound(q, k, None, 1.0)[0, :, 0]
+    bound = logit_bound(q, jnp.asarray(longest(k)), 1.0)[0, :, 0]
     assert np.isinf(bound).tolist() == [False, True]
     logits = LOG2_E * jnp.einsum("hmd,bnhd->bhmn", q.astype(jnp.float32), k.astype(jnp.float32), precision="highest")
     assert float(jnp.max(logits[0, 0])) == pytest.approx(float(bound[0]), rel=1e-2)
@@ -70,7 +75,8 @@ def test_both_sides_of_the_edge_are_exact(call, dtype, ratio):
     arguments = operands(dtype, [0.98 * WIDEST[dtype], 1.02 * WIDEST[dtype], 400.0])
     exact = tuple(x.astype(jnp.float32) for x in arguments)
     expected = results(lambda *x: call(*x, implementation="reference"), exact)
-    actual = results(lambda *x: call(*x, implementation="pallas"), arguments)
+    largest = longest(arguments[1])
+    actual = results(lambda *x: call(*x, largest_key=largest, implementation="pallas"), arguments)
     # Float32 logits of hundreds are themselves only known to 1e-5.
     for name, value in expected.items():
         assert_close(name, actual[name], value, 20 * ratio if dtype == "float32" else ratio)
@@ -79,14 +85,25 @@ def test_both_sides_of_the_edge_are_exact(call, dtype, ratio):
         assert_close(f"{name} of the head within", actual[name][..., 0, :], near[name], ratio)
 
 
-def test_masked_points_do_not_widen_the_bound():
+@pytest.mark.parametrize("call", [gather, flare_mixer], ids=lambda x: x.__name__)
+def test_only_a_bound_that_is_given_is_taken(call):
+    q, k, v = operands("float32", [4.0])
+
+    def launches(**options: float) -> int:
+        return str(jax.make_jaxpr(lambda *x: call(*x, implementation="pallas", **options))(q, k, v)).count(
+            "grid_mapping"
+        )
+
+    # A second launch of each forward kernel serves the heads beyond the bound.
+    assert launches(largest_key=longest(k)) == 2 * launches() > 0
+
+
+def test_masked_points_hold_what_they_like_beside_a_bound():
     """Nor does anything come from a sample that is all masked."""
     q, k, v = operands("float32", [4.0])
     mask = jnp.arange(POINTS)[None] != 7
     hidden = k.at[0, 7].set(jnp.nan)
-    bound = jax.jit(lambda k, mask: logit_bound(q, k, mask, 1.0))
-    np.testing.assert_array_equal(bound(hidden, mask), bound(k.at[0, 7].set(0), None))
-    assert not np.isfinite(bound(hidden, None)).any()
-    read = jax.jit(lambda k, mask, name: gather(q, k, v, mask=mask, implementation=name), static_argnums=2)
+    options = {"largest_key": longest(k), "scale": 1.0}
+    read = jax.jit(lambda k, mask, name: gather(q, k, v, mask=mask, implementation=name, **options), static_argnums=2)
     assert_close("z", read(hidden, mask, "pallas"), read(hidden, mask, "reference"), 1e-5)
     assert not np.any(read(k, jnp.zeros_like(mask), "pallas"))

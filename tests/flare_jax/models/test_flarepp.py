@@ -150,15 +150,16 @@ def test_gathered_queries_are_at_most_of_size_one(mixer):
 
 def test_norms_bound_what_they_normalise():
     rng, width = np.random.default_rng(0), 4
-    turned = [RotaryEmbedding(2000, mode) for mode in ROPE_MODES]
     for kind in ("layer", "rms"):
         scale, bias = rng.normal(size=(2, width)).astype(np.float32)
         norm = Norm(scale=scale, bias=bias if kind == "layer" else None, kind=kind, epsilon=1e-6)
         latents = LatentParameters(jnp.ones((2, 3, width)), None, None, None, None, None, None, norm)
         keys = normalize(jnp.asarray(rng.standard_cauchy((2, 2000, 2, width)).astype(np.float32)), norm)
-        (_, largest) = latents.prepare(sigmoid_gate=True).largest
-        assert max(jnp.abs(x).max() for x in (keys, *(rope(keys) for rope in turned))) <= largest * (1 + 1e-5)
-        assert largest < 4 * jnp.abs(keys).max()
+        for rope in (None, *(RotaryEmbedding(2000, mode) for mode in ROPE_MODES)):
+            (_, largest) = latents.prepare(sigmoid_gate=True, turned=rope is not None).largest
+            longest = jnp.linalg.norm(keys if rope is None else rope(keys), axis=-1).max()
+            assert longest <= largest * (1 + 1e-5)
+            assert largest < 4 * longest
 
 
 def test_latents_of_all_blocks_are_made_at_once():
