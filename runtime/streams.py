@@ -19,11 +19,12 @@ def watch_readers(gone: Callable[[], None]) -> None:
         if not isinstance(stream, io.TextIOWrapper) or stream is not getattr(sys, f"__{name}__"):
             continue
         stream.flush()
+        output = _Output(number, gone)
         setattr(
             sys,
             name,
             io.TextIOWrapper(
-                io.BufferedWriter(_Output(number, gone)),
+                output if stream.write_through else io.BufferedWriter(output),  # python -u
                 encoding=stream.encoding,
                 errors=stream.errors,
                 line_buffering=stream.line_buffering,

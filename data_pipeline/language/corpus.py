@@ -63,6 +63,8 @@ def split_documents(
     in whole documents if there are several, at least one, is the test, and `val_share` before it validates. Raises
     DataError where a pattern fits nothing, and for a split that is wanted and empty.
     """
+    if not any(document.text for document in documents):
+        raise DataError("the text is empty; name files that hold some by data.path or data.files")
     if val or test:
         chosen = _by_name(documents, {"test": test, "val": val})
     elif len(documents) == 1:

@@ -36,6 +36,14 @@ def test_a_program_with_nothing_to_lose_ends_without_a_word(end):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(("unbuffered", "written"), [("", ""), ("1", "a")])
+def test_output_is_as_much_buffered_as_it_was(unbuffered, written):
+    command = [sys.executable, "-c", BEGIN + "import os\nprint('a', end='')\nos._exit(0)"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, written)
+
+
 def test_half_a_file_is_removed(tmp_path):
     program = f"""
 from runtime.files import replacing

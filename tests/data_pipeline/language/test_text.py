@@ -96,11 +96,16 @@ def test_a_split_that_is_wanted_has_a_document(sizes, shares, want):
 
 @pytest.mark.parametrize(
     ("sizes", "shares", "empty"),
-    [((20, 30, 50), (0.0, 0.1), "test"), ((30, 60, 10), (0.05, 0.1), "val"), ((9,), (0.001, 0.1), "val")],
+    [
+        ((0, 0), (0.0, 0.1), None),
+        ((20, 30, 50), (0.0, 0.1), "test"),
+        ((30, 60, 10), (0.05, 0.1), "val"),
+        ((9,), (0.001, 0.1), "val"),
+    ],
 )
 def test_a_split_that_would_leave_little_to_train_is_said_to_be_empty(sizes, shares, empty):
     documents = [Document(f"{place}.txt", b"a" * size, "") for place, size in enumerate(sizes)]
-    with pytest.raises(DataError, match=f"the {empty} split of the text is empty"):
+    with pytest.raises(DataError, match=f"the {empty} split of the text is empty" if empty else "the text is empty"):
         split_documents(documents, "", "", *shares)
 
 
