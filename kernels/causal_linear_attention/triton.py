@@ -1,5 +1,6 @@
 """Causal linear attention in two Triton kernels; the launches, one for each operation of the scheme."""
 
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -22,21 +23,27 @@ class TritonBackend(Backend):
 
     def outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
         """Return `[B, H, splits, D, C]` float32."""
-        return fold_vmap(self._outer_sums)(a, b)
+        return fold_vmap(functools.partial(self._outer_sums, self._split_points(a)))(a, b)
 
     def mix(
         self, q: jax.Array, k: jax.Array, v: jax.Array, starts: jax.Array, scale: float, reverse: bool
     ) -> jax.Array:
         """Return `[B, N, H, C]` in the dtype of v."""
-        return fold_vmap(lambda *operands: self._mix(*operands, scale, reverse))(q, k, v, starts)
+        run = functools.partial(self._mix, self._split_points(q), scale, reverse)
+        return fold_vmap(run)(q, k, v, starts)
 
-    def _outer_sums(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    def _split_points(self, x: jax.Array) -> int:
+        # Not of a batch that copies are folded into: what is kept for the backward pass has the splits of one copy.
+        batch, points, heads, _ = x.shape
+        return self.blocks.split_points(points, batch * heads)
+
+    def _outer_sums(self, split_points: int, a: jax.Array, b: jax.Array) -> jax.Array:
         from kernels.causal_linear_attention.triton_kernels import sums_kernel
 
         batch, points, heads, width = a.shape
         columns = b.shape[-1]
-        blocks, constants = self.blocks.sums, self._constants(a, b, self.blocks.sums.points)
-        splits = pl.cdiv(points, constants["split_points"])
+        blocks, constants = self.blocks.sums, self._constants(a, b, self.blocks.sums.points, split_points)
+        splits = pl.cdiv(points, split_points)
         (sums,) = triton_call(
             sums_kernel,
             name="causal_linear_sums",
@@ -50,12 +57,19 @@ class TritonBackend(Backend):
         return sums
 
     def _mix(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, starts: jax.Array, scale: float, reverse: bool
+        self,
+        split_points: int,
+        scale: float,
+        reverse: bool,
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        starts: jax.Array,
     ) -> jax.Array:
         from kernels.causal_linear_attention.triton_kernels import mix_kernel
 
         batch, _, heads, _ = q.shape
-        blocks, constants = self.blocks.mix, self._constants(q, v, self.blocks.mix.points)
+        blocks, constants = self.blocks.mix, self._constants(q, v, self.blocks.mix.points, split_points)
         padded_columns = min(blocks.columns, padded_width(v.shape[-1]))
         tiles = pl.cdiv(v.shape[-1], padded_columns)
         (y,) = triton_call(
@@ -71,15 +85,15 @@ class TritonBackend(Backend):
         )(q, k, v, starts)
         return y
 
-    def _constants(self, a: jax.Array, b: jax.Array, block: int) -> dict[str, int | str]:
+    def _constants(self, a: jax.Array, b: jax.Array, block: int, split_points: int) -> dict[str, int | str]:
         """Return the sizes both kernels take; a is as wide as the queries, b as the values."""
-        batch, points, heads, width = a.shape
+        _, points, heads, width = a.shape
         return {
             "points": points,
             "heads": heads,
             "width": width,
             "columns": b.shape[-1],
-            "split_points": self.blocks.split_points(points, batch * heads),
+            "split_points": split_points,
             "block": block,
             "padded_width": padded_width(width),
             "exact": self.blocks.exact if a.dtype == jnp.float32 else "ieee",

@@ -1,11 +1,16 @@
 """How launches cut their work."""
 
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
 import pytest
 
 from kernels._implementation import Request
 from kernels._operation import H200
 from kernels._target import Target
-from kernels.causal_linear_attention import table
+from kernels.causal_linear_attention import table, triton
 from kernels.causal_linear_attention.shapes import SHAPES
 
 
@@ -32,3 +37,25 @@ def test_gpus_with_less_shared_memory_take_a_smaller_launch(width):
     large, small = (selection.on(Target("cuda", capability)).launch for capability in ((9, 0), (8, 9)))
     assert large.measured == H200
     assert small.shared_memory <= 99 * 1024 < large.shared_memory
+
+
+def test_copies_that_vmap_adds_are_cut_as_one_is(monkeypatch):
+    """The states that are kept for the backward pass have so many splits as one copy has, whatever runs."""
+    kernels = SimpleNamespace(sums_kernel=None, mix_kernel=None)
+    monkeypatch.setitem(sys.modules, "kernels.causal_linear_attention.triton_kernels", kernels)
+    launched = []
+
+    def zeros(kernel, out_shape, constants, **options):
+        launched.append(constants["split_points"])
+        return lambda *operands: [jnp.zeros(x.shape, x.dtype) for x in out_shape]
+
+    monkeypatch.setattr(triton, "triton_call", zeros)
+    blocks = table.Blocks(16, 16, 4)
+    backend = triton.TritonBackend(table.KernelBlocks(12, blocks, blocks), Target("cuda"))
+    x = jax.ShapeDtypeStruct((3, 2, 100, 2, 16), jnp.float32)
+    sums = jax.eval_shape(jax.vmap(backend.outer_sums), x, x)
+    assert sums.shape == (3, 2, 2, 3, 16, 16)
+    assert backend.blocks.split_points(100, 2 * 2) == 48
+    y = jax.eval_shape(jax.vmap(lambda x, starts: backend.mix(x, x, x, starts, 1.0, False)), x, sums)
+    assert y.shape == x.shape
+    assert set(launched) == {48}
