@@ -1,7 +1,7 @@
 """What `benchmarks.search` needs to know about the FLARE mixer: candidates of each launch, and how to run one kernel.
 
 The gather is timed with the merge of its splits, the gradients with their sums over splits, because these depend on the
-launch.
+launch. Kernels for few points merge what the one before them left, and are timed with it.
 """
 
 import functools
@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.search_launches import rebuild, replace_kernel
 from benchmarks.search_limits import fits
@@ -21,6 +22,7 @@ from kernels._layout import Blocks
 from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels._tiles import padded_width
+from kernels.flare_mixer import compact
 from kernels.flare_mixer.api import SelectedBackends
 from kernels.flare_mixer.mixing import Backend, mix
 from kernels.flare_mixer.mosaic_launch import PairTiles
@@ -140,6 +142,15 @@ def run_kernel(kernel: str, backend: Backend, step: Step) -> Any:
     return backend.operand_gradients(operands, step.statistics, statistics, step.y, operands.v, step.dz, scale=SCALE)
 
 
+def run_pass(kernel: str, backend: Backend, step: Step) -> Any:
+    """Run the forward or the backward pass that a kernel belongs to."""
+    operands, points = step.operands, (step.maximum, step.mass)
+    if kernel in ("gather", "scatter"):
+        return backend.forward(operands, scale=SCALE)
+    none = jnp.zeros_like(step.dz)
+    return backend.backward(operands, step.statistics, points, step.y, operands.v, none, scale=SCALE)
+
+
 def random_operands(shape: Any, dtype: str, points: int) -> tuple[jax.Array, ...]:
     """Return random q, k and v of the latents, heads and width of `shape`, with logits of order one."""
     keys = jax.random.split(jax.random.key(0), 3)
@@ -171,9 +182,10 @@ class Bench:
         return lambda x: mix(Operands(*x), backends, SCALE, None)[0]
 
     def program(self, kernel: str, blocks: KernelBlocks) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Return one kernel as a function and its arguments."""
+        """Return one kernel as a function and its arguments; one of few points with the other kernel of its pass."""
         backend = PallasBackend(blocks, Target.of(platform()))
-        return functools.partial(run_kernel, kernel, backend), (self.step,)
+        run = run_pass if compact.serves(self.step.operands, blocks, backend.target) else run_kernel
+        return functools.partial(run, kernel, backend), (self.step,)
 
 
 def _make_step(operands: Operands, *, blocks: KernelBlocks) -> Step:

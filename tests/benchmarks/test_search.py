@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 
+import jax
 import pytest
 
 from benchmarks import search_jax
@@ -10,6 +11,7 @@ from benchmarks.search import DEFAULTS, Report, parse, run
 from benchmarks.search_jax import SPACES, handle
 from benchmarks.search_kernel import Search, SearchCase, describe
 from benchmarks.search_limits import SHARED_BYTES, fits
+from kernels.flare_mixer.shapes import MixerShape
 from tests.kernels.operations import OPERATIONS
 
 
@@ -209,3 +211,14 @@ def test_bad_options_are_one_sentence(arguments, message, capsys):
     with pytest.raises(SystemExit):
         parse(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_kernels_for_few_points_are_timed_with_the_other_one_of_their_pass():
+    space = SPACES["flare_mixer"]
+    shape = MixerShape(1, 40, 2, 16, 8)
+    bench = space.Bench(shape, "float32", "pallas")
+    for compact, together in ((True, {"gather": 2, "operand_gradients": 2}), (False, {"gather": 1})):
+        blocks = dataclasses.replace(space.table(shape, "float32", "pallas"), compact=compact)
+        for kernel, launches in together.items():
+            function, arguments = bench.program(kernel, blocks)
+            assert str(jax.make_jaxpr(function)(*arguments)).count("pallas_call[") == launches
