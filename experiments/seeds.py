@@ -20,6 +20,7 @@ from experiments.training.setup import Setup
 from experiments.training.source import open_source
 from experiments.training.state import TrainState
 from experiments.training.trackers import Tracker, open_trackers
+from flare_jax.convert.checkpoints import OtherStateError
 
 Ensemble = Callable[[Sequence[Params]], tuple[Mapping[str, float], Mapping[str, Any], Sequence[str]]]
 
@@ -117,9 +118,15 @@ def _restore(setup: Setup, folder: Path, step: int | None) -> TrainState:
     steps = checkpoints.steps()
     if step is not None and step not in steps:
         raise UserError(f"--step={step} is not among the checkpoints {steps} in {folder / 'checkpoints'}")
-    if step is not None:
-        return checkpoints.restore(setup.template, step)
-    state = checkpoints.restore_latest(setup.template, hosts.say)
+    try:
+        if step is not None:
+            return checkpoints.restore(setup.template, step)
+        state = checkpoints.restore_latest(setup.template, hosts.say)
+    except OtherStateError as error:
+        if not error.weights_fit:
+            raise
+        hosts.say(f"warning: {error}")
+        state = checkpoints.restore_weights(setup.template, int(error.checkpoint.name))
     if state is None:
         raise UserError(f"{folder / 'checkpoints'} holds no complete checkpoint; train first, with the same --workdir")
     return state

@@ -30,6 +30,7 @@ from flare_jax.convert.checkpoints import (
     make_record,
     read_record,
     read_state,
+    read_weights,
 )
 from runtime.json_files import finite
 
@@ -70,6 +71,12 @@ class SavedCheckpoints:
         if int(saved["step"]) != step:
             raise UserError(f"checkpoint {self.directory / str(step)} holds step {int(saved['step'])}; it was renamed")
         return _from_saved(saved, self._packing, template.step.sharding)
+
+    def restore_weights(self, template: TrainState, step: int) -> TrainState:
+        """Return the weights saved at `step`, like those of `template`, as a state without that of an optimizer."""
+        saved = read_weights(self.directory / str(step))
+        tree = {"step": np.int32(step), **saved, "opt_state": (), "key": jax.random.key_data(jax.random.key(0))}
+        return _from_saved(tree, self._packing, template.step.sharding)
 
     def restore_latest(self, template: TrainState, say: Callable[[str], None]) -> TrainState | None:
         """Return the newest readable state, reporting unreadable ones; None without checkpoints.

@@ -4,7 +4,7 @@ The record holds the run's configuration, the metrics by which checkpoints are r
 and of the weights alone. A sum is compared whenever arrays are read; one that is missing counts as wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ _WEIGHTS = ("params", "ema")
 
 
 class OtherStateError(ValueError):
-    """A checkpoint is sound, and holds other arrays than those that are asked for."""
+    """A checkpoint is sound, and holds other arrays than those that are asked for.
+
+    `names` are the paths of these arrays; where all are in the optimizer's state, `weights_fit`.
+    """
+
+    def __init__(self, checkpoint: Path, names: Sequence[str], message: str) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
+        self.weights_fit = not any(name.split("/")[0] in _WEIGHTS for name in names)
 
 
 def checkpoint_steps(directory: Path) -> list[int]:
@@ -64,8 +72,7 @@ def read_state(checkpoint: Path, template: Any) -> Any:
     """
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), template)
     # Orbax would name no array, and leave reads behind that it has begun.
-    if difference := _difference(checkpoint, abstract):
-        raise OtherStateError(difference)
+    _check_structure(checkpoint, abstract)
     return _read(checkpoint, "digest", lambda state: ocp.StandardCheckpointer().restore(state, abstract))
 
 
@@ -88,16 +95,16 @@ def _read(checkpoint: Path, digest_name: str, restore: Callable[[Path], Any]) ->
     return restored
 
 
-def _difference(checkpoint: Path, wanted: Any) -> str | None:
-    """Return in which arrays a checkpoint is not like the tree `wanted`, and what to do; None where none is known."""
+def _check_structure(checkpoint: Path, wanted: Any) -> None:
+    """Raise OtherStateError, with what to do, where it is known that a checkpoint is not like the tree `wanted`."""
     try:
         stored = _described(ocp.PyTreeCheckpointHandler().metadata(checkpoint.absolute() / STATE).tree)
     except Exception:  # Orbax and TensorStore raise many types for damaged files
-        return None
+        return
     here = _described(wanted)
     names = [name for name in sorted(stored | here) if stored.get(name) != here.get(name)]
     if not names:
-        return None
+        return
     some = "; ".join(
         f"{name} ({stored.get(name, 'absent')} there, {here.get(name, 'absent')} here)" for name in names[:3]
     )
@@ -106,12 +113,14 @@ def _difference(checkpoint: Path, wanted: Any) -> str | None:
     else:
         what = "an optimizer's state"
         remedy = (
-            "it is of another optimizer, or of another version of the program: its weights can be used, to predict and "
-            "by --config.train.init_from to train on in another workdir"
+            "it is of another optimizer, or of another version of the program: its weights can be used, to evaluate, "
+            "to predict, and by --config.train.init_from to train on in another workdir"
         )
-    return (
+    raise OtherStateError(
+        checkpoint,
+        names,
         f"checkpoint {checkpoint} holds {what} of another structure than this run has, {len(names)} arrays, first "
-        f"{some}; {remedy}"
+        f"{some}; {remedy}",
     )
 
 

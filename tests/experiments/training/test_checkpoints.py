@@ -9,14 +9,17 @@ import numpy as np
 import optax
 import pytest
 
+from experiments import seeds
 from experiments.errors import UserError
 from experiments.training.checkpoints import Checkpoints, SavedCheckpoints, to_saved
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
+from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from flare_jax.convert.checkpoints import OtherStateError, make_record, read_record
 from flare_jax.convert.runs import read_run
-from tests.experiments.training.toy import toy_params
+from tests.experiments.training.runs import Runs
+from tests.experiments.training.toy import toy_config, toy_params, toy_task
 
 PACKING = build_packing("adamw", toy_params())
 CONFIG = {"model": {"type": "flare"}, "eval": {"weights": "raw"}}
@@ -193,7 +196,7 @@ OPTIMIZER = "an optimizer's state of another structure than this run has, "
         # What Muon had before its state was one of stacks differs in the same way.
         (lambda: _other(optimizer=optax.sgd(0.1, momentum=0.9)),
          OPTIMIZER + "7 arrays, first opt_state/0/count (int32[] there, absent here); opt_state/0/mu/decay",
-         "its weights can be used, to predict and by --config.train.init_from to train on in another workdir"),
+         "can be used, to evaluate, to predict, and by --config.train.init_from to train on in another workdir"),
         (lambda: _other(WIDER, build_packing("adamw", WIDER)),
          "weights of another structure than this run has, 4 arrays, first ema/a.kernel (float32[2, 1] there, float",
          "it is of another model: move it away, or start in another workdir"),
@@ -212,6 +215,22 @@ def test_a_sound_checkpoint_of_another_structure_is_described_and_not_passed_ove
         assert str(caught.value).endswith(remedy)
     assert not said
     assert saved.steps() == [1, 2]
+
+
+def test_weights_are_evaluated_whatever_the_optimizer_was(tmp_path, capsys):
+    config = toy_config(epochs=1)
+    Runs(config, toy_task(), lambda seed: toy_params()).train(tmp_path)
+    config.optimizer.name = "lion"
+    setup = build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1))
+    state = seeds._restore(setup, tmp_path, None)
+    assert "an optimizer's state of another structure" in capsys.readouterr().out
+    assert int(state.step) == 6
+    for kind, params in setup.weights(state).items():
+        for name, value in read_run(tmp_path).weights[kind].items():
+            np.testing.assert_array_equal(params[name], value)
+    config.train.ema_decay = 0.0
+    with pytest.raises(OtherStateError, match="holds weights of another structure"):
+        seeds._restore(build_setup(toy_task(), toy_params(), config, 0, make_mesh(1, 1)), tmp_path, None)
 
 
 def test_where_no_checkpoint_is_readable_the_reason_is_said(two, tmp_path):
