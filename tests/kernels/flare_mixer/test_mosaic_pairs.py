@@ -66,10 +66,16 @@ def test_it_takes_what_fits_a_program():
 
 @interpreted
 @pytest.mark.parametrize(
-    ("capability", "points", "expected"),
-    [((9, 0), 2**19, "mosaic"), ((9, 0), 2**18, "triton"), ((8, 0), 2**19, "triton"), ((10, 0), 2**19, "triton")],
+    ("capability", "points", "latents", "expected"),
+    [
+        ((9, 0), 10**6, 128, "mosaic"),
+        ((9, 0), 2**19, 128, "triton"),
+        ((9, 0), 2**16, 2048, "triton"),
+        ((8, 0), 10**6, 128, "triton"),
+        ((10, 0), 10**6, 128, "triton"),
+    ],
 )
-def test_hopper_takes_it_for_many_pairs(capability, points, expected, monkeypatch):
+def test_hopper_takes_it_for_many_pairs(capability, points, latents, expected, monkeypatch):
     """Of the launches that were measured, where it was faster."""
     taken = []
     monkeypatch.setattr(pallas, "all_gradients", lambda x, *_, **__: taken.append("mosaic") or x)
@@ -81,7 +87,7 @@ def test_hopper_takes_it_for_many_pairs(capability, points, expected, monkeypatc
         x = operands.k
         return backend.operand_gradients(operands, Statistics(x, x, x), (x, x), x, x, x, scale=1.0)
 
-    jax.eval_shape(gradients, operands(points, 128))
+    jax.eval_shape(gradients, operands(points, latents))
     assert taken == [expected]
 
 
