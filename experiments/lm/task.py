@@ -54,6 +54,7 @@ def language_task(data: LanguageData, graphdef: nnx.GraphDef, config: Any) -> Ta
         metrics=metrics,
         headline="accuracy" if data.recall else "bits_per_byte",
         points_per_sample=config.data.length,
+        points_are="tokens",
         higher_is_better=data.recall,
         selection=data.selection,
         weighted_by=weighted_by,

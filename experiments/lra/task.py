@@ -82,6 +82,7 @@ def _make_task(
         metrics=metrics,
         headline=headline(dataset),
         points_per_sample=dataset.train.input_ids.shape[1],
+        points_are="tokens",
         higher_is_better=True,
         selection=dataset.selection,
         weighted_by=weighted_by,

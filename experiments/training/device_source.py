@@ -102,4 +102,4 @@ class DeviceSource:
 
     def describe(self) -> str:
         """Return `timing` as one line."""
-        return describe_timing(self.timing())
+        return describe_timing(self.timing(), self._setup.task.points_are)

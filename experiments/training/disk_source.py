@@ -106,7 +106,8 @@ class DiskSource:
     def describe(self) -> str:
         """Return `timing` as one line."""
         values = self.timing()
-        return f"{describe_timing(values)}, waiting for input {values['input_wait_percent']:.1f} % of the time"
+        timing_text = describe_timing(values, self._setup.task.points_are)
+        return f"{timing_text}, waiting for input {values['input_wait_percent']:.1f} % of the time"
 
     def temporary_bytes(self) -> int | None:
         """Return the temporary memory of the largest step as its compiler plans it, None where it does not say."""

@@ -70,7 +70,7 @@ class Task:
     sample of a prediction and its batch, shape [B], or several counts, of which no mean is reported; `loss` is what
     training lowers. `headline` names the metric that is evaluated on the split `selection` of `tests` in training, and
     ranks checkpoints unless that is `test`, which may choose nothing: lower is better unless `higher_is_better`.
-    `points_per_sample` converts steps into points for the reported throughput.
+    `points_per_sample` converts steps into points for the reported throughput, which calls them `points_are`.
 
     `weighted_by` names, for metrics whose mean over samples is a weighted one, the metric with the weights, which is
     not reported itself. `refresh(params, step, key)` returns the parameters that step begins with, for those that no
@@ -92,6 +92,7 @@ class Task:
     metrics: Mapping[str, Callable[[Array, Batch], Array]]
     headline: str
     points_per_sample: int
+    points_are: str = "points"
     higher_is_better: bool = False
     selection: str = "test"
     weighted_by: Mapping[str, str] = field(default_factory=dict)

@@ -19,9 +19,9 @@ def timing(timings: Sequence[tuple[int, float]], points_per_step: float, compile
     }
 
 
-def describe_timing(values: dict[str, float]) -> str:
-    """Return the result of `timing` as one line."""
+def describe_timing(values: dict[str, float], points: str) -> str:
+    """Return the result of `timing` as one line; `points` is what its points are called."""
     return (
-        f"steps: {values['step_ms']:.2f} ms each (median), {values['points_per_s']:.3g} points/s, "
+        f"steps: {values['step_ms']:.2f} ms each (median), {values['points_per_s']:.3g} {points}/s, "
         f"{values['steps_s']:.0f} s in all, compilation {values['compile_s']:.0f} s"
     )

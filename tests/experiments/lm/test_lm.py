@@ -103,11 +103,12 @@ def test_four_devices_share_rows_of_text_as_one_reads_them(text, tmp_path):
         np.testing.assert_allclose(found["four"][metric], found["one"][metric], rtol=1e-5)
 
 
-def test_recall_is_scored_on_its_answers(tmp_path):
+def test_recall_is_scored_on_its_answers(tmp_path, capsys):
     chosen = get_config("model=gla,size=recall32,recall,smoke")
     chosen.figures = False
     chosen.train.seeds, chosen.train.parallel_seeds = (0, 1), 2
     combined = train(chosen, tmp_path / "recall")
+    assert " tokens/s, " in capsys.readouterr().out
     summary = read_object(tmp_path / "recall" / "seed_1" / "eval.json")
     assert summary["headline"] == "accuracy"
     assert 0 <= summary["test/accuracy"] <= 1
