@@ -9,7 +9,6 @@ import contextlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from experiments.errors import NotFiniteError, UserError
-from experiments.training.mesh import place
-from experiments.training.packing import Packed, Packing
+from experiments.training.packing import Packing
+from experiments.training.saved_state import abstract, fetched, from_saved
 from experiments.training.state import TrainState
 from flare_jax.convert.checkpoints import (
     RECORD,
@@ -63,20 +62,20 @@ class SavedCheckpoints:
         Raises UserError if it is unreadable, OtherStateError, which is none, if it is not like `template`.
         """
         try:
-            saved = read_state(self.directory / str(step), _abstract(template, self._packing))
+            saved = read_state(self.directory / str(step), abstract(template, self._packing))
         except OtherStateError:
             raise
         except ValueError as error:
             raise UserError(str(error)) from error
         if int(saved["step"]) != step:
             raise UserError(f"checkpoint {self.directory / str(step)} holds step {int(saved['step'])}; it was renamed")
-        return _from_saved(saved, self._packing, template.step.sharding)
+        return from_saved(saved, self._packing, template.step.sharding)
 
     def restore_weights(self, template: TrainState, step: int) -> TrainState:
         """Return the weights saved at `step`, like those of `template`, as a state without that of an optimizer."""
         saved = read_weights(self.directory / str(step))
         tree = {"step": np.int32(step), **saved, "opt_state": (), "key": jax.random.key_data(jax.random.key(0))}
-        return _from_saved(tree, self._packing, template.step.sharding)
+        return from_saved(tree, self._packing, template.step.sharding)
 
     def restore_latest(self, template: TrainState, say: Callable[[str], None]) -> TrainState | None:
         """Return the newest readable state, reporting unreadable ones; None without checkpoints.
@@ -130,7 +129,7 @@ class Checkpoints(SavedCheckpoints):
         An `interim` checkpoint is one that the plan has not: it is kept until the next one, and takes no other's place.
         Raises NotFiniteError if the state is not finite, UserError if an earlier write failed.
         """
-        tree = _fetched(state, self._packing)
+        tree = fetched(state, self._packing)
         self._check_finite(tree, step)
         self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
         record = finite(make_record(tree, metrics, self._config)) | ({_INTERIM: True} if interim else {})
@@ -241,56 +240,6 @@ def _open_manager(directory: Path, preservation: Any) -> ocp.CheckpointManager:
         for notes in directory.glob("*/_CHECKPOINT_METADATA"):
             notes.unlink()
         return open_once()
-
-
-def to_saved(state: TrainState, packing: Packing) -> dict[str, Any]:
-    """Return the tree that is saved: parameters have their own names, so that they can be read without the packing."""
-    return {
-        "step": state.step,
-        "params": packing.unpack_now(state.params),
-        "ema": packing.unpack_now(state.ema) if state.ema else {},
-        "opt_state": state.opt_state,
-        "key": jax.random.key_data(state.key),
-    }
-
-
-def _abstract(template: TrainState, packing: Packing) -> dict[str, Any]:
-    """Return shapes and placement of the tree that is saved of a state like `template`, whose arrays lie alike."""
-
-    def placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=template.step.sharding)
-
-    return jax.tree.map(placed, jax.eval_shape(partial(to_saved, packing=packing), template))
-
-
-def _fetched(state: TrainState, packing: Packing) -> dict[str, Any]:
-    """Return the tree that is saved in the memory of the host, fetched as few long vectors and cut there.
-
-    Cut on the device, every parameter would be fetched by itself, which takes longer than all of them together. What
-    is spread over several processes stays where it is.
-    """
-    tree = {"step": state.step, "params": state.params, "ema": state.ema, "opt_state": state.opt_state}
-    if not all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)):
-        return to_saved(state, packing)
-    # Copied: on a CPU what is fetched is the array itself, which the next step may write into.
-    tree = jax.tree.map(np.array, jax.device_get({**tree, "key": jax.random.key_data(state.key)}))
-    unpacked = {name: packing.unpack(tree[name]) if tree[name] else {} for name in ("params", "ema")}
-    return {**tree, **unpacked}
-
-
-def _from_saved(saved: dict[str, Any], packing: Packing, sharding: jax.sharding.Sharding) -> TrainState:
-    """Return the state of a tree that was saved, with its parameters put together on the host."""
-
-    def packed(params: dict[str, jax.Array]) -> Packed:
-        return jax.tree.map(lambda value: place(value, sharding), packing.pack(jax.tree.map(np.asarray, params), np))
-
-    return TrainState(
-        step=saved["step"],
-        params=packed(saved["params"]),
-        ema=packed(saved["ema"]) if saved["ema"] else {},
-        opt_state=saved["opt_state"],
-        key=jax.random.wrap_key_data(saved["key"]),
-    )
 
 
 _CAUSES = ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system")

@@ -11,9 +11,10 @@ import pytest
 
 from experiments import seeds
 from experiments.errors import UserError
-from experiments.training.checkpoints import Checkpoints, SavedCheckpoints, to_saved
+from experiments.training.checkpoints import Checkpoints, SavedCheckpoints
 from experiments.training.mesh import make_mesh
 from experiments.training.optimizers import build_packing
+from experiments.training.saved_state import to_saved
 from experiments.training.setup import build_setup
 from experiments.training.state import create_state
 from flare_jax.convert.checkpoints import OtherStateError, make_record, read_record
