@@ -63,7 +63,7 @@ BACKBONES: dict[str, dict[str, dict[str, Any]]] = {
         "backbone_transolver3": {"channel_dim": 104, "ffn_mlp_ratio": 1.956},
     },
 }
-# Name of the study, its data set and the sizes of its networks, by variant.
+# Figure of the study, its data set and the sizes of its networks, by variant.
 _VARIANTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "": ("mixers", "elasticity", SIZES["elasticity"]),
     "darcy": ("mixers_darcy", "darcy", SIZES["darcy"]),
@@ -79,13 +79,13 @@ def get_study(variant: str) -> Study:
     if variant not in _VARIANTS:
         known = ", ".join(name for name in _VARIANTS if name)
         raise ValueError(f"study variant {variant!r} is not known; choose {known} or none")
-    name, data, sizes = _VARIANTS[variant]
+    figure, data, sizes = _VARIANTS[variant]
     return Study(
-        name=name,
+        name="mixers",
         title=f"Mixers at equal size, {data}",
         columns=("model", "num_blocks"),
         parts=_tiny_parts() if variant == "smoke" else _parts(data, sizes),
-        figures={name: Tradeoff(lines="model", costs=("train_s", "parameters"))},
+        figures={figure: Tradeoff(lines="model", costs=("train_s", "parameters"))},
         metrics=("error", "parameters", "step_ms", "train_s"),
     )
 

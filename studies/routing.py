@@ -38,7 +38,7 @@ def get_study(variant: str) -> Study:
         raise ValueError(f"study variant {variant!r} is not known; choose darcy, small, smoke or none")
     data = "darcy" if variant == "darcy" else "elasticity"
     return Study(
-        name="routing" + (f"_{variant}" if variant in ("darcy", "small") else ""),
+        name="routing",
         title=f"Routing by queries, {data}",
         columns=("routing", "optimizer"),
         parts=_tiny_parts() if variant == "smoke" else _parts(data, small=variant == "small"),

@@ -135,6 +135,12 @@ def test_bars_are_in_the_order_of_their_errors_without_places_for_what_has_none(
     assert not empty.patches
 
 
+@pytest.mark.parametrize("name", ["mixers", "mixers_darcy", "mixers_backbones_darcy", "routing", "routing_small"])
+def test_a_variant_is_in_the_name_of_its_tables_once(name):
+    file, _, variant = name.partition("_")
+    assert load_study(f"studies/{file}.py" + (f":{variant}" if variant else "")).name == name
+
+
 def test_all_models_are_compared_on_the_data_that_they_can_take():
     parts = load_study("studies/comparison.py:all").parts
     assert {NAMES.get(part.labels["model"], part.labels["model"]) for part in parts} == set(MODELS)
