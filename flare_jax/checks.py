@@ -84,12 +84,14 @@ def check_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 
 def check_points(x: jax.Array | np.ndarray, mask: jax.Array | np.ndarray | None, in_dim: int) -> None:
-    """Raise unless `x` is a float array [B, N, in_dim] and `mask`, if any, a bool array [B, N]."""
+    """Raise unless `x` is a float array [B, N, in_dim] of one point or more and `mask`, if any, a bool array [B, N]."""
     if x.ndim != 3 or x.shape[-1] != in_dim:
         raise ValueError(
             f"x has shape {x.shape} but must be [B, N, {in_dim}]; "
             "pass batched points of that width or build the model with another in_dim"
         )
+    if 0 in x.shape[:2]:
+        raise ValueError(f"x has shape {x.shape}, so there is no point in it; pass at least one sample of one point")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x has dtype {x.dtype} but must be floating point; convert it to float32")
     if mask is None:

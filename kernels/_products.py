@@ -50,8 +50,12 @@ def times_matrix(x: jax.Array, matrix: jax.Array, precision: Any = None, dtype: 
 
     The matrix's gradient is a sum over all rows. Of one float32 product libraries cut that into parts which fill the
     device, unless it is narrow, of a batch of them they do not: narrow matrices, and copies that run side by side, are
-    given the parts here.
+    given the parts here. Raises ValueError where their widths differ.
     """
+    if matrix.ndim != 2 or x.ndim == 0 or x.shape[-1] != matrix.shape[0]:
+        raise ValueError(
+            f"x has shape {x.shape} and the matrix {matrix.shape}; give rows [..., C] and a matrix [C, E]."
+        )
     parts = _parts(x.shape, matrix.shape, copies_side_by_side())
     if parts is None or x.dtype != jnp.float32 or is_cut(x):
         return jnp.matmul(x, matrix, precision=precision, preferred_element_type=dtype)

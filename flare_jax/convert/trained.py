@@ -12,6 +12,7 @@ from flare_jax.convert.descriptions import ModelDescription, abstract_parameters
 from flare_jax.convert.folder import DESCRIPTION_FILE, ConvertedModel, is_converted, read_converted, write_converted
 from flare_jax.convert.runs import read_run
 from flare_jax.field_codec import FieldCodec
+from flare_jax.models.language import LANGUAGE_MODELS
 from runtime.json_files import read_object
 
 CONFIG_FILE = "config.json"
@@ -42,6 +43,11 @@ def read_prediction(folder: Path | str) -> dict[str, Any]:
     content = _read_config(folder) if known else {"config": {"model": {}}}
     if "backend" in content["config"]["model"]:
         raise ValueError(f"{folder} holds a run on token sequences; name a run on fields of a mesh")
+    if content["config"]["model"].get("type") in LANGUAGE_MODELS:
+        raise ValueError(
+            f"{folder} holds a run of a language model, which continues text: python -m experiments.generate "
+            f"--workdir={folder}; name a run on fields of a mesh"
+        )
     if not isinstance(content.get("prediction"), dict):
         raise ValueError(
             f"{folder} does not say what its model takes; predictions work for runs on steady fields: evaluate the run "

@@ -8,6 +8,7 @@ from flare_jax.layers.rotary import RotaryEmbedding, check_even_heads
 
 def split_heads(x: Float[Array, "B N C"], num_heads: int) -> Float[Array, "B N H D"]:
     """Return x with its channels split into heads."""
+    check_batch(x)
     return x.reshape(*x.shape[:2], num_heads, -1)
 
 
@@ -18,14 +19,25 @@ def merge_heads(x: Float[Array, "B N H D"]) -> Float[Array, "B N C"]:
 
 def parts_then_heads(x: Float[Array, "B N C"], num_heads: int, parts: int = 3) -> tuple[Float[Array, "B N H D"], ...]:
     """Split the output of a fused projection whose columns are whole parts (all of q, all of k, ...)."""
+    check_batch(x)
     x = x.reshape(*x.shape[:2], parts, num_heads, -1)
     return tuple(x[:, :, part] for part in range(parts))
 
 
 def heads_then_parts(x: Float[Array, "B N C"], num_heads: int, parts: int = 3) -> tuple[Float[Array, "B N H D"], ...]:
     """Split the output of a fused projection whose columns are heads, each with its q, k, ... (linformer, linear)."""
+    check_batch(x)
     x = x.reshape(*x.shape[:2], num_heads, parts, -1)
     return tuple(x[:, :, :, part] for part in range(parts))
+
+
+def check_batch(x: Array) -> None:
+    """Raise ValueError unless the input of a mixer, or a projection of it, is a non-empty array [B, N, C]."""
+    if x.ndim != 3 or 0 in x.shape:
+        raise ValueError(
+            f"x, or a projection of it, has shape {x.shape} but must be a non-empty array [B, N, C]; "
+            "pass a batch, x[None] of one sample"
+        )
 
 
 def check_attention_heads(

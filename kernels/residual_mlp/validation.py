@@ -109,8 +109,10 @@ def _check_branch(where: str, branch: Branch, width: int) -> None:
         )
     for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         if weight.ndim != 2 or weight.shape[0] != width:
+            before = f"weight {index - 1} makes" if index else "x has"
             raise ValueError(
-                f"weight {index}{where} has shape {weight.shape}; give [{width}, C_out] to fit the width before it."
+                f"weight {index}{where} has shape {weight.shape}, but {before} the width {width}; "
+                f"give a weight [{width}, C_out], or x and weights that fit together."
             )
         width = weight.shape[1]
         if bias.shape != (width,):

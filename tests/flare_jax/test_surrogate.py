@@ -114,6 +114,7 @@ def test_folders_without_a_surrogate(tmp_path):
     sections = {"train": {"seeds": [0, 4]}, "model": {"type": "flare"}}
     for content, message in (
         ({"config": {**sections, "model": {"backend": "flare"}}}, "holds a run on token sequences; name a run on"),
+        ({"config": {**sections, "model": {"type": "gla"}}}, "holds a run of a language model, which continues text"),
         ({"config": sections}, "does not say what its model takes; predictions work for runs on steady fields"),
         ({"config": {"model": {}}}, "is not the configuration of a run"),
         ({"config": sections, "prediction": {"axes": [0]}}, "what the model in .* takes cannot be read|no checkpoints"),

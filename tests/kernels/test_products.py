@@ -97,3 +97,9 @@ def test_forward_mode_knows_the_parts():
 )
 def test_parts_fill_the_device_and_divide_the_rows(rows, shape, copies, parts):
     assert parts_of_rows(rows, shape, copies) == parts
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 3), ()])
+def test_rows_of_another_width(shape):
+    with pytest.raises(ValueError, match=r"x has shape .* and the matrix \(4, 7\); give rows \[..., C\]"):
+        times_matrix(jnp.ones(shape), jnp.ones((4, 7)))

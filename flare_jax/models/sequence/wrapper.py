@@ -175,7 +175,9 @@ def make_positions(
 
 
 def check_tokens(input_ids: Array, mask: Array | None) -> None:
-    """Raise unless `input_ids` are integers [B, N] and `mask`, if any, is a bool array [B, N]."""
+    """Raise unless `input_ids` are integers [B, N], one at least, and `mask`, if any, is a bool array [B, N]."""
+    if 0 in input_ids.shape:
+        raise ValueError(f"input_ids has shape {input_ids.shape}, so there is no token in it; pass at least one")
     if input_ids.ndim != 2 or not jnp.issubdtype(input_ids.dtype, jnp.integer):
         raise ValueError(
             f"input_ids has shape {input_ids.shape} and dtype {input_ids.dtype} but must be integers [B, N]; "

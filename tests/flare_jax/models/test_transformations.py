@@ -217,6 +217,8 @@ def test_scores_of_latent_blocks_are_an_error():
         (jnp.ones((2, 5, 3)), jnp.ones((2, 5)), "mask has dtype float32 but must be bool"),
         (jnp.ones((2, 5, 3)), jnp.ones((2, 4), bool), r"mask has shape \(2, 4\) but x has \(2, 5, 3\)"),
         (jnp.ones((5, 3)), None, r"x has shape \(5, 3\)"),
+        (jnp.ones((2, 0, 3)), None, r"x has shape \(2, 0, 3\), so there is no point in it"),
+        (jnp.ones((0, 5, 3)), None, r"x has shape \(0, 5, 3\), so there is no point in it"),
         (jnp.ones((2, 5, 3), int), None, "x has dtype int32 but must be floating point"),
     ],
 )

@@ -18,7 +18,7 @@ PROJECTION = Projection(weight=jnp.zeros((8, 8)), bias=jnp.zeros(8), skip=jnp.ze
 REFUSED = {
     "no weights": ({"weights": (), "biases": ()}, r"0 weights and 0 biases; give at least one weight"),
     "bias missing": ({"biases": BIASES[:2]}, r"3 weights and 2 biases; .* one bias for each"),
-    "width of x": ({"x": jnp.zeros((5, 9))}, r"weight 0 has shape \(8, 12\); give \[9, C_out\]"),
+    "width of x": ({"x": jnp.zeros((5, 9))}, r"weight 0 has shape \(8, 12\), but x has the width 9; give"),
     "chain": ({"weights": (WEIGHTS[0], WEIGHTS[2], WEIGHTS[2])}, r"weight 1 has shape \(12, 4\)|bias 1 has shape"),
     "inner not square": (
         {

@@ -243,6 +243,7 @@ def test_defaults_and_direct_construction():
     [
         (jnp.ones((2, 5)), None, r"input_ids has shape \(2, 5\) and dtype float32 but must be integers"),
         (jnp.ones(5, int), None, r"input_ids has shape \(5,\)"),
+        (jnp.ones((2, 0), int), None, r"input_ids has shape \(2, 0\), so there is no token in it"),
         (jnp.ones((2, 5), int), jnp.ones((2, 5)), "mask has .* dtype float32 but must be bool"),
         (jnp.ones((2, 5), int), jnp.ones((2, 4), bool), r"mask has shape \(2, 4\)"),
     ],
