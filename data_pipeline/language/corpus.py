@@ -1,6 +1,7 @@
 """Reading a corpus: documents of a file or a folder, cleaned, and which of them train, validate and test."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -109,7 +110,8 @@ def _by_share(documents: Sequence[Document], val_share: float, test_share: float
     """Cut between the documents nearest to the shares; a split that is wanted has one, if most of the text trains."""
     sizes = [len(document.text) for document in documents]
     ends = _bounds(sum(sizes), val_share, test_share)
-    middles = [sum(sizes[:place]) + size // 2 for place, size in enumerate(sizes)]
+    starts = itertools.accumulate(sizes, initial=0)
+    middles = [start + size // 2 for start, size in zip(starts, sizes, strict=False)]
     val, test = (sum(middle < end for middle in middles) for end in ends[:2])
     last = min(test, len(sizes) - 1) if test_share else test
     first = min(val, last - 1) if val_share else min(val, last)
