@@ -13,8 +13,8 @@ _ARRAY_CODE = jax.make_user_context(False)
 def array_code() -> Iterator[None]:
     """Trace every operation within as its reference, plain array code, whatever implementation is asked for.
 
-    That is the form for programs which leave this process: it runs on every platform and takes symbolic shapes. Its
-    memory grows with points times latents.
+    That is the form for programs which leave this process: it runs on every platform and takes symbolic shapes. It has
+    second derivatives and those in forward mode, too. Its memory grows with points times latents.
     """
     with _ARRAY_CODE(True):
         yield

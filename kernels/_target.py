@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
 
 from kernels._sharding import outside_mesh, plain_type, typed_like, vary_alike
 
@@ -186,6 +186,17 @@ def _batch(arrays: Sequence[jax.Array], axes: Sequence[Any], *, call: Any, trace
 
 
 batching.primitive_batchers[_on_target] = _batch
+
+
+def _derivative(*_: Any, call: Any, traced: Any) -> Any:
+    """Refuse derivatives; what is differentiated a second time arrives here."""
+    raise ValueError(
+        "the operations of kernels have first derivatives alone; take second ones within kernels.array_code(), "
+        "whose memory grows with points times latents, or of implementation='reference'"
+    )
+
+
+ad.primitive_jvps[_on_target] = _derivative
 
 
 def _lower(ctx: Any, *arrays: Any, call: Any, traced: Any, platform: str) -> Any:

@@ -10,7 +10,15 @@ from jax import export
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from kernels import causal_flare, causal_linear_attention, flare_mixer, gather, residual_mlp, triple_attention
+from kernels import (
+    array_code,
+    causal_flare,
+    causal_linear_attention,
+    flare_mixer,
+    gather,
+    residual_mlp,
+    triple_attention,
+)
 from kernels._target import Target, on_target
 
 X = jnp.arange(12.0).reshape(3, 4)
@@ -122,3 +130,21 @@ def test_arrays_on_the_cpu_of_a_gpu_machine_and_on_its_gpu():
     for one, other in zip(on_cpu, on_gpu, strict=True):
         assert {d.platform for d in one.devices()} == {"cpu"}
         np.testing.assert_allclose(one, other, rtol=2e-2, atol=1e-2)
+
+
+def test_second_derivatives_are_those_of_array_code():
+    x = jnp.ones((2, 3))
+    weight, bias = jnp.full((3, 3), 0.3), jnp.zeros(3)
+
+    def first(x):
+        y = residual_mlp(x, [weight], [bias], residual_in=False, residual_out=False)
+        return jnp.sum(y**3)
+
+    def second(x):
+        return jax.grad(lambda x: jnp.sum(jax.grad(first)(x)))(x)
+
+    with pytest.raises(ValueError, match=r"first derivatives alone; take second ones within kernels\.array_code"):
+        jax.eval_shape(second, x)
+    with array_code():
+        # Each of 3 channels of y is 0.3 Σ x = 0.9, so that an entry of the Hessian is 3 · 6 · 0.9 · 0.09; 3 are summed.
+        np.testing.assert_allclose(second(x), jnp.full((2, 3), 3 * 3 * 6 * 0.9 * 0.09), rtol=1e-5)
