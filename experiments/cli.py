@@ -113,6 +113,11 @@ def _parse(argv: list[str]) -> None:
         rest = FLAGS(argv)
     except flags.IllegalFlagValueError as error:
         raise _of_flag(error) from error
+    except flags.UnrecognizedFlagError as error:
+        name, known = error.flagname, [flag.name for flag in FLAGS.get_key_flags_for_module(argv[0])]
+        raise UserError(
+            f"there is no option --{name}{did_you_mean(name, known)}; --help lists those there are"
+        ) from error
     except TypeError as error:
         raise UserError(f"an option has a value of the wrong type ({sentence(error)})") from error
     if len(rest) > 1:
