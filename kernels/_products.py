@@ -63,7 +63,9 @@ def times_matrix(x: jax.Array, matrix: jax.Array, precision: Any = None, dtype: 
 
 
 def _parts(shape: tuple[int, ...], matrix: tuple[int, int], copies: int) -> tuple[int, ...] | None:
-    """Return the shape of rows `[..., C]` in parts, None where their gradient is one sum."""
+    """Return the shape of rows `[..., C]` in parts, None where their gradient is one sum, as of rows of any number."""
+    if not all(isinstance(size, int) for size in shape):
+        return None
     if copies == 1:
         return narrow_parts(shape, matrix)
     parts = parts_of_rows(math.prod(shape[:-1]), matrix, copies)

@@ -99,6 +99,13 @@ def test_parts_fill_the_device_and_divide_the_rows(rows, shape, copies, parts):
     assert parts_of_rows(rows, shape, copies) == parts
 
 
+def test_rows_may_be_of_any_number():
+    """As in a program that is exported for all clouds."""
+    x = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b, n"), 8), jnp.float32)
+    gradient = jax.grad(lambda matrix, x: jnp.sum(times_matrix(x, matrix)))
+    assert jax.eval_shape(gradient, jax.ShapeDtypeStruct((8, 2), jnp.float32), x).shape == (8, 2)
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 3), ()])
 def test_rows_of_another_width(shape):
     with pytest.raises(ValueError, match=r"x has shape .* and the matrix \(4, 7\); give rows \[..., C\]"):
