@@ -62,7 +62,7 @@ def times_matrix(x: jax.Array, matrix: jax.Array, precision: Any = None, dtype: 
     return _times_in_parts(x, matrix, parts, precision)
 
 
-def _parts(shape: tuple[int, ...], matrix: tuple[int, int], copies: int) -> tuple[int, ...] | None:
+def _parts(shape: tuple[Any, ...], matrix: tuple[int, int], copies: int) -> tuple[int, ...] | None:
     """Return the shape of rows `[..., C]` in parts, None where their gradient is one sum, as of rows of any number."""
     if not all(isinstance(size, int) for size in shape):
         return None
