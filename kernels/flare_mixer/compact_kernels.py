@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._layout import Layout, Tiling
-from kernels._pairs import Gradients, Walk
+from kernels._pairs import Gradients
 from kernels._scales import logit_factor, number, slope_exponent, tile_exponent, weight_exponent
 from kernels._statistics import Statistics
 from kernels._tiles import (
@@ -27,7 +27,7 @@ from kernels._tiles import (
 )
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.pallas_backward import latent_gradient_split, numbers_of, over_mass
-from kernels.flare_mixer.pallas_pairs import Numbers, PointSide, Settings, Tile, load_points, pair_gradients
+from kernels.flare_mixer.pallas_pairs import Numbers, PointSide, Settings, Tile, pair_walk
 from kernels.flare_mixer.pallas_scatter import scatter_split
 from kernels.gather.pallas_forward import gather_split
 
@@ -202,17 +202,10 @@ def operand_gradient_kernel(
     """Gradients of the points of one split."""
     split = pl.program_id(1)
     latents, numbers, query_factors = _slopes(inputs, split, layout, settings, splits, scale)
-    Walk(
-        layout,
-        settings.logits,
-        settings.values,
-        (numbers.dk, numbers.dk_decode)[: len(settings.logits)],
-        numbers.dv,
-        lambda index, valid: latents,
-        lambda start, valid: load_points(inputs.points, start, valid, settings, numbers, None, layout),
-        functools.partial(pair_gradients, numbers, layout.products),
-        query_factors,
-    ).run(split, inputs.mask, outputs)
+    walk = pair_walk(
+        lambda index, valid: latents, inputs.points, numbers, layout, settings, query_factors=query_factors
+    )
+    walk.run(split, inputs.mask, outputs)
 
 
 def _slopes(

@@ -4,6 +4,7 @@ One exponential can serve both softmaxes (`one_exponential.py`).
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -180,7 +181,11 @@ def operand_gradient_kernel(inputs: Inputs, outputs: Gradients, *, layout: Layou
     """Gradients of the points of one split, for the heads that the launch serves."""
     split = pl.program_id(1)  # the interpreter knows it at the top level of a kernel only
     numbers = Numbers(*read_numbers(settings.constants, inputs.numbers))
-    run = functools.partial(_walk, inputs, outputs, split, numbers, layout, settings)
+
+    def run(reference: jax.Array | None) -> None:
+        latents = functools.partial(_load_latents, inputs.latents, settings=settings, layout=layout)
+        pair_walk(latents, inputs.points, numbers, layout, settings, reference).run(split, inputs.mask, outputs)
+
     if settings.one_exponential is None:
         run(None)
         return
@@ -192,22 +197,24 @@ def operand_gradient_kernel(inputs: Inputs, outputs: Gradients, *, layout: Layou
         pl.when(~near)(lambda: run(None))
 
 
-def _walk(
-    inputs: Inputs,
-    outputs: Gradients,
-    split: jax.Array,
+def pair_walk(
+    load_latents: Callable[[Any, jax.Array | None], Tile],
+    points: PointSide,
     numbers: Numbers,
     layout: Layout,
     settings: Settings,
-    reference: jax.Array | None,
-) -> None:
-    Walk(
+    reference: jax.Array | None = None,
+    query_factors: tuple[Number, ...] | None = None,
+) -> Walk:
+    """Return the walk over pairs of tiles of points and those of latents, which `load_latents(index, valid)` gives."""
+    return Walk(
         layout,
         settings.logits,
         settings.values,
         (numbers.dk, numbers.dk_decode)[: len(settings.logits)],
         numbers.dv,
-        lambda index, valid: _load_latents(inputs.latents, index, valid, settings, layout),
-        lambda start, valid: load_points(inputs.points, start, valid, settings, numbers, reference, layout),
+        load_latents,
+        lambda start, valid: load_points(points, start, valid, settings, numbers, reference, layout),
         functools.partial(pair_gradients, numbers, layout.products),
-    ).run(split, inputs.mask, outputs)
+        query_factors,
+    )

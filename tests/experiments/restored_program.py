@@ -11,13 +11,8 @@ from experiments.training.device_source import DeviceSource
 from experiments.training.mesh import make_mesh
 from experiments.training.seed_run import SeedRun
 from experiments.training.setup import Setup, build_setup
-from experiments.training.state import TrainState
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
-
-
-def arrays_of(state: TrainState) -> list[np.ndarray]:
-    """Return all arrays of a state."""
-    return [np.asarray(value) for value in jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))]
+from tests.experiments.training.toy_runs import arrays_of
 
 
 def main(folder: Path) -> None:

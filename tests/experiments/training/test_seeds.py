@@ -22,6 +22,7 @@ from runtime import signals
 from tests.experiments.training.runs import Runs
 from tests.experiments.training.test_streaming import tasks as streamed_and_loaded
 from tests.experiments.training.toy import toy_config, toy_params, toy_task
+from tests.experiments.training.toy_runs import arrays_of
 
 SEEDS = (0, 4, 7)
 
@@ -46,12 +47,8 @@ def train_all(runs, folder, places=3, params=None, count=3):
     )
 
 
-def arrays(state):
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))]
-
-
 def assert_same(one, other):
-    for a, b in zip(arrays(one), arrays(other), strict=True):
+    for a, b in zip(arrays_of(one), arrays_of(other), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -108,17 +105,17 @@ def test_seeds_in_the_same_operations_agree_to_rounding(alone, tmp_path):
     config, setups = runs.config, setups_of(runs.config, dropout_task())
     source = DeviceSource(setups[0], config, len(SEEDS), batched=True)
     joined = SeedStates([setup.template for setup in setups], len(SEEDS), setups[0].mesh)
-    waiting = arrays(joined.of(1))
+    waiting = arrays_of(joined.of(1))
     steps = setups[0].plan.steps_per_epoch
     joined.joined, values, _ = source(joined.joined, 0, steps, [True, False, True])
     assert values["loss"].shape == (3, steps)
-    for got, want in zip(arrays(joined.of(1)), waiting, strict=True):
+    for got, want in zip(arrays_of(joined.of(1)), waiting, strict=True):
         np.testing.assert_array_equal(got, want)
     joined.joined, _, _ = source(joined.joined, 0, steps, [False, True, False])
     for first in range(steps, setups[0].plan.steps, steps):
         joined.joined, _, _ = source(joined.joined, first, first + steps)
     for place, state in enumerate(states):
-        for got, want in zip(arrays(joined.of(place)), arrays(state), strict=True):
+        for got, want in zip(arrays_of(joined.of(place)), arrays_of(state), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
     program = str(source._chunk.trace(*source._arguments(joined.joined, 0, [True] * 3), length=steps).jaxpr)
     assert "cond[" in program
