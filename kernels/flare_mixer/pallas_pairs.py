@@ -164,17 +164,19 @@ def pair_gradients(
         raw = [jnp.where(points.valid[:, None], x, -jnp.inf) for x in raw]
     if latents.valid is not None:
         raw = [jnp.where(latents.valid[None, :], x, -jnp.inf) for x in raw]
-    decode_weights = products.exp2(raw[-1] * numbers.decode_factor - points.maximum[:, None])
+    decode_weights = products.exp2(products.multiply_add(raw[-1], numbers.decode_factor, -points.maximum[:, None]))
     decode_slope = products.multiply(points.decode_value, latents.decode_value, (1, 1))
     if points.share is not None:
         slope = products.multiply(points.value, latents.value, (1, 1), start=decode_slope) - points.mean[:, None]
-        return decode_weights, [decode_weights * (slope - points.share[:, None] * latents.mean[None, :])]
-    weights = products.exp2(raw[0] * numbers.factor - latents.maximum[None, :])
-    gradient = weights * (
-        products.multiply(points.value, latents.value, (1, 1)) * numbers.slope - latents.mean[None, :]
-    )
-    decode_gradient = decode_weights * (decode_slope * numbers.decode_slope - points.mean[:, None])
-    return weights, [gradient + decode_gradient] if len(raw) == 1 else [gradient, decode_gradient]
+        mean = jnp.broadcast_to(-points.share[:, None], slope.shape)
+        return decode_weights, [decode_weights * products.multiply_add(mean, latents.mean[None, :], slope)]
+    weights = products.exp2(products.multiply_add(raw[0], numbers.factor, -latents.maximum[None, :]))
+    slope = products.multiply(points.value, latents.value, (1, 1))
+    gradient = weights * products.multiply_add(slope, numbers.slope, -latents.mean[None, :])
+    decode_slope = products.multiply_add(decode_slope, numbers.decode_slope, -points.mean[:, None])
+    if len(raw) == 1:
+        return weights, [products.multiply_add(decode_weights, decode_slope, gradient)]
+    return weights, [gradient, decode_weights * decode_slope]
 
 
 def operand_gradient_kernel(inputs: Inputs, outputs: Gradients, *, layout: Layout, settings: Settings) -> None:

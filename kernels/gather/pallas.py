@@ -100,9 +100,9 @@ def _gradient_kernel(
             raw = jnp.where(points.valid[:, None], raw, -jnp.inf)
         if latents.valid is not None:
             raw = jnp.where(latents.valid[None, :], raw, -jnp.inf)
-        weights = products.exp2(raw * numbers.factor - latents.maximum[None, :])
-        slope = products.multiply(points.value, latents.value, (1, 1)) * numbers.slope - latents.mean[None, :]
-        return weights, [weights * slope]
+        weights = products.exp2(products.multiply_add(raw, numbers.factor, -latents.maximum[None, :]))
+        slope = products.multiply(points.value, latents.value, (1, 1))
+        return weights, [weights * products.multiply_add(slope, numbers.slope, -latents.mean[None, :])]
 
     walk = Walk(layout, (width,), channels, (numbers.dk,), numbers.dv, load_latents, load_points, pair)
     walk.run(split, mask_ref, outputs)
