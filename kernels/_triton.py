@@ -6,6 +6,7 @@ and differentiation, so operations wrap themselves in `custom_vjp` and in `fold_
 """
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def triton_call(
             kernel=kernel,
             name=name,
             grid=grid,
-            out_shape=[jax.ShapeDtypeStruct(s.shape, s.dtype) for s in out_shape],
+            **_named_as_in(jax_triton.triton_call, [jax.ShapeDtypeStruct(s.shape, s.dtype) for s in out_shape]),
             num_warps=num_warps,
             num_stages=num_stages,
             compute_capability=10 * target.capability[0] + target.capability[1],
@@ -55,6 +56,16 @@ def triton_call(
         )
 
     return launch
+
+
+def _named_as_in(call: Callable[..., Any], outputs: list[jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    """Return the arguments of a launch that jax-triton 0.4 names otherwise than 0.3, on which Python 3.11 stays.
+
+    Multiply-adds are asked for: from Triton 3.10 on they are not the default.
+    """
+    if "out_type" in inspect.signature(call).parameters:
+        return {"out_type": outputs, "backend_options": {"enable_fp_fusion": True}}
+    return {"out_shape": outputs, "enable_fp_fusion": True}
 
 
 def fold_vmap(function: Callable[..., Any]) -> Callable[..., Any]:
