@@ -289,6 +289,13 @@ class Layout:
         spec = pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), s, self.latent_tile(i), 0))
         return Output(self._partial_shape(width), jnp.float32, spec)
 
+    def partial_columns(self, width: int) -> Output:
+        """Return the output of float32 partial results of transposed latents, `[B, H, splits, width, M]`."""
+        block = (None, None, None, padded_width(width), self._latent_rows)
+        spec = pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), s, 0, self.latent_tile(i)))
+        shape = (self.batch, self.heads, self.tiling.splits, width, self.tiling.latents)
+        return Output(shape, jnp.float32, spec)
+
     def partial_statistics(self) -> Output:
         """Return the output of float32 partial statistics `[B, H, splits, M]`."""
         block = (None, None, None, self._latent_rows)

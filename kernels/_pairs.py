@@ -5,6 +5,9 @@ and values stay in registers during the loop over latents and are written once. 
 registers where one tile holds all latents; else each program sums it in its own part of a float32 buffer, so that the
 result never depends on the order in which programs run. Several tiles of points (`group`) can share one pass over the
 latents, which divides the traffic with this buffer, and its next part is read one step ahead.
+
+The sums of the queries are transposed, for their products have the logits' gradients on the right. As a transposed left
+factor XLA would compute these once more: it moves transpositions before what is computed element by element.
 """
 
 import functools
@@ -16,13 +19,13 @@ import jax
 import jax.numpy as jnp
 
 from kernels._layout import Layout
-from kernels._tiles import Parts, load_rows, padded_width, store_rows
+from kernels._tiles import load_block, padded_width, store_block, store_rows
 
 Number = jax.Array | float
 
 
 class Gradients(NamedTuple):
-    """References that the walk writes: of the keys, of the values, and every split's part of the queries.
+    """References that the walk writes: of the keys, of the values, and every split's part of the queries, `[D, M]`.
 
     There are one or two pairs of queries and keys. `values` is None where the values are the keys.
     """
@@ -59,11 +62,12 @@ class Walk:
         resident = tiling.latent_tiles == 1
         only = self.load_latents(0, tiling.valid_latents(0)) if resident else None
         tile = functools.partial(self._tile, split, mask_ref, outputs, only)
-        sums = tiling.fold_tiles(split, tile, _zeros(tiling.block_latents, self.widths) if resident else [])
+        zeros = [jnp.zeros(self._columns(width), jnp.float32) for width in self.widths]
+        sums = tiling.fold_tiles(split, tile, zeros if resident else [])
         if self.query_factors is not None:
             sums = [factor * total for factor, total in zip(self.query_factors, sums, strict=True)]
-        for ref, total, width in zip(outputs.queries, sums, self.widths, strict=resident):
-            store_rows(ref, 0, total, width, tiling.valid_latents(0))
+        if resident:
+            self._store_sums(outputs, 0, sums)
 
     def _tile(
         self,
@@ -122,38 +126,44 @@ class Walk:
             weights, gradients = self.pair(points, latents)
             gradients = [products.weights(x, latents.value) for x in gradients]
             values = products.multiply(products.weights(weights, latents.value), latents.value, (1, 0), start=values)
-            keys = _add_products(products.multiply, gradients, latents.keys, (1, 0), keys)
-            queries = _add_products(products.multiply, gradients, points.keys, (0, 0), queries)
+            keys = [
+                products.multiply(gradient, key, (1, 0), start=total)
+                for gradient, key, total in zip(gradients, latents.keys, keys, strict=True)
+            ]
+            queries = [
+                products.multiply(key, gradient, (0, 0), start=total)
+                for key, gradient, total in zip(points.keys, gradients, queries, strict=True)
+            ]
             new_sums.append((keys, values))
         if only is None:
-            for ref, total, width in zip(outputs.queries, queries, self.widths, strict=True):
-                store_rows(ref, j * tiling.block_latents, total, width, valid)
+            self._store_sums(outputs, j, queries)
             queries = following
         return new_sums, queries
 
     def _load_sums(self, outputs: Gradients, j: Any, first: jax.Array) -> list[jax.Array]:
         """Load this program's own sums of the queries of a tile of latents; its first tile of points starts them."""
-        tiling = self.layout.tiling
-        start, valid = j * tiling.block_latents, tiling.valid_latents(j)
+        start = 0, j * self.layout.tiling.block_latents
         sums = [
-            load_rows(ref, start, tiling.block_latents, width, valid)
+            load_block(ref, start, self._columns(width), self._extent(width, j))
             for ref, width in zip(outputs.queries, self.widths, strict=True)
         ]
         return [jnp.where(first, 0.0, x) for x in sums]
 
+    def _store_sums(self, outputs: Gradients, j: Any, sums: list[jax.Array]) -> None:
+        """Store this program's sums of the queries of a tile of latents."""
+        start = 0, j * self.layout.tiling.block_latents
+        for ref, total, width in zip(outputs.queries, sums, self.widths, strict=True):
+            store_block(ref, start, total, self._extent(width, j))
+
+    def _columns(self, width: int) -> tuple[int, int]:
+        return padded_width(width), self.layout.tiling.block_latents
+
+    def _extent(self, width: int, j: Any) -> tuple[int, Any]:
+        """Return how many rows and columns of a tile of the queries' sums exist."""
+        tiling = self.layout.tiling
+        left = tiling.latents - j * tiling.block_latents if tiling.ragged_latents else tiling.block_latents
+        return width, left
+
 
 def _zeros(rows: int, widths: tuple[int, ...]) -> list[jax.Array]:
     return [jnp.zeros((rows, padded_width(width)), jnp.float32) for width in widths]
-
-
-def _add_products(
-    multiply: Callable[..., jax.Array],
-    gradients: list[Parts],
-    others: list[Parts],
-    contract: tuple[int, int],
-    totals: list[jax.Array],
-) -> list[jax.Array]:
-    return [
-        multiply(gradient, other, contract, start=total)
-        for gradient, other, total in zip(gradients, others, totals, strict=True)
-    ]

@@ -124,7 +124,7 @@ def backward(
     outputs = Gradients(
         [layout.points_output(width, y.dtype) for width in widths],
         layout.points_output(channels, y.dtype),
-        [layout.partial_latents(width) for width in widths],
+        [layout.partial_columns(width) for width in widths],
     )
     kernel = functools.partial(
         operand_gradient_kernel,

@@ -199,7 +199,7 @@ def operand_gradients(
     outputs = Gradients(
         [layout.points_output(width, dtype) for width in widths],
         layout.points_output(y.shape[-1], dtype),
-        [layout.partial_latents(width) for width in widths],
+        [layout.partial_columns(width) for width in widths],
     )
     settings = Settings(widths, y.shape[-1], True if shared else None, constants)
 

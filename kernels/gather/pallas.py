@@ -156,7 +156,7 @@ def gather_gradients(
     outputs = Gradients(
         [Output(k.shape, dtype, layout.points(k).spec)],
         None if v is None else Output(v.shape, dtype, layout.points(v).spec),
-        [layout.partial_latents(k.shape[-1])],
+        [layout.partial_columns(k.shape[-1])],
     )
     kernel = functools.partial(_gradient_kernel, widths=(k.shape[-1], dz.shape[-1]), constants=constants)
     (dk,), dv, (sums,) = layout.launch(kernel, "gather_gradients", inputs, outputs)
@@ -166,12 +166,12 @@ def gather_gradients(
 
 
 def sum_of_splits(parts: jax.Array, latents: jax.Array) -> jax.Array:
-    """Sum what each split found for the gradient of latents, `[B, H, splits, M, D]`.
+    """Sum what each split found for the gradient of latents, `[B, H, splits, D, M]`; return `[B, H, M, D]`.
 
     For latents of each sample it is an operation of its own: XLA would compute it in the program of what follows from
     it, such as the gradient of a gate, which has one block for each head.
     """
-    total = jnp.sum(parts, axis=2)
+    total = jnp.swapaxes(jnp.sum(parts, axis=2), -1, -2)
     return total if latents.ndim == 3 else jax.lax.optimization_barrier(total)
 
 
