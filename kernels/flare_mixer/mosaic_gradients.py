@@ -42,14 +42,13 @@ def all_gradients(
     maximum = point_statistics[0] if mask is None else jnp.where(mask[:, None], point_statistics[0], jnp.inf)
     reference, factor = one_exponential(statistics.maximum, maximum)
     near = reference < jnp.inf
-    share = jnp.where(near, jnp.exp2(maximum - jnp.where(near, reference, 0.0)), 1.0)
-    gradients = hide_masked(over_mass(dy, point_statistics), mask)
+    # With one exponential a point's weights are less the head's maximum, not its own, and so is their sum.
+    share = jnp.where(near, jnp.exp2(jnp.where(near, reference, 0.0) - maximum), 1.0) / point_statistics[1]
+    gradients = hide_masked(dy.astype(jnp.float32) * jnp.swapaxes(share, 1, 2)[..., None], mask)
     mean = jnp.sum(gradients * hide_masked(y, mask).astype(jnp.float32), axis=-1)
-    if mask is not None:
-        share = jnp.where(mask[:, None], share, 0.0)
-    values = hide_masked(v, mask).astype(jnp.float32) * jnp.swapaxes(share, 1, 2)[..., None]
+    maximum = jnp.where(near & (maximum < jnp.inf), reference, maximum)
     points = Points(
-        hide_masked(k, mask), values.astype(dtype), gradients.astype(dtype), maximum, jnp.swapaxes(mean, 1, 2), share
+        hide_masked(k, mask), hide_masked(v, mask), gradients.astype(dtype), maximum, jnp.swapaxes(mean, 1, 2)
     )
     over = dz * (factor / statistics.divisor)[..., None]
     latents = Latents(

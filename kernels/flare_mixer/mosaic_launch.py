@@ -67,7 +67,7 @@ class PairTiles:
     def bytes_for(self, latents: int, width: int) -> int:
         """Return how many bytes of shared memory a program has, for so many latents of a padded width."""
         tiles = 2 * 3 * SIDE * width * GROUPS * (self.stages + self.slots)
-        numbers = 4 * 3 * SIDE * GROUPS * (self.stages + self.slots)
+        numbers = 4 * SIDE * GROUPS * (3 * self.stages + 2 * self.slots)
         return tiles + numbers + 2 * TILE * TILE + 4 * TILE * width + 4 * latents * width
 
     def fits(self, latents: int, width: int) -> bool:

@@ -16,10 +16,10 @@ _ROWS_OF_COPIES = 8
 
 
 class Points(NamedTuple):
-    """Of the points, `[B, N, H, C]` in bfloat16: keys, values times share, and dy / mass; float32 `[B, H, N]`: maxima.
+    """Of the points, `[B, N, H, C]` in bfloat16: keys, values and dy / mass; float32 `[B, H, N]`: what logits are less.
 
-    `mean` is that of the slopes; `share` is the points' factor of one exponential, 1 where there are two and 0 for a
-    masked point, whose maximum is infinite.
+    `maximum` is that of the point's softmax, or of the head's where there is one exponential, of whose sum `mass` is
+    then the mass; of a masked point it is infinite. `mean` is that of the slopes.
     """
 
     keys: jax.Array
@@ -27,7 +27,6 @@ class Points(NamedTuple):
     gradients: jax.Array
     maximum: jax.Array
     mean: jax.Array
-    share: jax.Array
 
 
 class Latents(NamedTuple):
@@ -84,7 +83,8 @@ class Shape:
         # Copies fill what lies beyond an array with zeros, in whole tiles of memory; the interpreter's do not.
         extra = -length % _ROWS_OF_COPIES if target.compiled else self.points - length
         rows = [_pad(x, (0, extra), (0, 0), (0, self.width - x.shape[-1])) for x in points[:3]]
-        return Points(*rows, *(_pad(x, (0, 0), (0, self.points - length)) for x in points[3:]))
+        after = (0, 0), (0, self.points - length)
+        return Points(*rows, _pad(points.maximum, *after, value=jnp.inf), _pad(points.mean, *after))
 
     def pad_latents(self, latents: Latents) -> list[jax.Array]:
         """Pad widths and the number of latents, and append what hides those where there are any."""
@@ -98,6 +98,6 @@ class Shape:
         return [*rows, *numbers]
 
 
-def _pad(x: jax.Array, *extra: tuple[int, int]) -> jax.Array:
-    """Append zeros along all axes but the first."""
-    return jnp.pad(x, ((0, 0), *extra)) if any(after for _, after in extra) else x
+def _pad(x: jax.Array, *extra: tuple[int, int], value: float = 0.0) -> jax.Array:
+    """Append a value along all axes but the first."""
+    return jnp.pad(x, ((0, 0), *extra), constant_values=value) if any(after for _, after in extra) else x

@@ -31,7 +31,6 @@ class Rows(NamedTuple):
     gradients: Any
     maximum: jax.Array
     mean: jax.Array
-    share: jax.Array
 
 
 class Columns(NamedTuple):
@@ -66,8 +65,8 @@ class Pair:
                 # Five products follow either tile's logits, and three its slopes.
                 weight = self._weights(plgpu.wgmma_accumulator_load(logits[i], wait_n=5), tile, columns)
                 mean = plgpu.wgmma_accumulator_load(means[i], wait_n=3)
-                mean = mean - across_rows(tile.share, mean.shape) * across_columns(columns.mean, mean.shape)
-                slope = weight * (mean - across_rows(tile.mean, mean.shape))
+                mean = mean - across_rows(tile.mean, mean.shape) - across_columns(columns.mean, mean.shape)
+                slope = weight * mean
                 left = self._left(weight, slope, slopes[i], weights, finished=i == 1)
                 plgpu.wgmma(totals[2 * i + 1], left[0], columns.gradients)
                 plgpu.wgmma(totals[2 * i], left[1], columns.queries)
@@ -87,7 +86,7 @@ class Pair:
         return Sums(*(a + b for a, b in zip(sums, found, strict=True))), queries
 
     def _weights(self, logits: jax.Array, tile: Rows, columns: Columns) -> jax.Array:
-        """Return the scatter's weights without their masses."""
+        """Return the scatter's weights without their masses, or those of both softmaxes."""
         logits = logits * (self.scale * LOG2_E) - across_rows(tile.maximum, logits.shape)
         if columns.hidden is not None:
             logits = logits + across_columns(columns.hidden, logits.shape)
@@ -117,7 +116,7 @@ class Pair:
         for i, tile in enumerate(rows):
             logits = multiply([tile.keys], [columns.queries.transpose((1, 0))], shape)
             scatter = self._weights(logits, tile, columns)
-            hidden = jnp.where(tile.share > 0, 0.0, -jnp.inf)
+            hidden = jnp.where(tile.maximum < jnp.inf, 0.0, -jnp.inf)
             logits = logits * (self.scale * LOG2_E) - across_columns(maximum, shape) + across_rows(hidden, shape)
             if columns.hidden is not None:
                 logits = logits + across_columns(columns.hidden, shape)

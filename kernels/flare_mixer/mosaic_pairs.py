@@ -120,14 +120,14 @@ class _Kernel:
         kinds = 2 + self.ragged
         return _Memory(
             tiles(slots * GROUPS),
-            numbers(slots * GROUPS, 3),
+            numbers(slots * GROUPS, 2),
             tiles(stages * GROUPS),
             numbers(stages * GROUPS, kinds),
             square,
             sums(shape.latents // SIDE),
             sums(GROUPS),
             [] if self.target.compiled else [square],
-            plgpu.Barrier(num_arrivals=6 * GROUPS, num_barriers=slots),
+            plgpu.Barrier(num_arrivals=5 * GROUPS, num_barriers=slots),
             plgpu.Barrier(num_arrivals=GROUPS, num_barriers=slots),
             plgpu.Barrier(num_arrivals=3 + kinds, num_barriers=stages * GROUPS),
             plgpu.Barrier(num_arrivals=1, num_barriers=stages * GROUPS),
@@ -137,7 +137,7 @@ class _Kernel:
 
     def _program(self, *refs: Any) -> None:
         latents = 5 + self.ragged
-        points, refs = refs[:6], refs[6:]
+        points, refs = refs[:5], refs[5:]
         latents, near, outputs, refs = (
             refs[:latents],
             refs[latents],
@@ -234,7 +234,6 @@ class _Kernel:
             )
             keys = (sums.keys + self._exchange(memory, group, sums.other_keys)) * self.scale
             values = sums.values + self._exchange(memory, group, sums.other_values)
-            values = values * across_rows(rows[0].share, values.shape)
             # Both have read the tile, whose place takes the results.
             start = pl.ds(((first + index) * GROUPS + group) * SIDE, SIDE)
             for kept, result in zip(rows[0][:2], (keys, values), strict=True):
