@@ -20,7 +20,7 @@ from jax.experimental import pallas as pl
 from kernels._mosaic import COPYING_REGISTERS, interpreter, plgpu, swizzled
 from kernels._target import Target
 from kernels._triton import fold_vmap
-from kernels.flare_mixer.mosaic_launch import GROUPS, SIDE, TILE, PairTiles, across_rows, zeros
+from kernels.flare_mixer.mosaic_launch import GROUPS, SIDE, TILE, PairTiles, zeros
 from kernels.flare_mixer.mosaic_pair_arrays import Gradients, Latents, Points, Shape
 from kernels.flare_mixer.mosaic_pair_products import Columns, Pair, Rows, Sums, column_numbers
 
