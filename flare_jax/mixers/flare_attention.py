@@ -15,7 +15,7 @@ from flare_jax.layers.dropout import Key, dropout, split_key
 from flare_jax.layers.initializers import latents
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import RMS_NORM_EPSILON, LayerNorm, RMSNorm, make_norm
-from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches
+from flare_jax.layers.residual_mlp import ResidualMLP, apply_branches, apply_linears
 from flare_jax.layers.rotary import RotaryEmbedding, check_even_heads
 from flare_jax.layers.sharding import on_each_device
 from flare_jax.mixers.attention import softmax_attention
@@ -165,7 +165,9 @@ class FlareAttention(nnx.Module):
     ) -> Float[Array, "B N C"]:
         """Mix the real points of each sample; a padded point receives the bias of `out_proj`."""
         attn_key, proj_key = split_key(key, 2)
-        return dropout(self.out_proj(self.mix(x, mask, key=attn_key)), self.proj_drop, proj_key)
+        mixed = self.mix(x, mask, key=attn_key)
+        (y,) = apply_linears((self.out_proj,), mixed, implementation=self.k_proj.implementation)
+        return dropout(y, self.proj_drop, proj_key)
 
     def mix(
         self,

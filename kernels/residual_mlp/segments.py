@@ -3,11 +3,12 @@
 A program holds the weights of one or two layers of 128 channels, and the sums of their gradients, where those of a
 whole branch do not fit: no factors of gradients are stored then, and several programs share a processor, each of which
 works while others wait. In exchange the states between launches, and their cotangents, go through memory in the dtype
-of x, as in any XLA program. A projection before the branches is left to XLA.
+of x, as in any XLA program. A projection before the branches is XLA's on the way forward, which adds the skip to it,
+and a layer like others on the way back: the gradient of its weight is a sum over all rows, which takes XLA several
+times as long where it does not try its algorithms.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from jax import Array
 
 from kernels._target import Target
 from kernels.residual_mlp.backward import run_backward
-from kernels.residual_mlp.operands import Branch, Operands, Structure
+from kernels.residual_mlp.operands import Branch, Layer, Operands, Projection, Structure
 from kernels.residual_mlp.pallas import fused_backward, fused_forward
 from kernels.residual_mlp.plan import Plan
 from kernels.residual_mlp.reference import add, project
@@ -58,8 +59,7 @@ def backward(
     plan = planner(structure, operands)
     if plan.backward.depth is None:
         return fused_backward(plan, target, operands, cotangents)
-    projected = partial(project, precision=plan.precision)
-    stream, pull_back = jax.vjp(projected, operands.x, operands.projection)
+    stream = project(operands.x, operands.projection, plan.precision)
     found = [
         _branch_gradients(planner, target, segments, stream, cotangent)
         for segments, cotangent in zip(_branches(structure, operands, plan.backward.depth), cotangents, strict=True)
@@ -67,9 +67,24 @@ def backward(
     passed = found[0].x
     for other in [*(x.x for x in found[1:]), *cotangents[: structure.outer_residual]]:
         passed = add(passed, other)
-    x, projection = pull_back(passed)
+    x, projection = passed, None
+    if operands.projection is not None:
+        x, projection = _projection_gradients(planner, target, structure, operands, passed)
     norm = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *(x.norm for x in found))
     return Operands(x, projection, norm, tuple(x.branches[0] for x in found))
+
+
+def _projection_gradients(
+    planner: Planner, target: Target, structure: Structure, operands: Operands, cotangent: Array
+) -> tuple[Array, Projection]:
+    """Return the gradients of x and of the projection from the cotangent of the stream."""
+    before = operands.projection
+    layer = Layer(structure.inputs, structure.stream, residual=False, activated=False)
+    alone = Structure(structure.inputs, structure.inputs, ((layer,),), structure.activation, outer_residual=False)
+    linear = Operands(operands.x, None, None, (Branch((before.weight,), (before.bias,)),))
+    found = run_backward(planner(alone, linear), target, linear, (cotangent,))
+    (weight,), (bias,), _ = found.branches[0]
+    return found.x, Projection(weight=weight, bias=bias, skip=cotangent)
 
 
 def _branch_gradients(
