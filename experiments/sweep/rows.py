@@ -3,7 +3,7 @@
 import csv
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,28 @@ def make_row(
     return Row(labels, values, known, data)
 
 
+# Column of the kind of a row's data, generated or public; "data" may be one of the study's own.
+KIND = "data_kind"
+
+
+def read_csv(path: Path, columns: Sequence[str], published: Mapping[str, Mapping[tuple[Any, ...], float]]) -> list[Row]:
+    """Return the rows of a table that `write_csv` wrote for a study with these columns and published numbers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    metrics = [name.removesuffix("_std") for name in (lines[0] if lines else ()) if name.endswith("_std")]
+    rows = []
+    for line in lines:
+        labels = {name: int(line[name]) if line[name].isdecimal() else line[name] for name in columns}
+        row = make_row(labels, (), columns, published, line[KIND])
+        values = {
+            name: Statistic(float(line[name]), float(line[f"{name}_std"]), int(line[f"{name}_seeds"]))
+            for name in metrics
+            if line[name]
+        }
+        rows.append(replace(row, values=values))
+    return rows
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Write every number: mean, deviation and number of seeds of each metric, and what is published."""
     metrics = list(dict.fromkeys(name for row in rows for name in row.values))
@@ -85,7 +107,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
-            [*columns, "data", *(f"{name}{end}" for name in metrics for end in ("", "_std", "_seeds")),
+            [*columns, KIND, *(f"{name}{end}" for name in metrics for end in ("", "_std", "_seeds")),
              *(f"{name}_published" for name in published)]
         )  # fmt: skip
         for row in rows:

@@ -13,7 +13,7 @@ from experiments.pdebench.models import check_model
 from experiments.sweep import jobs
 from experiments.sweep.figures import Bars
 from experiments.sweep.main import command_lines, execute, report
-from experiments.sweep.rows import make_row
+from experiments.sweep.rows import make_row, read_csv, write_csv
 from experiments.sweep.runs import plan_runs
 from experiments.sweep.study import Measurement, load_study
 from flare_jax.models.registry import MODELS
@@ -133,6 +133,26 @@ def test_bars_are_in_the_order_of_their_errors_without_places_for_what_has_none(
     assert [label.get_text() for label in axes.get_xticklabels()] == ["b", "a", "c"]
     (empty,) = Bars(bars="model", panels="data").draw("Models", rows[3:]).axes
     assert not empty.patches
+
+
+def test_a_table_is_read_as_it_was_written_and_has_no_column_twice(tmp_path):
+    columns, published = ("data", "num_blocks"), {"error": {("darcy", 8): 0.1, ("darcy", 2): 0.4}}
+    seeds = {2: [{"error": 0.25}, {"error": 0.75}], 4: [{"error": 0.5, "parameters": 7}], 8: []}
+    rows = [
+        make_row({"data": "darcy", "num_blocks": n}, found, columns, published, "generated")
+        for n, found in seeds.items()
+    ]
+    write_csv(tmp_path / "results.csv", columns, rows)
+    head = (tmp_path / "results.csv").read_text().splitlines()[0].split(",")
+    assert len(set(head)) == len(head)
+    assert [round_numbers(row) for row in read_csv(tmp_path / "results.csv", columns, published)] == [
+        round_numbers(row) for row in rows
+    ]
+
+
+def round_numbers(row):
+    values = {name: replace(one, mean=round(one.mean, 6), std=round(one.std, 6)) for name, one in row.values.items()}
+    return replace(row, values=values)
 
 
 @pytest.mark.parametrize("name", ["mixers", "mixers_darcy", "mixers_backbones_darcy", "routing", "routing_small"])
