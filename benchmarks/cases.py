@@ -7,8 +7,8 @@ from kernels.causal_flare import table as causal_flare
 from kernels.causal_flare.shapes import SHAPES as CAUSAL_FLARE_SHAPES
 from kernels.causal_flare.shapes import CausalShape
 from kernels.causal_linear_attention import table as causal_linear_attention
+from kernels.causal_linear_attention.shapes import GATED_SHAPES, AttentionShape
 from kernels.causal_linear_attention.shapes import SHAPES as CAUSAL_LINEAR_SHAPES
-from kernels.causal_linear_attention.shapes import AttentionShape
 from kernels.flare_mixer import table as flare_mixer
 from kernels.flare_mixer.shapes import SHAPES as MIXER_SHAPES
 from kernels.flare_mixer.shapes import MixerShape
@@ -58,6 +58,7 @@ IMPLEMENTATIONS = {
     "flare_layer": ("xla", "cudnn", "pallas"),
     "triple_attention": triple_attention.OPERATION.names,
     "causal_linear_attention": causal_linear_attention.OPERATION.names,
+    "gated_linear_attention": causal_linear_attention.GATED.names,
     "causal_flare": causal_flare.OPERATION.names,
     "residual_mlp": residual_mlp.OPERATION.names,
 }
@@ -87,6 +88,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "triple_attention": {**TRIPLE_SHAPES, QUICK: TripleShape(1, 100, 2, 8)},
     "causal_linear_attention": {**CAUSAL_LINEAR_SHAPES, QUICK: AttentionShape(1, 100, 2, 8, 8)},
+    "gated_linear_attention": {**GATED_SHAPES, QUICK: AttentionShape(1, 100, 2, 8, 8)},
     "causal_flare": {**CAUSAL_FLARE_SHAPES, QUICK: CausalShape(1, 40, 2, 16, 8)},
     "residual_mlp": {
         "elasticity_branches": MlpShape("branches", 1944, 64),
@@ -152,6 +154,9 @@ CASES = (
     Case("causal_linear_attention", "long_d64", "float32", _LINEAR),
     Case("causal_linear_attention", "long_d128", "bfloat16", _LINEAR),
     Case("causal_linear_attention", "text_4k", "bfloat16", _LINEAR),
+    Case("gated_linear_attention", "gla_15m", "bfloat16", _LINEAR),
+    Case("gated_linear_attention", "gla_d64", "bfloat16", _LINEAR),
+    Case("gated_linear_attention", "gla_15m", "float32", _LINEAR),
     Case("causal_flare", "text_1k", "bfloat16"),
     Case("causal_flare", "text_1k", "float32"),
     Case("causal_flare", "text_8k", "bfloat16", _COMPILED),

@@ -26,6 +26,7 @@ from kernels import (
     causal_linear_attention,
     flare_mixer,
     flarepp_mixer,
+    gated_linear_attention,
     gather,
     platform,
     triple_attention,
@@ -34,6 +35,7 @@ from kernels._implementation import Request
 from kernels._operation import Operation
 from kernels._target import Target
 from kernels.causal_flare.table import OPERATION as CAUSAL_FLARE
+from kernels.causal_linear_attention.table import GATED
 from kernels.causal_linear_attention.table import OPERATION as CAUSAL_LINEAR
 from kernels.flare_mixer.table import OPERATION as MIXER
 from kernels.gather.table import OPERATION as GATHER
@@ -98,6 +100,19 @@ def _causal_linear_operands(case: Case) -> tuple[jax.Array, ...]:
     shape = case.shape
     tokens = (shape.batch, shape.points, shape.heads)
     return _normals(case.dtype, (*tokens, shape.width), (*tokens, shape.width), (*tokens, shape.channels))
+
+
+def _gated_linear(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> jax.Array:
+    log_decay, q, k, v = operands
+    scale = case.shape.width**-0.5
+    return gated_linear_attention(q, k, v, log_decay=log_decay, scale=scale, implementation=implementation)
+
+
+def _gated_linear_operands(case: Case) -> tuple[jax.Array, ...]:
+    """Return log decays of each channel as gated linear attention makes them at first, q, k and v."""
+    q, k, v = _causal_linear_operands(case)
+    gate = jax.random.normal(jax.random.key(2), q.shape)
+    return jax.nn.log_sigmoid(gate) / 16, q, k, v
 
 
 def _mlp_setting(case: Case) -> mlp.Setting:
@@ -186,6 +201,7 @@ OPS = {
         _causal_linear,
         _resolver(CAUSAL_LINEAR),
     ),
+    "gated_linear_attention": Op(_gated_linear_operands, _gated_linear, _resolver(GATED)),
     "causal_flare": Op(
         _mixer_operands,
         lambda case, name, operands: causal_flare(*operands, implementation=name),

@@ -20,6 +20,8 @@ and backward. P is the number of points of all samples and heads; a product is o
   2 and 6 contractions of D³ multiply-adds for each of P points.
 - causal_linear_attention: q, k, v, y. Backward: q, k, v, dy, dq, dk, dv. 4 and 11 arrays; update and reading of the
   state, and 5 more backward (the state again, dq, its gradient, dk, dv), D² multiply-adds each.
+- gated_linear_attention: the same, and the float32 log decay of each key channel, read once in each direction, and its
+  gradient; of exponentials the factor of each key channel's decay, once in each direction.
 - residual_mlp: inputs and outputs, with the backward three times the inputs and twice the outputs; all products once,
   with the backward three times; one exponential per activation and direction.
 - flare_layer: x, k, v; k, out. Backward: k, dout; then x, k, v, y, dout, dx. 5 and 13 arrays `[B, N, C]`; exponentials
@@ -126,6 +128,14 @@ def causal_linear_work(shape: AttentionShape, dtype: str, both: bool) -> Work:
     return Work(size, 0, 2 * products * points * shape.width * shape.channels, dtype)
 
 
+def gated_linear_work(shape: AttentionShape, dtype: str, both: bool) -> Work:
+    """Causal linear attention with a decay of each key channel."""
+    work = causal_linear_work(shape, dtype, both)
+    decays = shape.batch * shape.points * shape.heads * shape.width
+    moved = (3 if both else 1) * decays * ITEM_BYTES["float32"]
+    return work._replace(bytes=work.bytes + moved, exponentials=(2 if both else 1) * decays)
+
+
 def mlp_work(shape: MlpShape, dtype: str, both: bool) -> Work:
     """Residual MLPs with what surrounds them in a FLARE block: float32 arrays, TF32 products."""
     branches = shape.part == "branches"
@@ -158,6 +168,7 @@ WORK: dict[str, Callable[[Any, str, bool], Work]] = {
     "flare_mixer": mixer_work,
     "triple_attention": triple_work,
     "causal_linear_attention": causal_linear_work,
+    "gated_linear_attention": gated_linear_work,
     "causal_flare": causal_flare_work,
     "residual_mlp": mlp_work,
     "flare_layer": layer_work,

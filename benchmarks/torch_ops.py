@@ -34,8 +34,8 @@ class Problem(NamedTuple):
 def make_problem(case: Case, name: str) -> Problem:
     """Return the baseline `name` of a case with random inputs on the GPU."""
     torch.manual_seed(0)
-    problem = _published_linear if name == "fla" else PROBLEMS[case.op]
-    return problem(case.shape, getattr(torch, case.dtype))
+    problems = PUBLISHED if name == "fla" else PROBLEMS
+    return problems[case.op](case.shape, getattr(torch, case.dtype))
 
 
 def _random(dtype: torch.dtype, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
@@ -133,6 +133,56 @@ def _published_linear(shape: AttentionShape, dtype: torch.dtype) -> Problem:
     return Problem(attend, _random(dtype, (*tokens, shape.width), (*tokens, shape.width), (*tokens, shape.channels)))
 
 
+def chunked_gated_attention(g: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return `y_t = Σ_{τ≤t} Σ_d q_td k_τd exp(L_td - L_τd) v_τ` with L the sums of g, chunk by chunk.
+
+    Both factors are relative to the start of a chunk, which decays as weak as those of the benchmark allow.
+    """
+    batch, points, heads, _ = q.shape
+    size = min(CHUNK // 2, points)
+    missing = -points % size
+    g, q, k, v = (F.pad(x, (0, 0, 0, 0, 0, missing)).reshape(batch, -1, size, heads, x.shape[-1]) for x in (g, q, k, v))
+    sums = torch.cumsum(g, dim=2)
+    total = sums[:, :, -1]
+    added = torch.einsum("bnchd,bnche->bnhde", (k * (total[:, :, None] - sums).exp()).to(v.dtype), v).float()
+    state, starts = torch.zeros_like(added[:, 0]), []
+    for chunk in range(added.shape[1]):
+        starts.append(state)
+        state = total[:, chunk].exp()[..., None] * state + added[:, chunk]
+    read, written = (q * sums.exp()).to(q.dtype), (k * (-sums).exp()).to(k.dtype)
+    weights = torch.einsum("bnchd,bnmhd->bnhcm", read, written).tril()
+    y = torch.einsum("bnchd,bnhde->bnche", read, torch.stack(starts, dim=1).to(q.dtype))
+    y = y + torch.einsum("bnhcm,bnmhe->bnche", weights, v)
+    return y.reshape(batch, -1, heads, v.shape[-1])[:, :points]
+
+
+def _gated_inputs(shape: AttentionShape, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Return log decays as gated linear attention makes them at first, q, k and v."""
+    tokens = (shape.batch, shape.points, shape.heads)
+    q, k, v = _random(dtype, (*tokens, shape.width), (*tokens, shape.width), (*tokens, shape.channels))
+    gate = torch.randn(q.shape, device=q.device)
+    return (F.logsigmoid(gate) / 16).requires_grad_(), q, k, v
+
+
+def _gated_linear(shape: AttentionShape, dtype: torch.dtype) -> Problem:
+    scale = shape.width**-0.5
+
+    def attend(g: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return chunked_gated_attention(g, scale * q, k, v)
+
+    return Problem(attend, _gated_inputs(shape, dtype))
+
+
+def _published_gated(shape: AttentionShape, dtype: torch.dtype) -> Problem:
+    """Gated linear attention by the kernels of flash-linear-attention."""
+    from fla.ops.gla import chunk_gla
+
+    def attend(g: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return chunk_gla(q, k, v, g, scale=shape.width**-0.5)[0]
+
+    return Problem(attend, _gated_inputs(shape, dtype))
+
+
 def _causal_flare(shape: CausalShape, dtype: torch.dtype) -> Problem:
     """Causal linear attention over the latents as features, with one reference per latent for all exponentials.
 
@@ -175,6 +225,13 @@ PROBLEMS: dict[str, Callable[[Any, torch.dtype], Problem]] = {
     "flare_layer": _layer,
     "triple_attention": _triple,
     "causal_linear_attention": _causal_linear,
+    "gated_linear_attention": _gated_linear,
     "causal_flare": _causal_flare,
     "residual_mlp": _mlp,
+}
+
+# By the kernels that others publish.
+PUBLISHED: dict[str, Callable[[Any, torch.dtype], Problem]] = {
+    "causal_linear_attention": _published_linear,
+    "gated_linear_attention": _published_gated,
 }

@@ -170,8 +170,7 @@ class CausalFlareAttention(nnx.Module):
         return decay if starts is None else jnp.where(starts[..., None], -jnp.inf, decay)
 
     def _mix(self, rows: dict[str, Any], latents: dict[str, Any], state: Any) -> tuple[jax.Array, Any]:
-        config, scale = self.config, self.config.head_dim**-0.5
-        implementation = "xla" if config.gather == "state" else config.implementation
+        config, scale, implementation = self.config, self.config.head_dim**-0.5, self.config.implementation
 
         def mix(rows: tuple[dict[str, Any], Any], latents: dict[str, Any], axis_name: str | None) -> Any:
             rows, state = rows

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from flare_jax.layers.linear import Linear
 from flare_jax.layers.norms import RMSNorm
+from flare_jax.layers.sharding import on_each_device
 from flare_jax.mixers.causal_streams import DecoderConfig, Places, filter_streams, make_convolutions
 from flare_jax.mixers.heads import merge_heads, split_heads
 from flare_jax.options import MAX_WIDTH, option
@@ -84,18 +85,16 @@ class GatedLinearAttention(nnx.Module):
         decay = split_heads(jax.nn.log_sigmoid(decay) / _TEMPERATURE, heads)
         if places.starts is not None:
             decay = jnp.where(places.starts[:, :, None, None], -jnp.inf, decay)
-        y, memory = gated_linear_attention(
-            q,
-            k,
-            v,
-            log_decay=decay,
-            scale=q.shape[-1] ** -0.5,
-            mask=places.mask,
-            initial_state=None if state is None else state.memory,
-            return_state=True,
-        )
+        rows = {"q": q, "k": k, "v": v, "log_decay": decay, "mask": places.mask}
+        rows["initial_state"] = None if state is None else state.memory
+        y, memory = on_each_device(_attend, rows, (), leading=x.shape[:1], implementation=None)
         y = self.out_norm(y) * jax.nn.silu(split_heads(self.g_proj(x), heads))
         return self.o_proj(merge_heads(y)), None if state is None else GatedLinearState(memory, tails)
 
     def _convolutions(self) -> dict[str, nnx.Module | None]:
         return {"q": self.q_conv, "k": self.k_conv, "v": self.v_conv}
+
+
+def _attend(rows: dict[str, Any], _: Any, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """Return heads of outputs and the state after them."""
+    return gated_linear_attention(**rows, scale=rows["q"].shape[-1] ** -0.5, return_state=True)

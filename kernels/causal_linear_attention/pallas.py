@@ -18,41 +18,12 @@ from kernels._target import Target
 from kernels._tiles import Products, load_rows, padded_width, store_rows
 from kernels.causal_linear_attention.recurrence import Backend
 from kernels.causal_linear_attention.table import KernelBlocks
+from kernels.causal_linear_attention.walk import Walk, existing, point_rows, split_states
 
 Dot = Callable[[jax.Array, jax.Array, tuple[int, int]], jax.Array]
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """The tiles of the points of one split."""
-
-    points: int
-    split_points: int
-    block: int
-
-    @property
-    def splits(self) -> int:
-        return pl.cdiv(self.points, self.split_points)
-
-    def tiles(self, split: jax.Array) -> jax.Array | int:
-        """Return how many tiles the split has; the last one may be shorter."""
-        tiles, per_split = pl.cdiv(self.points, self.block), self.split_points // self.block
-        return per_split if tiles % per_split == 0 else jnp.minimum(per_split, tiles - split * per_split)
-
-    def valid(self, start: jax.Array, split: jax.Array) -> jax.Array | None:
-        """Return which points of the tile exist, or None where every tile is full."""
-        if self.points % self.block == 0:
-            return None
-        return start + jnp.arange(self.block, dtype=jnp.int32) < self.points - split * self.split_points
-
-
-def _existing(rows: int) -> jax.Array | None:
-    """Return which rows of a padded state exist, or None where there is no padding."""
-    padded = padded_width(rows)
-    return None if padded == rows else jnp.arange(padded, dtype=jnp.int32) < rows
-
-
-def _sums_kernel(inputs: Any, sums_ref: Any, *, walk: _Walk, widths: tuple[int, int], dot: Dot) -> None:
+def _sums_kernel(inputs: Any, sums_ref: Any, *, walk: Walk, widths: tuple[int, int], dot: Dot) -> None:
     """Sum `a_n b_nᵀ` over one split."""
     (a_ref, b_ref), (width, columns) = inputs, widths
     split = pl.program_id(1)
@@ -66,7 +37,7 @@ def _sums_kernel(inputs: Any, sums_ref: Any, *, walk: _Walk, widths: tuple[int, 
 
     zeros = jnp.zeros((padded_width(width), padded_width(columns)), jnp.float32)
     sums = jax.lax.fori_loop(0, walk.tiles(split), step, zeros)
-    store_rows(sums_ref, 0, sums, columns, _existing(width))
+    store_rows(sums_ref, 0, sums, columns, existing(width))
 
 
 def _masked(weights: jax.Array, seen: jax.Array, values: jax.Array) -> jax.Array:
@@ -75,7 +46,7 @@ def _masked(weights: jax.Array, seen: jax.Array, values: jax.Array) -> jax.Array
 
 
 def _mix_kernel(
-    inputs: Any, y_ref: Any, *, walk: _Walk, widths: tuple[int, int], scale: float, reverse: bool, dot: Dot
+    inputs: Any, y_ref: Any, *, walk: Walk, widths: tuple[int, int], scale: float, reverse: bool, dot: Dot
 ) -> None:
     """Walk over one split with the state in registers; backwards in time if `reverse`."""
     (q_ref, k_ref, v_ref, start_ref), (width, columns) = inputs, widths
@@ -95,11 +66,11 @@ def _mix_kernel(
         return state + dot(k, v, (0, 0))
 
     # Without the scale a sum goes on in the registers of the product that adds to it.
-    state = load_rows(start_ref, 0, padded_width(width), columns, _existing(width)) * (1.0 / scale)
+    state = load_rows(start_ref, 0, padded_width(width), columns, existing(width)) * (1.0 / scale)
     jax.lax.fori_loop(0, tiles, step, state)
 
 
-def _pair_kernel(inputs: Any, outputs: Any, *, walk: _Walk, widths: tuple[int, int], scale: float, dot: Dot) -> None:
+def _pair_kernel(inputs: Any, outputs: Any, *, walk: Walk, widths: tuple[int, int], scale: float, dot: Dot) -> None:
     """Walk backwards in time over one split: gradients of keys and values, which need the same state."""
     (q_ref, k_ref, v_ref, dy_ref, end_ref), (dk_ref, dv_ref) = inputs, outputs
     split, (width, columns) = pl.program_id(1), widths
@@ -119,7 +90,7 @@ def _pair_kernel(inputs: Any, outputs: Any, *, walk: _Walk, widths: tuple[int, i
         store_rows(dk_ref, start, scale * dk, width, valid)
         return state + dot(q, dy, (0, 0))
 
-    state = load_rows(end_ref, 0, padded_width(width), columns, _existing(width)) * (1.0 / scale)
+    state = load_rows(end_ref, 0, padded_width(width), columns, existing(width)) * (1.0 / scale)
     jax.lax.fori_loop(0, tiles, step, state)
 
 
@@ -139,7 +110,7 @@ class PallasBackend(Backend):
         batch, _, heads, width = a.shape
         columns = b.shape[-1]
         blocks, walk = self.blocks.sums, self._walk(a, self.blocks.sums.points)
-        specs = [_points(walk, padded_width(x)) for x in (width, columns)]
+        specs = [point_rows(walk, padded_width(x)) for x in (width, columns)]
         sums = pallas_call(
             functools.partial(_sums_kernel, walk=walk, widths=(width, columns), dot=self._dot),
             target=self.target,
@@ -149,7 +120,7 @@ class PallasBackend(Backend):
             outputs=Output(
                 (batch, heads, walk.splits, width, columns),
                 jnp.float32,
-                _states(padded_width(width), padded_width(columns)),
+                split_states(padded_width(width), padded_width(columns)),
             ),
             warps=blocks.warps,
             stages=blocks.stages,
@@ -166,8 +137,8 @@ class PallasBackend(Backend):
         tiles = v.shape[-1] // blocks.columns if v.shape[-1] % blocks.columns == 0 else 1
         columns = v.shape[-1] // tiles
         padded = padded_width(columns)
-        tokens, values = _points(walk, padded_width(width), tiles), _points(walk, padded, tiles, tiled=True)
-        states = _states(padded_width(width), padded, tiles)
+        tokens, values = point_rows(walk, padded_width(width), tiles), point_rows(walk, padded, tiles, tiled=True)
+        states = split_states(padded_width(width), padded, tiles)
         kernel = functools.partial(
             _mix_kernel, walk=walk, widths=(width, columns), scale=scale, reverse=reverse, dot=self._dot
         )
@@ -191,8 +162,8 @@ class PallasBackend(Backend):
             return super().pair(q, k, v, dy, ends, scale)
         batch, _, heads, width = q.shape
         columns, walk = v.shape[-1], self._walk(q, blocks.points)
-        keys, values = _points(walk, padded_width(width)), _points(walk, padded_width(columns))
-        states = _states(padded_width(width), padded_width(columns))
+        keys, values = point_rows(walk, padded_width(width)), point_rows(walk, padded_width(columns))
+        states = split_states(padded_width(width), padded_width(columns))
         return pallas_call(
             functools.partial(_pair_kernel, walk=walk, widths=(width, columns), scale=scale, dot=self._dot),
             target=self.target,
@@ -204,33 +175,6 @@ class PallasBackend(Backend):
             stages=blocks.stages,
         )
 
-    def _walk(self, x: jax.Array, block: int) -> _Walk:
+    def _walk(self, x: jax.Array, block: int) -> Walk:
         batch, points, heads, _ = x.shape
-        return _Walk(points, self.blocks.split_points(points, batch * heads), block)
-
-
-def _points(walk: _Walk, width: int, tiles: int = 1, tiled: bool = False) -> pl.BlockSpec:
-    """Return the specification of `[B, N, H, width]`: the rows of one head in one split, one tile of columns of it."""
-
-    def index(i: Any, split: Any, sample: Any) -> tuple[Any, ...]:
-        head, tile = _head_and_tile(i, tiles)
-        return sample, split, head, tile if tiled else 0
-
-    return pl.BlockSpec((None, walk.split_points, None, width), index)
-
-
-def _states(width: int, columns: int, tiles: int = 1) -> pl.BlockSpec:
-    """Return the specification of `[B, H, splits, D, C]`: the state of one split, one tile of columns of it."""
-
-    def index(i: Any, split: Any, sample: Any) -> tuple[Any, ...]:
-        head, tile = _head_and_tile(i, tiles)
-        return sample, head, split, 0, tile
-
-    return pl.BlockSpec((None, None, None, width, columns), index)
-
-
-def _head_and_tile(index: Any, tiles: int) -> tuple[Any, Any]:
-    """Return head and tile of columns; tiles vary fastest, because programs of one head share its queries and keys."""
-    if tiles == 1:
-        return index, 0
-    return jax.lax.div(index, jnp.int32(tiles)), jax.lax.rem(index, jnp.int32(tiles))
+        return Walk(points, self.blocks.split_points(points, batch * heads), block)

@@ -20,3 +20,9 @@ SHAPES = {
     "text_4k": AttentionShape(8, 4096, 8, 64, 64),
     "listops": AttentionShape(32, 2048, 8, 16, 16),
 }
+
+# With decay: the attention of gated linear language models of 15M parameters, and heads of 64 at the same length.
+GATED_SHAPES = {
+    "gla_15m": AttentionShape(4, 32_768, 6, 32, 64),
+    "gla_d64": AttentionShape(4, 32_768, 6, 64, 64),
+}

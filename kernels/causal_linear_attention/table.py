@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jax.experimental import pallas as pl
 
 from kernels._implementation import Implementation
-from kernels._operation import H100, H200, Choice, Launch, Operation
+from kernels._operation import H100, H200, NOT_MEASURED, Choice, Launch, Operation
 from kernels._triton import PACKAGES
 
 WIDEST_HEAD = 128
@@ -57,9 +57,13 @@ class KernelBlocks:
     def split_points(self, points: int, heads: int) -> int:
         """Return how many of `points` points one split has, when `heads` heads of all samples run side by side."""
         tile = max(x.points for x in (self.sums, self.mix, self.pair) if x is not None)
-        tiles = pl.cdiv(points, tile)
-        splits = min(tiles, max(1, self.programs // heads))
-        return pl.cdiv(tiles, splits) * tile
+        return _split_points(points, heads, tile, self.programs)
+
+
+def _split_points(points: int, heads: int, tile: int, programs: int) -> int:
+    tiles = pl.cdiv(points, tile)
+    splits = min(tiles, max(1, programs // heads))
+    return pl.cdiv(tiles, splits) * tile
 
 
 def _launches(dtype: str, width: int, blocks: KernelBlocks) -> tuple[Launch, ...]:
@@ -111,8 +115,58 @@ OPERATION = Operation(
     ),
 )
 
-# With decay: nothing but array code, on every device.
-GATED = Operation("gated_linear_attention", implementations=(Implementation("reference"), Implementation("xla")))
+
+@dataclass(frozen=True)
+class GatedBlock:
+    """How one kernel with decay is launched: tiles of `points`; `warps` and `stages` are Triton's."""
+
+    points: int
+    warps: int
+    stages: int = 2
+
+
+@dataclass(frozen=True)
+class GatedBlocks:
+    """The launches of the kernels with decay; the points are split so that about `programs` programs run per kernel.
+
+    `exact` is as in `KernelBlocks`.
+    """
+
+    programs: int
+    sums: GatedBlock
+    mix: GatedBlock
+    gradients: GatedBlock
+    exact: str = "tf32x3"
+
+    def shared_bytes(self, width: int, item: int) -> int:
+        """Return how many bytes of shared memory a program has at most: operands of `item` bytes, decays, and state."""
+        sums, points = self.sums, max(self.mix.points, self.gradients.points)
+        staged = sums.stages * sums.points * width * (2 * item + 4)
+        return max(staged, 4 * item * points * width) + item * (width + points) * width
+
+    def split_points(self, points: int, heads: int) -> int:
+        """Return how many of `points` points one split has, when `heads` heads of all samples run side by side."""
+        tile = max(x.points for x in (self.sums, self.mix, self.gradients))
+        return _split_points(points, heads, tile, self.programs)
+
+
+# Fewer points are a step of decoding, or little more.
+_FEWEST_GATED = 32
+GATED = Operation(
+    "gated_linear_attention",
+    implementations=(
+        Implementation("reference"),
+        Implementation("xla"),
+        Implementation("pallas", _KERNEL_DTYPES, WIDEST_HEAD, ("cpu", "cuda", "rocm"), pallas_triton=True),
+    ),
+    choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD, measured=NOT_MEASURED, fewest=_FEWEST_GATED),),
+    launches=(
+        Launch("bfloat16", 64, GatedBlocks(528, GatedBlock(64, 4), GatedBlock(64, 4), GatedBlock(64, 4))),
+        Launch("bfloat16", 128, GatedBlocks(264, GatedBlock(32, 8), GatedBlock(32, 8), GatedBlock(32, 8))),
+        Launch("float32", 64, GatedBlocks(528, GatedBlock(32, 4), GatedBlock(16, 4), GatedBlock(16, 4))),
+        Launch("float32", 128, GatedBlocks(264, GatedBlock(16, 8), GatedBlock(16, 8), GatedBlock(16, 8))),
+    ),
+)
 
 
 def chunk_points(width: int) -> int:

@@ -9,4 +9,6 @@ from kernels.residual_mlp import table as residual_mlp
 from kernels.triple_attention import table as triple_attention
 
 TABLES = (flare_mixer, gather, residual_mlp, triple_attention, causal_linear_attention, causal_flare)
-OPERATIONS: dict[str, Operation] = {table.OPERATION.name: table.OPERATION for table in TABLES}
+OPERATIONS: dict[str, Operation] = {
+    x.name: x for x in [*(table.OPERATION for table in TABLES), causal_linear_attention.GATED]
+}

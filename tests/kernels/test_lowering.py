@@ -19,6 +19,7 @@ from kernels import (
     causal_flare,
     causal_linear_attention,
     flare_mixer,
+    gated_linear_attention,
     gather,
     residual_mlp_branches,
     triple_attention,
@@ -82,6 +83,16 @@ def causal_linear(row: Launch) -> tuple[Callable[..., Any], tuple]:
     return lambda *x: causal_linear_attention(*x, implementation=row.implementation), (x,) * 3
 
 
+def gated(row: Launch) -> tuple[Callable[..., Any], tuple]:
+    x, decay = array(1, 4000, 2, row.width, dtype=row.dtype), array(1, 4000, 2, row.width)
+
+    def call(q: jax.Array, k: jax.Array, v: jax.Array, decay: jax.Array) -> list[jax.Array]:
+        options = {"implementation": row.implementation, "return_state": True}
+        return [gated_linear_attention(q, k, v, log_decay=x, **options) for x in (decay, decay[..., 0])]
+
+    return call, (x, x, x, decay)
+
+
 def causal(row: Launch) -> tuple[Callable[..., Any], tuple]:
     q, k = array(2, 70, row.width, dtype=row.dtype), array(1, 4000, 2, row.width, dtype=row.dtype)
     decay = array(1, 4000, 2)
@@ -101,6 +112,7 @@ CALLS = {
     "residual_mlp": branches,
     "triple_attention": triple,
     "causal_linear_attention": causal_linear,
+    "gated_linear_attention": gated,
     "causal_flare": causal,
 }
 

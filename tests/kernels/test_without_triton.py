@@ -53,6 +53,7 @@ HAVE_PALLAS = (
     "residual_mlp",
     "triple_attention",
     "causal_linear_attention",
+    "gated_linear_attention",
     "causal_flare",
     "stablemax_flare",
 )
