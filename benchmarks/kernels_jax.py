@@ -35,6 +35,7 @@ from kernels._implementation import Request
 from kernels._operation import Operation
 from kernels._target import Target
 from kernels.causal_flare.table import OPERATION as CAUSAL_FLARE
+from kernels.causal_linear_attention.shapes import AttentionShape
 from kernels.causal_linear_attention.table import GATED
 from kernels.causal_linear_attention.table import OPERATION as CAUSAL_LINEAR
 from kernels.flare_mixer.table import OPERATION as MIXER
@@ -96,10 +97,9 @@ def _causal_linear(case: Case, implementation: str | None, operands: tuple[Any, 
     return causal_linear_attention(*operands, scale=scale, implementation=implementation)
 
 
-def _causal_linear_operands(case: Case) -> tuple[jax.Array, ...]:
-    shape = case.shape
+def _causal_linear_operands(shape: AttentionShape, dtype: str) -> tuple[jax.Array, ...]:
     tokens = (shape.batch, shape.points, shape.heads)
-    return _normals(case.dtype, (*tokens, shape.width), (*tokens, shape.width), (*tokens, shape.channels))
+    return _normals(dtype, (*tokens, shape.width), (*tokens, shape.width), (*tokens, shape.channels))
 
 
 def _gated_linear(case: Case, implementation: str | None, operands: tuple[Any, ...]) -> jax.Array:
@@ -108,9 +108,9 @@ def _gated_linear(case: Case, implementation: str | None, operands: tuple[Any, .
     return gated_linear_attention(q, k, v, log_decay=log_decay, scale=scale, implementation=implementation)
 
 
-def _gated_linear_operands(case: Case) -> tuple[jax.Array, ...]:
+def gated_linear_operands(shape: AttentionShape, dtype: str) -> tuple[jax.Array, ...]:
     """Return log decays of each channel as gated linear attention makes them at first, q, k and v."""
-    q, k, v = _causal_linear_operands(case)
+    q, k, v = _causal_linear_operands(shape, dtype)
     gate = jax.random.normal(jax.random.key(2), q.shape)
     return jax.nn.log_sigmoid(gate) / 16, q, k, v
 
@@ -197,11 +197,15 @@ OPS = {
         _resolver(TRIPLE),
     ),
     "causal_linear_attention": Op(
-        _causal_linear_operands,
+        lambda case: _causal_linear_operands(case.shape, case.dtype),
         _causal_linear,
         _resolver(CAUSAL_LINEAR),
     ),
-    "gated_linear_attention": Op(_gated_linear_operands, _gated_linear, _resolver(GATED)),
+    "gated_linear_attention": Op(
+        lambda case: gated_linear_operands(case.shape, case.dtype),
+        _gated_linear,
+        _resolver(GATED),
+    ),
     "causal_flare": Op(
         _mixer_operands,
         lambda case, name, operands: causal_flare(*operands, implementation=name),

@@ -48,6 +48,7 @@ DEFAULTS = (
     ("gather", "million_m128", "float32"),
     ("triple_attention", "points_500k_d32", "bfloat16"),
     ("causal_linear_attention", "long_d64", "bfloat16"),
+    ("gated_linear_attention", "gla_15m", "bfloat16"),
     ("causal_flare", "text_1k", "bfloat16"),
 )
 # What comparing the last case may take after the search.

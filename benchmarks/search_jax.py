@@ -13,6 +13,7 @@ from benchmarks import (
     search_causal_flare,
     search_causal_linear_attention,
     search_flare_mixer,
+    search_gated_linear_attention,
     search_gather,
     search_residual_mlp,
     search_triple_attention,
@@ -36,6 +37,7 @@ SPACES: dict[str, ModuleType] = {
     "residual_mlp": search_residual_mlp,
     "triple_attention": search_triple_attention,
     "causal_linear_attention": search_causal_linear_attention,
+    "gated_linear_attention": search_gated_linear_attention,
     "causal_flare": search_causal_flare,
 }
 MOST_ITERATIONS = 64

@@ -1,6 +1,7 @@
 """The table of causal linear attention: what its implementations serve, which one runs where, and how.
 
-The launches are chosen with `python -m benchmarks.search --op=causal_linear_attention`, which prints rows in this form.
+The launches are chosen with `python -m benchmarks.search --op=causal_linear_attention,gated_linear_attention`, which
+prints rows in this form.
 """
 
 from dataclasses import dataclass

@@ -163,7 +163,11 @@ def test_a_search_runs_from_end_to_end(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("op", "kernel"),
-    [(op, kernel) for op in ("flare_mixer", "triple_attention", "causal_flare") for kernel in SPACES[op].KERNELS],
+    [
+        (op, kernel)
+        for op in ("flare_mixer", "triple_attention", "gated_linear_attention", "causal_flare")
+        for kernel in SPACES[op].KERNELS
+    ],
 )
 def test_every_kernel_is_timed_by_itself(op, kernel):
     case = make_case(op, QUICK, "float32")
@@ -198,7 +202,7 @@ def test_sizes_replace_a_named_shape():
     [
         (["--op=flare_layer"], "op is 'flare_layer'; give one or more of flare_mixer"),
         (["--op=flare_mixer", "--kernel=pair"], "kernel is 'pair'; give one or more of gather"),
-        (["--kernel=gather"], "kernel is gather for 6 ops; give the one --op that it is of"),
+        (["--kernel=gather"], "kernel is gather for 7 ops; give the one --op that it is of"),
         (["--op=flare_mixer", "--implementation=triton"], "implementation of flare_mixer is 'triton'"),
         (["--op=flare_mixer", "--sizes=1,2"], "give positive integers for batch,points,heads,latents,width"),
         (["--sizes=1,2"], "give one --op and no --shape"),
