@@ -18,6 +18,7 @@ from benchmarks.search_launches import rebuild, with_gradients
 from kernels._implementation import Request
 from kernels._operation import Operation
 from kernels.residual_mlp import table as tables
+from kernels.residual_mlp.mosaic_launch import MosaicTiling
 from kernels.residual_mlp.plan import Tiling
 from kernels.residual_mlp.table import Blocks
 
@@ -44,12 +45,16 @@ def table(shape: MlpShape, dtype: str, implementation: str) -> Blocks:
 
 def with_kernel(start: Blocks, kernel: str, launch: Blocks) -> Blocks:
     """Return `start` with the tiling of one pass, and what it shares with the other, taken from `launch`."""
-    return replace(start, **{kernel: getattr(launch, kernel)}, separate=launch.separate)
+    return replace(start, **{kernel: getattr(launch, kernel)}, separate=launch.separate, mosaic=launch.mosaic)
 
 
 def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> Iterator[Blocks]:
     """Yield `start`, then other tiles, warps and numbers of programs; of wide layers, those of single layers first."""
     yield start
+    if start.mosaic is not None:
+        yield from (replace(start, mosaic=tiling) for tiling in _mosaic(start.mosaic))
+        start = replace(start, mosaic=None)
+        yield start
     if shape.channels >= 128:
         yield from (replace(start, **{kernel: tiling}) for tiling in _single_layers(kernel, start))
     if kernel == "backward" and start.backward.factored:
@@ -69,6 +74,12 @@ def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> 
             yield replace(start, **{kernel: plain})
             if kernel == "backward" and not few:
                 yield replace(start, backward=replace(plain, carried=True))
+
+
+def _mosaic(start: MosaicTiling) -> Iterator[MosaicTiling]:
+    """Yield other numbers of programs, warpgroups and places of Mosaic GPU's kernels."""
+    for programs, warpgroups, places in itertools.product((132, 264), (2, 3), (1, 2)):
+        yield replace(start, programs=programs, warpgroups=warpgroups, places=places)
 
 
 def _single_layers(kernel: str, start: Blocks) -> Iterator[Tiling]:

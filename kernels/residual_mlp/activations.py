@@ -1,11 +1,12 @@
 """Activations with their slopes for the kernels, from exp and division alone because Pallas has no erf on the GPU."""
 
 import math
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax import Array
 
-from kernels._tiles import LOG2_E, Products
+from kernels._tiles import LOG2_E
 from kernels.residual_mlp.operands import Activation
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -18,7 +19,18 @@ _ERFC_P = 0.3275911
 _ERFC_COEFFICIENTS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
-def value_and_slope(activation: Activation, z: Array, numbers: Products) -> tuple[Array, Array]:
+@runtime_checkable
+class Numbers(Protocol):
+    """What a compiler of kernels has of float32 tiles."""
+
+    def exp2(self, x: Array) -> Array:
+        """Return 2 to the power of `x`."""
+
+    def reciprocal(self, x: Array) -> Array:
+        """Return 1 / `x` of positive numbers."""
+
+
+def value_and_slope(activation: Activation, z: Array, numbers: Numbers) -> tuple[Array, Array]:
     """Return act(z) and act'(z); the caller's unused one is removed by the compiler."""
     if activation == "gelu_erf":
         return _gelu_erf(z, numbers)
@@ -34,7 +46,7 @@ def value_and_slope(activation: Activation, z: Array, numbers: Products) -> tupl
     return value, gate + value * slope * (1.0 - gate)
 
 
-def _gelu_erf(z: Array, numbers: Products) -> tuple[Array, Array]:
+def _gelu_erf(z: Array, numbers: Numbers) -> tuple[Array, Array]:
     t = numbers.reciprocal(1.0 + (_ERFC_P * _SQRT_HALF) * jnp.abs(z))
     tail = t * _ERFC_COEFFICIENTS[0]
     for coefficient in _ERFC_COEFFICIENTS[1:]:

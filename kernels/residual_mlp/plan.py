@@ -8,6 +8,7 @@ import jax
 from jax import lax
 
 from kernels._tiles import Products
+from kernels.residual_mlp.mosaic_launch import MosaicTiling
 from kernels.residual_mlp.operands import Branch, Operands, Structure, without_rows
 from kernels.residual_mlp.tiles import padded
 
@@ -54,7 +55,7 @@ class Plan:
     """Everything static about the fused kernels on one target.
 
     `separate` gives every branch launches of its own instead of programs of one launch; `numbers` is what the
-    target, or the Pallas interpreter, offers for arithmetic.
+    target, or the Pallas interpreter, offers for arithmetic. With `mosaic` the kernels are Mosaic GPU's instead.
     """
 
     structure: Structure
@@ -63,6 +64,7 @@ class Plan:
     forward: Tiling
     backward: Tiling
     separate: bool = False
+    mosaic: MosaicTiling | None = None
 
 
 @dataclass(frozen=True)

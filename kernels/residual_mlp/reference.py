@@ -25,7 +25,7 @@ def residual_mlp_reference(
     """Return one `[..., C_out]` array per branch; `precision` None follows the configured one."""
     dtype = operands.x.dtype
     stream = project(operands.x, operands.projection, precision)
-    entry = stream if operands.norm is None else _normalize(stream, operands.norm).astype(dtype)
+    entry = stream if operands.norm is None else normalize(stream, operands.norm).astype(dtype)
     results = []
     for layers, branch in zip(structure.branches, operands.branches, strict=True):
         hidden = entry
@@ -62,7 +62,7 @@ def normalize_heads(values: Array, norm: HeadNorm) -> Array:
         return None if vector is None else vector.reshape(heads.shape[-2:])
 
     scaled = replace(norm, scale=of_heads(norm.scale), bias=of_heads(norm.bias))
-    return _normalize(heads, scaled).reshape(values.shape).astype(values.dtype)
+    return normalize(heads, scaled).reshape(values.shape).astype(values.dtype)
 
 
 def _widen(values: Array) -> Array:
@@ -74,7 +74,8 @@ def _linear(values: Array, weight: Array, bias: Array, precision: lax.Precision 
     return _widen(product) + bias.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
-def _normalize(stream: Array, norm: Norm) -> Array:
+def normalize(stream: Array, norm: Norm) -> Array:
+    """Return the rows normalised, scaled and shifted, in float32 or wider."""
     values = _widen(stream)
     if norm.kind == "layer":
         values = values - jnp.mean(values, axis=-1, keepdims=True)

@@ -15,6 +15,7 @@ import jax
 from jax import Array
 
 from kernels._target import Target
+from kernels.residual_mlp import mosaic
 from kernels.residual_mlp.backward import run_backward
 from kernels.residual_mlp.operands import Branch, Layer, Operands, Projection, Structure
 from kernels.residual_mlp.pallas import fused_backward, fused_forward
@@ -40,6 +41,8 @@ class _Segment(NamedTuple):
 def forward(planner: Planner, target: Target, structure: Structure, operands: Operands) -> tuple[Array, ...]:
     """Return one `[N, C_out]` array per branch."""
     plan = planner(structure, operands)
+    if plan.mosaic is not None:
+        return mosaic.forward(plan.mosaic, target, structure, operands, plan.precision)
     if plan.forward.depth is None:
         return fused_forward(plan, target, operands)
     stream = project(operands.x, operands.projection, plan.precision)
@@ -57,6 +60,8 @@ def backward(
 ) -> Operands:
     """Return the gradients of all operands, in their structure and dtypes."""
     plan = planner(structure, operands)
+    if plan.mosaic is not None:
+        return mosaic.backward(plan.mosaic, target, structure, operands, cotangents, plan.precision)
     if plan.backward.depth is None:
         return fused_backward(plan, target, operands, cotangents)
     stream = project(operands.x, operands.projection, plan.precision)
