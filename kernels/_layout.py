@@ -270,13 +270,19 @@ class Layout:
     def split_latents(self, x: jax.Array) -> Operand:
         """Return the operand of all splits' partial results, `[B, H, splits, M, width]` or `[B, H, splits, M]`."""
         block = (None, None, x.shape[2], self._latent_rows, *map(padded_width, x.shape[4:]))
-        return Operand(x, pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), 0, *(0,) * (x.ndim - 3))))
+        columns = (0,) * (x.ndim - 4)
+        return Operand(x, pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), 0, self.latent_tile(i), *columns)))
 
     def merged_latents(self, *width: int) -> Output:
-        """Return the float32 output `[B, H, M, width]` or `[B, H, M]` for all latents of a head."""
+        """Return the float32 output `[B, H, M, width]` or `[B, H, M]`, of which all splits see the same rows."""
         block = (None, None, self._latent_rows, *map(padded_width, width))
-        spec = pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), *(0,) * (1 + len(width))))
+        columns = (0,) * len(width)
+        spec = pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), self.latent_tile(i), *columns))
         return Output((self.batch, self.heads, self.tiling.latents, *width), jnp.float32, spec)
+
+    def head_parameter(self, x: jax.Array) -> Operand:
+        """Return the operand `[H]`, of which a program sees the number of its head as an array of one."""
+        return Operand(x[:, None], pl.BlockSpec((None, 1), lambda i, s, b: (self._head(i), 0)))
 
     def head_numbers(self, x: jax.Array) -> Operand:
         """Return the operand `[B, H, count]`."""

@@ -18,7 +18,6 @@ from kernels._target import Target
 from kernels.flare_mixer.compact_kernels import (
     GradientInputs,
     Scattered,
-    gather_kernel,
     latent_gradient_kernel,
     operand_gradient_kernel,
     scatter_kernel,
@@ -27,10 +26,8 @@ from kernels.flare_mixer.mixing import PointStatistics
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas_pairs import PointSide, Settings
 from kernels.flare_mixer.table import KernelBlocks
+from kernels.gather.compact import MOST_SPLITS, gather_splits
 from kernels.gather.pallas import like_latents, sum_of_splits
-
-# Every program reads the results of all splits.
-_MOST_SPLITS = 32
 
 
 def serves(operands: Operands, blocks: KernelBlocks, target: Target) -> bool:
@@ -41,7 +38,7 @@ def serves(operands: Operands, blocks: KernelBlocks, target: Target) -> bool:
     parts = _layout(operands, blocks.gather, target, False), _layout(operands, blocks.latent_gradient, target, False)
     return (
         all(layout.tiling.latent_tiles == 1 and layout.tiling.group == 1 for layout in whole)
-        and all(layout.tiling.splits <= _MOST_SPLITS for layout in parts)
+        and all(layout.tiling.splits <= MOST_SPLITS for layout in parts)
         and not blocks.operand_gradients.one_exponential
     )
 
@@ -54,14 +51,15 @@ def forward(
     operands: Operands, scale: float, blocks: KernelBlocks, target: Target
 ) -> tuple[jax.Array, Statistics, PointStatistics]:
     """Return the mixed points, the latents with their statistics, and those of the points."""
-    q, k, v, mask = operands.q, operands.k, operands.v, operands.mask
-    layout, channels = _layout(operands, blocks.gather, target, False), v.shape[-1]
-    kernel = functools.partial(gather_kernel, widths=(k.shape[-1], channels), scale=scale)
-    statistics = layout.partial_statistics()
-    inputs = (layout.latents(q[None]), layout.points(k), layout.points(v), layout.mask(mask))
-    outputs = Statistics(layout.partial_latents(channels), statistics, statistics)
-    parts = layout.launch(kernel, "gather", inputs, outputs)
+    parts = gather_splits(operands.of_gather, scale, blocks.gather, target)
+    return scatter(operands, parts, scale, blocks, target)
 
+
+def scatter(
+    operands: Operands, parts: Statistics, scale: float, blocks: KernelBlocks, target: Target
+) -> tuple[jax.Array, Statistics, PointStatistics]:
+    """Return the same from what each split of the points gathered."""
+    v, mask, channels = operands.v, operands.mask, operands.v.shape[-1]
     q, k = operands.scatter_pair
     layout, splits = _layout(operands, blocks.scatter, target, True), parts.mass.shape[2]
     kernel = functools.partial(scatter_kernel, widths=(k.shape[-1], channels), splits=splits, scale=scale)
@@ -94,6 +92,26 @@ def backward(
     target: Target,
 ) -> Operands:
     """Return the gradients of all operands; `direct` is the gradient of the latents that are returned."""
+    kept = operands, statistics, point_statistics, y, dy, direct
+    keys, values, queries = gradient_splits(*kept, scale, blocks, target)
+    q = (operands.q, operands.q_decode)
+    dq = [like_latents(sum_of_splits(x, q), q) for x, q in zip(queries, q, strict=False)]
+    decode = (dq[1], keys[1]) if operands.separate else ()
+    return Operands(dq[0], keys[0], values, *decode)
+
+
+def gradient_splits(
+    operands: Operands,
+    statistics: Statistics,
+    point_statistics: PointStatistics,
+    y: jax.Array,
+    dy: jax.Array,
+    direct: jax.Array,
+    scale: float,
+    blocks: KernelBlocks,
+    target: Target,
+) -> Gradients:
+    """Return the gradients of keys and values, and what each split has for those of the queries."""
     (q, k), channels = operands.scatter_pair, y.shape[-1]
     layout = _layout(operands, blocks.latent_gradient, target, False)
     kernel = functools.partial(latent_gradient_kernel, widths=(k.shape[-1], channels), scale=scale)
@@ -132,7 +150,4 @@ def backward(
         splits=parts.shape[2],
         scale=scale,
     )
-    keys, values, queries = layout.launch(kernel, "flare_operand_gradients", inputs, outputs)
-    dq = [like_latents(sum_of_splits(x, q), q) for x, (q, _) in zip(queries, pairs, strict=True)]
-    decode = (dq[1], keys[1]) if operands.separate else ()
-    return Operands(dq[0], keys[0], values, *decode)
+    return layout.launch(kernel, "flare_operand_gradients", inputs, outputs)

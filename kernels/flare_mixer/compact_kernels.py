@@ -1,117 +1,22 @@
 """The kernels for few points, with what stands between them elsewhere as part of them (`compact.py`)."""
 
 import functools
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from kernels._layout import Layout, Tiling
+from kernels._layout import Layout
 from kernels._pairs import Gradients
-from kernels._scales import logit_factor, number, slope_exponent, tile_exponent, weight_exponent
+from kernels._scales import logit_factor, number, slope_exponent, weight_exponent
 from kernels._statistics import Statistics
-from kernels._tiles import (
-    LOG2_E,
-    LOWEST,
-    Parts,
-    Products,
-    is_split,
-    load_masked,
-    load_rows,
-    load_vector,
-    padded_width,
-    store_rows,
-    store_vector,
-)
+from kernels._tiles import LOG2_E, is_split, load_rows, load_vector, store_rows, store_vector
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.pallas_backward import latent_gradient_split, numbers_of, over_mass
 from kernels.flare_mixer.pallas_pairs import Numbers, PointSide, Settings, Tile, pair_walk
 from kernels.flare_mixer.pallas_scatter import scatter_split
-from kernels.gather.pallas_forward import gather_split
-
-Load = Callable[[jax.Array, jax.Array | None], jax.Array]
-
-
-def _largest(tiling: Tiling, split: jax.Array, mask_ref: Any, loads: Sequence[tuple[Load, int]]) -> list[jax.Array]:
-    """Return the largest entry, in size, of each `load(start, valid)` of a width, over the points of a split."""
-
-    def tile(index: jax.Array, carry: list[jax.Array], checked: bool) -> list[jax.Array]:
-        start = index * tiling.block_points
-        valid = tiling.valid_points(start, split, mask_ref) if checked else None
-        return [jnp.maximum(x, jnp.abs(load(start, valid))) for x, (load, _) in zip(carry, loads, strict=True)]
-
-    zeros = [jnp.zeros((tiling.block_points, padded_width(width)), jnp.float32) for _, width in loads]
-    return [jnp.max(x) for x in tiling.fold_tiles(split, tile, zeros)]
-
-
-def _exponents(
-    layout: Layout, split: jax.Array, mask_ref: Any, loads: Sequence[tuple[Load, int]], dtype: Any
-) -> list[jax.Array | int]:
-    """Return the exponents of a program's point operands, 0 for those that are not multiplied in parts."""
-    if not is_split(dtype):
-        return [0] * len(loads)
-    return [tile_exponent(x, dtype) for x in _largest(layout.tiling, split, mask_ref, loads)]
-
-
-def _rows_of(ref: Any, rows: int, width: int) -> tuple[Load, int]:
-    return lambda start, valid: load_rows(ref, start, rows, width, valid), width
-
-
-class _Latents(NamedTuple):
-    """A tile of latents in parts, and its exponent."""
-
-    parts: Parts
-    exponent: jax.Array | int
-
-    @classmethod
-    def of(cls, x: jax.Array, products: Products) -> "_Latents":
-        """Split a tile, brought into range by its largest entry."""
-        exponent = tile_exponent(jnp.max(jnp.abs(x)), x.dtype) if is_split(x.dtype) else 0
-        return cls(products.split(x, number(1.0, exponent)), exponent)
-
-    @classmethod
-    def load(cls, ref: Any, rows: int, width: int, valid: jax.Array | None, products: Products) -> "_Latents":
-        """Read a tile from `[1, rows, width]` and split it."""
-        return cls.of(load_rows(ref, 0, rows, width, valid, (jnp.int32(0),)), products)
-
-
-def gather_kernel(inputs: Any, outputs: Statistics, *, layout: Layout, widths: tuple[int, int], scale: float) -> None:
-    """Softmax of one tile of latents over the points of one split."""
-    q_ref, k_ref, v_ref, mask_ref = inputs
-    tiling, (width, channels), dtype = layout.tiling, widths, k_ref.dtype
-    split, rows = pl.program_id(1), tiling.block_points
-    valid = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
-    q = _Latents.load(q_ref, tiling.block_latents, width, valid, layout.products)
-    loads = _rows_of(k_ref, rows, width), _rows_of(v_ref, rows, channels)
-    k, v = _exponents(layout, split, mask_ref, loads, dtype)
-    numbers = (
-        number(scale * LOG2_E, logit_factor(-(q.exponent + k))),
-        number(1.0, k),
-        number(1.0, v),
-        number(1.0, -v),
-    )
-    points, exponent = (k_ref, v_ref, mask_ref), weight_exponent(dtype)
-    gather_split(numbers, q.parts, points, outputs, split, valid, layout, widths, exponent)
-
-
-def _merge(parts: Statistics, splits: int, layout: Layout, channels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the latents of all points, their maximum and mass, from references to those of the splits."""
-    rows, valid = layout.tiling.block_latents, layout.tiling.valid_latents(0)
-
-    def of_split(ref: Any, split: int, other: float) -> jax.Array:
-        return load_masked(ref.at[jnp.int32(split), pl.ds(0, rows)], valid, other)
-
-    maxima = [of_split(parts.maximum, split, LOWEST) for split in range(splits)]
-    maximum = functools.reduce(jnp.maximum, maxima)
-    mass = jnp.zeros((rows,), jnp.float32)
-    total = jnp.zeros((rows, padded_width(channels)), jnp.float32)
-    for split in range(splits):
-        share = of_split(parts.mass, split, 0.0) * layout.products.exp2(maxima[split] - maximum)
-        mass += share
-        total += share[:, None] * load_rows(parts.latents, 0, rows, channels, valid, (jnp.int32(split),))
-    return total / jnp.where(mass > 0, mass, 1.0)[:, None], maximum, mass
+from kernels.gather.compact import LatentTile, merge, point_exponents, rows_of, sum_splits
 
 
 class Scattered(NamedTuple):
@@ -130,7 +35,7 @@ def scatter_kernel(
     q_ref, parts, k_ref, mask_ref = inputs
     tiling, products, (width, channels), dtype = layout.tiling, layout.products, widths, k_ref.dtype
     split, rows, valid = pl.program_id(1), tiling.block_latents, tiling.valid_latents(0)
-    merged = _merge(parts, splits, layout, channels)
+    merged = merge(parts, splits, layout, channels, valid)
 
     @pl.when(split == 0)
     def keep() -> None:
@@ -139,9 +44,9 @@ def scatter_kernel(
         store_vector(outputs.merged.maximum, 0, maximum, valid)
         store_vector(outputs.merged.mass, 0, mass, valid)
 
-    q = _Latents.load(q_ref, rows, width, valid, products)
-    z = _Latents.of(merged[0].astype(dtype), products)
-    (k,) = _exponents(layout, split, mask_ref, [_rows_of(k_ref, tiling.block_points, width)], dtype)
+    q = LatentTile.load(q_ref, rows, width, valid, products)
+    z = LatentTile.of(merged[0].astype(dtype), products)
+    (k,) = point_exponents(layout, split, mask_ref, [rows_of(k_ref, tiling.block_points, width)], dtype)
     numbers = (
         number(scale * LOG2_E, logit_factor(-(q.exponent + k))),
         number(1.0, k),
@@ -166,9 +71,9 @@ def latent_gradient_kernel(inputs: Any, dz_ref: Any, *, layout: Layout, widths: 
     tiling, (width, channels), dtype = layout.tiling, widths, k_ref.dtype
     split, rows = pl.program_id(1), tiling.block_points
     valid = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
-    q = _Latents.load(q_ref, tiling.block_latents, width, valid, layout.products)
+    q = LatentTile.load(q_ref, tiling.block_latents, width, valid, layout.products)
     values = functools.partial(_values, dy_ref, mass_ref, rows, channels), channels
-    k, value = _exponents(layout, split, mask_ref, [_rows_of(k_ref, rows, width), values], dtype)
+    k, value = point_exponents(layout, split, mask_ref, [rows_of(k_ref, rows, width), values], dtype)
     weight = weight_exponent(dtype)
     numbers = (
         number(scale * LOG2_E, logit_factor(-(q.exponent + k))),
@@ -216,23 +121,22 @@ def _slopes(
     rows, valid, channels, dtype = tiling.block_latents, tiling.valid_latents(0), settings.values, points.v.dtype
     first = jnp.int32(0)
     dz = load_rows(inputs.direct, 0, rows, channels, valid, (first,))
-    for part in range(splits):
-        dz += load_rows(inputs.parts, 0, rows, channels, valid, (jnp.int32(part),))
+    dz = sum_splits(inputs.parts, splits, dz, layout, channels, valid)
     mass = load_vector(inputs.statistics.mass, 0, rows, valid, 1.0)
     z = load_rows(inputs.statistics.latents, 0, rows, channels, valid, (first,))
     gradients = dz / jnp.where(mass > 0, mass, 1.0)[:, None]
     mean = jnp.sum(gradients * z, axis=1)
     keys = [
-        _Latents.load(ref, rows, width, valid, products)
+        LatentTile.load(ref, rows, width, valid, products)
         for ref, width in zip(inputs.keys, settings.logits, strict=True)
     ]
-    z, gradients = (_Latents.of(x.astype(dtype), products) for x in (z, gradients))
+    z, gradients = (LatentTile.of(x.astype(dtype), products) for x in (z, gradients))
     loads = [
-        *(_rows_of(ref, tiling.block_points, width) for ref, width in zip(points.keys, settings.logits, strict=True)),
-        _rows_of(points.v, tiling.block_points, channels),
+        *(rows_of(ref, tiling.block_points, width) for ref, width in zip(points.keys, settings.logits, strict=True)),
+        rows_of(points.v, tiling.block_points, channels),
         (functools.partial(_values, points.dy, points.mass, tiling.block_points, channels), channels),
     ]
-    *k, v, values = _exponents(layout, split, inputs.mask, loads, dtype)
+    *k, v, values = point_exponents(layout, split, inputs.mask, loads, dtype)
     exponents = Exponents(keys[0].exponent, k[0], v, keys[-1].exponent, k[-1])
     weight = weight_exponent(dtype)
     # Mean slopes hold z in the place of v, which among the points of one program may be smaller.

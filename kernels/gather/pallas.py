@@ -1,6 +1,7 @@
 """The gather in Pallas kernels: one launch forward and one backward, memory O(N) (README.md, "Kernels")."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from kernels._scales import (
     Exponent,
     head_numbers,
     latent_exponent,
+    logit_factor,
     numbers_operand,
     read_numbers,
     scaled,
@@ -37,7 +39,7 @@ from kernels.gather.pallas_forward import Exponents, gather_points
 from kernels.gather.table import KernelBlocks
 
 
-class _Numbers(NamedTuple):
+class GradientNumbers(NamedTuple):
     """What a head's kernel multiplies by: the logits' factor, the operands' scales, and what undoes those."""
 
     factor: Any
@@ -48,7 +50,7 @@ class _Numbers(NamedTuple):
     dk: Any
 
 
-class _Latents(NamedTuple):
+class LatentSide(NamedTuple):
     """Of a tile of latents: the parts of q and of dz / mass, the maximum of its softmax and its mean slope."""
 
     keys: list[Parts]
@@ -71,14 +73,14 @@ def _gradient_kernel(
 ) -> None:
     """Gradients of the points of one split, and this split's part of the gradient of q."""
     split = pl.program_id(1)  # the interpreter knows it at the top level of a kernel only
-    numbers_ref, (q_ref, w_ref, maximum_ref, mean_ref), (k_ref, v_ref), mask_ref = inputs
-    numbers = _Numbers(*read_numbers(constants, numbers_ref))
+    numbers_ref, (q_ref, w_ref, maximum_ref, mean_ref), points, mask_ref = inputs
+    numbers = GradientNumbers(*read_numbers(constants, numbers_ref))
     tiling, products, (width, channels) = layout.tiling, layout.products, widths
 
-    def load_latents(index: Any, valid: jax.Array | None) -> _Latents:
+    def load_latents(index: Any, valid: jax.Array | None) -> LatentSide:
         rows = tiling.block_latents
         start = index * rows
-        return _Latents(
+        return LatentSide(
             [products.load_parts(q_ref, start, rows, width, valid)],
             products.load_parts(w_ref, start, rows, channels, valid),
             load_vector(maximum_ref, start, rows, valid, jnp.inf),
@@ -86,15 +88,29 @@ def _gradient_kernel(
             valid,
         )
 
+    gradient_walk(load_latents, points, numbers, layout, widths).run(split, mask_ref, outputs)
+
+
+def gradient_walk(
+    load_latents: Callable[[Any, jax.Array | None], LatentSide],
+    points: tuple[Any, Any],
+    numbers: GradientNumbers,
+    layout: Layout,
+    widths: tuple[int, int],
+    query_factors: tuple[Any, ...] | None = None,
+) -> Walk:
+    """Return the walk over pairs of tiles of points, references to k and v or None, and of latents."""
+    products, (width, channels), (k_ref, v_ref) = layout.products, widths, points
+
     def load_points(start: jax.Array, valid: jax.Array | None) -> _Points:
-        k = load_rows(k_ref, start, tiling.group_points, width, valid)
+        k = load_rows(k_ref, start, layout.tiling.group_points, width, valid)
         keys = products.split(k, numbers.key)
         if v_ref is None:
             return _Points([keys], keys, valid)
-        value = load_rows(v_ref, start, tiling.group_points, channels, valid)
+        value = load_rows(v_ref, start, layout.tiling.group_points, channels, valid)
         return _Points([keys], products.split(value, numbers.value), valid)
 
-    def pair(points: _Points, latents: _Latents) -> tuple[jax.Array, list[jax.Array]]:
+    def pair(points: _Points, latents: LatentSide) -> tuple[jax.Array, list[jax.Array]]:
         raw = products.multiply(points.keys[0], latents.keys[0], (1, 1))
         if points.valid is not None:
             raw = jnp.where(points.valid[:, None], raw, -jnp.inf)
@@ -104,8 +120,22 @@ def _gradient_kernel(
         slope = products.multiply(points.value, latents.value, (1, 1))
         return weights, [weights * products.multiply_add(slope, numbers.slope, -latents.mean[None, :])]
 
-    walk = Walk(layout, (width,), channels, (numbers.dk,), numbers.dv, load_latents, load_points, pair)
-    walk.run(split, mask_ref, outputs)
+    factors = (numbers.dk,), numbers.dv
+    return Walk(layout, (width,), channels, *factors, load_latents, load_points, pair, query_factors)
+
+
+def gradient_numbers(
+    scale: float, q: Exponent, k: Exponent, v: Exponent, gradient: Exponent, slope: Exponent, weight: int
+) -> GradientNumbers:
+    """Return what a kernel multiplies by, as constants and exponents, from those of q, k, v, dz / mass and slopes."""
+    return GradientNumbers(
+        factor=(scale * LOG2_E, logit_factor(-(q + k))),
+        key=(1.0, k),
+        value=(1.0, v),
+        slope=(1.0, slope - weight - v - gradient),
+        dv=(1.0, -weight - gradient),
+        dk=(scale, -slope - q),
+    )
 
 
 def gather_gradients(
@@ -129,19 +159,8 @@ def gather_gradients(
     # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
     values = jnp.minimum(exponents.v, latent_exponent(statistics.latents)) if is_split(dtype) else 0
     slope = slope_exponent(dz.shape[-1], values + gradient, values + gradient)
-    constants, numbers = numbers_operand(
-        head_numbers(
-            *_Numbers(
-                factor=(scale * LOG2_E, exponents.factor),
-                key=(1.0, exponents.k),
-                value=(1.0, exponents.v),
-                slope=(1.0, slope - weight - exponents.v - gradient),
-                dv=(1.0, -weight - gradient),
-                dk=(scale, -slope - exponents.q),
-            )
-        ),
-        layout,
-    )
+    numbers = gradient_numbers(scale, *exponents, gradient, slope, weight)
+    constants, numbers = numbers_operand(head_numbers(*numbers), layout)
 
     def parts(x: jax.Array, exponent: Exponent) -> Any:
         return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1, coarse))
