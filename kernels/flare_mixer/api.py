@@ -58,9 +58,8 @@ def flare_mixer(
         q_decode = q if q_decode is None else q_decode
         k_decode = k if k_decode is None else k_decode
     operands = Operands(q, k, v, q_decode, k_decode, mask, as_largest(largest_key))
-    check_operands(operands)
-    request = Request(k.dtype.name, max(operands.widths), k.shape[1], axis_name, masked=mask is not None)
-    selection = table.OPERATION.resolve(implementation, request)
+    backends = select(operands, implementation, axis_name)
+    selection = backends.selection
     if selection.implementation == "reference":
         y, latents = reference_mixer(operands, scale=scale)
     elif selection.implementation == "cudnn":
@@ -68,8 +67,16 @@ def flare_mixer(
         selection.on(Target.of(platform()))
         y, latents = cudnn_mixer(operands, scale=scale)
     else:
-        y, latents = mix(vary_alike(operands), SelectedBackends(selection), scale, axis_name)
+        y, latents = mix(vary_alike(operands), backends, scale, axis_name)
     return (y, latents) if return_latents else y
+
+
+def select(operands: Operands, implementation: str | None, axis_name: str | None) -> "SelectedBackends":
+    """Check the operands and return the backends of what may run, as the arguments of `flare_mixer` say."""
+    check_operands(operands)
+    k, masked = operands.k, operands.mask is not None
+    request = Request(k.dtype.name, max(operands.widths), k.shape[1], axis_name, masked=masked)
+    return SelectedBackends(table.OPERATION.resolve(implementation, request))
 
 
 class SelectedBackends(Backends):

@@ -1,24 +1,19 @@
-"""The mixer of FLARE++ as three calls: a gather that makes the queries, and the FLARE mixer with them."""
+"""The public entry of the mixer of FLARE++: a gather that makes the queries, and the FLARE mixer with them."""
 
-from typing import NamedTuple
-
-import jax
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from kernels._checks import as_largest, check_latents, check_same_points, check_scale, describe
+from kernels._sharding import vary_alike
+from kernels.flare_mixer import api as mixer
 from kernels.flare_mixer import flare_mixer
+from kernels.flarepp_mixer.mixing import SelectedBackends, mix
+from kernels.flarepp_mixer.operands import Latents, Operands
+from kernels.gather import api as gathering
 from kernels.gather import gather
 
 # A number that the norms of some keys do not exceed, where one is known.
 Largest = float | Float[Array, ""] | None
-
-
-class Latents(NamedTuple):
-    """What a mixer made on its way, float32 `[B, H, M, D]`: queries from the points, all queries, gathered values."""
-
-    q_dynamic: jax.Array
-    q: jax.Array
-    z: jax.Array
 
 
 def flarepp_mixer(
@@ -51,8 +46,36 @@ def flarepp_mixer(
 
     Source: FLARE++, arXiv 2608.11519; the maths is in README.md.
     """
+    largest = tuple(map(as_largest, largest_keys))
+    operands = Operands(q0, q_fixed, gate, k0, v0, k, v, mask, largest)
+    scale = check_scale(scale)
+    synthesis = gathering.select(operands.synthesis, implementation, axis_name, synthesis_precision)
+    # Of the queries only shape and dtype are looked at, which are those of the first gather.
+    routing = mixer.select(operands.routing(q0), implementation, axis_name)
+    _check_queries(operands)
+    if axis_name is None and synthesis.selection.implementation != "reference":
+        y, latents = mix(vary_alike(operands), SelectedBackends(routing.selection, synthesis), scale)
+        return (y, latents) if return_latents else y
     shared = {"scale": scale, "mask": mask, "axis_name": axis_name, "implementation": implementation}
-    q_dynamic = gather(q0, k0, v0, largest_key=largest_keys[0], precision=synthesis_precision, **shared)
-    q = q_fixed + gate[:, None, None] * q_dynamic
-    y, z = flare_mixer(q.astype(k.dtype), k, v, largest_key=largest_keys[1], return_latents=True, **shared)
+    q_dynamic = gather(q0, k0, v0, largest_key=largest[0], precision=synthesis_precision, **shared)
+    q = operands.queries(q_dynamic)
+    y, z = flare_mixer(q.astype(k.dtype), k, v, largest_key=largest[1], return_latents=True, **shared)
     return (y, Latents(q_dynamic, q, z)) if return_latents else y
+
+
+def _check_queries(operands: Operands) -> None:
+    q0, q_fixed, gate, k, values = operands.q0, operands.q_fixed, operands.gate, operands.k, operands.synthesis.values
+    check_same_points("k0", operands.k0, "k", k)
+    check_latents("q_fixed", q_fixed, "k", k)
+    if q_fixed.ndim != 3 or q_fixed.shape[1] != q0.shape[-2]:
+        raise ValueError(
+            f"q_fixed has shape {describe(q_fixed)} and q0 has {describe(q0)}; give both the shape [H,M,D]."
+        )
+    if gate.shape != k.shape[2:3]:
+        raise ValueError(f"gate has shape {describe(gate)}; give one number for each of the {k.shape[2]} heads.")
+    if values.shape[-1] != k.shape[-1]:
+        name = "k0" if operands.v0 is None else "v0"
+        raise ValueError(
+            f"{name} has shape {describe(values)}, which does not fit k {describe(k)}; "
+            "give the values of the first gather the width of the keys of the second."
+        )

@@ -64,14 +64,22 @@ def gather(
     """
     scale = check_scale(scale)
     operands = Operands(q, k, v, mask, as_largest(largest_key))
-    _check(operands)
-    values = operands.values
-    request = Request(k.dtype.name, max(k.shape[-1], values.shape[-1]), k.shape[1], axis_name, masked=mask is not None)
-    selection = table.OPERATION.resolve(implementation, request)
-    if selection.implementation == "reference":
+    backends = select(operands, implementation, axis_name, precision)
+    if backends.selection.implementation == "reference":
         return reference_gather(operands, scale=scale)
-    coarse = check_precision(precision) == lax.Precision.DEFAULT
-    return attend(vary_alike(operands), SelectedBackends(selection, coarse), scale, axis_name)
+    return attend(vary_alike(operands), backends, scale, axis_name)
+
+
+def select(
+    operands: Operands, implementation: str | None, axis_name: str | None, precision: str | lax.Precision | None
+) -> "SelectedBackends":
+    """Check the operands and return the backends of what may run, as the arguments of `gather` say."""
+    _check(operands)
+    k, values = operands.k, operands.values
+    masked = operands.mask is not None
+    request = Request(k.dtype.name, max(k.shape[-1], values.shape[-1]), k.shape[1], axis_name, masked=masked)
+    selection = table.OPERATION.resolve(implementation, request)
+    return SelectedBackends(selection, coarse=check_precision(precision) == lax.Precision.DEFAULT)
 
 
 @dataclass(frozen=True)

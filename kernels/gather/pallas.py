@@ -216,7 +216,9 @@ class PallasBackend(Backend):
         return jnp.exp2(x)
 
     def gradients(self, operands: Operands, statistics: Statistics, dz: jax.Array, *, scale: float) -> Operands:
-        blocks = self.blocks.gradients
-        if self.coarse and self.blocks.coarse_gradients is not None:
-            blocks = self.blocks.coarse_gradients
-        return gather_gradients(operands, statistics, dz, scale, blocks, self.target, self.coarse)
+        return gather_gradients(operands, statistics, dz, scale, self.gradient_blocks, self.target, self.coarse)
+
+    @property
+    def gradient_blocks(self) -> Blocks:
+        """The launch of the gradients with these products."""
+        return (self.coarse and self.blocks.coarse_gradients) or self.blocks.gradients

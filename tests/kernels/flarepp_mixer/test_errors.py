@@ -1,0 +1,33 @@
+"""Bad arguments of the mixer of FLARE++ give one sentence with the value and the remedy."""
+
+import inspect
+
+import pytest
+
+from kernels import flarepp_mixer
+from tests.kernels.flarepp_mixer.cases import Case, inputs
+
+# The annotations are checked in tests, before the arguments are.
+unchecked = inspect.unwrap(flarepp_mixer)
+GOOD = inputs(Case(masked=True, values=True)) | {"scale": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"q0": GOOD["q0"][..., :3]}, r"q has shape \(2,8,3\), which does not fit k"),
+        ({"q_fixed": GOOD["q_fixed"][:, :3]}, r"q_fixed has shape \(2,3,8\) and q0 has \(2,8,8\); give both"),
+        ({"q_fixed": GOOD["q_fixed"][..., :3]}, r"q_fixed has shape \(2,8,3\), which does not fit k"),
+        ({"gate": GOOD["gate"][:1]}, r"gate has shape \(1,\); give one number for each of the 2 heads"),
+        ({"v0": GOOD["v0"][..., :4]}, r"v0 has shape \(2,37,2,4\), which does not fit k \(2,37,2,8\)"),
+        ({"k": GOOD["k"][:, :3]}, r"v has shape \(2,37,2,8\) and k has \(2,3,2,8\)"),
+        ({"k0": GOOD["k0"][:, :3], "v0": None, "mask": None}, r"k0 has shape \(2,3,2,8\) and k has \(2,37,2,8\)"),
+        ({"scale": 0.0}, "scale is 0.0; give a positive finite number"),
+        ({"implementation": "cudnn"}, "implementation is 'cudnn'; give one of reference, xla, pallas"),
+        ({"axis_name": "points"}, "axis_name is 'points', which is no mesh axis here"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else next(iter(x)),
+)
+def test_one_sentence(change, message):
+    with pytest.raises(ValueError, match=message):
+        unchecked(**(GOOD | change))

@@ -1,0 +1,142 @@
+"""The mixer of FLARE++ as one operation against the reference, which is two: outputs and all gradients.
+
+For few points its kernels are its own, "compact"; else, "general", they are those of the gather and of the FLARE mixer.
+"""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import flarepp_mixer
+from tests.kernels.flarepp_mixer.cases import (
+    Case,
+    evaluator,
+    expected,
+    inputs,
+    outputs_and_gradients,
+    use_small_tiles,
+)
+from tests.numerics import assert_close
+
+CASES = [
+    Case(points=70, latents=20, masked=True),
+    Case(points=41, latents=18, width=24, channels=20, values=True),
+    Case(points=33, latents=32, heads=3, batch=1),
+]
+HALF = Case(dtype="bfloat16", points=51, width=16, channels=16, masked=True)
+
+
+@pytest.fixture(params=["compact", "general"])
+def kernels(request, monkeypatch) -> str:
+    """Return which kernels run, in small tiles."""
+    use_small_tiles(monkeypatch, request.param == "compact")
+    return request.param
+
+
+def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
+    """Compare all outputs and gradients with the reference, by RMS ratio."""
+    actual, references = outputs_and_gradients(case, implementation), expected(case)
+    assert actual.keys() == references.keys()
+    for name, value in references.items():
+        assert_close(f"{implementation} {name}", actual[name], value, ratio)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_float32_agrees_with_reference(case, kernels):
+    assert_agrees(case, "pallas", ratio=1e-5)
+
+
+def test_large_logits_stay_finite_and_accurate(kernels):
+    # Float32 logits of 300 are themselves only known to 2e-5, and the queries of the second softmax are results.
+    assert_agrees(Case(logits=300.0, points=50, latents=20, masked=True), "pallas", ratio=1e-3)
+
+
+def test_bfloat16_agrees_with_float32(kernels):
+    assert_agrees(HALF, "pallas", ratio=3e-2)
+
+
+def test_coarse_products_are_those_of_the_synthesis_alone(kernels):
+    case = replace(CASES[0], precision="default")
+    found = outputs_and_gradients(case, "pallas")
+    for name, value in expected(case).items():
+        assert_close(name, found[name], value, 3e-3)
+    error = np.linalg.norm(found["q_dynamic"] - expected(case)["q_dynamic"])
+    assert error > 2e-5 * np.linalg.norm(found["q_dynamic"])
+
+
+def test_chunks_agree_with_reference():
+    assert_agrees(CASES[0], "xla", ratio=1e-5)
+
+
+def test_seeds_at_once_are_seeds_one_by_one(kernels):
+    case = replace(CASES[0], masked=False)
+    seeds = [inputs(case), {name: jnp.flip(x, axis=0) + 0.1 for name, x in inputs(case).items()}]
+    together = jax.jit(jax.vmap(evaluator(case, "pallas")))(jax.tree.map(lambda *x: jnp.stack(x), *seeds))
+    for seed, arguments in enumerate(seeds):
+        for name, value in outputs_and_gradients(case, "pallas", arguments).items():
+            assert_close(f"{name} of seed {seed}", together[name][seed], value, 1e-6)
+
+
+def test_padding_never_leaks(kernels):
+    case = CASES[0]
+    arguments = inputs(case)
+    hole = ~arguments["mask"][:, :, None, None]
+    poisoned = arguments | {name: jnp.where(hole, jnp.nan, arguments[name]) for name in ("k0", "k", "v")}
+    clean, found = (outputs_and_gradients(case, "pallas", x) for x in (arguments, poisoned))
+    jax.tree.map(np.testing.assert_array_equal, clean, found)
+    for name in ("y", "dk0", "dk", "dv"):
+        assert not np.any(found[name][~np.asarray(arguments["mask"])])
+
+
+@pytest.mark.parametrize(("q0", "k0", "gate"), [(1e4, 1e-4, 1e3), (1e-6, 1e6, 1e-6)])
+def test_sizes_of_operands_do_not_matter(q0, k0, gate, kernels):
+    case = Case(points=33, latents=9)
+    arguments = inputs(case)
+    arguments |= {"q0": q0 * arguments["q0"], "k0": k0 * arguments["k0"], "gate": gate * arguments["gate"]}
+    references = outputs_and_gradients(case, "reference", arguments)
+    for name, value in outputs_and_gradients(case, "pallas", arguments).items():
+        size = float(np.max(np.abs(references[name])))
+        assert_close(name, value / size, references[name] / size, 1e-5)
+
+
+def lowered(latents: int, points: int) -> str:
+    """Return the program of forward and backward for a GPU."""
+    shapes = dict.fromkeys(("q0", "q_fixed"), (8, latents, 8)) | {"gate": (8,)}
+    shapes |= dict.fromkeys(("k0", "k", "v"), (2, points, 8, 8))
+    arguments = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+
+    def step(arguments: dict) -> dict:
+        y, pull_back = jax.vjp(lambda x: flarepp_mixer(**x, scale=0.35, implementation="pallas"), arguments)
+        return pull_back(y)[0]
+
+    return jax.jit(step).trace(arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize(("latents", "points", "between"), [(64, 972, False), (65, 972, True), (64, 2049, True)])
+def test_nothing_stands_between_the_kernels(latents, points, between):
+    """Maxima of operands and the merging of splits are programs of XLA where there are many latents or points."""
+    text = lowered(latents, points)
+    assert text.count("stablehlo.custom_call @") == 6
+    for operation in ("maximum", "exponential", "divide", "multiply"):
+        assert (f"stablehlo.{operation} " in text) == between, operation
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "precision", "ratio"),
+    [("float32", "highest", 1e-5), ("float32", "default", 3e-3), ("bfloat16", "highest", 3e-2)],
+)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(points=972, heads=8, latents=64),
+        Case(points=1531, heads=4, latents=40, masked=True, values=True, logits=20.0),
+        Case(points=5001, heads=4, latents=100, width=16, channels=16),
+    ],
+    ids=str,
+)
+def test_default_launches_agree_on_gpu(case, dtype, precision, ratio):
+    assert_agrees(replace(case, dtype=dtype, precision=precision), "pallas", ratio=ratio)
