@@ -280,9 +280,10 @@ class Layout:
         spec = pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), self.latent_tile(i), *columns))
         return Output((self.batch, self.heads, self.tiling.latents, *width), jnp.float32, spec)
 
-    def head_parameter(self, x: jax.Array) -> Operand:
-        """Return the operand `[H]`, of which a program sees the number of its head as an array of one."""
-        return Operand(x[:, None], pl.BlockSpec((None, 1), lambda i, s, b: (self._head(i), 0)))
+    def head_number_output(self) -> Output:
+        """Return the float32 output `[B, H, 1]`, of which all splits see the same number."""
+        spec = pl.BlockSpec((None, None, 1), lambda i, s, b: (b, self._head(i), 0))
+        return Output((self.batch, self.heads, 1), jnp.float32, spec)
 
     def head_numbers(self, x: jax.Array) -> Operand:
         """Return the operand `[B, H, count]`."""

@@ -75,15 +75,30 @@ def prepare_together(parameters: Sequence[LatentParameters], *, sigmoid_gate: bo
     shapes = [[x.shape for x in jax.tree.leaves(p)] for p in parameters]
     if any(jax.tree.structure(p) != structure for p in parameters) or any(s != shapes[0] for s in shapes):
         return [p.prepare(sigmoid_gate=sigmoid_gate) for p in parameters]
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *parameters)
+    # A barrier on either side, also of the gradients: XLA would compute norms again wherever a block reads them.
+    stacked = jax.lax.optimization_barrier(jax.tree.map(lambda *x: jnp.stack(x), *parameters))
     latents = jax.vmap(lambda p: p.prepare(sigmoid_gate=sigmoid_gate))(stacked)
-    # XLA would compute norms again wherever a block reads them, for every element of a sum or maximum.
-    latents = jax.lax.optimization_barrier(latents)
-    # The gradient of a split is one array put together, that of an index one as large as all for each block.
-    sizes = [1] * len(parameters)
     leaves, structure = jax.tree.flatten(latents)
-    parts = zip(*([x[0] for x in jax.lax.split(leaf, sizes)] for leaf in leaves), strict=True)
-    return [structure.unflatten(part) for part in parts]
+    parts = _split_together(leaves)
+    return [structure.unflatten([part[index] for part in parts]) for index in range(len(parameters))]
+
+
+def _split_together(arrays: Sequence[Float[Array, "..."]]) -> list[list[Float[Array, "..."]]]:
+    """Return what each array has for each index of its first axis, cut from one array for those of one shape.
+
+    What reads several parts of one array is one program for all blocks, what reads one part is a program of its own.
+    """
+    members: dict[tuple[int, ...], list[int]] = {}
+    for index, x in enumerate(arrays):
+        members.setdefault(x.shape, []).append(index)
+    together = [jnp.concatenate([arrays[index] for index in of_shape]) for of_shape in members.values()]
+    cut: dict[int, list[Array]] = {}
+    for of_shape, x in zip(members.values(), jax.lax.optimization_barrier(together), strict=True):
+        count = len(x) // len(of_shape)
+        # The gradient of a split is one array put together, that of an index one as large as all for each block.
+        parts = [part[0] for part in jax.lax.split(x, [1] * len(x))]
+        cut |= {index: parts[start * count : (start + 1) * count] for start, index in enumerate(of_shape)}
+    return [cut[index] for index in range(len(arrays))]
 
 
 def _normalized(latents: Float[Array, "H M D"], norm: Norm | None) -> Float[Array, "H M D"]:

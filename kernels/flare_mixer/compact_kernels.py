@@ -44,7 +44,7 @@ def scatter_kernel(
         store_vector(outputs.merged.maximum, 0, maximum, valid)
         store_vector(outputs.merged.mass, 0, mass, valid)
 
-    q = LatentTile.load(q_ref, rows, width, valid, products)
+    q = LatentTile.load(q_ref, rows, width, valid, products, dtype)
     z = LatentTile.of(merged[0].astype(dtype), products)
     (k,) = point_exponents(layout, split, mask_ref, [rows_of(k_ref, tiling.block_points, width)], dtype)
     numbers = (
@@ -71,7 +71,7 @@ def latent_gradient_kernel(inputs: Any, dz_ref: Any, *, layout: Layout, widths: 
     tiling, (width, channels), dtype = layout.tiling, widths, k_ref.dtype
     split, rows = pl.program_id(1), tiling.block_points
     valid = tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
-    q = LatentTile.load(q_ref, tiling.block_latents, width, valid, layout.products)
+    q = LatentTile.load(q_ref, tiling.block_latents, width, valid, layout.products, dtype)
     values = functools.partial(_values, dy_ref, mass_ref, rows, channels), channels
     k, value = point_exponents(layout, split, mask_ref, [rows_of(k_ref, rows, width), values], dtype)
     weight = weight_exponent(dtype)
@@ -127,7 +127,7 @@ def _slopes(
     gradients = dz / jnp.where(mass > 0, mass, 1.0)[:, None]
     mean = jnp.sum(gradients * z, axis=1)
     keys = [
-        LatentTile.load(ref, rows, width, valid, products)
+        LatentTile.load(ref, rows, width, valid, products, dtype)
         for ref, width in zip(inputs.keys, settings.logits, strict=True)
     ]
     z, gradients = (LatentTile.of(x.astype(dtype), products) for x in (z, gradients))

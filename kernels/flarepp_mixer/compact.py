@@ -23,6 +23,7 @@ from kernels.flarepp_mixer.compact_kernels import (
     QueryOutputs,
     gather_kernel,
     gradient_kernel,
+    parameters_of_queries,
 )
 from kernels.flarepp_mixer.operands import Latents, Mixed, Operands
 from kernels.gather.compact import MOST_SPLITS, gather_splits, splits_output
@@ -62,15 +63,17 @@ class Kernels(NamedTuple):
     def forward(self, operands: Operands, scale: float) -> Mixed:
         """Return the mixed points and what the backward pass needs."""
         synthesis, routing = self.synthesis, self.routing
-        parts = gather_splits(operands.synthesis, scale, synthesis.blocks.gather, synthesis.target, synthesis.coarse)
-        queries = self._gather(operands, parts, scale)
+        parameters = parameters_of_queries(operands)
+        launch = synthesis.blocks.gather, synthesis.target, synthesis.coarse
+        parts = gather_splits(operands.synthesis, scale, *launch, parameters)
+        queries = self._gather(operands, parameters, parts, scale)
         scattered = flare_mixer.scatter(
             operands.routing(queries.q), queries.parts, scale, routing.blocks, routing.target
         )
         y, *statistics = scattered
         return Mixed(y, queries.q, queries.synthesis, *statistics)
 
-    def _gather(self, operands: Operands, parts: Statistics, scale: float) -> QueryOutputs:
+    def _gather(self, operands: Operands, parameters: jax.Array, parts: Statistics, scale: float) -> QueryOutputs:
         """Make the queries of what each split gathered, and gather with them."""
         k, v = operands.k, operands.v
         width, channels = k.shape[-1], v.shape[-1]
@@ -78,8 +81,7 @@ class Kernels(NamedTuple):
         kernel = functools.partial(gather_kernel, widths=(width, channels), splits=parts.mass.shape[2], scale=scale)
         inputs = QueryInputs(
             Statistics(*map(layout.split_latents, parts)),
-            layout.latents(operands.q_fixed[None]),
-            layout.head_parameter(operands.gate),
+            layout.latents(parameters),
             (layout.points(k), layout.points(v), layout.mask(operands.mask)),
         )
         latents, numbers = layout.merged_latents(width), layout.merged_latents()
@@ -108,17 +110,16 @@ class Kernels(NamedTuple):
     def _gradients(
         self, operands: Operands, statistics: Statistics, parts: jax.Array, direct: Latents, scale: float
     ) -> GradientOutputs:
-        """Return the gradients of the first gather's operands, of all queries, and of the gate for each of them."""
-        q, k, v, mask, _ = operands.synthesis
+        """Return the gradients of the first gather's operands, of all queries, and of the gate in each sample."""
+        _, k, v, mask, _ = operands.synthesis
         width, channels = k.shape[-1], operands.synthesis.values.shape[-1]
         layout = self._synthesis_layout(operands, self.synthesis.gradient_blocks, True)
         inputs = GradientInputs(
             layout.split_latents(parts),
             layout.latents(direct.q[None]),
             layout.latents(direct.q_dynamic[None]),
-            layout.head_parameter(operands.gate),
             Statistics(layout.latents(statistics.latents[None]), *map(layout.latent_statistics, statistics[1:])),
-            layout.latents(q[None]),
+            layout.latents(parameters_of_queries(operands)),
             (layout.points(k), layout.points(v)),
             layout.mask(mask),
         )
@@ -127,6 +128,6 @@ class Kernels(NamedTuple):
             None if v is None else layout.points_output(channels, v.dtype),
             [layout.partial_latents(width)],
         )
-        outputs = GradientOutputs(points, layout.merged_latents(channels), layout.merged_latents())
+        outputs = GradientOutputs(points, layout.merged_latents(channels), layout.head_number_output())
         kernel = functools.partial(gradient_kernel, widths=(width, channels), splits=parts.shape[2], scale=scale)
         return layout.launch(kernel, "flarepp_gradients", inputs, outputs)

@@ -11,16 +11,27 @@ from kernels._pairs import Gradients
 from kernels._scales import number, slope_exponent, tile_exponent, weight_exponent
 from kernels._statistics import Statistics
 from kernels._tiles import is_split, load_rows, load_vector, store_rows, store_vector
+from kernels.flarepp_mixer.operands import Operands
 from kernels.gather.compact import LatentTile, gather_tile, merge, point_exponents, rows_of, sum_splits
 from kernels.gather.pallas import GradientNumbers, LatentSide, gradient_numbers, gradient_walk
 
 
+def parameters_of_queries(operands: Operands) -> jax.Array:
+    """Return `[3, H, M, D]`, float32: the queries of the first gather, fixed queries, and the gate for each number.
+
+    Chosen from and not put together: of slices of one array XLA then makes what all blocks of a network read at once.
+    """
+    parts = operands.q0, operands.q_fixed, operands.gate[:, None, None]
+    q0, fixed, gate = (x.astype(jnp.float32) for x in parts)
+    part = jnp.arange(3)[:, None, None, None]
+    return jnp.where(part == 0, q0, jnp.where(part == 1, fixed, gate))
+
+
 class QueryInputs(NamedTuple):
-    """What the gather reads: the splits of the first one, fixed queries, the gate, and k, v and mask."""
+    """What the gather reads: the splits of the first one, `parameters_of_queries`, and k, v and mask."""
 
     parts: Statistics
-    q_fixed: Any
-    gate: Any
+    parameters: Any
     points: tuple[Any, Any, Any]
 
 
@@ -39,8 +50,8 @@ def gather_kernel(
     tiling, width, split = layout.tiling, widths[0], pl.program_id(1)
     rows, valid = tiling.block_latents, tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
     merged = merge(inputs.parts, splits, layout, width, valid)
-    fixed = load_rows(inputs.q_fixed, 0, rows, width, valid, (jnp.int32(0),)).astype(jnp.float32)
-    queries = fixed + inputs.gate[0].astype(jnp.float32) * merged[0]
+    fixed, gate = (load_rows(inputs.parameters, 0, rows, width, valid, (jnp.int32(part),)) for part in (1, 2))
+    queries = fixed + gate * merged[0]
 
     @pl.when(split == 0)
     def keep() -> None:
@@ -58,21 +69,20 @@ class GradientInputs(NamedTuple):
     """What the kernel of the first gather's gradients reads.
 
     These are the splits of the gradient of all queries, what is added to it and to that of the queries from the points,
-    the gate, the gather's statistics, its queries, k0 and v0 or None, and the mask.
+    the gather's statistics, `parameters_of_queries`, k0 and v0 or None, and the mask.
     """
 
     parts: Any
     q: Any
     q_dynamic: Any
-    gate: Any
     statistics: Statistics
-    latents: Any
+    parameters: Any
     points: tuple[Any, Any]
     mask: Any
 
 
 class GradientOutputs(NamedTuple):
-    """What it writes: the gradients of its operands and of all queries, and that of the gate for each query."""
+    """What it writes: the gradients of its operands, of all queries, and of the gate in each sample."""
 
     points: Gradients
     q: Any
@@ -98,10 +108,10 @@ def gradient_kernel(
     @pl.when(split == 0)
     def keep() -> None:
         store_rows(outputs.q, 0, dq, channels, valid)
-        store_vector(outputs.gate, 0, jnp.sum(dq * q_dynamic, axis=1), valid)
+        store_vector(outputs.gate, 0, jnp.sum(dq * q_dynamic)[None], None)
 
-    dq_dynamic = inputs.gate[0].astype(jnp.float32) * dq
-    dq_dynamic += load_rows(inputs.q_dynamic, 0, rows, channels, valid, first)
+    gate = load_rows(inputs.parameters, 0, rows, channels, valid, (jnp.int32(2),))
+    dq_dynamic = gate * dq + load_rows(inputs.q_dynamic, 0, rows, channels, valid, first)
     latents, numbers, query_factor = _slopes(inputs, dq_dynamic, q_dynamic, split, layout, widths, scale)
     walk = gradient_walk(lambda index, valid: latents, inputs.points, numbers, layout, widths, (query_factor,))
     walk.run(split, inputs.mask, outputs.points)
@@ -122,7 +132,7 @@ def _slopes(
     mass = load_vector(inputs.statistics.mass, 0, rows, valid, 1.0)
     gradients = dz / jnp.where(mass > 0, mass, 1.0)[:, None]
     mean = jnp.sum(gradients * z, axis=1)
-    q = LatentTile.load(inputs.latents, rows, width, valid, products)
+    q = LatentTile.load(inputs.parameters, rows, width, valid, products, dtype)
     gradients = LatentTile.of(gradients.astype(dtype), products)
     points = layout.tiling.block_points
     loads = [rows_of(k_ref, points, width), *([] if v_ref is None else [rows_of(v_ref, points, channels)])]

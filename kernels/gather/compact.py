@@ -36,13 +36,24 @@ MOST_SPLITS = 32
 Load = Callable[[jax.Array, jax.Array | None], jax.Array]
 
 
-def gather_splits(operands: Operands, scale: float, blocks: Blocks, target: Target, coarse: bool = False) -> Statistics:
-    """Return what each split of the points gathered: latents `[B, H, splits, M, C]`, maxima and masses."""
+def gather_splits(
+    operands: Operands,
+    scale: float,
+    blocks: Blocks,
+    target: Target,
+    coarse: bool = False,
+    latents: jax.Array | None = None,
+) -> Statistics:
+    """Return what each split of the points gathered: latents `[B, H, splits, M, C]`, maxima and masses.
+
+    The kernel reads the queries as the first array of `latents`, `[arrays, H, M, D]`, if given.
+    """
     q, k, v, mask, _ = operands
     layout = Layout.create(blocks, q, k, mask, target, all_latents=False, coarse=coarse)
     channels = operands.values.shape[-1]
     kernel = functools.partial(_gather_kernel, widths=(k.shape[-1], channels), scale=scale)
-    inputs = (layout.latents(q[None]), layout.points(k), layout.points(v), layout.mask(mask))
+    latents = q[None] if latents is None else latents
+    inputs = (layout.latents(latents), layout.points(k), layout.points(v), layout.mask(mask))
     return layout.launch(kernel, "gather", inputs, splits_output(layout, channels))
 
 
@@ -91,16 +102,18 @@ class LatentTile(NamedTuple):
         return cls(products.split(x, number(1.0, exponent)), exponent)
 
     @classmethod
-    def load(cls, ref: Any, rows: int, width: int, valid: jax.Array | None, products: Products) -> "LatentTile":
-        """Read a tile from `[1, rows, width]` and split it."""
-        return cls.of(load_rows(ref, 0, rows, width, valid, (jnp.int32(0),)), products)
+    def load(
+        cls, ref: Any, rows: int, width: int, valid: jax.Array | None, products: Products, dtype: Any
+    ) -> "LatentTile":
+        """Read a tile of this dtype from the first array of `[arrays, rows, width]` and split it."""
+        return cls.of(load_rows(ref, 0, rows, width, valid, (jnp.int32(0),)).astype(dtype), products)
 
 
 def _gather_kernel(inputs: Any, outputs: Statistics, *, layout: Layout, widths: tuple[int, int], scale: float) -> None:
     """Softmax of one tile of latents over the points of one split."""
     q_ref, *points = inputs
     valid = layout.tiling.valid_latents(layout.latent_tile(pl.program_id(0)))
-    q = LatentTile.load(q_ref, layout.tiling.block_latents, widths[0], valid, layout.products)
+    q = LatentTile.load(q_ref, layout.tiling.block_latents, widths[0], valid, layout.products, points[0].dtype)
     gather_tile(q, points, outputs, pl.program_id(1), valid, layout, widths, scale)
 
 
