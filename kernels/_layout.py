@@ -273,6 +273,11 @@ class Layout:
         columns = (0,) * (x.ndim - 4)
         return Operand(x, pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), 0, self.latent_tile(i), *columns)))
 
+    def split_columns(self, x: jax.Array) -> Operand:
+        """Return the operand of all splits' partial results as columns, `[B, H, splits, width, M]`."""
+        block = (None, None, x.shape[2], padded_width(x.shape[3]), self._latent_rows)
+        return Operand(x, pl.BlockSpec(block, lambda i, s, b: (b, self._head(i), 0, 0, self.latent_tile(i))))
+
     def merged_latents(self, *width: int) -> Output:
         """Return the float32 output `[B, H, M, width]` or `[B, H, M]`, of which all splits see the same rows."""
         block = (None, None, self._latent_rows, *map(padded_width, width))

@@ -115,7 +115,7 @@ class Kernels(NamedTuple):
         width, channels = k.shape[-1], operands.synthesis.values.shape[-1]
         layout = self._synthesis_layout(operands, self.synthesis.gradient_blocks, True)
         inputs = GradientInputs(
-            layout.split_latents(parts),
+            layout.split_columns(parts),
             layout.latents(direct.q[None]),
             layout.latents(direct.q_dynamic[None]),
             Statistics(layout.latents(statistics.latents[None]), *map(layout.latent_statistics, statistics[1:])),
@@ -126,7 +126,7 @@ class Kernels(NamedTuple):
         points = Gradients(
             [layout.points_output(width, k.dtype)],
             None if v is None else layout.points_output(channels, v.dtype),
-            [layout.partial_latents(width)],
+            [layout.partial_columns(width)],
         )
         outputs = GradientOutputs(points, layout.merged_latents(channels), layout.head_number_output())
         kernel = functools.partial(gradient_kernel, widths=(width, channels), splits=parts.shape[2], scale=scale)

@@ -12,7 +12,7 @@ from kernels._scales import number, slope_exponent, tile_exponent, weight_expone
 from kernels._statistics import Statistics
 from kernels._tiles import is_split, load_rows, load_vector, store_rows, store_vector
 from kernels.flarepp_mixer.operands import Operands
-from kernels.gather.compact import LatentTile, gather_tile, merge, point_exponents, rows_of, sum_splits
+from kernels.gather.compact import LatentTile, gather_tile, merge, point_exponents, rows_of, sum_split_columns
 from kernels.gather.pallas import GradientNumbers, LatentSide, gradient_numbers, gradient_walk
 
 
@@ -102,7 +102,7 @@ def gradient_kernel(
     split, valid, first = pl.program_id(1), layout.tiling.valid_latents(0), (jnp.int32(0),)
     rows, channels = layout.tiling.block_latents, widths[1]
     dq = load_rows(inputs.q, 0, rows, channels, valid, first)
-    dq = sum_splits(inputs.parts, splits, dq, layout, channels, valid)
+    dq += sum_split_columns(inputs.parts, splits, layout, channels)
     q_dynamic = load_rows(inputs.statistics.latents, 0, rows, channels, valid, first)
 
     @pl.when(split == 0)

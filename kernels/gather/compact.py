@@ -22,6 +22,7 @@ from kernels._tiles import (
     LOWEST,
     Parts,
     Products,
+    inside,
     is_split,
     load_masked,
     load_rows,
@@ -170,3 +171,14 @@ def sum_splits(
     for split in range(splits):
         start += load_rows(ref, 0, layout.tiling.block_latents, channels, valid, (jnp.int32(split),))
     return start
+
+
+def sum_split_columns(ref: Any, splits: int, layout: Layout, width: int) -> jax.Array:
+    """Return the sum of what each split has as columns, `[splits, width, latents]`, as rows of a tile of all latents."""
+    tiling = layout.tiling
+    shape, extent = (padded_width(width), tiling.block_latents), (width, tiling.latents)
+    total = jnp.zeros(shape, jnp.float32)
+    for split in range(splits):
+        columns = ref.at[jnp.int32(split), pl.ds(0, shape[0]), pl.ds(0, shape[1])]
+        total += load_masked(columns, inside(shape, extent))
+    return total.T
