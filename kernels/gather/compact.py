@@ -174,7 +174,7 @@ def sum_splits(
 
 
 def sum_split_columns(ref: Any, splits: int, layout: Layout, width: int) -> jax.Array:
-    """Return the sum of what each split has as columns, `[splits, width, latents]`, as rows of a tile of all latents."""
+    """Return the sum of what each split has as columns, `[splits, width, latents]`, as the rows of a tile."""
     tiling = layout.tiling
     shape, extent = (padded_width(width), tiling.block_latents), (width, tiling.latents)
     total = jnp.zeros(shape, jnp.float32)
