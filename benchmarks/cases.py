@@ -155,6 +155,7 @@ CASES = (
     Case("causal_linear_attention", "long_d128", "bfloat16", _LINEAR),
     Case("causal_linear_attention", "text_4k", "bfloat16", _LINEAR),
     Case("gated_linear_attention", "gla_15m", "bfloat16", _LINEAR),
+    Case("gated_linear_attention", "gla_d32", "bfloat16", _LINEAR),
     Case("gated_linear_attention", "gla_d64", "bfloat16", _LINEAR),
     Case("gated_linear_attention", "gla_15m", "float32", _LINEAR),
     Case("causal_flare", "text_1k", "bfloat16"),

@@ -21,8 +21,10 @@ SHAPES = {
     "listops": AttentionShape(32, 2048, 8, 16, 16),
 }
 
-# With decay: the attention of gated linear language models of 15M parameters, and heads of 64 at the same length.
+# With decay: the attention of gated linear language models of 15M parameters; heads as those of the gated state of
+# 32 latents, which has one decay per head; and heads of 64 at the same length.
 GATED_SHAPES = {
-    "gla_15m": AttentionShape(4, 32_768, 6, 32, 64),
+    "gla_15m": AttentionShape(4, 32_768, 4, 48, 96),
+    "gla_d32": AttentionShape(4, 32_768, 6, 32, 64),
     "gla_d64": AttentionShape(4, 32_768, 6, 64, 64),
 }

@@ -43,9 +43,9 @@ def test_causal_linear_attention_moves_every_array_once():
 
 def test_decays_are_read_in_both_directions():
     case = Case("gated_linear_attention", "gla_15m", "bfloat16")
-    heads = 4 * 32_768 * 6
-    assert floor(case, "forward").bytes == heads * (2 * 32 * 2 + 2 * 64 * 2 + 32 * 4)
-    assert floor(case, "both").bytes == heads * (6 * 32 * 2 + 5 * 64 * 2 + 3 * 32 * 4)
+    heads = 4 * 32_768 * 4
+    assert floor(case, "forward").bytes == heads * (2 * 48 * 2 + 2 * 96 * 2 + 48 * 4)
+    assert floor(case, "both").bytes == heads * (6 * 48 * 2 + 5 * 96 * 2 + 3 * 48 * 4)
 
 
 def test_causal_flare_counts_both_walks():
