@@ -6,7 +6,7 @@ such a size in registers: the padded columns are never read from memory, they ar
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +133,8 @@ class Products:
     `coarse` float32 tiles have their first part alone, of as many bits as TF32 takes of them.
     """
 
+    logistic_factor: ClassVar[float] = -LOG2_E
+
     compiled: bool
     # Whether `exp2` and `reciprocal` are plain instructions of NVIDIA's GPUs.
     cuda: bool = False
@@ -162,6 +164,10 @@ class Products:
             for y in (factor, term)
         )
         return self._instruction("fma.rn.f32", x, *others)
+
+    def logistic(self, x: jax.Array) -> jax.Array:
+        """Return 1 / (1 + exp(-y)), where `x` is y times `logistic_factor`."""
+        return self.reciprocal(1.0 + self.exp2(x))
 
     def _instruction(self, name: str, *arguments: jax.Array) -> jax.Array:
         registers = ", ".join(f"${i}" for i in range(1 + len(arguments)))

@@ -23,25 +23,31 @@ _ERFC_COEFFICIENTS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.25
 class Numbers(Protocol):
     """What a compiler of kernels has of float32 tiles."""
 
+    logistic_factor: float
+
     def exp2(self, x: Array) -> Array:
         """Return 2 to the power of `x`."""
 
     def reciprocal(self, x: Array) -> Array:
         """Return 1 / `x` of positive numbers."""
 
+    def logistic(self, x: Array) -> Array:
+        """Return 1 / (1 + exp(-y)), where `x` is y times `logistic_factor`."""
+
 
 def value_and_slope(activation: Activation, z: Array, numbers: Numbers) -> tuple[Array, Array]:
     """Return act(z) and act'(z); the caller's unused one is removed by the compiler."""
     if activation == "gelu_erf":
         return _gelu_erf(z, numbers)
+    factor = numbers.logistic_factor
     if activation == "gelu_tanh":
         # ½(1 + tanh y) = σ(2y), which needs one exp and is exact at both ends.
         square = z * z
-        exponent = z * (-LOG2_E * _TANH_SCALE - LOG2_E * _TANH_SCALE * _TANH_CUBIC * square)
+        argument = z * (factor * _TANH_SCALE + factor * _TANH_SCALE * _TANH_CUBIC * square)
         slope = _TANH_SCALE + 3.0 * _TANH_SCALE * _TANH_CUBIC * square
     else:
-        exponent, slope = -LOG2_E * z, 1.0
-    gate = numbers.reciprocal(1.0 + numbers.exp2(exponent))
+        argument, slope = factor * z, 1.0
+    gate = numbers.logistic(argument)
     value = z * gate
     return value, gate + value * slope * (1.0 - gate)
 
