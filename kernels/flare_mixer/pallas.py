@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from kernels._mosaic import compiles_for
+from kernels._mosaic import takes_over
 from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels.flare_mixer import compact
@@ -79,7 +79,7 @@ class PallasBackend(Backend):
         scale: float,
     ) -> Operands:
         pairs = self.blocks.pairs
-        if pairs is not None and compiles_for(self.target) and serves(operands, pairs, pairs.fewest):
+        if pairs is not None and takes_over(self.target) and serves(operands, pairs, pairs.fewest):
             return all_gradients(
                 operands, statistics, point_statistics, y, dy, dz, scale, blocks=pairs, target=self.target
             )

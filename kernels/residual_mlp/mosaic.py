@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from kernels._mosaic import compiles_for
+from kernels._mosaic import takes_over
 from kernels._target import Target
 from kernels.residual_mlp.mosaic_chain import MOST_LAYERS, chain_states
 from kernels.residual_mlp.mosaic_launch import ROWS_OF_COPIES, WIDTH, MosaicTiling
@@ -22,7 +22,7 @@ def serves(structure: Structure, operands: Operands, tiling: MosaicTiling, targe
     """Return whether the kernels can take this call, and whether it has rows enough for them."""
     rows = operands.x.size // structure.inputs
     return (
-        compiles_for(target)
+        takes_over(target)
         and target.copies == 1  # they have no rule for a mapped axis
         and operands.x.dtype == jnp.bfloat16
         and rows >= tiling.fewest

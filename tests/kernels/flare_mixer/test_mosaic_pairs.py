@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from kernels import _mosaic
 from kernels._implementation import Request
 from kernels._statistics import Statistics
 from kernels._target import Target
@@ -75,8 +76,18 @@ def test_it_takes_what_fits_a_program():
         ((10, 0), 10**6, 128, "triton"),
     ],
 )
-def test_hopper_takes_it_for_many_pairs(capability, points, latents, expected, monkeypatch):
+def test_hopper_takes_it_for_many_pairs(capability, points, latents, expected, monkeypatch, taking_over):
     """Of the launches that were measured, where it was faster."""
+    assert kernel_taken(capability, points, latents, monkeypatch) == expected
+
+
+def test_a_jax_that_makes_slower_machine_code_of_it_takes_the_other(monkeypatch):
+    monkeypatch.setattr(_mosaic, "NEWEST_JAX_TO_TAKE_OVER", (0, 9))
+    assert kernel_taken((9, 0), 10**6, 128, monkeypatch) == "triton"
+
+
+def kernel_taken(capability, points, latents, monkeypatch):
+    """Return whose kernel of the operands' gradients a program for a GPU has."""
     taken = []
     monkeypatch.setattr(pallas, "all_gradients", lambda x, *_, **__: taken.append("mosaic") or x)
     monkeypatch.setattr(pallas, "operand_gradients", lambda x, *_: taken.append("triton") or x)
@@ -88,12 +99,13 @@ def test_hopper_takes_it_for_many_pairs(capability, points, latents, expected, m
         return backend.operand_gradients(operands, Statistics(x, x, x), (x, x), x, x, x, scale=1.0)
 
     jax.eval_shape(gradients, operands(points, latents))
-    assert taken == [expected]
+    (kernel,) = taken
+    return kernel
 
 
 @pytest.mark.gpu
 @interpreted
-def test_it_agrees_with_the_kernel_that_it_takes_the_place_of_on_gpu(monkeypatch):
+def test_it_agrees_with_the_kernel_that_it_takes_the_place_of_on_gpu(monkeypatch, taking_over):
     case = Case(dtype="bfloat16", batch=1, points=2**20, latents=128, width=16, heads=1)
     blocks = table.OPERATION.launch_for("pallas", Request(case.dtype, case.width, case.points)).blocks
     actual = cases.outputs_and_gradients("pallas", inputs(case), case.scale)

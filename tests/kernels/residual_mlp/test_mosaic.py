@@ -42,7 +42,7 @@ def test_interpreted_kernels_agree_with_reference(case, monkeypatch):
     blocks = table.OPERATION.launch_for("pallas", Request("bf16", 128, 10**6)).blocks
     blocks = replace(blocks, mosaic=MosaicTiling(programs=2, warpgroups=2 if case.branches > 1 else 3))
     monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(blocks))
-    monkeypatch.setattr(mosaic, "compiles_for", lambda target: True)
+    monkeypatch.setattr(mosaic, "takes_over", lambda target: True)
     arrays = inputs(case)
     exact = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), arrays)
     expected = outputs_and_gradients(replace(case, dtype="float32", precision="highest"), "reference", exact)
@@ -75,7 +75,7 @@ def operands(rows: int, width: int = 128, dtype: str = "bfloat16", last: int = 1
         ({}, (10, 0), False),
     ],
 )
-def test_they_take_many_wide_rows_on_hopper(changed, capability, expected):
+def test_they_take_many_wide_rows_on_hopper(changed, capability, expected, taking_over):
     structure, arrays = operands(**{"rows": 1000, **changed})
     tiling = MosaicTiling(fewest=1000)
     assert mosaic.serves(structure, arrays, tiling, Target("cuda", capability)) == expected
@@ -84,7 +84,7 @@ def test_they_take_many_wide_rows_on_hopper(changed, capability, expected):
 
 @interpreted
 @pytest.mark.parametrize(("rows", "expected"), [(10**6, True), (2**18, False)])
-def test_the_table_takes_them_where_they_were_measured(rows, expected):
+def test_the_table_takes_them_where_they_were_measured(rows, expected, taking_over):
     structure, arrays = operands(rows)
     target = Target("cuda", (9, 0))
     served = table.OPERATION.resolve("pallas", Request("bf16", 128, rows)).on(target)
@@ -92,11 +92,14 @@ def test_the_table_takes_them_where_they_were_measured(rows, expected):
     assert (plan.mosaic is not None) == expected
 
 
-def test_older_jax_and_other_devices_have_other_kernels():
+def test_other_jax_and_other_devices_have_other_kernels(monkeypatch):
     structure, arrays = operands(10**6)
     assert not mosaic.serves(structure, arrays, MosaicTiling(), Target("cpu"))
     if _mosaic.why_unavailable() is not None:
         assert not mosaic.serves(structure, arrays, MosaicTiling(), Target("cuda", (9, 0)))
+    # A JAX that makes slower machine code of them.
+    monkeypatch.setattr(_mosaic, "NEWEST_JAX_TO_TAKE_OVER", (0, 9))
+    assert not mosaic.serves(structure, arrays, MosaicTiling(), Target("cuda", (9, 0)))
 
 
 @pytest.mark.gpu
@@ -105,5 +108,5 @@ def test_older_jax_and_other_devices_have_other_kernels():
 @pytest.mark.parametrize(
     "case", [Case(branches=2, norm="layer", inner=3, **WIDE), replace(BLOCK, inner=3, projected=128, **WIDE)], ids=str
 )
-def test_they_agree_with_the_reference_on_gpu(case, rows):
+def test_they_agree_with_the_reference_on_gpu(case, rows, taking_over):
     assert_agrees(replace(case, leading=(rows,)), ratio=2e-2)
