@@ -67,7 +67,7 @@ def _check_queries(operands: Operands) -> None:
     q0, q_fixed, gate, k, values = operands.q0, operands.q_fixed, operands.gate, operands.k, operands.synthesis.values
     check_same_points("k0", operands.k0, "k", k)
     check_latents("q_fixed", q_fixed, "k", k)
-    if q_fixed.ndim != 3 or q_fixed.shape[1] != q0.shape[-2]:
+    if q0.ndim != 3 or q_fixed.ndim != 3 or q_fixed.shape[1] != q0.shape[1]:
         raise ValueError(
             f"q_fixed has shape {describe(q_fixed)} and q0 has {describe(q0)}; give both the shape [H,M,D]."
         )

@@ -16,6 +16,7 @@ GOOD = inputs(Case(masked=True, values=True)) | {"scale": 0.5}
     ("change", "message"),
     [
         ({"q0": GOOD["q0"][..., :3]}, r"q has shape \(2,8,3\), which does not fit k"),
+        ({"q0": GOOD["q0"][None].repeat(2, 0)}, r"q0 has \(2,2,8,8\); give both the shape \[H,M,D\]"),
         ({"q_fixed": GOOD["q_fixed"][:, :3]}, r"q_fixed has shape \(2,3,8\) and q0 has \(2,8,8\); give both"),
         ({"q_fixed": GOOD["q_fixed"][..., :3]}, r"q_fixed has shape \(2,8,3\), which does not fit k"),
         ({"gate": GOOD["gate"][:1]}, r"gate has shape \(1,\); give one number for each of the 2 heads"),
