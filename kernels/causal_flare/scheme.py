@@ -194,7 +194,7 @@ def _tile(backend: Backend, operands: Operands, state: State) -> tuple[Latents, 
         x = jnp.pad(x, ((0, 0), (0, padding), (0, 0)))
         return jnp.moveaxis(x.reshape(heads, -1, size, x.shape[-1]), 1, 0)
 
-    bias = jnp.where(jnp.arange(latents + padding) < latents, 0.0, -jnp.inf).reshape(-1, size)
+    bias = jnp.where(jnp.arange(latents + padding) < latents, jnp.float32(0.0), -jnp.inf).reshape(-1, size)
     q_decode = cut(operands.q_decode) if operands.separate else None
     tiles = Latents(cut(operands.q), q_decode, bias)
     return tiles, jax.tree.map(lambda x: _tile_state(x, tiles), state)

@@ -113,7 +113,7 @@ def read(
     sums = _sums_over(lambda t, s: (s > first) & (s <= t), decay, numbers)
     fits = (order >= first) & (jnp.min(sums, axis=1) >= -REACH)
     # At least one point, whatever its decay: NaN does not fit, and a walk has to end.
-    span = Span(first, jnp.maximum(first + jnp.sum(fits.astype(jnp.int32)), first + 1))
+    span = Span(first, jnp.maximum(first + jnp.sum(fits, dtype=jnp.int32), first + 1))
     inside = span.holds(size)
     k = jnp.where(inside[:, None], k * numbers.exp2(-sums), 0.0).astype(k.dtype)
     q = (q * numbers.exp2(sums)).astype(q.dtype)
@@ -137,7 +137,7 @@ def make_part(
     sums = _sums_over(lambda t, s: (s > t) & (s < last), decay, numbers)
     outside = (order < last) & ~(jnp.min(sums, axis=1) >= -REACH)
     # At least one point, as in `read`.
-    span = Span(jnp.minimum(jnp.sum(outside.astype(jnp.int32)), last - 1), last)
+    span = Span(jnp.minimum(jnp.sum(outside, dtype=jnp.int32), last - 1), last)
     inside = span.holds(q.shape[0])
     state = jax.lax.cond(span.first == 0, lambda: state, lambda: _state_before(k, v, decay, state, span.first, numbers))
     kept, grown = numbers.exp2(sums), numbers.exp2(jnp.where(inside[:, None], -sums, 0.0))

@@ -218,3 +218,13 @@ def test_several_problems_at_once_are_as_many_kernels_and_no_loop(name):
     eight = jax.tree.map(lambda x: array(8, *x.shape, dtype=x.dtype), floats)
     together = lowered(jax.vmap(gradient, in_axes=(0, None)), eight, others)
     assert counts(together) == counts(value_and_gradient(name, index))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_kernels_count_in_32_bits_where_jax_has_64(name):
+    rows = OPERATIONS[name].launches
+    row = next(row for row in rows if row.implementation == "pallas")
+    gradient, floats, others = differentiated(*CALLS[name](row))
+    with jax.enable_x64(True):
+        kernels, _ = counts(lowered(gradient, floats, others))
+    assert kernels >= 2, "no kernels in the program"
