@@ -176,7 +176,9 @@ def test_learning_rate_by_batch(by_batch):
     assert setup.plan.steps == 3 * plain.plan.steps
     rates = [setup.scheduled(step)["learning_rate"] for step in range(setup.plan.steps)]
     if by_batch:
-        np.testing.assert_allclose(rates, np.repeat([plain.scheduled(s)["learning_rate"] for s in range(24)], 3))
+        expected = np.repeat([plain.scheduled(s)["learning_rate"] for s in range(24)], 3)
+        # Programs of their own may round the last bit of a float32 rate differently.
+        np.testing.assert_allclose(rates, expected, rtol=1e-6)
         np.testing.assert_allclose(setup.scheduled(7)["beta1"], plain.scheduled(2)["beta1"])
     else:
         assert len(set(rates)) > 40
