@@ -278,7 +278,8 @@ def gradients(
     left = part.weights * numbers.reciprocal(part.mass)[:, None]
     later = future.values.astype(dtype)
     mixing = _mixing(share, part, dtype, numbers)
-    dv = numbers.dot(mixing, tokens.dy, (0, 0)) + numbers.dot(left.astype(dtype), later, (0, 0))
+    # Transposed, as in `logit_gradients`.
+    dv = (numbers.dot(tokens.dy, mixing, (0, 0)) + numbers.dot(later, left.astype(dtype), (0, 0))).T
     # What both parts of a difference have in common, the slope of the output, is left out before they are summed.
     centred = slope - tokens.mean[None, :]
     pairs = numbers.dot(tokens.dy, tokens.v, (1, 1)) - tokens.mean[:, None]

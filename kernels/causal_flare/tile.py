@@ -247,16 +247,20 @@ def gradients(
 def logit_gradients(
     latents: Latents, tokens: Tokens, gradient: jax.Array, read_gradient: jax.Array, dv: jax.Array, dot: Dot
 ) -> Gradients:
-    """Contract the gradients of the logits with the queries and keys that they are products of."""
+    """Contract the gradients of the logits with the queries and keys that they are products of.
+
+    Those of the keys are products with the logits' gradients on the right, whose results are transposed: XLA would
+    compute a transposed left factor once more, for it moves transpositions before what is computed element by element.
+    """
     dtype = tokens.k.dtype
     if latents.q_decode is None:
         both = (gradient + read_gradient).astype(dtype)
-        return Gradients(dot(both, latents.q, (0, 0)), dv, dot(both, tokens.k, (1, 0)), None, None)
+        return Gradients(dot(latents.q, both, (0, 0)).T, dv, dot(both, tokens.k, (1, 0)), None, None)
     gradient, read_gradient = gradient.astype(dtype), read_gradient.astype(dtype)
     return Gradients(
-        dot(gradient, latents.q, (0, 0)),
+        dot(latents.q, gradient, (0, 0)).T,
         dv,
         dot(gradient, tokens.k, (1, 0)),
-        dot(read_gradient, latents.q_decode, (0, 0)),
+        dot(latents.q_decode, read_gradient, (0, 0)).T,
         dot(read_gradient, tokens.k_decode, (1, 0)),
     )

@@ -148,7 +148,10 @@ def make_part(
 
 def value_gradients(part: Part, dy: jax.Array, future: jax.Array, numbers: Arithmetic) -> jax.Array:
     """Return dv `[t, C]`, without the scale; `future`, R, is the gradient of the state after the part."""
-    own = numbers.dot(_weights(part.q, part.k, numbers), dy, (0, 0))
+    # The weights with τ first, for which k is no transposed factor, which XLA would compute once more.
+    order = _order(dy.shape[0])
+    weights = jnp.where(order[:, None] <= order[None, :], numbers.dot(part.k, part.q, (1, 1)), 0.0)
+    own = numbers.dot(weights.astype(part.q.dtype), dy, (1, 0))
     return own + numbers.dot(part.k, future.astype(dy.dtype), (1, 0))
 
 

@@ -1,4 +1,4 @@
-"""Of the walk over pairs of points and latents: nothing that is computed from products is a transposed factor."""
+"""Of kernels for GPUs: what is computed from products is no transposed factor, where that can be avoided."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from kernels import causal_flare, gated_linear_attention
 from kernels._layout import Blocks
 from kernels._statistics import Statistics
 from kernels._target import Target
@@ -77,6 +78,55 @@ def gather(dtype: str) -> Any:
 def latents() -> Statistics:
     numbers = array(1, HEADS, LATENTS)
     return Statistics(array(1, HEADS, LATENTS, WIDTH), numbers, numbers)
+
+
+def kernels_named(name: str, program: Any) -> Iterator[Any]:
+    """Yield the programs of the Pallas kernels of this name."""
+    for equation in program.eqns:
+        if equation.primitive.name == "pallas_call" and name in str(equation.params["name"]):
+            yield equation.params["jaxpr"]
+        for within in inner(equation):
+            yield from kernels_named(name, within)
+
+
+def gradients(function: Any, *arguments: Any) -> Any:
+    def program(dy: jax.Array, *x: jax.Array) -> Any:
+        return jax.vjp(function, *x)[1](dy)
+
+    return jax.make_jaxpr(program)(array(1, POINTS, HEADS, WIDTH, dtype=arguments[1].dtype), *arguments).jaxpr
+
+
+def causal(dtype: str, separate: bool) -> Any:
+    q, k = array(HEADS, LATENTS, WIDTH, dtype=dtype), array(1, POINTS, HEADS, WIDTH, dtype=dtype)
+    names = ["q", "k", "v"] + ["q_decode", "k_decode", "log_decay"] * separate
+    arguments = [q, k, k] + [q, k, array(1, POINTS, HEADS)] * separate
+    return gradients(lambda *x: causal_flare(**dict(zip(names, x, strict=True)), implementation="pallas"), *arguments)
+
+
+def gated(dtype: str) -> Any:
+    k = array(1, POINTS, HEADS, WIDTH, dtype=dtype)
+
+    def mix(q: jax.Array, k: jax.Array, v: jax.Array, log_decay: jax.Array) -> jax.Array:
+        return gated_linear_attention(q, k, v, log_decay=log_decay, implementation="pallas")
+
+    return gradients(mix, k, k, k, array(1, POINTS, HEADS, WIDTH))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("separate", [False, True])
+def test_causal_gradients_transpose_only_the_shares_of_their_mixing(dtype, separate):
+    """The mixing of tokens sums over latents, which come first in both of its factors."""
+    found = list(kernels_named("causal_flare_gradients", causal(dtype, separate)))
+    assert found
+    assert [transposed_results(x) for x in found] == [1] * len(found)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gated_gradients_transpose_neither_the_keys_of_a_part_nor_its_weights(dtype):
+    """Five are left: q for the weights and for the state, pairs for dk, the state for dq, keys for a part's state."""
+    found = list(kernels_named("gated_linear_gradients", gated(dtype)))
+    assert found
+    assert [transposed_results(x) for x in found] == [5] * len(found)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
