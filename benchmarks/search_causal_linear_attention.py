@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.search_launches import rebuild, with_gradients
+from benchmarks.search_launches import rebuild, replace_kernel_of_linear_attention, with_gradients
 from benchmarks.search_limits import fits
 from kernels import causal_linear_attention, platform
 from kernels._implementation import Request
@@ -30,17 +30,12 @@ KERNELS = ("mix", "sums", "pair")
 IMPLEMENTATIONS = ("pallas", "triton")
 
 parse_blocks = functools.partial(rebuild, KernelBlocks)
+with_kernel = replace_kernel_of_linear_attention
 
 
 def table(shape: AttentionShape, dtype: str, implementation: str) -> KernelBlocks:
     """Return the launches that the op takes now."""
     return OPERATION.launch_for(implementation, Request(dtype, max(shape.width, shape.channels))).blocks
-
-
-def with_kernel(start: KernelBlocks, kernel: str, launch: KernelBlocks) -> KernelBlocks:
-    """Return `start` with the launch of one kernel, and what it shares with the others, taken from `launch`."""
-    shared = {"programs": launch.programs, "exact": launch.exact} if kernel == "mix" else {}
-    return replace(start, **{kernel: getattr(launch, kernel)}, **shared)
 
 
 def tile_candidates(shape: AttentionShape, dtype: str, kernel: str, start: KernelBlocks) -> Iterator[KernelBlocks]:

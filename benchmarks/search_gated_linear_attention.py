@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.kernels_jax import gated_linear_operands
-from benchmarks.search_launches import rebuild, with_gradients
+from benchmarks.search_launches import rebuild, replace_kernel_of_linear_attention, with_gradients
 from benchmarks.search_limits import fits
 from kernels import gated_linear_attention
 from kernels._implementation import Request
@@ -29,17 +29,12 @@ KERNELS = ("mix", "sums", "gradients")
 IMPLEMENTATIONS = ("pallas",)
 
 parse_blocks = functools.partial(rebuild, GatedBlocks)
+with_kernel = replace_kernel_of_linear_attention
 
 
 def table(shape: AttentionShape, dtype: str, implementation: str) -> GatedBlocks:
     """Return the launches that the op takes now."""
     return GATED.launch_for(implementation, Request(dtype, max(shape.width, shape.channels))).blocks
-
-
-def with_kernel(start: GatedBlocks, kernel: str, launch: GatedBlocks) -> GatedBlocks:
-    """Return `start` with the launch of one kernel, and what it shares with the others, taken from `launch`."""
-    shared = {"programs": launch.programs, "exact": launch.exact} if kernel == "mix" else {}
-    return replace(start, **{kernel: getattr(launch, kernel)}, **shared)
 
 
 def tile_candidates(shape: AttentionShape, dtype: str, kernel: str, start: GatedBlocks) -> Iterator[GatedBlocks]:

@@ -29,6 +29,12 @@ def replace_kernel(start: Any, kernel: str, launch: Any) -> Any:
     return dataclasses.replace(start, **{kernel: getattr(launch, kernel)})
 
 
+def replace_kernel_of_linear_attention(start: Any, kernel: str, launch: Any) -> Any:
+    """Return `start` with one kernel of `launch`; what all kernels share, with or without decay, comes with the mix."""
+    shared = {"programs": launch.programs, "exact": launch.exact} if kernel == "mix" else {}
+    return dataclasses.replace(replace_kernel(start, kernel, launch), **shared)
+
+
 def with_gradients(call: Callable[..., jax.Array], operands: tuple[Any, ...]) -> Any:
     """Return the output and the gradients of `call`; the last of the operands stands in for the cotangent."""
     y, pull_back = jax.vjp(call, operands)
