@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.command import check_output
-from benchmarks.options import define_counts
+from benchmarks.options import check_device, define_any_device, define_counts
 from benchmarks.timing import device_line, print_table, write_results
 from configs import lm
 from data_pipeline.dataset import Source
@@ -248,6 +248,7 @@ def main() -> None:
     if FLAGS.resume and not FLAGS.output:
         raise UserError("--resume goes on with the file of --output; name it")
     keys = wanted()
+    check_device()
     results = Results.begin(FLAGS.output, {"size": FLAGS.size, "dtype": FLAGS.dtype}, FLAGS.resume)
     print(f"size {FLAGS.size}, dtype {FLAGS.dtype}, {device_line()}", flush=True)
     until = time.monotonic() + (math.inf if FLAGS.minutes is None else 60 * FLAGS.minutes)
@@ -283,6 +284,7 @@ if __name__ == "__main__":
         repeats=(3, "Measurements; the median is reported."),
     )
     flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the computation.")
+    define_any_device()
     flags.DEFINE_string("output", None, "JSON file for the results.")
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     cli.run(main)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from benchmarks.command import check_output, exit_status
+from benchmarks.command import ANY_DEVICE, ANY_DEVICE_HELP, check_gpu, check_output, exit_status
 from benchmarks.timing import device_line, print_table, write_results
 from experiments.training.costs import allocator_peak
 from flare_jax.models import build_model
@@ -59,9 +59,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--latents", type=integer(1), default=128, help="latents of each head")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="compute dtype")
     parser.add_argument("--whole", action="store_true", help="also predict for all points at once")
+    parser.add_argument(f"--{ANY_DEVICE}", action="store_true", help=ANY_DEVICE_HELP)
     parser.add_argument("--output", help="JSON file of the results")
     options = parser.parse_args(arguments)
     check_output(options.output)
+    if not options.any_device:
+        check_gpu(f"--{ANY_DEVICE}")
     sizes = {"channel_dim": options.channels, "num_blocks": options.blocks, "num_latents": options.latents}
     model = build_model(options.model, 3, 1, {**sizes, "num_heads": 8}, rngs=ParameterKeys(0), dtype=options.dtype)
     x = np.random.default_rng(0).random((1, options.points, 3), np.float32)

@@ -1,5 +1,6 @@
 """What the command lines of the benchmarks share: checks before anything is timed, and errors of one sentence."""
 
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -7,6 +8,11 @@ from pathlib import Path
 
 from experiments.errors import UserError, of_the_machine
 from kernels import platform
+
+ROOT = Path(__file__).parent.parent
+# The option with which what is meant for a GPU runs elsewhere, and its help.
+ANY_DEVICE = "any_device"
+ANY_DEVICE_HELP = "Run where there is no NVIDIA GPU, too: a trial, for which sizes have to be small."
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -29,10 +35,28 @@ def check_output(path: str | None) -> None:
         raise UserError(f"{path!r} cannot be written ({error.strerror}); name a file in another folder") from error
 
 
-def check_gpu() -> None:
-    """Raise UserError where there is no NVIDIA GPU: elsewhere kernels are interpreted, for hours, or there are none."""
-    if platform() != "cuda":
-        raise UserError(f"this times kernels of an NVIDIA GPU, but the device is a {platform()}; run it on a GPU")
+def check_gpu(trial: str | None = None, here: str | None = None) -> None:
+    """Raise UserError where there is no NVIDIA GPU: elsewhere kernels are interpreted, for hours, or there are none.
+
+    `trial` is the option that lets a trial run anywhere, if there is one; `here` the platform, where it is known.
+    """
+    here = here or platform()
+    if here != "cuda":
+        remedy = "run it on a GPU" + (f", or a trial of small sizes with {trial}" if trial else "")
+        raise UserError(f"this times programs of an NVIDIA GPU, but the device is a {here}; {remedy}")
+
+
+def platform_apart() -> str:
+    """Return `platform()` of a process of its own, that ends: one that asks JAX takes the memory of its GPU.
+
+    Raises UserError where there is none.
+    """
+    command = [sys.executable, "-c", "from kernels import platform; print(platform())"]
+    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if asked.returncode:
+        last = (asked.stderr.strip().splitlines() or [f"status {asked.returncode}"])[-1]
+        raise UserError(f"JAX finds no device here ({last}); check its installation")
+    return asked.stdout.split()[-1]
 
 
 def exit_status(main: Callable[[list[str]], int]) -> int:

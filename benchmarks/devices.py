@@ -32,7 +32,7 @@ from benchmarks.command import check_output
 from benchmarks.devices_cases import COLUMNS, HEADER, SCALINGS, SHARDED, Work, cases_of, cells, rows_of, works_of
 from benchmarks.devices_cost import Link, predicted
 from benchmarks.devices_figure import devices_figure
-from benchmarks.options import define_counts
+from benchmarks.options import check_device, define_any_device, define_counts
 from benchmarks.timing import markdown_table, print_table
 from benchmarks.train_step import data_shape
 from benchmarks.worker import Worker
@@ -58,13 +58,14 @@ def main() -> None:
     deadline = time.monotonic() + FLAGS.seconds
     there = _devices_there(list(models.values()), changes, deadline)
     cases = cases_of(list(models), _counts(there["count"]), FLAGS.points, FLAGS.scalings, FLAGS.sharded)
+    check_device(there["platform"])
     answers: dict[Work, dict[str, Any]] = {}
 
     def request(work: Work) -> dict[str, Any]:
         return {**work._asdict(), "config": models[work.model], "changes": changes, "steps": FLAGS.steps,
                 "repeats": FLAGS.repeats}  # fmt: skip
 
-    gpus = _gpus(max(case.work.devices for case in cases)) if there["platform"] == "gpu" else []
+    gpus = _gpus(max(case.work.devices for case in cases)) if there["platform"] == "cuda" else []
     for work, answer in _measured(works_of(cases), request, gpus, deadline):
         answers[work] = answer
         print(f"{work.name}: {answer.get('error') or format(answer['step_ms'], '.2f') + ' ms/step'}", flush=True)
@@ -217,5 +218,6 @@ if __name__ == "__main__":
     )
     flags.DEFINE_integer("points", POINTS, "Points in all, or of every device.", lower_bound=1, upper_bound=2**31)
     flags.DEFINE_string("out", "out/devices", "Folder of devices.csv, devices.md and devices.png.")
+    define_any_device()
     flags.DEFINE_float("seconds", 285.0, "Time limit of the whole run.", lower_bound=1.0)
     cli.run(main)

@@ -17,6 +17,7 @@ from experiments import cli, program
 from experiments.pdebench import models
 from experiments.training.costs import allocator_peak
 from experiments.training.mesh import make_mesh
+from kernels import platform
 from kernels._sharding import untyped_shard_map
 from runtime.command import sentence
 
@@ -31,7 +32,7 @@ def handle(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """
     (name,) = request["names"]
     if name == "devices":
-        here = {"count": jax.device_count(), "platform": jax.default_backend(), "device": device_line()}
+        here = {"count": jax.device_count(), "platform": platform(), "device": device_line()}
         yield {"name": name, **here, "refused": _refused(request["configs"], request["changes"])}
         return
     if name == "link":

@@ -1,4 +1,4 @@
-"""How fast is each kernel: every implementation, forward and backward, against PyTorch and the roofline floor?
+"""How fast is each kernel, forward and backward, against PyTorch and the roofline floor? Run on a GPU:
 
     python -m benchmarks.kernels [--op=flare_mixer,...] [--shape=million_m128,...] [--dtype=bfloat16,...]
         [--implementations=pallas,torch,...] [--quick] [--seconds=540] [--out=out/kernels]
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import BASELINES, IMPLEMENTATIONS, Case, select_cases
-from benchmarks.command import exit_status, names_in
+from benchmarks.command import check_gpu, exit_status, names_in, platform_apart
 from benchmarks.roofline import floor
 from benchmarks.timing import markdown_table, print_table
 from benchmarks.worker import Worker
@@ -183,6 +183,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[Case]]:
 def main(arguments: list[str]) -> int:
     """Measure and print one table per op."""
     options, cases = parse(arguments)
+    if not options.quick:
+        check_gpu("--quick", platform_apart())
     results = Results(options.out)
     measure(cases, options.implementations, results, options.seconds, budget=0.05 if options.quick else 0.6)
     print(f"\n{results.device}")

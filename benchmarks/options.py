@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.command import check_output
+from benchmarks.command import ANY_DEVICE, ANY_DEVICE_HELP, check_gpu, check_output
 from experiments import cli, program
 from experiments.options import check_options
 
@@ -17,6 +17,17 @@ def checked_config(example: str) -> Any:
     check_options(config, cli.overrides())
     check_output(FLAGS.output)
     return config
+
+
+def define_any_device() -> None:
+    """Define the flag that `check_device` looks at."""
+    flags.DEFINE_bool(ANY_DEVICE, False, ANY_DEVICE_HELP)
+
+
+def check_device(here: str | None = None) -> None:
+    """Raise UserError where there is no NVIDIA GPU, unless --any_device is given; `here` is as in `check_gpu`."""
+    if not FLAGS[ANY_DEVICE].value:
+        check_gpu(f"--{ANY_DEVICE}", here)
 
 
 def define_counts(**defaults: tuple[int, str]) -> None:

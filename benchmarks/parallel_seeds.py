@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.options import checked_config, define_counts
+from benchmarks.options import check_device, checked_config, define_any_device, define_counts
 from benchmarks.timing import device_line, print_table, write_results
 from benchmarks.train_step import random_dataset, setup_of
 from data_pipeline.dataset import PDEDataset
@@ -49,6 +49,7 @@ def main() -> None:
     """Time every number of seeds and print one table."""
     config = checked_config("configs/flare_elas.py")
     counts = _counts(FLAGS.seeds)
+    check_device()
     dataset = random_dataset(config.data.name, max(config.train.batch_size * FLAGS.steps, 8))
     rows = []
     with program.matmul_precision(config):
@@ -88,5 +89,6 @@ if __name__ == "__main__":
         steps=(200, "Optimizer steps per measurement."),
         repeats=(5, "Measurements; the median is reported."),
     )
+    define_any_device()
     flags.DEFINE_string("output", None, "JSON file for the results.")
     cli.run(main)

@@ -1,4 +1,4 @@
-"""How do time and memory of one layer grow from a thousand to a million points: softmax, physics attention, FLARE?
+"""How do time and memory of a layer grow to a million points: softmax, physics attention, FLARE? Run on a GPU:
 
     python -m benchmarks.scaling [--points=1024,2048,...] [--mixers=flare,softmax,physics] [--frameworks=jax,torch]
         [--sizes=128,512,2048] [--dtype=bfloat16] [--seconds=285] [--out=docs/figures] [--quick]
@@ -22,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.command import exit_status, names_in
+from benchmarks.command import check_gpu, exit_status, names_in, platform_apart
 from benchmarks.scaling_figure import Point, scaling_figure, series_label
 from benchmarks.timing import print_table
 from benchmarks.worker import NOT_REACHED, Worker
@@ -198,6 +198,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Measure unless only the figure is wanted, draw it, print the ratios."""
     options = parse(arguments)
+    if not options.quick and not options.plot_only:
+        check_gpu("--quick", platform_apart())
     folder = Path(options.out)
     path = folder / "scaling.csv"
     try:

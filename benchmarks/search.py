@@ -1,4 +1,4 @@
-"""Which launch of each kernel is fastest on this GPU, and by how much does that beat the table in table.py?
+"""Which launch of each kernel is the fastest, and by how much does it beat that of table.py? Run on a GPU:
 
     python -m benchmarks.search [--op=flare_mixer,causal_flare,...] [--shape=million_m128,...]
         [--dtype=bfloat16,...] [--implementation=pallas] [--kernel=gather,...] [--seconds=470] [--out=out/search]
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import QUICK, SHAPES
-from benchmarks.command import exit_status, names_in
+from benchmarks.command import check_gpu, exit_status, names_in, platform_apart
 from benchmarks.search_jax import SPACES
 from benchmarks.search_kernel import TOLERANCE, Ask, Search, SearchCase, is_correct
 from benchmarks.timing import print_table
@@ -225,6 +225,7 @@ def _check(option: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
 def main(arguments: list[str]) -> int:
     """Search and print what belongs into the tables."""
     options, cases = parse(arguments)
+    check_gpu(here=platform_apart())
     report = Report(options.out)
     run(cases, options.kernel, report, options.seconds, options.group)
     print(f"\n{report.device}: for table.py")

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.command import check_output
-from benchmarks.options import define_counts
+from benchmarks.options import check_device, define_any_device, define_counts
 from benchmarks.timing import device_line, print_table, write_results
 from configs import lra
 from data_pipeline.sequence.dataset import SequenceDataset, TokenSplit
@@ -98,6 +98,7 @@ def main() -> None:
             f"--lengths={','.join(FLAGS.lengths)} --models={','.join(FLAGS.models)} must name at least one model and "
             "one number of tokens, such as 1024"
         )
+    check_device()
     print(f"training step, ListOps recipe, dtype {FLAGS.dtype}, {device_line()}", flush=True)
     rows, results = [], []
     for length in map(int, FLAGS.lengths):
@@ -131,6 +132,7 @@ if __name__ == "__main__":
         repeats=(5, "Measurements; the median is reported."),
     )
     flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the computation.")
+    define_any_device()
     flags.DEFINE_string("output", None, "JSON file for the results.")
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     cli.run(main)

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks.options import checked_config, define_counts
+from benchmarks.options import check_device, checked_config, define_any_device, define_counts
 from benchmarks.timing import device_line, median_seconds, print_table, write_results
 from benchmarks.train_step import setup_of
 from data_pipeline.custom.loader import load
@@ -122,6 +122,7 @@ def table(epochs: Sequence[Epoch], device_seconds: float) -> list[tuple[str, str
 def main() -> None:
     """Measure and print one table."""
     config = checked_config("configs/flare_drivaerml_1m.py")
+    check_device()
     name = config.data.name
     dataset, build_seconds = make_set(name, Path(FLAGS.folder), FLAGS.runs)
     config.train.epochs, config.train.steps = 2 * FLAGS.epochs, 0
@@ -161,5 +162,6 @@ if __name__ == "__main__":
         epochs=(2, "Epochs from memory, and as many from disk."),
         device_samples=(4, "Samples of the comparison on the device."),
     )
+    define_any_device()
     flags.DEFINE_string("output", None, "JSON file for the results.")
     cli.run(main)

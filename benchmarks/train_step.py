@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks.options import checked_config, define_counts
+from benchmarks.options import check_device, checked_config, define_any_device, define_counts
 from benchmarks.timing import device_line, print_table, write_results
 from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
@@ -128,6 +128,7 @@ def main() -> None:
         raise UserError(
             f"PyTorch's step is that of steady fields, and data set {config.data.name} has none; add --notorch"
         )
+    check_device()
     precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
     with jax.default_matmul_precision(precision):
         seconds, peak, compile_seconds = time_jax(config, FLAGS.steps, FLAGS.repeats)
@@ -171,5 +172,6 @@ if __name__ == "__main__":
         torch_steps=(50, "Steps per PyTorch measurement."),
     )
     flags.DEFINE_bool("torch", True, "Measure the PyTorch baseline too.")
+    define_any_device()
     flags.DEFINE_string("output", None, "JSON file for the results.")
     cli.run(main)

@@ -22,7 +22,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from benchmarks.command import check_output, exit_status, names_in
+from benchmarks.command import check_gpu, check_output, exit_status, names_in
 from benchmarks.timing import device_line, markdown_table, write_results
 from benchmarks.train_step import random_dataset, setup_of, time_jax
 from configs import pde
@@ -162,6 +162,8 @@ def main(arguments: Sequence[str]) -> int:
     """Measure the models one after the other and print the table."""
     options = parse(arguments)
     check_output(options.output)
+    if not options.smoke:
+        check_gpu("--smoke")
     rows = read_rows(options.output)
     begin = time.monotonic()
     print(f"{DATA}, {device_line()}", flush=True)

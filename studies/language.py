@@ -135,7 +135,7 @@ def _tiny() -> Part:
 
 _TINY_COSTS = (
     "--size=recall32", "--models=published", "--decode_contexts=32", "--batches=1", "--burst=2", "--repeats=1",
-    "--dtype=float32",
+    "--dtype=float32", "--any_device",
 )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from tests.program_server import run_program
 
 def test_training_and_decoding_on_any_device(tmp_path):
     sizes = ("--size=recall32", "--models=published,transformer", "--contexts=32", "--decode_contexts=32,1024")
-    counts = ("--batches=1", "--tokens_per_step=64", "--steps=1", "--burst=2", "--repeats=1", "--dtype=float32")
+    counts = ("--batches=1", "--tokens_per_step=64", "--steps=1", "--burst=2", "--repeats=1")
+    counts += ("--dtype=float32", "--any_device")
     result = run_program("benchmarks.causal_lm", [*sizes, *counts, f"--output={tmp_path / 'a.json'}"])
     assert result.returncode == 0, result.stderr
     content = json.loads((tmp_path / "a.json").read_text())

@@ -9,7 +9,7 @@ from benchmarks import clouds
 
 def test_ways_agree(tmp_path):
     output = tmp_path / "clouds.json"
-    sizes = ["--points=300", "--piece=128", "--channels=16", "--blocks=1", "--latents=4"]
+    sizes = ["--points=300", "--piece=128", "--channels=16", "--blocks=1", "--latents=4", "--any_device"]
     assert clouds.main([*sizes, "--whole", f"--output={output}"]) == 0
     ways = json.loads(output.read_text())["ways"]
     assert set(ways) == {"cloud", "pieces", "whole"}

@@ -12,7 +12,7 @@ MODEL = [option for option in TINY if "data." not in option and "train." not in 
 
 
 def benchmark(*arguments):
-    return run_program("benchmarks.devices", arguments, env=EIGHT)
+    return run_program("benchmarks.devices", [*arguments, "--any_device"], env=EIGHT)
 
 
 def test_steps_are_timed_counted_and_compared(tmp_path):

@@ -41,6 +41,6 @@ def test_unknown_names_are_told_at_once(flag, message):
 @pytest.mark.skipif(platform() == "cuda", reason="here is a GPU")
 def test_a_cpu_is_refused_at_once():
     with pytest.raises(
-        UserError, match="this times kernels of an NVIDIA GPU, but the device is a cpu; run it on a GPU"
+        UserError, match="this times programs of an NVIDIA GPU, but the device is a cpu; run it on a GPU"
     ):
         mixer_kernels.main([])

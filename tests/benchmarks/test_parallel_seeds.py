@@ -6,7 +6,7 @@ from tests.program_server import run_program
 
 def test_steps_of_several_seeds_are_timed_on_any_device(tmp_path):
     model = [option for option in TINY if "data." not in option and "train." not in option]
-    arguments = [*model, "--seeds=1,2", "--steps=2", "--repeats=2"]
+    arguments = [*model, "--seeds=1,2", "--steps=2", "--repeats=2", "--any_device"]
     result = run_program("benchmarks.parallel_seeds", [*arguments, f"--output={tmp_path / 'a.json'}"])
     assert result.returncode == 0, result.stderr
     rows = json.loads((tmp_path / "a.json").read_text())["rows"]

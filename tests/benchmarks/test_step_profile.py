@@ -38,7 +38,7 @@ def test_kernels_are_those_on_streams_of_devices():
 def test_a_cpu_is_refused_before_anything_is_compiled():
     result = run_program("benchmarks.step_profile", ["--config=configs/flare_elas.py", "--steps=2"])
     assert result.returncode == 2
-    assert "this times kernels of an NVIDIA GPU, but the device is a cpu; run it on a GPU" in result.stderr
+    assert "this times programs of an NVIDIA GPU, but the device is a cpu; run it on a GPU" in result.stderr
 
 
 def test_the_step_of_a_language_model_runs():

@@ -8,7 +8,7 @@ MODEL = [option for option in TINY if "data." not in option and "train." not in 
 
 
 def test_the_training_step_is_timed_on_any_device(tmp_path):
-    arguments = [*MODEL, "--notorch", "--steps=2", "--repeats=2"]
+    arguments = [*MODEL, "--notorch", "--steps=2", "--repeats=2", "--any_device"]
     result = run_program("benchmarks.train_step", [*arguments, f"--output={tmp_path / 'a.json'}"])
     assert result.returncode == 0, result.stderr
     times = json.loads((tmp_path / "a.json").read_text())
@@ -19,7 +19,7 @@ def test_the_training_step_is_timed_on_any_device(tmp_path):
 
 def test_steps_on_frames_are_timed_without_pytorch(tmp_path):
     small = ["--config.model.num_blocks=1", "--config.model.channel_dim=8", "--config.model.num_heads=1"]
-    small += ["--config.model.num_latents=4", "--config.train.batch_size=1", "--steps=1", "--repeats=1"]
+    small += ["--config.model.num_latents=4", "--config.train.batch_size=1", "--steps=1", "--repeats=1", "--any_device"]
     arguments = ["--config=configs/flare_ns.py:smoke", *small]
     refused = run_program("benchmarks.train_step", arguments)
     assert refused.returncode != 0
