@@ -9,9 +9,7 @@ from ml_collections import ConfigDict
 from configs.common import parse_argument, pde_config, update
 from configs.expected import Expected
 
-EXPECTED = Expected(
-    metric="test/rel_l2", value=2.16e-3, seconds=237, step_ms=0.79, device="H200", data="generated"
-)
+EXPECTED = Expected(metric="test/rel_l2", value=2.16e-3, seconds=237, step_ms=0.79, device="H200", data="generated")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
