@@ -30,8 +30,10 @@ def median_seconds(run: Callable[[], Any], repeats: int, warmup: int = 1) -> flo
     return statistics.median(times)
 
 
-# A timed sample lasts about this long, so that reading the clock and launching its first call do not count.
-SAMPLE_SECONDS = 5e-3
+# A timed sample lasts about this long, so that launching its first call and waiting for its last, 0.3 to 0.5 ms on the
+# host of a GPU, do not count; there are at least this many, within the budget.
+SAMPLE_SECONDS = 60e-3
+FEWEST_SAMPLES = 3
 
 
 def adaptive_seconds(
@@ -48,8 +50,8 @@ def adaptive_seconds(
     single = max(sample(1), 1e-9)
     if single > min(2 * budget, ceiling):
         return single
-    calls = max(1, min(1000, math.ceil(SAMPLE_SECONDS / single)))
-    repeats = max(3, min(30, int(budget / (calls * single))))
+    calls = max(1, min(1000, math.ceil(min(SAMPLE_SECONDS, budget / FEWEST_SAMPLES) / single)))
+    repeats = max(FEWEST_SAMPLES, min(30, int(budget / (calls * single))))
     return statistics.median(sample(calls) / calls for _ in range(repeats))
 
 

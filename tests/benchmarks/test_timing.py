@@ -16,8 +16,21 @@ class Clock:
 
 def test_short_calls_are_timed_in_samples_of_several_calls_and_without_the_first():
     clock = Clock(1e-3, first=1.0)
-    assert adaptive_seconds(clock, budget=0.1) == pytest.approx(1e-3)
-    assert clock.calls == [1, 1, *[5] * 20]
+    assert adaptive_seconds(clock, budget=0.6) == pytest.approx(1e-3)
+    assert clock.calls == [1, 1, *[60] * 10]
+
+
+def test_samples_are_shorter_where_the_budget_is_small():
+    clock = Clock(1e-3, first=1e-3)
+    assert adaptive_seconds(clock, budget=0.03) == pytest.approx(1e-3)
+    assert clock.calls == [1, 1, *[10] * 3]
+
+
+def test_launching_and_waiting_do_not_count():
+    def sample(calls):
+        return 0.4e-3 + calls * 2.8e-3  # of a mixer at a million points on an H200, and its host
+
+    assert adaptive_seconds(sample, budget=0.6) == pytest.approx(2.8e-3, rel=0.01)
 
 
 def test_calls_beyond_the_budget_are_made_once_after_warm_up():
