@@ -43,8 +43,19 @@ def point_exponent(x: jax.Array, mask: jax.Array | None, mass: jax.Array | None 
     size = jnp.abs(x)
     if mask is not None:
         size = jnp.where(mask[:, :, None, None], size, 0.0)
-    largest = jnp.max(size, axis=(1, 3))
+    largest = _largest_of_heads(size)
     return _exponent(largest if mass is None else largest / jnp.min(mass, axis=-1))
+
+
+def _largest_of_heads(size: jax.Array) -> jax.Array:
+    """Return the largest entries `[B, H]` of `[B, N, H, D]`, none of which is negative.
+
+    XLA makes one reduction of two that follow each other, which takes the few entries of a row first and writes a
+    number for each point and head. That of the points for each channel reads whole lines and writes next to nothing;
+    it stays by itself because the second one compares bits, whose order is that of such numbers.
+    """
+    bits = jax.lax.bitcast_convert_type(jnp.max(size, axis=1), jnp.int32)
+    return jax.lax.bitcast_convert_type(jnp.max(bits, axis=-1), jnp.float32)
 
 
 def key_exponent(x: jax.Array, mask: jax.Array | None, largest: jax.Array | None) -> Exponent:

@@ -99,6 +99,35 @@ def test_logits_of_nothing_give_equal_weights(q, k, kernels):
         assert_close(name, value, expected[name], 1e-5)
 
 
+def sizes(largest: float) -> np.ndarray:
+    """Return `[2, 33, 3, 5]` with entries of at most this size, the largest of each sample and head at random."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-0.9, 0.9, (2, 33, 3, 5)).astype(np.float32)
+    for sample in range(2):
+        for head in range(3):
+            x[sample, rng.integers(33), head, rng.integers(5)] = rng.choice([-1.0, 1.0]) * 2.0**head
+    return x * np.float32(largest)
+
+
+@pytest.mark.parametrize("largest", [1.0, 3e30, 1e-25, 0.0, np.nan])
+@pytest.mark.parametrize("masked", [False, True])
+def test_exponents_of_points_bring_the_largest_entry_of_a_head_below_a_power_of_two(largest, masked):
+    x = sizes(largest)
+    mask = np.arange(33) % 3 > 0 if masked else np.ones(33, bool)
+    exponents = _scales.point_exponent(jnp.asarray(x), jnp.asarray(np.stack([mask] * 2)) if masked else None)
+    expected = np.abs(x[:, mask]).max(axis=(1, 3))
+    _, powers = np.frexp(expected)
+    limit = np.where(np.isnan(expected), -100, np.where(expected == 0, 100, 14 - powers))
+    np.testing.assert_array_equal(exponents, np.clip(limit, -100, 100))
+
+
+def test_largest_entries_are_found_in_two_reductions_the_first_of_which_is_of_points():
+    """In one, XLA writes and reads a number for each point and head beside what it has to read."""
+    specification = jax.ShapeDtypeStruct((1, 1000, 8, 16), jnp.float32)
+    program = jax.jit(lambda x: _scales.point_exponent(x, None)).lower(specification).compile().as_text()
+    assert "f32[1,8,16]" in program or "f32[8,16]" in program
+
+
 def test_parts_hold_22_bits_of_the_largest():
     x = jax.random.normal(jax.random.key(1), (64, 64)) * 10.0 ** jax.random.uniform(
         jax.random.key(2), (64, 1), minval=-4
