@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from kernels import _operation
 from kernels._target import Target, on_target
 
-# A log decay below this one forgets everything exactly: sums of log decays stay small enough for float32.
+# A log decay below this one, in all of a head, empties its state: what is before it takes no part at all.
 FORGETS_ALL = -1e4
+# The exponential of it is exactly 0 in float32; of sums of lower ones, differences would be less exact.
+LOWEST_LOG_DECAY = -110.0
 # States of so many splits are joined as one sum over all earlier ones, in a few kernels; more of them are scanned.
 _MOST_SUMMED = 72
 
@@ -100,10 +102,13 @@ attend.defvjp(_forward, _backward)
 
 
 def separate_resets(decay: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return finite log decays, 0 where the state of a head is emptied, and where `[B, N, H]` it is."""
+    """Return log decays that are not lower than any matters, 0 where the state of a head is emptied, and where it is.
+
+    That is `[B, N, H]`, of `decay` `[B, N, H]` or `[B, N, H, D]`.
+    """
     resets = jnp.all(decay < FORGETS_ALL, axis=-1) if decay.ndim == 4 else decay < FORGETS_ALL
     emptied = resets[..., None] if decay.ndim == 4 else resets
-    return jnp.maximum(jnp.where(emptied, 0.0, decay), FORGETS_ALL), resets
+    return jnp.maximum(jnp.where(emptied, 0.0, decay), LOWEST_LOG_DECAY), resets
 
 
 def states_between(initial: jax.Array, added: jax.Array, totals: jax.Array) -> tuple[jax.Array, jax.Array]:

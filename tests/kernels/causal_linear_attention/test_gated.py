@@ -73,6 +73,14 @@ def test_float32_agrees_with_the_definition(implementation, per_channel, strengt
         assert_agrees(arguments, mask, implementation, 5e-5, 2e-3 if strength > 1 else 5e-5)
 
 
+@pytest.mark.parametrize("implementation", FAST)
+def test_single_channels_that_are_emptied_leave_others_exact(implementation):
+    arguments, mask = inputs(True, 0.3)
+    emptied = jax.random.bernoulli(jax.random.key(0), 0.2, arguments["log_decay"].shape)
+    arguments["log_decay"] = jnp.where(emptied, -jnp.inf, arguments["log_decay"])
+    assert_agrees(arguments, mask, implementation, 1e-4, 2e-4)
+
+
 @pytest.mark.parametrize("strength", [0.03, 30.0])
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("implementation", FAST)
