@@ -1,6 +1,7 @@
 """Checks of arguments, made while tracing; every failure is one ValueError sentence with its remedy."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -13,6 +14,16 @@ DTYPES = ("float32", "bfloat16", "float16")
 def describe(x: jax.Array | tuple[int, ...]) -> str:
     """Return the shape of `x` as text without spaces."""
     return str(tuple(x if isinstance(x, tuple) else x.shape)).replace(" ", "")
+
+
+def check_are_arrays(arrays: dict[str, Any], absent: Collection[str] = ()) -> None:
+    """Raise ValueError unless all are arrays, by the names of arguments; those named `absent` may be None."""
+    for name, x in arrays.items():
+        if x is None and name in absent:
+            continue
+        if not (hasattr(x, "shape") and hasattr(x, "dtype")):
+            given = "None" if x is None else f"a {type(x).__name__}"
+            raise ValueError(f"{name} is {given}; give an array, such as those of jax.numpy.")
 
 
 def check_points(name: str, x: jax.Array) -> None:
@@ -73,15 +84,19 @@ def check_axis(axis_name: str | None, operation: str) -> None:
         ) from None
 
 
-def as_largest(largest: Any) -> jax.Array | None:
+def as_largest(largest: Any, name: str = "largest_key") -> jax.Array | None:
     """Return a bound of keys as a float32 scalar, or raise ValueError unless it is a non-negative number."""
     if largest is None:
         return None
-    if isinstance(largest, int | float) and not (math.isfinite(largest) and largest >= 0):
-        raise ValueError(f"largest_key is {largest!r}; give a finite number that the norm of no key exceeds, or None.")
+    if isinstance(largest, int | float):
+        if not (math.isfinite(largest) and largest >= 0):
+            raise ValueError(f"{name} is {largest!r}; give a finite number that the norm of no key exceeds, or None.")
+        return jnp.float32(largest)
+    if not hasattr(largest, "dtype"):
+        raise ValueError(f"{name} is {largest!r}; give a finite number that the norm of no key exceeds, or None.")
     value = jnp.asarray(largest, jnp.float32)
     if value.ndim:
-        raise ValueError(f"largest_key has shape {describe(value)}; give one number for all keys, or None.")
+        raise ValueError(f"{name} has shape {describe(value)}; give one number for all keys, or None.")
     return value
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kernels._checks import check_scale
+from kernels._checks import check_are_arrays, check_scale
 from kernels.causal_flare.operands import LOWEST, Operands, State, empty_state, exact_decay, fade, reciprocal
 from kernels.causal_flare.validation import check_operands, check_sizes, check_state
 
@@ -42,6 +42,7 @@ def decode_step(
     if q_decode is not None or k_decode is not None:
         q_decode = q if q_decode is None else q_decode
         k_decode = k if k_decode is None else k_decode
+    check_are_arrays({"k": k, "v": v})
     tokens = [None if x is None else x[:, None] for x in (k, v, k_decode, mask, log_decay)]
     operands = Operands(q, tokens[0], tokens[1], q_decode, *tokens[2:])
     check_operands(operands, token=True)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kernels._checks import check_scale, describe
+from kernels._checks import check_are_arrays, check_scale, describe
 from kernels._implementation import Request
 from kernels._products import Einsum, float32_einsum
 from kernels.causal_flare import table
@@ -148,11 +148,13 @@ def _divisor(mass: jax.Array) -> jax.Array:
 
 def _check_arrays(gate: jax.Array | None, state: StablemaxState | None, sizes: tuple[int, ...], channels: int) -> None:
     """Raise ValueError unless write gate and state are absent or of the right shape and dtype."""
+    check_are_arrays({"write_gate": gate}, absent=("write_gate",))
     batch, _, heads, latents = sizes
     if gate is not None and gate.shape != sizes:
         raise ValueError(f"write_gate has shape {describe(gate)}; give an array [B,N,H,M] of shape {describe(sizes)}.")
     if state is None:
         return
+    check_are_arrays({f"the state's {name}": getattr(state, name, None) for name in StablemaxState._fields})
     shape = (batch, heads, latents)
     for name, expected in (("mass", shape), ("latents", (*shape, channels))):
         x = getattr(state, name)

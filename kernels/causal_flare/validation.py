@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from kernels._checks import check_dtypes, describe
+from kernels._checks import check_are_arrays, check_dtypes, describe
 from kernels.causal_flare.operands import Operands, State
 
 MOST_LATENTS = 2048
+_OPTIONAL = ("q_decode", "k_decode", "mask", "log_decay")
 
 
 def check_operands(operands: Operands, token: bool = False) -> None:
@@ -14,6 +15,7 @@ def check_operands(operands: Operands, token: bool = False) -> None:
 
     With `token` the caller gave arrays without the axis N, and the sentences name their shapes.
     """
+    check_are_arrays(operands._asdict(), absent=_OPTIONAL)
     names = {"axes": "[B,H,D]" if token else "[B,N,H,D]", "common": "[B,H,.]" if token else "[B,N,H,.]"}
 
     def shape(x: jax.Array) -> str:
@@ -81,6 +83,7 @@ def _check_decay(operands: Operands, token: bool) -> None:
 
 def check_state(state: State, operands: Operands) -> None:
     """Raise ValueError unless the state is one of these operands' sizes, float32."""
+    check_are_arrays({f"the state's {name}": getattr(state, name, None) for name in State._fields})
     batch, _, heads, channels = operands.v.shape
     shape = (batch, heads, operands.q.shape[1])
     for name, expected in (("maximum", shape), ("mass", shape), ("total", (*shape, channels))):

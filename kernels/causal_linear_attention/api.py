@@ -52,8 +52,8 @@ def causal_linear_attention(
 
     Source: Katharopoulos et al., arXiv 2006.16236, section 3.2, without feature map; both directions are in README.md.
     """
-    channels = v.shape[-1] + int(normalize)
     check_arrays(q, k, v, mask)
+    channels = v.shape[-1] + int(normalize)
     check_state(initial_state, q, channels)
     scale = 1.0 / q.shape[1] if scale is None else check_scale(scale, "or None for 1/N")
     request = Request(q.dtype.name, max(q.shape[-1], v.shape[-1]), q.shape[1])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kernels._checks import check_scale, describe
+from kernels._checks import check_are_arrays, check_scale, describe
 from kernels._implementation import Request
 from kernels._products import float32_einsum
 from kernels._sharding import vary_alike
@@ -102,8 +102,9 @@ def _recurrent(
 
 
 def _check_decay(log_decay: jax.Array, k: jax.Array) -> None:
+    check_are_arrays({"log_decay": log_decay})
     if log_decay.shape not in (k.shape, k.shape[:3]) or log_decay.dtype != jnp.float32:
         raise ValueError(
             f"log_decay has shape {describe(log_decay)} and dtype {log_decay.dtype}; "
-            f"give a float32 array of shape {describe(k.shape[:3])} or {describe(k)}, logarithms of at most 1."
+            f"give a float32 array of shape {describe(k.shape[:3])} or {describe(k)}, logarithms of factors up to 1."
         )

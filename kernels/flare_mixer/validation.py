@@ -1,12 +1,13 @@
 """Checks of the arguments of `flare_mixer`, made while tracing; every failure is one sentence with its remedy."""
 
-from kernels._checks import check_dtypes, check_latents, check_mask, check_points, check_same_points
+from kernels._checks import check_are_arrays, check_dtypes, check_latents, check_mask, check_points, check_same_points
 from kernels.flare_mixer.operands import Operands
 
 
 def check_operands(operands: Operands) -> None:
     """Raise ValueError unless ranks, shapes and dtypes of all arrays fit together."""
     q, k, v = operands.q, operands.k, operands.v
+    check_are_arrays(operands._asdict(), absent=("q_decode", "k_decode", "mask", "largest_key"))
     check_points("k", k)
     check_points("v", v)
     check_same_points("v", v, "k", k)

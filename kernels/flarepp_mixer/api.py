@@ -1,9 +1,21 @@
 """The public entry of the mixer of FLARE++: a gather that makes the queries, and the FLARE mixer with them."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from kernels._checks import as_largest, check_latents, check_same_points, check_scale, describe
+from kernels._checks import (
+    as_largest,
+    check_are_arrays,
+    check_latents,
+    check_points,
+    check_same_points,
+    check_scale,
+    describe,
+)
 from kernels._sharding import vary_alike
 from kernels.flare_mixer import api as mixer
 from kernels.flare_mixer import flare_mixer
@@ -46,13 +58,13 @@ def flarepp_mixer(
 
     Source: FLARE++, arXiv 2608.11519; the maths is in README.md.
     """
-    largest = tuple(map(as_largest, largest_keys))
+    largest = _as_largest(largest_keys)
     operands = Operands(q0, q_fixed, gate, k0, v0, k, v, mask, largest)
     scale = check_scale(scale)
+    _check(operands)
     synthesis = gathering.select(operands.synthesis, implementation, axis_name, synthesis_precision)
     # Of the queries only shape and dtype are looked at, which are those of the first gather.
     routing = mixer.select(operands.routing(q0), implementation, axis_name)
-    _check_queries(operands)
     if axis_name is None and synthesis.selection.implementation != "reference":
         y, latents = mix(vary_alike(operands), SelectedBackends(routing.selection, synthesis), scale)
         return (y, latents) if return_latents else y
@@ -63,19 +75,32 @@ def flarepp_mixer(
     return (y, Latents(q_dynamic, q, z)) if return_latents else y
 
 
-def _check_queries(operands: Operands) -> None:
-    q0, q_fixed, gate, k, values = operands.q0, operands.q_fixed, operands.gate, operands.k, operands.synthesis.values
-    check_same_points("k0", operands.k0, "k", k)
+def _as_largest(largest: Any) -> tuple[jax.Array | None, jax.Array | None]:
+    if not isinstance(largest, tuple | list) or len(largest) != 2:
+        raise ValueError(f"largest_keys is {largest!r}; give two numbers, for k0 and for k, or None for one.")
+    of_k0, of_k = (as_largest(x, f"largest_keys[{index}]") for index, x in enumerate(largest))
+    return of_k0, of_k
+
+
+def _check(operands: Operands) -> None:
+    """Raise ValueError unless all fit together; what the calls that it is made of take is left to them."""
+    names = ("q0", "q_fixed", "gate", "k0", "k", "v", "v0")
+    check_are_arrays({name: getattr(operands, name) for name in names}, absent=("v0",))
+    q0, q_fixed, gate, k0, k, v0 = (getattr(operands, name) for name in ("q0", "q_fixed", "gate", "k0", "k", "v0"))
+    for name in ("k0", "k", "v"):
+        check_points(name, getattr(operands, name))
+    check_same_points("v", operands.v, "k", k)
+    check_same_points("k0", k0, "k", k)
+    check_latents("q0", q0, "k0", k0)
     check_latents("q_fixed", q_fixed, "k", k)
-    if q0.ndim != 3 or q_fixed.ndim != 3 or q_fixed.shape[1] != q0.shape[1]:
+    if q0.ndim != 3 or q_fixed.shape != q0.shape:
         raise ValueError(
-            f"q_fixed has shape {describe(q_fixed)} and q0 has {describe(q0)}; give both the shape [H,M,D]."
+            f"q_fixed has shape {describe(q_fixed)} and q0 has {describe(q0)}; give both one shape [H,M,D]."
         )
     if gate.shape != k.shape[2:3]:
         raise ValueError(f"gate has shape {describe(gate)}; give one number for each of the {k.shape[2]} heads.")
-    if values.shape[-1] != k.shape[-1]:
-        name = "k0" if operands.v0 is None else "v0"
-        raise ValueError(
-            f"{name} has shape {describe(values)}, which does not fit k {describe(k)}; "
-            "give the values of the first gather the width of the keys of the second."
-        )
+    for name, x in (("q_fixed", q_fixed), ("gate", gate)):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"{name} has dtype {x.dtype}; cast it to float32.")
+    if v0 is not None and v0.shape != k.shape:
+        raise ValueError(f"v0 has shape {describe(v0)}, which does not fit k {describe(k)}; give both one shape.")

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from kernels._checks import (
     as_largest,
+    check_are_arrays,
     check_dtypes,
     check_latents,
     check_mask,
@@ -98,6 +99,7 @@ class SelectedBackends(Backends):
 
 
 def _check(operands: Operands) -> None:
+    check_are_arrays(operands._asdict(), absent=("v", "mask", "largest_key"))
     check_points("k", operands.k)
     if operands.v is not None:
         check_points("v", operands.v)

@@ -7,12 +7,14 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
+from kernels._checks import check_are_arrays
 from kernels.residual_mlp.operands import Activation, Branch, HeadNorm, Norm, NormKind, Operands, Projection
 
 
 def check_operands(operands: Operands) -> None:
     """Raise ValueError unless the shapes and dtypes of all arrays fit together."""
     x, projection = operands.x, operands.projection
+    check_are_arrays({"x": x})
     if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x has shape {x.shape} and dtype {x.dtype}; give a floating point array [..., C_in].")
     width = x.shape[-1]
@@ -73,6 +75,7 @@ def check_activation(activation: Any) -> None:
 
 def _check_projection(x: jax.Array, projection: Projection) -> int:
     weight, bias, skip = projection.weight, projection.bias, projection.skip
+    check_are_arrays({"projection.weight": weight, "projection.bias": bias, "projection.skip": skip})
     if weight.ndim != 2 or weight.shape[0] != x.shape[-1]:
         raise ValueError(
             f"projection.weight has shape {weight.shape} and x has {x.shape}; give a weight [{x.shape[-1]}, C]."
@@ -108,6 +111,7 @@ def _check_branch(where: str, branch: Branch, width: int) -> None:
             "give at least one weight, and one bias for each."
         )
     for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        check_are_arrays({f"weight {index}{where}": weight, f"bias {index}{where}": bias})
         if weight.ndim != 2 or weight.shape[0] != width:
             before = f"weight {index - 1} makes" if index else "x has"
             raise ValueError(

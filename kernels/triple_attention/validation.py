@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from kernels._checks import check_dtypes, check_points, check_same_points, describe
+from kernels._checks import check_are_arrays, check_dtypes, check_points, check_same_points, describe
 from kernels.triple_attention.contractions import Operands
 
 
 def check_operands(operands: Operands) -> None:
     """Raise ValueError unless ranks, shapes and dtypes of all arrays fit together."""
+    check_are_arrays(operands._asdict())
     for name, x in operands._asdict().items():
         check_points(name, x)
     for name in ("q2", "k1", "k2"):
