@@ -100,7 +100,7 @@ class Console:
 
     def __init__(self, total: int, done: int, quiet: bool = False, interval: float = 10.0) -> None:
         self._total, self._interval, self._last, self._quiet = total, interval, -math.inf, quiet
-        self._start, self._start_step = time.monotonic(), done
+        self._start: tuple[float, int] | None = None
         self._progress: Progress | None = None
         if sys.stdout.isatty() and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -118,16 +118,20 @@ class Console:
             print(text, flush=True)
 
     def advance(self, step: int, text: str) -> None:
-        """Show that `step` steps are done; on plain consoles at most one line per `interval` seconds."""
+        """Show that `step` steps are done; on plain consoles at most one line per `interval` seconds.
+
+        The time that is left is that of the steps since the first call, for before it the step was compiled.
+        """
         if self._progress:
             self._progress.update(self._task, completed=step, description=text)
             return
         now = time.monotonic()
+        start, start_step = self._start = self._start or (now, step)
         if now - self._last >= self._interval:
             self._last = now
-            rate = (step - self._start_step) / max(now - self._start, 1e-9)
-            left = (self._total - step) / max(rate, 1e-9)
-            self.say(f"step {step}/{self._total}  {text}  {clock(left)} left")
+            rate = (step - start_step) / max(now - start, 1e-9)
+            left = f"  {clock((self._total - step) / rate)} left" if rate > 0 else ""
+            self.say(f"step {step}/{self._total}  {text}{left}")
 
     def stop(self) -> None:
         """Take the bar off the terminal."""
