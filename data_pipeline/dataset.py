@@ -44,7 +44,8 @@ class Source:
     def describe(self) -> str:
         """Return the sentence shown on the console."""
         if self.kind == "generated":
-            solver = f"{self.detail.get('solver', 'unknown solver')} {self.detail.get('solver_version', '')}".strip()
+            version = self.detail.get("solver_version")
+            solver = self.detail.get("solver", "unknown solver") + ("" if version is None else f" (version {version})")
             return f"generated data (NOT the public set) by {solver}, seed {self.detail.get('seed')}, in {self.path}"
         return f"{self.kind} in {self.path}"
 

@@ -44,6 +44,7 @@ def test_generated_files_are_recognised_and_named_as_such(tmp_path):
     dataset = _elasticity(tmp_path, source="generated")
     assert dataset.source.kind == "generated"
     assert "NOT the public set" in dataset.source.describe()
+    assert " (version " in dataset.source.describe()
 
 
 def test_auto_generates_what_is_missing(tmp_path, monkeypatch):
