@@ -37,6 +37,8 @@ SCALE = 1.0
 SIDES = (16, 32, 64, 128, 256)
 # The largest and smallest tile of logits worth a trial.
 LARGEST_TILE, SMALLEST_TILE = 16_384, 512
+# The most tiles of points that share a pass over the latents; four spill already.
+MOST_GROUP = 4
 
 parse_blocks = functools.partial(rebuild, KernelBlocks)
 
@@ -77,8 +79,15 @@ def blocks_by_tile(shape: MixerShape, dtype: str, kernel: str, default: Blocks) 
     shared = (True, False) if last and dtype == "bfloat16" else (False,)
     for (side, latent_side), warps, one in itertools.product(sides, (2, 4, 8) if last else (4, 8), shared):
         blocks = replace(default, points=side, latents=latent_side, warps=warps, one_exponential=one)
+        blocks = replace(blocks, group=_group(default, blocks)) if last else blocks
         if _fits(shape, dtype, kernel, blocks):
             yield blocks
+
+
+def _group(default: Blocks, blocks: Blocks) -> int:
+    """Return how many tiles of points share a pass, so that a thread has as many pairs of it as with `default`."""
+    pairs = default.group * default.points * default.latents / default.warps
+    return min(MOST_GROUP, max(1, round(pairs * blocks.warps / (blocks.points * blocks.latents))))
 
 
 def launch_candidates(
@@ -97,7 +106,7 @@ def blocks_by_launch(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks)
     """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
     variations = []
     if kernel == "operand_gradients":
-        variations = [replace(blocks, group=group) for group in (1, 2, 3, 4)]
+        variations = [replace(blocks, group=group) for group in range(1, MOST_GROUP + 1)]
     variations += [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]
     variations += [replace(blocks, stages=stages) for stages in (1, 3, 4)]
     yield from (x for x in variations if _fits(shape, dtype, kernel, x))

@@ -11,6 +11,7 @@ from benchmarks.search import DEFAULTS, Report, parse, run
 from benchmarks.search_jax import SPACES, handle
 from benchmarks.search_kernel import Search, SearchCase, describe
 from benchmarks.search_limits import SHARED_BYTES, fits
+from kernels._layout import Blocks
 from kernels.flare_mixer.shapes import MixerShape
 from tests.kernels.operations import OPERATIONS
 
@@ -175,6 +176,21 @@ def test_every_kernel_is_timed_by_itself(op, kernel):
     (answer,) = handle({**request, "candidates": {"0": dataclasses.asdict(table_of(case))}})
     assert answer["name"] == "0"
     assert 0 < answer["seconds"] < 60
+
+
+def test_other_tiles_of_the_operand_gradients_give_a_thread_as_many_pairs():
+    """Larger ones spill where they share a pass as the table's do, and take the fewest instructions by themselves."""
+    case = make_case(name="million_m2048", dtype="float32")
+    start = dataclasses.replace(
+        table_of(case), operand_gradients=Blocks(32, 32, 2112, 2, stages=3, group=2), pairs=None
+    )
+    found = [x.operand_gradients for x in case.space.tile_candidates(case.shape, "float32", "operand_gradients", start)]
+    groups = {(x.points, x.latents, x.warps): x.group for x in found}
+    assert groups[32, 32, 2] == 2
+    assert groups[64, 64, 4] == 1
+    assert groups[64, 32, 4] == 2
+    assert groups[64, 32, 2] == 1
+    assert groups[16, 32, 2] == 4
 
 
 @pytest.mark.slow
