@@ -27,11 +27,15 @@ QUICK = "quick"
 
 @dataclass(frozen=True)
 class MlpShape:
-    """One part of a FLARE block, "branches" (norm, key and value MLPs) or "block" (all after the mixer)."""
+    """One part of a FLARE block, "branches" (norm, key and value MLPs) or "block" (all after the mixer).
+
+    `copies` of it, each with rows and parameters of its own, run side by side under `jax.vmap`, as seeds do.
+    """
 
     part: str
     rows: int
     channels: int
+    copies: int = 1
 
     @property
     def points(self) -> int:
@@ -93,6 +97,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "residual_mlp": {
         "elasticity_branches": MlpShape("branches", 1944, 64),
         "elasticity_block": MlpShape("block", 1944, 64),
+        # Eight seeds in one program.
+        "elasticity_branches_x8": MlpShape("branches", 1944, 64, copies=8),
+        "elasticity_block_x8": MlpShape("block", 1944, 64, copies=8),
+        "drivaer_40k_branches": MlpShape("branches", 40_000, 64),
         "drivaer_40k_block": MlpShape("block", 40_000, 64),
         # A step of Navier-Stokes: 2 samples of 10 frames of 4096 points.
         "ns_branches": MlpShape("branches", 81_920, 128),

@@ -20,16 +20,22 @@ from experiments.errors import UserError
 from experiments.training.costs import allocator_peak
 from experiments.training.device_source import DeviceSource
 from experiments.training.seed_run import SeedStates
+from experiments.training.state import TrainState
 
 FLAGS = flags.FLAGS
 
 
-def measure(config: Any, dataset: PDEDataset, seeds: int, steps: int, repeats: int) -> dict[str, Any]:
-    """Return the median seconds of a step of so many seeds together, those of compilation, and the memory."""
+def start_of_seeds(config: Any, dataset: PDEDataset, seeds: int) -> tuple[DeviceSource, TrainState]:
+    """Return what runs the steps of so many seeds together, and their state before them."""
     setups = [setup_of(config, dataset, seed=seed) for seed in range(seeds)]
     states = SeedStates([setup.template for setup in setups], seeds, setups[0].mesh)
-    source = DeviceSource(setups[0], config, seeds)
-    state, _, _ = source(states.joined, 0, steps)
+    return DeviceSource(setups[0], config, seeds), states.joined
+
+
+def measure(config: Any, dataset: PDEDataset, seeds: int, steps: int, repeats: int) -> dict[str, Any]:
+    """Return the median seconds of a step of so many seeds together, those of compilation, and the memory."""
+    source, state = start_of_seeds(config, dataset, seeds)
+    state, _, _ = source(state, 0, steps)
     times = []
     for _ in range(repeats):
         state, _, taken = source(state, 0, steps)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks import mlp
 from benchmarks.cases import MlpShape
@@ -39,7 +40,8 @@ parse_blocks = functools.partial(rebuild, Blocks)
 def table(shape: MlpShape, dtype: str, implementation: str) -> Blocks:
     """Return the tilings that the op takes now."""
     branches = 2 if shape.part == "branches" else 1
-    request = Request(setting_of(shape, dtype).arithmetic, shape.channels, shape.rows * branches)
+    rows = shape.rows * shape.copies * branches
+    request = Request(setting_of(shape, dtype).arithmetic, shape.channels, rows)
     return tables.OPERATION.launch_for(implementation, request).blocks
 
 
@@ -60,10 +62,12 @@ def tile_candidates(shape: MlpShape, dtype: str, kernel: str, start: Blocks) -> 
     if kernel == "backward" and start.backward.factored:
         yield from (replace(start, backward=tiling) for tiling in _factored(start.backward))
         return
-    few = shape.rows <= 4096
-    if few and kernel == "backward":
+    few = shape.rows * shape.copies <= 4096
+    if kernel == "backward" and shape.rows <= 4096:
         for (rows, warps), parts in itertools.product(((16, 8), (32, 8), (16, 4)), (8, 16, 32)):
-            yield replace(start, backward=Tiling(rows=rows, warps=warps, factored=True, parts=parts))
+            # Parts are those of one copy: together they should fill the device once.
+            own = max(2, parts // shape.copies)
+            yield replace(start, backward=Tiling(rows=rows, warps=warps, factored=True, parts=own))
     counts = (65_536,) if few else (132, 264, 65_536)
     transposed = (False, True) if shape.channels >= 128 else (False,)
     for rows, warps, programs, flip in itertools.product((16, 32, 64, 128), (4, 8, 16), counts, transposed):
@@ -119,9 +123,12 @@ class Bench:
         self._operands = self.operands(shape.rows)
 
     def operands(self, points: int) -> tuple[Any, ...]:
-        """Return random parameters, then rows."""
+        """Return random parameters, then rows; copies have a first axis of their own, and the same numbers."""
         setting = setting_of(self.shape, self.dtype)._replace(rows=points)
         x, *others = mlp.make_arrays(setting)["operands"]
+        if self.shape.copies > 1:
+            copies = self.shape.copies
+            x, others = jax.tree.map(lambda y: jnp.broadcast_to(y, (copies, *y.shape)), (x, others))
         return tuple(others), x
 
     def call(self, blocks: Blocks | str) -> Callable[[tuple[Any, ...]], jax.Array]:
@@ -131,7 +138,8 @@ class Bench:
         def apply(operands: tuple[Any, ...]) -> jax.Array:
             others, x = operands
             name = blocks if isinstance(blocks, str) else "pallas"
-            return sum(mlp.apply(setting, name, (x, *others)))
+            call = functools.partial(mlp.apply, setting, name)
+            return sum((jax.vmap(call) if self.shape.copies > 1 else call)((x, *others)))
 
         return apply if isinstance(blocks, str) else functools.partial(_launched, blocks, apply)
 

@@ -1,7 +1,7 @@
 """Activations with their slopes for the kernels, from exp and division alone because Pallas has no erf on the GPU."""
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax import Array
@@ -31,6 +31,9 @@ class Numbers(Protocol):
     def reciprocal(self, x: Array) -> Array:
         """Return 1 / `x` of positive numbers."""
 
+    def multiply_add(self, x: Array, factor: Any, term: Any) -> Array:
+        """Return `x` * `factor` + `term`."""
+
     def logistic(self, x: Array) -> Array:
         """Return 1 / (1 + exp(-y)), where `x` is y times `logistic_factor`."""
 
@@ -43,13 +46,13 @@ def value_and_slope(activation: Activation, z: Array, numbers: Numbers) -> tuple
     if activation == "gelu_tanh":
         # ½(1 + tanh y) = σ(2y), which needs one exp and is exact at both ends.
         square = z * z
-        argument = z * (factor * _TANH_SCALE + factor * _TANH_SCALE * _TANH_CUBIC * square)
-        slope = _TANH_SCALE + 3.0 * _TANH_SCALE * _TANH_CUBIC * square
+        argument = z * numbers.multiply_add(square, factor * _TANH_SCALE * _TANH_CUBIC, factor * _TANH_SCALE)
+        slope = numbers.multiply_add(square, 3.0 * _TANH_SCALE * _TANH_CUBIC, _TANH_SCALE)
     else:
         argument, slope = factor * z, 1.0
     gate = numbers.logistic(argument)
     value = z * gate
-    return value, gate + value * slope * (1.0 - gate)
+    return value, numbers.multiply_add(value * slope, 1.0 - gate, gate)
 
 
 def _gelu_erf(z: Array, numbers: Numbers) -> tuple[Array, Array]:

@@ -27,6 +27,9 @@ from kernels.residual_mlp.tiles import (
     store_rows,
 )
 
+# How far rows that one thread holds of a product lie apart.
+_ROWS_APART = 8
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -43,6 +46,11 @@ class Arithmetic:
         return column_chunks(width, self.columns)
 
     def operand(self, tile: Tile) -> Tile:
+        """Round a float32 tile to the operand dtype, as a factor of products."""
+        values = self.rounded(tile)
+        return values if self.precision == lax.Precision.HIGHEST else tuple(map(self.numbers.in_place, values))
+
+    def rounded(self, tile: Tile) -> Tile:
         """Round a float32 tile to the operand dtype."""
         return tuple(values.astype(self.dtype) for values in tile)
 
@@ -65,6 +73,25 @@ class Arithmetic:
     def over_rows(self, block: Array) -> Array:
         """Sum over the rows to `[1, size]`."""
         return jnp.sum(block, axis=1 - self.channel_axis)[None, :]
+
+    def folded_rows(self, block: Array) -> Array:
+        """Return sums of few rows of a block, those that one thread holds, which `over_folded` sums up.
+
+        What sums over many tiles carries these: a sum over all rows goes through several threads, with a shuffle for
+        each step, so that it is made once, at the end. Of transposed tiles it is made at once.
+        """
+        if self.channel_axis == 0:
+            return self.over_rows(block)
+        # The tensor cores leave every eighth row in one thread; with few rows their warps lie along the columns.
+        return jnp.sum(block.reshape(-1, _ROWS_APART, block.shape[1]), axis=0)
+
+    def over_folded(self, sums: Array) -> Array:
+        """Sum what `folded_rows` left to `[1, size]`."""
+        return sums if self.channel_axis == 0 else self.over_rows(sums)
+
+    def folded_shape(self, size: int) -> tuple[int, int]:
+        """Return the shape of what `folded_rows` leaves of so many columns."""
+        return (1 if self.channel_axis == 0 else _ROWS_APART, size)
 
     def times_weight(self, block: Array, weight: Array, weight_axis: int) -> Array:
         """Contract the channels of a block with one axis of a weight."""
@@ -177,7 +204,7 @@ def branch_state(
         on_operand(index, operand)
         pairs = [value_and_slope(activation, z, matrix.arithmetic.numbers) for z in products]
         values = tuple(value for value, _ in pairs)
-        slopes.append(matrix.arithmetic.operand(tuple(slope for _, slope in pairs)))
+        slopes.append(matrix.arithmetic.rounded(tuple(slope for _, slope in pairs)))
         hidden = add(hidden, values) if layer.residual else values
     return BranchState(slopes, hidden)
 

@@ -42,8 +42,9 @@ class ProductSink:
     With `late` it does so when the tile is finished: products of tiles in shared memory wait for all earlier stores.
     """
 
-    def __init__(self, emit: Emit, arithmetic: Arithmetic, *, late: bool = False) -> None:
+    def __init__(self, emit: Emit, arithmetic: Arithmetic, *, late: bool = False, folded: bool = False) -> None:
         self._emit, self._arithmetic, self._late = emit, arithmetic, late
+        self._over_rows = arithmetic.folded_rows if folded else arithmetic.over_rows
         self._inputs: dict[Section, Tile] = {}
         self._factors: list[tuple[Section, Matrix, Tile]] = []
         self._blocks: list[tuple[Block, Array]] = []
@@ -68,7 +69,7 @@ class ProductSink:
     def sums(self, section: Section, chunks: tuple[Chunk, ...], tile: Tile) -> None:
         """Emit the sums over the rows."""
         for chunk, values in zip(chunks, tile, strict=True):
-            block, sums = Block(section, _ONE_ROW, chunk), self._arithmetic.over_rows(values)
+            block, sums = Block(section, _ONE_ROW, chunk), self._over_rows(values)
             if self._late:
                 self._blocks.append((block, sums))
             else:
@@ -85,9 +86,16 @@ class FactorSink(ProductSink):
     """Stores the factors of the weight gradients, for matrix products outside the kernel; vectors are emitted."""
 
     def __init__(
-        self, emit: Emit, arithmetic: Arithmetic, factors: dict[Section, Factors], rows: Rows, *, late: bool
+        self,
+        emit: Emit,
+        arithmetic: Arithmetic,
+        factors: dict[Section, Factors],
+        rows: Rows,
+        *,
+        late: bool,
+        folded: bool,
     ) -> None:
-        super().__init__(emit, arithmetic)
+        super().__init__(emit, arithmetic, folded=folded)
         self._cotangents_late = late
         self._stored, self._rows, self._cotangents = factors, rows, []
 
@@ -136,7 +144,7 @@ def carrying(carry: Carry) -> Emit:
 
 
 def empty_carry(sections: Operands, members: tuple[int, ...], arithmetic: Arithmetic, *, matrices: bool) -> Carry:
-    """Return zeros for every block that a program working on the branches `members` emits."""
+    """Return zeros for every block that a program working on the branches `members` emits, vectors as folded rows."""
     mine = (sections.projection, sections.norm, tuple(sections.branches[index] for index in members))
     carry = {}
     for section in jax.tree.leaves(mine):
@@ -144,7 +152,8 @@ def empty_carry(sections: Operands, members: tuple[int, ...], arithmetic: Arithm
             continue
         for row_chunk in arithmetic.chunks(section.rows) if section.is_matrix else (_ONE_ROW,):
             for chunk in arithmetic.chunks(section.columns):
-                carry[Block(section, row_chunk, chunk)] = jnp.zeros((row_chunk.size, chunk.size), jnp.float32)
+                shape = (row_chunk.size, chunk.size) if section.is_matrix else arithmetic.folded_shape(chunk.size)
+                carry[Block(section, row_chunk, chunk)] = jnp.zeros(shape, jnp.float32)
     return carry
 
 

@@ -188,9 +188,11 @@ def backward_kernel(
             else:
                 emit = carrying(sums) if carried else accumulating(outgoing.slot, place.tile, plan.numbers.barrier)
             if tiling.factored:
-                sink = FactorSink(emit, chain.arithmetic, factors, place.target, late=widest <= _LATE_FACTORS)
+                late = widest <= _LATE_FACTORS
+                sink = FactorSink(emit, chain.arithmetic, factors, place.target, late=late, folded=carried)
             else:
-                sink = ProductSink(emit, chain.arithmetic, late=launch.tiles == 1 and widest <= _LATE_PRODUCTS)
+                late = launch.tiles == 1 and widest <= _LATE_PRODUCTS
+                sink = ProductSink(emit, chain.arithmetic, late=late, folded=carried)
             chain.backward(place, sections, incoming, outgoing, sink)
             sink.finish()
             return tuple(sums.values())
@@ -198,7 +200,7 @@ def backward_kernel(
         totals = _for_each_tile(launch, program, first, step, tuple(initial.values()))
         store = storing(outgoing.slot)
         for block, total in zip(initial, totals, strict=True):
-            store(block, total)
+            store(block, total if block.section.is_matrix else chain.arithmetic.over_folded(total))
 
     _per_group(launch, len(operands.branches), run)
 

@@ -44,6 +44,10 @@ class MosaicNumbers:
         root = jax.lax.rsqrt(x)
         return root * root
 
+    def multiply_add(self, x: jax.Array, factor: Any, term: Any) -> jax.Array:
+        """Return `x * factor + term`."""
+        return x * factor + term
+
     def logistic(self, x: jax.Array) -> jax.Array:
         """Return 1 / (1 + exp(-y)), where `x` is y / 2, by the instruction for tanh, which is exact to 2⁻¹¹ of it."""
         return 0.5 + 0.5 * jnp.tanh(x)

@@ -72,8 +72,8 @@ def _product(
 
     def step(tile: Array, sums: list[Array]) -> list[Array]:
         rows = Rows((part * tiles + tile) * _ROWS, _ROWS, count, True)
-        inputs = arithmetic.operand(arithmetic.load(factors.inputs, rows, matrix.inputs))
-        cotangents = arithmetic.operand(arithmetic.load(factors.cotangents, rows, matrix.outputs))
+        inputs = arithmetic.rounded(arithmetic.load(factors.inputs, rows, matrix.inputs))
+        cotangents = arithmetic.rounded(arithmetic.load(factors.cotangents, rows, matrix.outputs))
         products = [arithmetic.product(a, b) for a in inputs for b in cotangents]
         return [total + product for total, product in zip(sums, products, strict=True)]
 

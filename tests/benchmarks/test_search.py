@@ -1,15 +1,18 @@
 import dataclasses
+import functools
 import json
 import math
 
 import jax
+import numpy as np
 import pytest
 
-from benchmarks import search_jax
-from benchmarks.cases import QUICK, SHAPES
+from benchmarks import search_jax, search_residual_mlp
+from benchmarks.cases import QUICK, SHAPES, MlpShape
 from benchmarks.search import DEFAULTS, Report, parse, run
 from benchmarks.search_jax import SPACES, handle
 from benchmarks.search_kernel import Search, SearchCase, describe
+from benchmarks.search_launches import with_gradients
 from benchmarks.search_limits import SHARED_BYTES, fits
 from kernels._layout import Blocks
 from kernels.flare_mixer.shapes import MixerShape
@@ -119,6 +122,27 @@ def test_candidates_are_near_the_table_first_and_differ_in_one_kernel(op, name, 
         for launch in (*tiles, *launches):
             assert case.space.with_kernel(start, kernel, launch) == launch
             assert case.space.parse_blocks(json.loads(json.dumps(dataclasses.asdict(launch)))) == launch
+
+
+def test_launches_for_copies_run_side_by_side():
+    """The whole op under vmap, with rows of the table for the rows of all copies."""
+    shape = MlpShape("branches", 37, 16, copies=3)
+    start = search_residual_mlp.table(shape, "float32", "pallas")
+    many = search_residual_mlp.table(dataclasses.replace(shape, rows=1944, channels=64, copies=8), "float32", "pallas")
+    assert many == search_residual_mlp.table(MlpShape("branches", 8 * 1944, 64), "float32", "pallas")
+    assert many != search_residual_mlp.table(MlpShape("branches", 1944, 64), "float32", "pallas")
+    bench = search_residual_mlp.Bench(shape, "float32", "pallas")
+    *_, last = search_residual_mlp.tile_candidates(shape, "float32", "backward", start)
+    expected, *found = [
+        function(*arguments)
+        for function, arguments in (
+            (functools.partial(with_gradients, bench.call("reference")), bench.program("backward", start)[1]),
+            *(bench.program("backward", blocks) for blocks in (start, last)),
+        )
+    ]
+    assert jax.tree.leaves(expected)[-1].shape[0] == 3
+    for actual in found:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3), actual, expected)
 
 
 def test_limits():

@@ -1,9 +1,12 @@
 """Kernels are read out of a trace of the profiler: those of streams of GPUs, numbered ones together."""
 
+import jax
 import pytest
 
+from benchmarks import step_profile
+from benchmarks.parallel_seeds import start_of_seeds
 from benchmarks.step_profile import Kernel, kernels_of, profile
-from configs import lm
+from configs import flare_elas, lm
 from experiments.errors import UserError
 from tests.program_server import run_program
 
@@ -47,6 +50,25 @@ def test_the_step_of_a_language_model_runs():
     config.train.batch_size = 2
     with pytest.raises(UserError, match="the profiler saw no kernels of a GPU"):
         profile(config, 2)
+    with pytest.raises(UserError, match="--seeds=2 is for models of points"):
+        profile(config, 2, seeds=2)
     config.data.tokenizer = "bpe"
     with pytest.raises(UserError, match="random rows are made of bytes alone; choose a config of text"):
         profile(config, 2)
+
+
+def test_the_step_of_several_seeds_runs(monkeypatch):
+    """Here to its end, where the profiler sees no GPU: the states that it trains have the seeds on their first axis."""
+    config = flare_elas.get_config("smoke")
+    config.model.update({"channel_dim": 8, "num_blocks": 1, "num_heads": 2, "num_latents": 4})
+    seen = []
+
+    def start(*arguments):
+        runner, state = start_of_seeds(*arguments)
+        seen.append(jax.tree.leaves(state)[0].shape[0])
+        return runner, state
+
+    monkeypatch.setattr(step_profile, "start_of_seeds", start)
+    with pytest.raises(UserError, match="the profiler saw no kernels of a GPU"):
+        profile(config, 2, seeds=3)
+    assert seen == [3]

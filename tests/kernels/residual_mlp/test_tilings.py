@@ -16,6 +16,8 @@ LOOPING = Tiling(**SMALL, programs=2)
 TILINGS = {
     "accumulated": (LOOPING, LOOPING),
     "resident-carried": (Tiling(**SMALL, programs=3, resident=True), Tiling(**SMALL, programs=2, carried=True)),
+    # Sums over rows are carried as those of every eighth row.
+    "carried-32": (Tiling(**SMALL), Tiling(rows=32, warps=4, programs=1, carried=True)),
     "factored": (Tiling(**SMALL, precast=True), Tiling(**SMALL, programs=4, factored=True, precast=True)),
     "products": (Tiling(**SMALL), Tiling(**SMALL, factored=True, parts=2)),
     "serial": (Tiling(**SMALL, parallel=False), Tiling(**SMALL, parallel=False, programs=2, resident=True)),
