@@ -106,10 +106,8 @@ def main() -> None:
         seconds, kernels = profile(config, FLAGS.steps, FLAGS.seeds)
     step, busy = 1e6 * seconds / FLAGS.steps, sum(x.microseconds for x in kernels) / FLAGS.steps
     launches = sum(x.launches for x in kernels) / FLAGS.steps
-    several = f", {FLAGS.seeds} seeds" if FLAGS.seeds > 1 else ""
-    print(
-        f"{config.name}{several}: {device_line()}; a step takes {step:.0f} us, {launches:.0f} kernels run for {busy:.0f} us"
-    )
+    name = config.name + (f", {FLAGS.seeds} seeds" if FLAGS.seeds > 1 else "")
+    print(f"{name}: {device_line()}; a step takes {step:.0f} us, {launches:.0f} kernels run for {busy:.0f} us")
     rows = [(x.name[:60], f"{x.launches / FLAGS.steps:.1f}", f"{x.microseconds / FLAGS.steps:.1f}") for x in kernels]
     print_table(("kernel", "launches a step", "us a step"), rows[: FLAGS.rows])
     write_results(
