@@ -1,7 +1,8 @@
 """Inputs for the tests of the mixer of FLARE++, and its outputs and gradients."""
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -71,20 +72,19 @@ def inputs(case: Case) -> dict[str, jax.Array]:
     return arguments
 
 
-def evaluator(case: Case, implementation: str | None) -> Callable[[dict], dict]:
-    """Return the function of the arguments to all outputs, latents too, and the gradients of all float arguments."""
+@functools.cache
+def evaluator(
+    implementation: str | None, scale: float, precision: str = "highest", tiles: str = "default", seeds: bool = False
+) -> Callable[[dict], dict]:
+    """Return the jitted function of the arguments to all outputs, latents too, and the gradients of all float arguments.
 
-    def evaluate(arguments: dict) -> dict:
-        options = {
-            "mask": arguments.get("mask"),
-            "scale": case.scale,
-            "implementation": implementation,
-            "synthesis_precision": case.precision,
-        }
-        (y, latents), pull_back = jax.vjp(
-            lambda x: flarepp_mixer(**x, **options, return_latents=True),
-            {name: x for name, x in arguments.items() if name != "mask"},
-        )
+    Cases of the same shapes share it. It is traced with the launches of its first call; `tiles` says which these are.
+    With `seeds` all arguments but the mask have an axis more, as in a program that trains several seeds.
+    """
+
+    def evaluate(arguments: dict, mask: jax.Array | None) -> dict:
+        options = {"mask": mask, "scale": scale, "implementation": implementation, "synthesis_precision": precision}
+        (y, latents), pull_back = jax.vjp(lambda x: flarepp_mixer(**x, **options, return_latents=True), arguments)
         outputs = {"y": y} | latents._asdict()
         cotangents = [jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate(outputs.values())]
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
@@ -92,16 +92,21 @@ def evaluator(case: Case, implementation: str | None) -> Callable[[dict], dict]:
         (gradients,) = pull_back(cotangents)
         return outputs | {f"d{name}": x for name, x in gradients.items()}
 
-    return evaluate
+    return jax.jit(jax.vmap(evaluate, in_axes=(0, None)) if seeds else evaluate)
 
 
-def outputs_and_gradients(case: Case, implementation: str | None, arguments: dict | None = None) -> dict:
+def outputs_and_gradients(
+    case: Case, implementation: str | None, arguments: dict | None = None, tiles: str = "default", seeds: bool = False
+) -> dict:
     """Return what the `evaluator` gives, in float64; the arguments are those of the case if not given."""
-    results = jax.jit(evaluator(case, implementation))(inputs(case) if arguments is None else arguments)
+    arguments = dict(inputs(case) if arguments is None else arguments)
+    mask = arguments.pop("mask", None)
+    results = evaluator(implementation, case.scale, case.precision, tiles, seeds)(arguments, mask)
     return {name: np.asarray(x, np.float64) for name, x in results.items()}
 
 
+@functools.cache
 def expected(case: Case) -> dict:
     """Return the float32 reference on the inputs of `case`, as rounded to its dtype."""
     exact = {name: x if name == "mask" else x.astype(jnp.float32) for name, x in inputs(case).items()}
-    return outputs_and_gradients(case, "reference", exact)
+    return outputs_and_gradients(replace(case, precision="highest"), "reference", exact)

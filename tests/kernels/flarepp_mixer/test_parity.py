@@ -13,7 +13,6 @@ import pytest
 from kernels import flarepp_mixer
 from tests.kernels.flarepp_mixer.cases import (
     Case,
-    evaluator,
     expected,
     inputs,
     outputs_and_gradients,
@@ -21,8 +20,10 @@ from tests.kernels.flarepp_mixer.cases import (
 )
 from tests.numerics import assert_close
 
+# Most tests run the programs of this case with other numbers.
+MASKED = Case(points=70, latents=20, masked=True)
 CASES = [
-    Case(points=70, latents=20, masked=True),
+    MASKED,
     Case(points=41, latents=18, width=24, channels=20, values=True),
     Case(points=33, latents=32, heads=3, batch=1),
 ]
@@ -36,9 +37,9 @@ def kernels(request, monkeypatch) -> str:
     return request.param
 
 
-def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
+def assert_agrees(case: Case, implementation: str | None, ratio: float, tiles: str = "default") -> None:
     """Compare all outputs and gradients with the reference, by RMS ratio."""
-    actual, references = outputs_and_gradients(case, implementation), expected(case)
+    actual, references = outputs_and_gradients(case, implementation, tiles=tiles), expected(case)
     assert actual.keys() == references.keys()
     for name, value in references.items():
         assert_close(f"{implementation} {name}", actual[name], value, ratio)
@@ -46,46 +47,46 @@ def assert_agrees(case: Case, implementation: str | None, ratio: float) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_float32_agrees_with_reference(case, kernels):
-    assert_agrees(case, "pallas", ratio=1e-5)
+    assert_agrees(case, "pallas", ratio=1e-5, tiles=kernels)
 
 
 def test_large_logits_stay_finite_and_accurate(kernels):
     # Float32 logits of 300 are themselves only known to 2e-5, and the queries of the second softmax are results.
-    assert_agrees(Case(logits=300.0, points=50, latents=20, masked=True), "pallas", ratio=1e-3)
+    assert_agrees(replace(MASKED, logits=300.0), "pallas", ratio=1e-3, tiles=kernels)
 
 
 def test_bfloat16_agrees_with_float32(kernels):
-    assert_agrees(HALF, "pallas", ratio=3e-2)
+    assert_agrees(HALF, "pallas", ratio=3e-2, tiles=kernels)
 
 
 def test_coarse_products_are_those_of_the_synthesis_alone(kernels):
-    case = replace(CASES[0], precision="default")
-    found = outputs_and_gradients(case, "pallas")
-    for name, value in expected(case).items():
+    found = outputs_and_gradients(replace(MASKED, precision="default"), "pallas", tiles=kernels)
+    for name, value in expected(MASKED).items():
         assert_close(name, found[name], value, 3e-3)
-    error = np.linalg.norm(found["q_dynamic"] - expected(case)["q_dynamic"])
+    error = np.linalg.norm(found["q_dynamic"] - expected(MASKED)["q_dynamic"])
     assert error > 2e-5 * np.linalg.norm(found["q_dynamic"])
 
 
 def test_chunks_agree_with_reference():
-    assert_agrees(CASES[0], "xla", ratio=1e-5)
+    assert_agrees(MASKED, "xla", ratio=1e-5)
 
 
 def test_seeds_at_once_are_seeds_one_by_one(kernels):
-    case = replace(CASES[0], masked=False)
-    seeds = [inputs(case), {name: jnp.flip(x, axis=0) + 0.1 for name, x in inputs(case).items()}]
-    together = jax.jit(jax.vmap(evaluator(case, "pallas")))(jax.tree.map(lambda *x: jnp.stack(x), *seeds))
+    arguments = inputs(MASKED)
+    mask = {"mask": arguments.pop("mask")}
+    seeds = [arguments, {name: jnp.flip(x, axis=0) + 0.1 for name, x in arguments.items()}]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *seeds)
+    together = outputs_and_gradients(MASKED, "pallas", stacked | mask, kernels, seeds=True)
     for seed, arguments in enumerate(seeds):
-        for name, value in outputs_and_gradients(case, "pallas", arguments).items():
+        for name, value in outputs_and_gradients(MASKED, "pallas", arguments | mask, kernels).items():
             assert_close(f"{name} of seed {seed}", together[name][seed], value, 1e-6)
 
 
 def test_padding_never_leaks(kernels):
-    case = CASES[0]
-    arguments = inputs(case)
+    arguments = inputs(MASKED)
     hole = ~arguments["mask"][:, :, None, None]
     poisoned = arguments | {name: jnp.where(hole, jnp.nan, arguments[name]) for name in ("k0", "k", "v")}
-    clean, found = (outputs_and_gradients(case, "pallas", x) for x in (arguments, poisoned))
+    clean, found = (outputs_and_gradients(MASKED, "pallas", x, kernels) for x in (arguments, poisoned))
     jax.tree.map(np.testing.assert_array_equal, clean, found)
     for name in ("y", "dk0", "dk", "dv"):
         assert not np.any(found[name][~np.asarray(arguments["mask"])])
@@ -93,11 +94,10 @@ def test_padding_never_leaks(kernels):
 
 @pytest.mark.parametrize(("q0", "k0", "gate"), [(1e4, 1e-4, 1e3), (1e-6, 1e6, 1e-6)])
 def test_sizes_of_operands_do_not_matter(q0, k0, gate, kernels):
-    case = Case(points=33, latents=9)
-    arguments = inputs(case)
+    arguments = inputs(MASKED)
     arguments |= {"q0": q0 * arguments["q0"], "k0": k0 * arguments["k0"], "gate": gate * arguments["gate"]}
-    references = outputs_and_gradients(case, "reference", arguments)
-    for name, value in outputs_and_gradients(case, "pallas", arguments).items():
+    references = outputs_and_gradients(MASKED, "reference", arguments)
+    for name, value in outputs_and_gradients(MASKED, "pallas", arguments, kernels).items():
         size = float(np.max(np.abs(references[name])))
         assert_close(name, value / size, references[name] / size, 1e-5)
 
