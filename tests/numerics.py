@@ -1,6 +1,9 @@
 """Comparison of arrays by RMS-error ratio, which is meaningful for bf16 and for long reductions."""
 
+import math
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -20,6 +23,19 @@ def assert_close(name: str, actual, expected, ratio: float, absolute: float = 1e
     assert error <= ratio or largest <= absolute, (
         f"{name}: RMS ratio {error:.2e} > {ratio:.0e}, max error {largest:.2e}"
     )
+
+
+def cotangent(number: int, shape: tuple[int, ...]) -> jax.Array:
+    """Return the fixed random array of this number and shape: float32, spread evenly, of mean 0 and variance 1.
+
+    For programs, in which `jax.random.normal` takes as long to trace and compile as all else of a small reference. The
+    places of the numbers are hashed as MurmurHash3 ends: in integers, so that all programs have the same bits.
+    """
+    bits = jnp.arange(math.prod(shape), dtype=jnp.uint32) + np.uint32(number * 0x9E3779B9 % 2**32)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        bits = (bits ^ (bits >> shift)) * np.uint32(factor)
+    even = (bits >> 8).astype(jnp.float32) * 2.0**-23 - 1.0
+    return (3**0.5 * even).reshape(shape)
 
 
 def round_to_bfloat16(x):

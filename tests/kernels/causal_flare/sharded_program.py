@@ -7,7 +7,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from kernels import causal_flare
-from tests.numerics import assert_close
+from tests.numerics import assert_close, cotangent
 
 BATCH, TOKENS, HEADS, LATENTS, WIDTH = 2, 72, 2, 5, 8
 SHARDED = P("data", "points")
@@ -37,7 +37,7 @@ def gradients(mix, parameters: dict, arrays: dict, fixed: dict) -> dict:
     @jax.jit
     def run(parameters: dict, arrays: dict) -> tuple:
         y, pull_back = jax.vjp(lambda p, x: mix(p, x | fixed), parameters, arrays)
-        return y, *pull_back(jax.random.normal(jax.random.key(0), y.shape))
+        return y, *pull_back(cotangent(0, y.shape))
 
     y, of_parameters, of_arrays = run(parameters, arrays)
     return {"y": y} | {f"d{name}": x for name, x in (of_parameters | of_arrays).items()}
