@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import flarepp_mixer
+from kernels import flare_mixer, flarepp_mixer
 from kernels._layout import Blocks
 from kernels.flare_mixer import table as flare_mixer_table
 from kernels.gather import table as gather_table
-from tests.numerics import round_to_bfloat16
+from tests.numerics import cotangent, round_to_bfloat16
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def inputs(case: Case) -> dict[str, jax.Array]:
 def evaluator(
     implementation: str | None, scale: float, precision: str = "highest", tiles: str = "default", seeds: bool = False
 ) -> Callable[[dict], dict]:
-    """Return the jitted function of the arguments to all outputs, latents too, and the gradients of all float arguments.
+    """Return the jitted function of arguments to all outputs, latents too, and the gradients of all float arguments.
 
     Cases of the same shapes share it. It is traced with the launches of its first call; `tiles` says which these are.
     With `seeds` all arguments but the mask have an axis more, as in a program that trains several seeds.
@@ -86,7 +86,7 @@ def evaluator(
         options = {"mask": mask, "scale": scale, "implementation": implementation, "synthesis_precision": precision}
         (y, latents), pull_back = jax.vjp(lambda x: flarepp_mixer(**x, **options, return_latents=True), arguments)
         outputs = {"y": y} | latents._asdict()
-        cotangents = [jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate(outputs.values())]
+        cotangents = [cotangent(i, x.shape) for i, x in enumerate(outputs.values())]
         # Rounded to bfloat16 first, so that every implementation sees the same cotangent.
         cotangents = round_to_bfloat16(cotangents[0]).astype(y.dtype), type(latents)(*cotangents[1:])
         (gradients,) = pull_back(cotangents)
@@ -110,3 +110,26 @@ def expected(case: Case) -> dict:
     """Return the float32 reference on the inputs of `case`, as rounded to its dtype."""
     exact = {name: x if name == "mask" else x.astype(jnp.float32) for name, x in inputs(case).items()}
     return outputs_and_gradients(replace(case, precision="highest"), "reference", exact)
+
+
+@functools.cache
+def size_of_gate_terms(case: Case) -> float:
+    """Return ‖dq·q_dynamic‖ / ‖dgate‖ of the reference: by how much the terms of the gate's gradient cancel.
+
+    That gradient is the sum over samples, latents and channels of the products of what the points gave for each number
+    of the queries with the gradient of this number.
+    """
+    arguments, found = inputs(replace(case, dtype="float32")), expected(case)
+    options = {"mask": arguments.get("mask"), "scale": case.scale, "implementation": "reference"}
+
+    @jax.jit
+    def gradient_of_queries(q: jax.Array) -> jax.Array:
+        (y, z), pull_back = jax.vjp(
+            lambda q: flare_mixer(q, arguments["k"], arguments["v"], **options, return_latents=True), q
+        )
+        # The cotangents of the `evaluator`.
+        return pull_back((round_to_bfloat16(cotangent(0, y.shape)), cotangent(3, z.shape)))[0] + cotangent(2, q.shape)
+
+    terms = np.asarray(gradient_of_queries(jnp.float32(found["q"])), np.float64) * found["q_dynamic"]
+    np.testing.assert_allclose(terms.sum(axis=(0, 2, 3)), found["dgate"], rtol=1e-3, atol=1e-4 * np.linalg.norm(terms))
+    return float(np.linalg.norm(terms) / np.linalg.norm(found["dgate"]))

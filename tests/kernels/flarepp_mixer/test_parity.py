@@ -16,6 +16,7 @@ from tests.kernels.flarepp_mixer.cases import (
     expected,
     inputs,
     outputs_and_gradients,
+    size_of_gate_terms,
     use_small_tiles,
 )
 from tests.numerics import assert_close
@@ -41,8 +42,12 @@ def assert_agrees(case: Case, implementation: str | None, ratio: float, tiles: s
     """Compare all outputs and gradients with the reference, by RMS ratio."""
     actual, references = outputs_and_gradients(case, implementation, tiles=tiles), expected(case)
     assert actual.keys() == references.keys()
+    # The gate's gradient is a sum of products, both factors of which coarse products leave with errors of up to the
+    # ratio, so each term has √2 times as much; the terms cancel, their errors, of either sign, add up as squares.
+    terms = 2**0.5 * size_of_gate_terms(case) if case.precision == "default" else 1.0
     for name, value in references.items():
-        assert_close(f"{implementation} {name}", actual[name], value, ratio)
+        bound = ratio * max(1.0, terms) if name == "dgate" else ratio
+        assert_close(f"{implementation} {name}", actual[name], value, bound)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -60,9 +65,9 @@ def test_bfloat16_agrees_with_float32(kernels):
 
 
 def test_coarse_products_are_those_of_the_synthesis_alone(kernels):
-    found = outputs_and_gradients(replace(MASKED, precision="default"), "pallas", tiles=kernels)
-    for name, value in expected(MASKED).items():
-        assert_close(name, found[name], value, 3e-3)
+    case = replace(MASKED, precision="default")
+    assert_agrees(case, "pallas", ratio=3e-3, tiles=kernels)
+    found = outputs_and_gradients(case, "pallas", tiles=kernels)
     error = np.linalg.norm(found["q_dynamic"] - expected(MASKED)["q_dynamic"])
     assert error > 2e-5 * np.linalg.norm(found["q_dynamic"])
 
