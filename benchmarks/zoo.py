@@ -162,9 +162,9 @@ def main(arguments: Sequence[str]) -> int:
     """Measure the models one after the other and print the table."""
     options = parse(arguments)
     check_output(options.output)
+    rows = read_rows(options.output)
     if not options.smoke:
         check_gpu("--smoke")
-    rows = read_rows(options.output)
     begin = time.monotonic()
     print(f"{DATA}, {device_line()}", flush=True)
     dataset, baseline = None, None
