@@ -8,7 +8,8 @@ import ast
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -25,21 +26,39 @@ except ImportError:
 # The environment variable that tells the suite to do without shape checks.
 WITHOUT = "FLARE_JAX_WITHOUT_SHAPE_CHECKS"
 _NAME = "__check_shapes__"
+_paused = False
 
 
 def install(packages: Sequence[str]) -> None:
     """Check the functions of all modules of these packages that are imported from now on.
 
-    Raises ImportError without beartype: shape checks are part of the suite, unless it is told to do without them.
+    Raises ImportError without beartype: shape checks are part of the suite, unless it is told to do without them. One
+    that is imported already, whose functions would go unchecked, is a RuntimeError.
     """
     if os.environ.get(WITHOUT):
         return
+    early = [name for name in packages if name in sys.modules]
+    if early:
+        raise RuntimeError(
+            f"{early[0]} is imported before its shape checks are installed; import it in functions of conftest.py"
+        )
     if beartype is None:
         raise ImportError(
             "beartype, which checks shapes in the tests, is missing; install flare_jax[test], or set "
             f"{WITHOUT}=1 to run without shape checks"
         )
     sys.meta_path.insert(0, _Finder(packages))
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Check nothing meanwhile: what is told of wrong arguments where there are no such checks, as with users."""
+    global _paused
+    before, _paused = _paused, True
+    try:
+        yield
+    finally:
+        _paused = before
 
 
 def check_shapes(x: Any) -> Any:
@@ -67,6 +86,8 @@ def _checked_when_called(function: Callable[..., Any], *, sized: bool) -> Callab
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal checked
+        if _paused:
+            return function(*args, **kwargs)
         if checked is None:
             checked = beartype(function)
         if not sized:

@@ -114,6 +114,20 @@ def test_what_does_not_fit_is_found(module: ModuleType, call: Callable[[ModuleTy
         call(module)
 
 
+def test_a_pause_is_without_checks(module: ModuleType) -> None:
+    """What is wrong passes in it, and is found after it."""
+    with shape_checks.paused():
+        module.Holder.take(jnp.ones((3, 1)))
+    with pytest.raises(BeartypeCallHintViolation):
+        module.Holder.take(jnp.ones((3, 1)))
+
+
+def test_a_package_that_is_imported_already_is_an_error() -> None:
+    """Its functions would be without checks, and nobody would know."""
+    with pytest.raises(RuntimeError, match=r"^kernels is imported before its shape checks"):
+        shape_checks.install(["kernels"])
+
+
 @pytest.mark.skipif(bool(os.environ.get(WITHOUT)), reason=f"{WITHOUT} is set")
 def test_the_library_is_checked() -> None:
     """The packages that the tests import have the checks."""
