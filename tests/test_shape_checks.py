@@ -79,6 +79,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "meta_path", [*sys.meta_path])
         patch.syspath_prepend(folder)
+        patch.delenv(WITHOUT, raising=False)
         shape_checks.install(["module_with_shapes"])
         yield importlib.import_module("module_with_shapes")
     del sys.modules["module_with_shapes"]
@@ -122,8 +123,9 @@ def test_a_pause_is_without_checks(module: ModuleType) -> None:
         module.Holder.take(jnp.ones((3, 1)))
 
 
-def test_a_package_that_is_imported_already_is_an_error() -> None:
+def test_a_package_that_is_imported_already_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its functions would be without checks, and nobody would know."""
+    monkeypatch.delenv(WITHOUT, raising=False)
     with pytest.raises(RuntimeError, match=r"^kernels is imported before its shape checks"):
         shape_checks.install(["kernels"])
 
