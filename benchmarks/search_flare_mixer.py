@@ -39,6 +39,8 @@ SIDES = (16, 32, 64, 128, 256)
 LARGEST_TILE, SMALLEST_TILE = 16_384, 512
 # The most tiles of points that share a pass over the latents; four spill already.
 MOST_GROUP = 4
+# One exponential of so many is a polynomial, of none with 0; of every second one was slower.
+POLYNOMIALS = (0, 4, 8)
 
 parse_blocks = functools.partial(rebuild, KernelBlocks)
 
@@ -93,7 +95,7 @@ def _group(default: Blocks, blocks: Blocks) -> int:
 def launch_candidates(
     shape: MixerShape, dtype: str, kernel: str, best: Iterable[KernelBlocks]
 ) -> Iterator[KernelBlocks]:
-    """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
+    """Yield variations of programs and stages, and of what only some kernels can choose."""
     for start in best:
         if kernel == "operand_gradients" and start.pairs is not None:
             yield from (replace(start, pairs=replace(start.pairs, slots=slots)) for slots in (1, 2))
@@ -103,10 +105,12 @@ def launch_candidates(
 
 
 def blocks_by_launch(shape: MixerShape, dtype: str, kernel: str, blocks: Blocks) -> Iterator[Blocks]:
-    """Yield variations of programs and stages, and of what only the operands' gradients can choose."""
+    """Yield variations of programs and stages, and of what only some kernels can choose."""
     variations = []
     if kernel == "operand_gradients":
         variations = [replace(blocks, group=group) for group in range(1, MOST_GROUP + 1)]
+    elif dtype == "bfloat16":
+        variations = [replace(blocks, polynomial_every=every) for every in POLYNOMIALS]
     variations += [replace(blocks, programs=programs) for programs in (1, 132, 264, 528, 1056, 2112, 4224)]
     variations += [replace(blocks, stages=stages) for stages in (1, 3, 4)]
     yield from (x for x in variations if _fits(shape, dtype, kernel, x))

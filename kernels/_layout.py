@@ -15,7 +15,7 @@ from jax.experimental import pallas as pl
 
 from kernels._pallas import Operand, Output, pallas_call
 from kernels._target import Target
-from kernels._tiles import Products, padded_width
+from kernels._tiles import Products, is_split, padded_width
 from kernels._triton_lowering import plt
 
 
@@ -28,7 +28,8 @@ class Blocks:
     pass over the latents, whose gradients travel between memory and registers once per pass, and with `one_exponential`
     both softmaxes share one where the range of the logits allows it, in bfloat16 and with common logits only. With
     `bounded` a forward kernel takes a bound of the logits for their maximum where one is given and close
-    (`kernels/_bounds.py`).
+    (`kernels/_bounds.py`). With `polynomial_every` one exponential of so many, 2, 4 or 8, of a forward kernel or of the
+    latents' gradient is a polynomial (`kernels/_exponentials.py`), in bfloat16 only.
     """
 
     points: int
@@ -39,6 +40,7 @@ class Blocks:
     group: int = 1
     one_exponential: bool = False
     bounded: bool = False
+    polynomial_every: int = 0
 
     def shared_bytes(self, width: int, item: int) -> int:
         """Return about how many bytes of shared memory a program has: staged operands and weights, of `item` bytes."""
@@ -168,6 +170,11 @@ class Layout:
     ) -> "Layout":
         """Choose tiles and splits for latents q and points k."""
         batch, points, heads, _ = k.shape
+        if blocks.polynomial_every and is_split(k.dtype):
+            raise ValueError(
+                f"a launch with polynomial_every={blocks.polynomial_every} has keys of {k.dtype}; give it 0, for these "
+                "polynomials have the accuracy of bfloat16"
+            )
         rows = batch * heads * target.copies
         tiling = Tiling.create(blocks, points, q.shape[-2], rows, mask is not None, all_latents)
         return cls(blocks, tiling, batch, heads, all_latents, target, coarse)
@@ -175,7 +182,7 @@ class Layout:
     @property
     def products(self) -> Products:
         """Products of tiles on the target."""
-        return Products(self.target.compiled, self.target.platform == "cuda", self.coarse)
+        return Products(self.target.compiled, self.target.platform == "cuda", self.coarse, self.blocks.polynomial_every)
 
     def launch_by_bound(
         self, kernel: Callable[..., None], name: str, inputs: Any, outputs: Any, bound: jax.Array | None

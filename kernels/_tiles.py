@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from kernels import _exponentials
 from kernels._triton_lowering import plt
 
 LOG2_E = math.log2(math.e)
@@ -130,7 +131,8 @@ class Products:
     float16 is the sum of two float16 parts of 11 bits each; of the four products of parts, the three largest give a
     product to about 2⁻²³ (`multiply`). Parts of bfloat16 have the range of float32, but need six products, and three
     TF32 products (`dot`), which need no scales, take as many steps of the tensor cores and more conversions. With
-    `coarse` float32 tiles have their first part alone, of as many bits as TF32 takes of them.
+    `coarse` float32 tiles have their first part alone, of as many bits as TF32 takes of them. With `polynomial_every`
+    one exponential of so many is a polynomial (`weights_of`).
     """
 
     logistic_factor: ClassVar[float] = -LOG2_E
@@ -139,6 +141,7 @@ class Products:
     # Whether `exp2` and `reciprocal` are plain instructions of NVIDIA's GPUs.
     cuda: bool = False
     coarse: bool = False
+    polynomial_every: int = 0
 
     def exp2(self, x: jax.Array) -> jax.Array:
         """Return 2 to the power of float32 `x`; on an NVIDIA GPU results below 2⁻¹²⁶ are zero.
@@ -147,6 +150,20 @@ class Products:
         softmax sees: two to four instructions more for every pair of a point and a latent.
         """
         return jnp.exp2(x) if not self.cuda else self._instruction("ex2.approx.ftz.f32", x)
+
+    def weights_of(self, logits: jax.Array) -> jax.Array:
+        """Return 2 to the power of a tile of float32 logits, at most 127, for weights of the accuracy of bfloat16.
+
+        This is `exp2`, or with `polynomial_every` for one of so many a polynomial (`kernels/_exponentials.py`), which
+        alone makes zero of NaN: of a softmax NaN goes on through the maximum.
+        """
+        every = self.polynomial_every
+        if every and not self.compiled:
+            return _exponentials.one_in(every, logits)
+        if not (every and self.cuda):
+            return self.exp2(logits)
+        constraints = ",".join(["=f"] * every + ["f"] * every)
+        return self._assembly(_exponentials.instructions(every), constraints, logits, pack=every)
 
     def reciprocal(self, x: jax.Array) -> jax.Array:
         """Return 1 / float32 `x` to a bit; on an NVIDIA GPU what is below 2⁻¹²⁶ counts as zero."""
@@ -184,12 +201,12 @@ class Products:
         registers = ", ".join(f"${i}" for i in range(1 + len(arguments)))
         return self._assembly(f"{name} {registers};", "=f" + ",f" * len(arguments), *arguments)
 
-    def _assembly(self, text: str, constraints: str, *arguments: jax.Array) -> jax.Array:
+    def _assembly(self, text: str, constraints: str, *arguments: jax.Array, pack: int = 1) -> jax.Array:
         [value] = plt.elementwise_inline_asm(
             text,
             args=list(arguments),
             constraints=constraints,
-            pack=1,
+            pack=pack,
             result_shape_dtypes=[jax.ShapeDtypeStruct.like(arguments[0])],
         )
         return value

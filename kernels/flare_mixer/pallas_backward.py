@@ -77,7 +77,7 @@ def latent_gradient_split(
         maximum = load_vector(maximum_ref, start, tiling.block_points, valid, jnp.inf)
         dy = over_mass(dy_ref, mass_ref, start, tiling.block_points, channels, valid)
         raw = products.multiply(q, products.split(k, key_scale), (1, 1))
-        weights = products.exp2(products.multiply_add(raw, factor, (exponent - maximum)[None, :]))
+        weights = products.weights_of(products.multiply_add(raw, factor, (exponent - maximum)[None, :]))
         values = products.split(dy, value_scale)
         return products.multiply(products.weights(weights, values), values, (1, 0), start=dz)
 

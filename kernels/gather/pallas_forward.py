@@ -56,7 +56,7 @@ def softmax_step(
     """
     maximum, mass, total = carry
     new = jnp.maximum(maximum, jnp.max(raw, axis=1) * factor)
-    weights = products.exp2(products.multiply_add(raw, factor, (exponent - new)[:, None]))
+    weights = products.weights_of(products.multiply_add(raw, factor, (exponent - new)[:, None]))
     decay = products.exp2(maximum - new)
     mass = decay * mass + jnp.sum(weights, axis=1)
     total = products.multiply(products.weights(weights, values), values, (1, 0), start=decay[:, None] * total)
@@ -83,7 +83,7 @@ def bounded_step(
 ) -> tuple[jax.Array, ...]:
     """Fold one tile as `softmax_step` does, with a bound of the logits in the place of their maximum."""
     maximum, mass, total = carry
-    weights = products.exp2(products.multiply_add(raw, factor, exponent - bound))
+    weights = products.weights_of(products.multiply_add(raw, factor, exponent - bound))
     total = products.multiply(products.weights(weights, values), values, (1, 0), start=total)
     return maximum, mass + jnp.sum(weights, axis=1), total
 
