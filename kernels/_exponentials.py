@@ -29,7 +29,7 @@ def polynomial_exp2(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
-def one_in(every: int, x: jax.Array) -> jax.Array:
+def one_in(x: jax.Array, every: int) -> jax.Array:
     """Return 2 to the power of a tile `[rows, columns]`, that of one column in `every` by the polynomial."""
     column = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
     return jnp.where(column % every == 0, polynomial_exp2(x), jnp.exp2(x))

@@ -159,7 +159,7 @@ class Products:
         """
         every = self.polynomial_every
         if every and not self.compiled:
-            return _exponentials.one_in(every, logits)
+            return _exponentials.one_in(logits, every)
         if not (every and self.cuda):
             return self.exp2(logits)
         constraints = ",".join(["=f"] * every + ["f"] * every)

@@ -99,7 +99,7 @@ class _Kernel:
     @property
     def pair(self) -> Pair:
         """The products of two tiles."""
-        return Pair(self.scale, self.shape.width)
+        return Pair(self.scale, self.shape.width, self.blocks.polynomial_every, self.target.compiled)
 
     def _memory(self) -> _Memory:
         shape, stages, slots = self.shape, self.blocks.stages, self.blocks.slots
