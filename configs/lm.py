@@ -5,8 +5,9 @@
     python -m experiments.lm --config=configs/lm.py:model=recommended,size=tiny,smoke --config.data.path=README.md
 
 Models: `published` (causal FLARE as its language model is known), `recommended` (with short convolutions, normalised
-keys, forgetting and reads of its own, without positions), `stablemax`, `state` (a signed state that decays), `gla`, and
-`transformer`. Sizes are those of `flare_jax.models.language.SIZES`. `smoke` trains for a few steps.
+keys, forgetting, reads of its own and a gate of the output, without positions), `stablemax`, `state` (a signed state
+that decays), `gla`, and `transformer`. Sizes are those of `flare_jax.models.language.SIZES`. `smoke` trains for a few
+steps.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ from flare_jax.models.language import LANGUAGE_MODELS, size_options
 _OPTIONS: dict[str, Any] = {"short_conv": True, "qk_norm": True, "separate_read": True, "rope": False}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "published": ("causal_flare", {}),
-    "recommended": ("causal_flare", {**_OPTIONS, "forget": True}),
+    "recommended": ("causal_flare", {**_OPTIONS, "forget": True, "out_gate": True}),
     "stablemax": ("causal_flare", {**_OPTIONS, "gather": "stablemax"}),
     "state": ("causal_flare", {**_OPTIONS, "forget": True, "gather": "state"}),
     "gla": ("gla", {}),

@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flax import nnx
 
+from configs.lm import get_config as get_language_config
 from data_pipeline.registry import find_record
+from experiments.lm import models
 from experiments.pdebench.models import check_model
 from experiments.sweep import jobs
 from experiments.sweep.figures import Bars
@@ -17,6 +20,8 @@ from experiments.sweep.rows import make_row, read_csv, write_csv
 from experiments.sweep.runs import plan_runs
 from experiments.sweep.study import Measurement, load_study
 from flare_jax.models.registry import MODELS
+from flare_jax.params import count_parameters, split
+from studies import language
 from studies.common import tiny
 from studies.comparison import NAMES
 from tests.experiments.additive import parts
@@ -174,3 +179,13 @@ def test_tiny_sizes_fit_together():
     study = replace(load_study("studies/comparison.py:smoke"), parts=(replace(part, options=tiny(part.config)),))
     (run,) = plan_runs(study, Path("nowhere"))
     check_model(run.config)
+
+
+def test_language_models_that_are_compared_have_equal_parameters():
+    def parameters(name, options):
+        config = get_language_config(f"model={name},size=15M")
+        config.update_from_flattened_dict(options)
+        return count_parameters(split(nnx.eval_shape(lambda: models.build(config, 256, 0)))[1])
+
+    counts = {name: parameters(*of) for name, of in language.MODELS.items()}
+    assert max(counts.values()) < 1.015 * min(counts.values()), counts
