@@ -66,7 +66,9 @@ def tile_candidates(shape: MixerShape, dtype: str, kernel: str, start: KernelBlo
                 yield replace(start, pairs=pairs)
         start = replace(start, pairs=None)
     for blocks in blocks_by_tile(shape, dtype, kernel, getattr(start, kernel)):
-        yield replace(start, **{kernel: blocks})
+        # Kernels of few points take two exponentials.
+        if not (start.compact and blocks.one_exponential):
+            yield replace(start, **{kernel: blocks})
 
 
 def blocks_by_tile(shape: MixerShape, dtype: str, kernel: str, default: Blocks) -> Iterator[Blocks]:
@@ -78,7 +80,7 @@ def blocks_by_tile(shape: MixerShape, dtype: str, kernel: str, default: Blocks) 
     sides.sort(key=lambda pair: abs(math.log2(math.prod(pair) / (default.points * default.latents))))
     last = kernel == "operand_gradients"
     # Sharing one exponential needs fewer registers, so other tiles may be best.
-    shared = (True, False) if last and dtype == "bfloat16" else (False,)
+    shared = (True, False) if last else (False,)
     for (side, latent_side), warps, one in itertools.product(sides, (2, 4, 8) if last else (4, 8), shared):
         blocks = replace(default, points=side, latents=latent_side, warps=warps, one_exponential=one)
         blocks = replace(blocks, group=_group(default, blocks)) if last else blocks

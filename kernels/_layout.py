@@ -26,7 +26,7 @@ class Blocks:
     `points` and `latents` are the sides of a tile; the points are split so that about `programs` programs run in all;
     `warps` and `stages` are Triton's. In the kernel of the operands' gradients `group` tiles of points share a
     pass over the latents, whose gradients travel between memory and registers once per pass, and with `one_exponential`
-    both softmaxes share one where the range of the logits allows it, in bfloat16 and with common logits only. With
+    both softmaxes share one where the range of the logits allows it, with common logits only. With
     `bounded` a forward kernel takes a bound of the logits for their maximum where one is given and close
     (`kernels/_bounds.py`). With `polynomial_every` one exponential of so many, 2, 4 or 8, of a forward kernel or of the
     latents' gradient is a polynomial (`kernels/_exponentials.py`), in bfloat16 only.

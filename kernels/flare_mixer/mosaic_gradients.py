@@ -40,7 +40,7 @@ def all_gradients(
     """Return the gradients of q, k and v; that of q is per sample, `[B, H, M, D]`, float32, where q is."""
     (k, v, mask), dtype = (operands.k, operands.v, operands.mask), y.dtype
     maximum = point_statistics[0] if mask is None else jnp.where(mask[:, None], point_statistics[0], jnp.inf)
-    reference, factor = one_exponential(statistics.maximum, maximum)
+    reference, factor = one_exponential(statistics.maximum, maximum, dtype)
     near = reference < jnp.inf
     # With one exponential a point's weights are less the head's maximum, not its own, and so is their sum.
     share = jnp.where(near, jnp.exp2(jnp.where(near, reference, 0.0) - maximum), 1.0) / point_statistics[1]

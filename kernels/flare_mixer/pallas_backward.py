@@ -135,13 +135,14 @@ class _Slopes(NamedTuple):
     """What the slopes need of the latents, `[B, H, M, C]`: z, dz / mass and, `[B, H, M, 1]`, their mean slopes.
 
     Where the heads share exponentials, their factors are in the last two, and `reference` is `[B, H, 1]`; else it is
-    None.
+    None. `exponent` is that of dz / mass without factors.
     """
 
     latents: jax.Array
     gradients: jax.Array
     mean: jax.Array
     reference: jax.Array | None
+    exponent: Exponent
 
 
 def operand_gradients(
@@ -162,14 +163,14 @@ def operand_gradients(
     """
     dtype, weight = y.dtype, weight_exponent(y.dtype)
     layout = Layout.create(blocks, operands.q, operands.k, operands.mask, target, all_latents=True)
-    # Factors of one exponential span more than parts of float32 can hold.
-    shared = blocks.one_exponential and not operands.separate and not is_split(dtype)
+    shared = blocks.one_exponential and not operands.separate
     side = _latent_side(statistics, dz, point_statistics[0] if shared else None, dtype)
     latents, gradients = latent_exponent(side.latents), latent_exponent(side.gradients)
     values = point_exponent(dy, operands.mask, point_statistics[1])
     # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
     gather = jnp.minimum(exponents.v, latents) if is_split(dtype) else 0
-    slope = slope_exponent(y.shape[-1], gather + gradients, values + latents)
+    # Weights of the gather are at most 1 without the latents' factors, whatever makes them.
+    slope = slope_exponent(y.shape[-1], gather + side.exponent, values + latents)
     numbers = numbers_of(exponents, (latents, gradients), values, slope, weight, scale)
     constants, numbers = numbers_operand(head_numbers(*numbers), layout)
 
@@ -217,12 +218,13 @@ def operand_gradients(
 def _latent_side(statistics: Statistics, dz: jax.Array, point_maximum: jax.Array | None, dtype: jnp.dtype) -> _Slopes:
     """Return the latents' side; with the points' maxima `[B, H, N]`, for one exponential."""
     gradients = dz / statistics.divisor[..., None]
+    exponent = latent_exponent(gradients.astype(dtype))
     mean = jnp.sum(gradients * statistics.latents, axis=-1, keepdims=True)
     reference = None
     if point_maximum is not None:
-        reference, share = one_exponential(statistics.maximum, point_maximum)
+        reference, share = one_exponential(statistics.maximum, point_maximum, dtype)
         gradients, mean = gradients * share[..., None], mean * share[..., None]
-    return _Slopes(statistics.latents.astype(dtype), gradients.astype(dtype), mean, reference)
+    return _Slopes(statistics.latents.astype(dtype), gradients.astype(dtype), mean, reference, exponent)
 
 
 def _assemble(operands: Operands, results: Gradients, exponents: Exponents, slope: Exponent, scale: float) -> Operands:

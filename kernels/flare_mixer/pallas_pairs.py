@@ -13,8 +13,8 @@ from jax.experimental import pallas as pl
 
 from kernels._layout import Layout
 from kernels._pairs import Gradients, Number, Walk
-from kernels._scales import read_numbers
-from kernels._tiles import Parts, Products, load_rows, load_vector
+from kernels._scales import read_numbers, weight_exponent
+from kernels._tiles import Parts, Products, is_split, load_rows, load_vector
 
 
 class Numbers(NamedTuple):
@@ -88,8 +88,9 @@ class Tile(NamedTuple):
     `keys` are its factors in the logits: one if both softmaxes share them, else the gather's and the scatter's. `value`
     meets the other side's `value` in the slope of the gather's logits, `decode_value` that of the scatter's: for points
     these are v and dy / mass, for latents dz / mass and z. `maximum` and `mean` belong to the softmax that each row of
-    this tile is normalised by. With one exponential `share` is the points' factor, which `value` has in it too, and the
-    latents' factor is in their `value` and `mean`.
+    this tile is normalised by. With one exponential `share` is the points' factor, which `value` has in it too where it
+    is one part, and the latents' factor is in their `value` and `mean`; parts of weights are scaled, and so the points'
+    `maximum` and `mean` are too.
     """
 
     keys: list[Parts]
@@ -135,17 +136,21 @@ def load_points(
     keys = [load_rows(ref, start, rows, w, valid) for ref, w in zip(refs.keys, settings.logits, strict=True)]
     value = load_rows(refs.v, start, rows, settings.values, valid)
     maximum, share = load_vector(refs.maximum, start, rows, valid, jnp.inf), None
+    mean = jnp.sum(dy_over_mass * y, axis=1) * numbers.mean
     if reference is not None:
         share = products.exp2(maximum - reference)
         if valid is not None:
             share = jnp.where(valid, share, 0.0)
-        value = (value.astype(jnp.float32) * share[:, None]).astype(value.dtype)
+        weight = weight_exponent(dy.dtype)
+        maximum, mean = maximum - weight, mean * 2.0**-weight
+        if not is_split(value.dtype):
+            value = (value.astype(jnp.float32) * share[:, None]).astype(value.dtype)
     return Tile(
         keys=[products.split(key, scale) for key, scale in zip(keys, (numbers.key, numbers.decode_key), strict=False)],
         value=products.split(value, numbers.value),
         decode_value=products.split(dy_over_mass.astype(dy.dtype), numbers.decode_value),
         maximum=maximum,
-        mean=jnp.sum(dy_over_mass * y, axis=1) * numbers.mean,
+        mean=mean,
         valid=valid,
         share=share,
     )
@@ -167,9 +172,8 @@ def pair_gradients(
     decode_weights = products.exp2(products.multiply_add(raw[-1], numbers.decode_factor, -points.maximum[:, None]))
     decode_slope = products.multiply(points.decode_value, latents.decode_value, (1, 1))
     if points.share is not None:
-        slope = products.multiply(points.value, latents.value, (1, 1), start=decode_slope) - points.mean[:, None]
-        mean = jnp.broadcast_to(-points.share[:, None], slope.shape)
-        return decode_weights, [decode_weights * products.multiply_add(mean, latents.mean[None, :], slope)]
+        slope = _shared_slope(numbers, products, points, latents, decode_slope)
+        return decode_weights, [decode_weights * slope]
     weights = products.exp2(products.multiply_add(raw[0], numbers.factor, -latents.maximum[None, :]))
     slope = products.multiply(points.value, latents.value, (1, 1))
     gradient = weights * products.multiply_add(slope, numbers.slope, -latents.mean[None, :])
@@ -177,6 +181,22 @@ def pair_gradients(
     if len(raw) == 1:
         return weights, [products.multiply_add(decode_weights, decode_slope, gradient)]
     return weights, [gradient, decode_weights * decode_slope]
+
+
+def _shared_slope(
+    numbers: Numbers, products: Products, points: Tile, latents: Tile, decode_slope: jax.Array
+) -> jax.Array:
+    """Return the slopes of both softmaxes of one exponential, given the product of value rows of the scatter's."""
+    if len(points.value) == 1:
+        slope = products.multiply(points.value, latents.value, (1, 1), start=decode_slope) - points.mean[:, None]
+    else:
+        # The points' factors in the place of a constant, so that no bits of v are lost to them.
+        factor = numbers.decode_slope * 2.0 ** -weight_exponent(jnp.float32)
+        slope = products.multiply_add(decode_slope, factor, -points.mean[:, None])
+        gather_slope = products.multiply(points.value, latents.value, (1, 1))
+        slope = products.multiply_add(gather_slope, (points.share * numbers.slope)[:, None], slope)
+    mean = jnp.broadcast_to(-points.share[:, None], slope.shape)
+    return products.multiply_add(mean, latents.mean[None, :], slope)
 
 
 def operand_gradient_kernel(inputs: Inputs, outputs: Gradients, *, layout: Layout, settings: Settings) -> None:

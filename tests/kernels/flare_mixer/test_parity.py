@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.flare_mixer import pallas_backward
+from kernels._implementation import Request
+from kernels._tiles import LOG2_E
+from kernels.flare_mixer import pallas_backward, table
 from tests.kernels.flare_mixer.cases import (
     Case,
     assert_agrees,
@@ -84,11 +86,13 @@ def test_kernels_are_deterministic():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
-def test_each_head_chooses_between_one_exponential_and_two(monkeypatch):
+# Differences of slopes that nearly cancel, in bfloat16; one exponential beyond its range would be all wrong.
+@pytest.mark.parametrize(("dtype", "factor", "ratio"), [("bfloat16", 60.0, 1e-1), ("float32", 6.0, 2e-5)])
+def test_each_head_chooses_between_one_exponential_and_two(dtype, factor, ratio, monkeypatch):
     """The kernel of the operands' gradients shares an exponential where the logits' range allows it."""
-    arguments = inputs(Case(points=50, latents=20, masked=True, dtype="bfloat16"))
+    arguments = inputs(Case(points=50, latents=20, masked=True, dtype=dtype))
     arguments["mask"] = arguments["mask"].at[-1, :9].set(True)
-    arguments["q"] = arguments["q"] * jnp.array([1.0, 60.0], jnp.bfloat16)[:, None, None]
+    arguments["q"] = arguments["q"] * jnp.array([1.0, factor], dtype)[:, None, None]
     references = []
     choose = pallas_backward.one_exponential
 
@@ -100,9 +104,32 @@ def test_each_head_chooses_between_one_exponential_and_two(monkeypatch):
     actual = outputs_and_gradients("pallas", arguments, 1.0)
     exact = {name: x if name == "mask" else x.astype(jnp.float32) for name, x in arguments.items()}
     for name, value in outputs_and_gradients("reference", exact, 1.0).items():
-        # Differences of slopes that nearly cancel, in bfloat16; one exponential beyond its range would be all wrong.
-        assert_close(name, actual[name], value, 1e-1)
+        assert_close(name, actual[name], value, ratio)
     np.testing.assert_array_equal(np.isinf(references[0][..., 0]), [[False, True]] * 2)
+
+
+def test_one_exponential_keeps_the_bits_of_float32_up_to_its_widest_range(monkeypatch):
+    """Latents' maxima span 11.8 powers of two, of the 12 allowed; both forms are compared head by head."""
+    arguments = inputs(Case(batch=1, points=300, latents=40, width=16))
+    logits = LOG2_E * jnp.einsum("hmd,bnhd->hmn", arguments["q"], arguments["k"], precision="highest")
+    maxima = jnp.max(logits, axis=-1)
+    # The latent with the largest maximum gets what the range needs; the others keep theirs.
+    least, largest = jnp.min(maxima, axis=-1), jnp.max(maxima, axis=-1)
+    scale = jnp.where(maxima == largest[:, None], ((least + 11.8) / largest)[:, None], 1.0)
+    arguments["q"] = arguments["q"] * scale[..., None]
+    launches = table.OPERATION.launch_for("pallas", Request("float32", 16, 300)).blocks
+    results = []
+    for shared in (True, False):
+        blocks = replace(launches, operand_gradients=replace(launches.operand_gradients, one_exponential=shared))
+        monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(blocks))
+        results.append(outputs_and_gradients("pallas", arguments, 1.0))
+    assert any(np.any(results[0][name] != results[1][name]) for name in results[0])
+    for name, value in results[1].items():
+        for head in range(2):
+            axis = {"dq": 0, "z": 1}.get(name, 2)
+            assert_close(
+                f"{name} of head {head}", np.take(results[0][name], head, axis), np.take(value, head, axis), 2e-6
+            )
 
 
 @pytest.mark.parametrize("implementation", ["xla", "pallas", pytest.param("cudnn", marks=pytest.mark.gpu)])
