@@ -31,11 +31,13 @@ def read_documents(path: Path, pattern: str) -> list[Document]:
         raise DataError(f"data.path={path} does not exist; name a text file or a folder of them")
     if path.is_file():
         return [_read(path, path.name)]
-    names = sorted(
-        str(file.relative_to(path))
-        for file in path.rglob(pattern or "*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    try:
+        found = [file.relative_to(path) for file in path.rglob(pattern or "*") if file.is_file()]
+    except (NotImplementedError, ValueError) as error:
+        raise DataError(
+            f"data.files={pattern!r} is no pattern of names within data.path ({error}); change it"
+        ) from error
+    names = sorted(str(name) for name in found if not any(part.startswith(".") for part in name.parts))
     if not names:
         raise DataError(f"data.path={path} holds no file that fits data.files={pattern!r}; change the pattern")
     return [_read(path / name, name) for name in names]
@@ -73,9 +75,12 @@ def split_documents(
     else:
         chosen = _by_share(documents, val_share, test_share)
     whole = f" (documents, {len(documents)} here, are not cut)" if len(documents) > 1 else ""
-    options = {"train": "data.val and data.test", "test": "data.test or data.test_share"}
-    if val_share and not (val or test):
-        options["val"] = "data.val or data.val_share"
+    if val or test:
+        options = {"train": "data.val and data.test", "test": "data.test"}
+    else:
+        options = {"train": "data.val_share and data.test_share", "test": "data.test or data.test_share"}
+        if val_share:
+            options["val"] = "data.val or data.val_share"
     for name, option in options.items():
         if not any(document.text for document in chosen[name]):
             raise DataError(f"the {name} split of the text is empty{whole}; change {option}")
@@ -96,10 +101,12 @@ def _by_name(documents: Sequence[Document], patterns: dict[str, str]) -> dict[st
 
 
 def _by_position(document: Document, val_share: float, test_share: float) -> dict[str, list[Document]]:
-    """Cut one document into its beginning, which trains, and its end."""
+    """Cut one document into its beginning, which trains, and its end, between characters."""
     ends = _bounds(len(document.text), val_share, test_share)
     pieces, start = {}, 0
     for name, end in zip(SPLITS, ends, strict=True):
+        while end < len(document.text) and document.text[end] & 0xC0 == 0x80:  # within a character
+            end -= 1
         piece = document.text[start:end]
         pieces[name] = [Document(f"{document.name}:{name}", piece, document.sha256)] if piece else []
         start = end

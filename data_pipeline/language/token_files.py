@@ -120,11 +120,15 @@ def cut_rows(tokens: Int[np.ndarray, " T"], length: int, token_bytes: Int[np.nda
     """Return rows `tokens` [S, length], and the token `next` [S] after each; every token but the first is a label once.
 
     `labels` [S] counts those of a row and `bytes` [S] the bytes of text that they stand for. With `whole` the last row,
-    if it is not full, is left out; else it is filled up with separators. Raises DataError for fewer tokens than a row.
+    if it is not full, is left out; else it is filled up with separators. Raises DataError where there
+    are too few tokens for a row.
     """
     count = (len(tokens) - 1) // length if whole else -(-(len(tokens) - 1) // length)
     if count < 1:
-        raise DataError(f"a split of the text has {len(tokens)} tokens, fewer than data.length={length}; lower it")
+        raise DataError(
+            f"a split of the text has {len(tokens)} tokens, too few for a row of data.length={length} and "
+            "the label of its last one; lower it"
+        )
     padded = np.zeros(count * length + 1, tokens.dtype)
     used = min(len(tokens), len(padded))
     padded[:used] = tokens[:used]

@@ -64,6 +64,8 @@ class BytePairTokenizer:
     name = "bpe"
 
     def __init__(self, model: Any):
+        # A text that spells the name of the separator has none there.
+        model.encode_special_tokens = True
         self._model = model
         self.vocab_size = model.get_vocab_size()
 

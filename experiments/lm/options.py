@@ -1,6 +1,7 @@
 """Checks of a language model configuration, before any text is read: ranges, and options without effect."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
@@ -51,6 +52,6 @@ def _unused_because(name: str, config: Any) -> str | None:
         (("data.source",), False, f"on {data.name}, which comes from one place only"),
         (("data.vocab_size",), data.get("tokenizer") != "bytes", "with data.tokenizer=bytes"),
         (("data.val_share", "data.test_share"), not named, "with data.val or data.test"),
-        (("data.files",), True, ""),
+        (("data.files",), not Path(data.get("path", "")).is_file(), "where data.path is one file"),
     )
     return next((reason for names, used, reason in rules if name in names and not used), None)

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from flare_jax.models.language.decoder import DecoderState
 
 # A cache of keys and values has room for a multiple of these tokens, so that few sizes are compiled.
 _ROOM = 1024
+# Least number that float32 keeps: lower temperatures and shares would be 0.
+_LEAST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ def sample_tokens(logits: Float[Array, "B V"], keys: Key[Array, "B"], sampling: 
     """Return a token for every row, each from its own key."""
     if sampling.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = logits / sampling.temperature
+    # Without their largest one, which is a common factor of what follows, no low temperature makes logits infinite.
+    logits = logits - jnp.max(logits, axis=-1, keepdims=True)
+    logits = logits / max(sampling.temperature, _LEAST)
     if 0 < sampling.top_k < logits.shape[-1]:
         least = jax.lax.top_k(logits, sampling.top_k)[0][:, -1:]
         logits = jnp.where(logits < least, -jnp.inf, logits)
@@ -66,7 +71,7 @@ def sample_tokens(logits: Float[Array, "B V"], keys: Key[Array, "B"], sampling: 
         order = -jnp.sort(-logits, axis=-1)
         before = jnp.cumsum(jax.nn.softmax(order, axis=-1), axis=-1) - jax.nn.softmax(order, axis=-1)
         # The likeliest token is always kept: nothing is before it.
-        least = jnp.min(jnp.where(before < sampling.top_p, order, jnp.inf), axis=-1, keepdims=True)
+        least = jnp.min(jnp.where(before < max(sampling.top_p, _LEAST), order, jnp.inf), axis=-1, keepdims=True)
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
 
@@ -89,8 +94,8 @@ class Generator:
     """Continues batches of prompts with a decoder; compiles one piece of prompts and one burst per number of rows.
 
     `piece` is the number of prompt tokens that are read at a time, so that memory does not depend on their length, and
-    `burst` the number of tokens between two looks at the result. Random keys depend on the seed and on the position
-    alone: a prompt has the same continuation whatever stands beside it.
+    `burst` the number of tokens between two looks at the result. Random keys depend on the seed, the prompt and
+    the position alone: a prompt has the same continuation whatever stands beside it, and others have their own chance.
     """
 
     def __init__(
@@ -125,15 +130,15 @@ class Generator:
                     raise ValueError(
                         f"a prompt holds {token!r}; its tokens are integers from 0 to {self._vocab_size - 1}"
                     )
-        return self._continued(prompts, count, key)
+        return self._continued(prompts, count, jax.vmap(partial(jax.random.fold_in, key))(_numbers(prompts)))
 
-    def _continued(self, prompts: Sequence[Sequence[int]], count: int, key: jax.Array) -> Iterator[list[list[int]]]:
+    def _continued(self, prompts: Sequence[Sequence[int]], count: int, keys: jax.Array) -> Iterator[list[list[int]]]:
         longest = max(map(len, prompts)) + count + self._burst_size
         state, logits = self._prefilled(prompts, -(-longest // _ROOM) * _ROOM)
         rows = len(prompts)
         progress = _Progress(state, logits, jnp.ones(rows, bool), jnp.full(rows, count, jnp.int32))
         while True:
-            progress, tokens = self._burst(self._params, progress, key)
+            progress, tokens = self._burst(self._params, progress, keys)
             found = np.asarray(tokens)
             yield [[int(token) for token in row if token >= 0] for row in found.T]
             if not np.any(progress.active):
@@ -160,12 +165,12 @@ class Generator:
         found, state = model_params.merge(self._graphdef, params).prefill(ids, state, lengths)
         return state, jnp.where((lengths > 0)[:, None], found, logits)
 
-    def _run_burst(self, params: Any, progress: _Progress, key: jax.Array) -> tuple[_Progress, jax.Array]:
+    def _run_burst(self, params: Any, progress: _Progress, row_keys: jax.Array) -> tuple[_Progress, jax.Array]:
         """Return the progress after a burst, and its tokens `[burst, B]`, -1 for rows that have ended."""
         model = model_params.merge(self._graphdef, params)
 
         def step(progress: _Progress, _: None) -> tuple[_Progress, jax.Array]:
-            keys = jax.vmap(partial(jax.random.fold_in, key))(progress.state.position)
+            keys = jax.vmap(jax.random.fold_in)(row_keys, progress.state.position)
             tokens = sample_tokens(progress.logits, keys, self._sampling)
             going = progress.active
             if self._stop is not None:
@@ -175,3 +180,8 @@ class Generator:
             return _Progress(state, logits, going & (left > 0), left), jnp.where(going, tokens, -1)
 
         return jax.lax.scan(step, progress, None, self._burst_size)
+
+
+def _numbers(prompts: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return a number for every prompt, equal for equal ones."""
+    return np.array([zlib.crc32(np.asarray(prompt, np.int32).tobytes()) for prompt in prompts], np.uint32)

@@ -73,6 +73,16 @@ def test_one_file_is_cut_at_its_end(tmp_path):
     assert {name: len(x) - 1 for name, x in files.splits.items()} == {"train": 70, "val": 20, "test": 10}
 
 
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+@pytest.mark.parametrize("count", [3003, 3004, 3005])
+def test_no_character_is_cut(tmp_path, count, tokenizer):
+    (tmp_path / "text.txt").write_text("é\n" * count)
+    text = TextOptions(tmp_path / "text.txt", val_share=0.07, tokenizer=tokenizer, vocab_size=260)
+    files = prepare(text, tmp_path)
+    parts = [files.tokenizer.decode(np.asarray(tokens)).decode() for tokens in files.splits.values()]
+    assert "".join(parts) == "é\n" * count
+
+
 def test_shares_of_a_folder_are_whole_documents(folder, tmp_path):
     files = prepare(options(folder, val="", test="", test_share=0.3), tmp_path)
     assert files.meta["documents"] == {"train": 4, "test": 2}
@@ -126,6 +136,10 @@ def test_every_token_is_a_label_once():
     np.testing.assert_array_equal(rows["tokens"][1:, 0], rows["next"][:-1])
     assert rows["bytes"].sum() == tokens[1:].sum()
     assert len(cut_rows(tokens, 5, sizes, whole=True)["tokens"]) == 4
+    with pytest.raises(
+        DataError, match=r"23 tokens, too few for a row of data.length=23 and the label of its last one"
+    ):
+        cut_rows(tokens, 23, sizes, whole=True)
 
 
 def test_bytes_of_characters_that_are_cut_come_back():
@@ -134,6 +148,16 @@ def test_bytes_of_characters_that_are_cut_come_back():
     assert tokenizer.decode(ids) == TEXT.encode()
     assert b"".join(tokenizer.decode([i]) for i in ids) == TEXT.encode()
     assert ByteTokenizer().decode(ByteTokenizer().encode(TEXT.encode())) == TEXT.encode()
+
+
+def test_a_text_that_spells_the_separator_has_none_there(tmp_path):
+    text = b"<|end|> ends a text: a <|end|>.\n"
+    BytePairTokenizer.train([text] * 9, 270).save(tmp_path)
+    for tokenizer in (BytePairTokenizer.train([text] * 9, 270), BytePairTokenizer.load(tmp_path)):
+        ids = tokenizer.encode(text)
+        assert SEPARATOR not in ids
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.token_bytes()[ids].sum() == len(text)
 
 
 def test_a_tokenizer_that_is_none_is_said_to_be_that(tmp_path):
@@ -147,8 +171,10 @@ def test_a_tokenizer_that_is_none_is_said_to_be_that(tmp_path):
     [
         ({"path": "absent"}, "absent does not exist; name a text file or a folder"),
         ({"files": "*.tex"}, "holds no file that fits data.files='\\*.tex'"),
+        ({"files": "/somewhere/*.txt"}, "data.files='/somewhere/\\*.txt' is no pattern of names within data.path"),
         ({"test": "nobody*"}, "data.test has 'nobody\\*', which fits no document"),
-        ({"test": "*"}, "the train split of the text is empty"),
+        ({"test": "*"}, r"the train split of the text is empty .*; change data.val and data.test$"),
+        ({"test": ""}, r"the test split of the text is empty .*; change data.test$"),
         (
             {"val": "", "test": "", "test_share": 0.0},
             r"the test split of the text is empty \(documents, \d+ here, are not cut\)",

@@ -134,7 +134,7 @@ def test_every_config_is_complete_and_traced(model):
     [
         ({"data__path": ""}, {}, "data.path is empty; name a text file or a folder"),
         ({"data__path": "absent.txt"}, {}, "data.path=absent.txt does not exist"),
-        ({"data__length": 5000}, {}, "fewer than data.length=5000; lower it"),
+        ({"data__length": 5000}, {}, "too few for a row of data.length=5000 and the label of its last one; lower it"),
         ({"train__batch_size": 512}, {}, "the training text gives 12. rows of 32 tokens, fewer than the 512"),
         ({"model__block": 4, "model__forget": False}, {}, "model.block=4 shows a token the rest of its block"),
         (
@@ -144,6 +144,7 @@ def test_every_config_is_complete_and_traced(model):
         ),
         ({"mesh__points": 3}, {}, "data.length=32 is no multiple of mesh.points=3; change one of them"),
         ({}, {"data.vocab_size": 9}, "data.vocab_size has no effect with data.tokenizer=bytes"),
+        ({}, {"data.files": "*.md"}, "data.files has no effect where data.path is one file"),
         ({}, {"model.type": "gla"}, "cannot be changed by itself; choose model and data by"),
         ({"data__test": "*.md"}, {"data.test_share": 0.2}, "data.test_share has no effect with data.val or data.test"),
         ({"eval__streaming": True, "model__type": "causal_attention"}, {}, "needs a state of constant size"),

@@ -8,17 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs.lm import MODELS as configured
 from flare_jax import params as model_params
 from flare_jax.models.language import build_language_model
 from flare_jax.parameter_keys import ParameterKeys
 
 SIZES = {"channel_dim": 16, "num_blocks": 2, "num_heads": 2, "mlp_width": 24}
 FLARE = {**SIZES, "num_latents": 5}
-RECOMMENDED = {"rope": False, "short_conv": True, "qk_norm": True, "separate_read": True, "forget": True}
+RECOMMENDED = configured["recommended"][1]
 VOCABULARY, TOKENS, PIECE = 11, 21, 8
 MODELS = {
     "published": ("causal_flare", FLARE),
-    "recommended": ("causal_flare", {**FLARE, **RECOMMENDED, "out_gate": True}),
+    "recommended": ("causal_flare", {**FLARE, **RECOMMENDED}),
     "stablemax": ("causal_flare", {**FLARE, "gather": "stablemax", "short_conv": True}),
     "state": ("causal_flare", {**FLARE, "gather": "state", "forget": True, "rope": False}),
     "gla": ("gla", {**SIZES, "short_conv": True}),

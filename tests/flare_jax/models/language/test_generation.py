@@ -43,6 +43,13 @@ def test_a_prompt_has_the_same_continuation_in_a_batch_and_alone(name):
     assert write._read._cache_size() == write._burst._cache_size() == 2
 
 
+def test_prompts_of_one_length_have_chances_of_their_own():
+    """At a temperature at which all tokens are alike, what is drawn shows the random numbers."""
+    first, second, again = continued(generator("recommended", Sampling(1e6)), [[1, 2], [3, 4], [1, 2]], 20)
+    assert first == again
+    assert sum(a == b for a, b in zip(first, second, strict=True)) < 10
+
+
 def test_the_likeliest_tokens_are_those_of_forward_passes():
     (found,) = continued(likeliest(), [PROMPTS[1]], 6)
     model, ids = programs("recommended"), list(PROMPTS[1])
@@ -74,6 +81,15 @@ def test_sampling_keeps_the_likeliest_tokens_in_their_proportions():
     np.testing.assert_allclose(shares(top_p=0.81), [0.526, 0.316, 0.158, 0], atol=0.03)
     np.testing.assert_allclose(shares(temperature=0.0), [1, 0, 0, 0])
     np.testing.assert_allclose(shares(temperature=0.5), [0.685, 0.247, 0.062, 0.007], atol=0.03)
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": 1e-38}, {"temperature": 1e-300}, {"top_p": 1e-40}, {"top_p": 1e-300}]
+)
+def test_what_float32_cannot_tell_from_0_takes_the_likeliest_token(options):
+    logits = jnp.array([[1.0, 2.0, 4.0, 3.0], [-9.0, -3.0, -2.0, -1.0], [80.0, 81.0, -80.0, 0.0]])
+    keys = jax.random.split(jax.random.key(0), 3)
+    assert sample_tokens(logits, keys, Sampling(**options)).tolist() == [2, 3, 1]
 
 
 def unchecked_sampling(**changes):

@@ -17,7 +17,7 @@ PAIRS, LENGTH, VOCABULARY, BATCH, STEPS = 4, 24, 32, 32, 100
 def test_a_hundred_steps_teach_recall():
     """A model whose keys start as those of their own token answers a third by then, which is what guessing gives."""
     rows = make_recall(PAIRS, LENGTH, VOCABULARY, STEPS * BATCH, 200, 0)
-    options = {**size_options("causal_flare", "recall32"), **RECOMMENDED, "out_gate": True}
+    options = {**size_options("causal_flare", "recall32"), **RECOMMENDED}
     model = build_language_model("causal_flare", VOCABULARY, options, context=LENGTH, rngs=ParameterKeys(0))
     graphdef, params = model_params.split(model)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(5e-3, 0.9, 0.95))
