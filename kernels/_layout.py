@@ -29,7 +29,8 @@ class Blocks:
     both softmaxes share one where the range of the logits allows it, with common logits only. With
     `bounded` a forward kernel takes a bound of the logits for their maximum where one is given and close
     (`kernels/_bounds.py`). With `polynomial_every` one exponential of so many, 2, 4 or 8, of a forward kernel or of the
-    latents' gradient is a polynomial (`kernels/_exponentials.py`), in bfloat16 only.
+    latents' gradient is a polynomial (`kernels/_exponentials.py`), in bfloat16 only, for heads of at least
+    `polynomial_latents` latents.
     """
 
     points: int
@@ -41,6 +42,7 @@ class Blocks:
     one_exponential: bool = False
     bounded: bool = False
     polynomial_every: int = 0
+    polynomial_latents: int = 0
 
     def shared_bytes(self, width: int, item: int) -> int:
         """Return about how many bytes of shared memory a program has: staged operands and weights, of `item` bytes."""
@@ -182,7 +184,9 @@ class Layout:
     @property
     def products(self) -> Products:
         """Products of tiles on the target."""
-        return Products(self.target.compiled, self.target.platform == "cuda", self.coarse, self.blocks.polynomial_every)
+        many = self.tiling.latents >= self.blocks.polynomial_latents
+        every = self.blocks.polynomial_every if many else 0
+        return Products(self.target.compiled, self.target.platform == "cuda", self.coarse, every)
 
     def launch_by_bound(
         self, kernel: Callable[..., None], name: str, inputs: Any, outputs: Any, bound: jax.Array | None

@@ -99,7 +99,9 @@ class _Kernel:
     @property
     def pair(self) -> Pair:
         """The products of two tiles."""
-        return Pair(self.scale, self.shape.width, self.blocks.polynomial_every, self.target.compiled)
+        many = self.shape.latents >= self.blocks.polynomial_latents
+        every = self.blocks.polynomial_every if many else 0
+        return Pair(self.scale, self.shape.width, every, self.target.compiled)
 
     def _memory(self) -> _Memory:
         shape, stages, slots = self.shape, self.blocks.stages, self.blocks.slots

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kernels import _exponentials, _target, flare_mixer
-from kernels._layout import Blocks
+from kernels._layout import Blocks, Layout
 from kernels._target import Target
 from kernels._tiles import Products
 from kernels.flare_mixer import table
@@ -123,6 +123,14 @@ def test_results_are_as_exact_as_bfloat16_with_exponentials(options, polynomials
     assert any(np.any(found[name] != before[name]) for name in expected), "no polynomial took part"
     for name, value in expected.items():
         assert rms_ratio(found[name], value) <= 1.03 * rms_ratio(before[name], value) + 1e-6, name
+
+
+@pytest.mark.parametrize(("latents", "every"), [(39, 0), (40, 4), (41, 4)])
+def test_only_heads_of_many_latents_take_polynomials(latents, every):
+    q, k = jnp.zeros((2, latents, 16), jnp.bfloat16), jnp.zeros((1, 50, 2, 16), jnp.bfloat16)
+    blocks = replace(BLOCKS, polynomial_latents=40)
+    layout = Layout.create(blocks, q, k, None, Target("cpu"), all_latents=True)
+    assert layout.products.polynomial_every == every
 
 
 def test_masked_points_reach_nothing_and_nan_goes_on(polynomials):

@@ -119,11 +119,11 @@ def test_it_agrees_with_the_kernel_that_it_takes_the_place_of_on_gpu(monkeypatch
 
 
 @interpreted
-@pytest.mark.parametrize("every", [0, 4])
-def test_a_gpu_takes_polynomials_where_the_launch_says_so(every, taking_over):
+@pytest.mark.parametrize(("options", "taken"), [({}, True), ({"polynomial_latents": 256}, False)])
+def test_a_gpu_takes_polynomials_where_the_launch_says_so(options, taken, taking_over):
     target, numbers, latents = Target("cuda", (9, 0)), array(1, 1, 500), array(1, 1, 64, 16)
     x, statistics = operands(500, 64), Statistics(latents, array(1, 1, 64), array(1, 1, 64))
-    blocks = PairTiles(programs=4, polynomial_every=every)
+    blocks = PairTiles(programs=4, polynomial_every=4, **options)
 
     def gradients(*step: jax.Array) -> Operands:
         return all_gradients(*step, 1.0, blocks=blocks, target=target)
@@ -131,4 +131,4 @@ def test_a_gpu_takes_polynomials_where_the_launch_says_so(every, taking_over):
     with _target._outside_mesh(target):
         program = jax.jit(gradients).trace(x, statistics, (numbers, numbers), x.k, x.k, latents)
         text = program.lower(lowering_platforms=("cuda",)).as_text()
-    assert ("max.f32 x, $1" in text) == (every > 0)
+    assert ("max.f32 x, $1" in text) == taken
