@@ -55,7 +55,7 @@ def tile_candidates(shape: CausalShape, dtype: str, kernel: str, start: KernelBl
     default = start.shared
     sides = ("tokens", "long_tokens", "latents")
     found = [
-        replace(default, tokens=short, long_tokens=long, latents=latents, warps=warps)
+        replace(default, tokens=short, long_tokens=long, latents=latents, warps=warps, wide_warps=None)
         for short, long, latents, warps in itertools.product((16, 32, 64), (32, 64, 128), (32, 64, 128), (4, 8))
         if short <= long and latents <= padded_width(shape.latents)
     ]
@@ -77,10 +77,10 @@ def launch_candidates(
 
 def _fits(shape: CausalShape, dtype: str, blocks: Blocks) -> bool:
     """Return whether logits and weights of a tile of tokens, the state and staged operands of a program fit."""
-    width = padded_width(shape.width)
-    weights = max(4 * blocks.tokens, 2 * blocks.long_tokens) * blocks.latents
-    shared = blocks.shared_bytes(width, jnp.dtype(dtype).itemsize)
-    return fits(numbers=weights + 2 * blocks.latents * width, warps=blocks.warps, shared_bytes=shared)
+    width, latents = padded_width(shape.width), min(blocks.latents, padded_width(shape.latents))
+    weights = max(4 * blocks.tokens, 2 * blocks.long_tokens) * latents
+    shared = replace(blocks, latents=latents).shared_bytes(width, jnp.dtype(dtype).itemsize)
+    return fits(numbers=weights + 2 * latents * width, warps=blocks.warps_of(latents), shared_bytes=shared)
 
 
 class Bench:

@@ -44,8 +44,9 @@ MOST_ITERATIONS = 64
 BUDGET_SECONDS, WHOLE_BUDGET_SECONDS = 0.05, 0.3
 # A launch this much slower than the best so far is called once.
 HOPELESS = 1.5
-# Launches are checked on this many points, a number that no tile divides, where the definition fits into the memory.
-CHECKED_POINTS = 3001
+# Launches are checked on this many points, a number that no tile divides, or on fewer, down to so many, where the
+# definition does not fit into the memory.
+CHECKED_POINTS, FEWEST_CHECKED_POINTS = 3001, 99
 # Whole launches are compared with this implementation, whose memory is O(N) as well.
 PEER = "xla"
 
@@ -132,10 +133,20 @@ def _rms(actual: Any, expected: Any) -> jax.Array:
     return jnp.max(jnp.stack(jax.tree.leaves(jax.tree.map(ratio, actual, expected))))
 
 
-def _error(program: Program, arguments: tuple[Any, ...], expected: Any) -> dict[str, Any]:
-    """Return the error of a program that computes outputs and gradients."""
+def _expected(program: Program, arguments: tuple[Any, ...]) -> tuple[Any, str]:
+    """Return what a program gives that launches are compared with, and why it gives nothing, empty if it does."""
     if program.error:
-        return {"error": program.error}
+        return None, f"nothing to compare with: {program.error}"
+    try:
+        return jax.block_until_ready(program.compiled(*arguments)), ""
+    except Exception as failure:  # as in `_run`
+        return None, f"nothing to compare with: {reason(failure)}"
+
+
+def _error(program: Program, arguments: tuple[Any, ...], expected: Any, missing: str) -> dict[str, Any]:
+    """Return the error of a program that computes outputs and gradients; `missing` says why nothing is expected."""
+    if program.error or missing:
+        return {"error": program.error or missing}
     try:
         return {"rms": float(jax.jit(_rms)(program.compiled(*arguments), expected))}
     except Exception as failure:  # as in `_run`
@@ -150,11 +161,20 @@ def _arguments(bench: Any, points: int) -> tuple[Any, ...]:
 
 
 def _check(bench: Any, case: tuple, request: dict[str, Any], launches: list[Any]) -> Iterator[dict[str, Any]]:
-    arguments = _arguments(bench, min(CHECKED_POINTS, bench.shape.points))
-    jobs = [(functools.partial(_both, bench, blocks), arguments) for blocks in ("reference", *launches)]
-    definition, *programs = compile_all(jobs)
-    expected = definition.compiled(*arguments)
-    yield from (_error(program, arguments, expected) for program in programs)
+    points = min(CHECKED_POINTS, bench.shape.points)
+    arguments, expected, missing = _definition(bench, points)
+    while missing and points > FEWEST_CHECKED_POINTS:
+        points = points // 4 * 2 + 1  # about half, and odd
+        arguments, expected, missing = _definition(bench, points)
+    programs = compile_all([(functools.partial(_both, bench, blocks), arguments) for blocks in launches])
+    yield from (_error(program, arguments, expected, missing) for program in programs)
+
+
+def _definition(bench: Any, points: int) -> tuple[tuple[Any, ...], Any, str]:
+    """Return inputs of so many points, what the definition gives for them, and why it gives nothing."""
+    arguments = _arguments(bench, points)
+    (program,) = compile_all([(functools.partial(_both, bench, "reference"), arguments)])
+    return arguments, *_expected(program, arguments)
 
 
 def _whole(bench: Any, case: tuple, request: dict[str, Any], launches: list[Any]) -> Iterator[dict[str, Any]]:
@@ -163,8 +183,8 @@ def _whole(bench: Any, case: tuple, request: dict[str, Any], launches: list[Any]
     forward = [bench.call(blocks) for blocks in launches]
     jobs = [(x, arguments) for x in (functools.partial(_both, bench, getattr(SPACES[case[0]], "PEER", PEER)), *both)]
     peer, *programs = compile_all([*jobs, *((x, arguments[:1]) for x in forward)])
-    expected = peer.compiled(*arguments)
-    errors = [_error(program, arguments, expected) for program in programs[: len(both)]]
+    expected, missing = _expected(peer, arguments)
+    errors = [_error(program, arguments, expected, missing) for program in programs[: len(both)]]
     del expected
     for i, error in enumerate(errors):
         answer = {**error}

@@ -147,7 +147,7 @@ class Layout:
             grid=(self.heads, self.splits, self.batch),
             inputs=jax.tree.map(Operand, inputs, specs),
             outputs=outputs,
-            warps=self.blocks.warps,
+            warps=self.blocks.warps_of(self.latents),
             stages=self.blocks.stages,
         )
 

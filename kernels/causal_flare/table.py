@@ -19,6 +19,7 @@ _FASTER_THAN_XLA = (
 _KERNEL_DTYPES = ("float32", "bfloat16")
 # The XLA form has t² weights per latent for a tile of t tokens: short tiles, many of them.
 _TILE_TOKENS = 16
+_FEW_LATENTS = 64
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Blocks:
 
     A program owns a split of the tokens and at most `latents` latents, and walks in tiles of `tokens` tokens, of
     `long_tokens` where it only sums up; the tokens are split so that about `programs` programs run for all heads.
-    `warps` and `stages` are Triton's. `exact` says how float32 tiles are multiplied: "tf32x3" or "ieee".
+    `warps` and `stages` are Triton's, `wide_warps` instead where a tile has more than 64 latents. `exact` says how
+    float32 tiles are multiplied: "tf32x3" or "ieee".
     """
 
     tokens: int
@@ -37,6 +39,11 @@ class Blocks:
     warps: int
     stages: int = 2
     exact: str = "tf32x3"
+    wide_warps: int | None = None
+
+    def warps_of(self, latents: int) -> int:
+        """Return the warps of a program with a tile of so many latents."""
+        return self.wide_warps if self.wide_warps and latents > _FEW_LATENTS else self.warps
 
     def shared_bytes(self, width: int, item: int) -> int:
         """Return about how many bytes of shared memory a program has: staged tokens and latents, of `item` bytes."""
@@ -58,7 +65,7 @@ OPERATION = Operation(
     ),
     choices=(Choice("pallas", _KERNEL_DTYPES, WIDEST_HEAD, measured=_FASTER_THAN_XLA),),
     launches=(
-        Launch("bfloat16", 64, Blocks(32, 64, 64, 264, 4, 3), measured=H200),
+        Launch("bfloat16", 64, Blocks(32, 64, 128, 264, 4, 3, wide_warps=8), measured=H200),
         Launch("bfloat16", 128, Blocks(32, 64, 64, 264, 8, 3), measured=H200),
         Launch("float32", 64, Blocks(16, 32, 64, 264, 4)),
         Launch("float32", 128, Blocks(16, 16, 16, 264, 8)),

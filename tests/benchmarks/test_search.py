@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import search_jax, search_residual_mlp
+from benchmarks import programs, search_jax, search_residual_mlp
 from benchmarks.cases import QUICK, SHAPES, MlpShape
+from benchmarks.programs import Program
 from benchmarks.search import DEFAULTS, Report, parse, run
 from benchmarks.search_jax import SPACES, handle
 from benchmarks.search_kernel import Search, SearchCase, describe
@@ -224,6 +225,28 @@ def test_launches_are_checked_against_the_definition(op):
     request = {**case._asdict(), "kernel": "", "task": "check", "best": None, "names": ["0"]}
     (answer,) = handle({**request, "candidates": {"0": dataclasses.asdict(table_of(case))}})
     assert 0 < answer["rms"] < 1e-5
+
+
+@pytest.mark.parametrize(("fits", "found"), [(60, True), (5, False)])
+def test_launches_are_checked_on_as_many_points_as_the_definition_has_memory_for(fits, found, monkeypatch):
+    """The definition of causal FLARE has none for 3001 tokens of 128 latents: nothing was checked, or said."""
+
+    def compile_all(jobs):
+        def compiled(job):
+            function, (operands, _) = job
+            large = function.args[1] == "reference" and operands[1].shape[1] > fits
+            return Program(None, "out of memory: one array takes 147 GiB") if large else programs.compile_all([job])[0]
+
+        return [compiled(job) for job in jobs]
+
+    monkeypatch.setattr(search_jax, "compile_all", compile_all)
+    case = make_case("flare_mixer", QUICK, "float32")
+    request = {**case._asdict(), "kernel": "", "task": "check", "best": None, "names": ["0"]}
+    (answer,) = handle({**request, "candidates": {"0": dataclasses.asdict(table_of(case))}})
+    if found:
+        assert 0 < answer["rms"] < 1e-5
+    else:
+        assert answer["error"] == "nothing to compare with: out of memory: one array takes 147 GiB"
 
 
 def test_the_default_is_what_the_project_is_measured_on():

@@ -8,6 +8,7 @@ from kernels._implementation import Request
 from kernels._target import Target
 from kernels.causal_flare import table
 from kernels.causal_flare.operands import Operands
+from kernels.causal_flare.pallas import PallasBackend
 from kernels.causal_flare.pallas_layout import Layout
 from kernels.causal_flare.shapes import SHAPES
 from kernels.causal_flare.tile import Latents
@@ -37,3 +38,10 @@ def test_few_heads_still_fill_the_device():
     blocks = table.OPERATION.launch_for("pallas", Request("bfloat16", shape.width)).blocks
     programs = shape.heads * -(-shape.points // blocks.split_tokens(shape.points, shape.batch * shape.heads))
     assert programs >= 132  # the multiprocessors of an H100
+
+
+@pytest.mark.parametrize(("latents", "tile", "warps"), [(32, 32, 4), (64, 64, 4), (65, 128, 8), (300, 128, 8)])
+def test_wide_tiles_of_latents_have_warps_of_their_own(latents, tile, warps):
+    blocks = table.OPERATION.launch_for("pallas", Request("bfloat16", 64)).blocks
+    assert PallasBackend(blocks, Target("cpu")).tile_latents(latents) == tile
+    assert blocks.warps_of(tile) == warps
