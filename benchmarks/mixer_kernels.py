@@ -42,14 +42,7 @@ SLOPES = {
     "bfloat16": Tiles(stream=64, operands=3, results=2),
     "float32": Tiles(stream=32, warpgroups=1, operands=3, results=2),
 }
-PAIRS = (
-    PairTiles(),
-    PairTiles(programs=132),
-    PairTiles(programs=528),
-    PairTiles(stages=3, slots=1),
-    PairTiles(polynomial_every=4),
-    PairTiles(polynomial_every=8),
-)
+PAIRS = (PairTiles(), PairTiles(programs=132), PairTiles(programs=528), PairTiles(stages=3, slots=1))
 BUDGET_SECONDS = 0.2
 
 

@@ -100,8 +100,7 @@ def launch_candidates(
     """Yield variations of programs and stages, and of what only some kernels can choose."""
     for start in best:
         if kernel == "operand_gradients" and start.pairs is not None:
-            options = [{"slots": slots} for slots in (1, 2)] + [{"polynomial_every": every} for every in POLYNOMIALS]
-            yield from (replace(start, pairs=replace(start.pairs, **option)) for option in options)
+            yield from (replace(start, pairs=replace(start.pairs, slots=slots)) for slots in (1, 2))
             continue
         for blocks in blocks_by_launch(shape, dtype, kernel, getattr(start, kernel)):
             yield replace(start, **{kernel: blocks})

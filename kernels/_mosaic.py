@@ -3,16 +3,10 @@
 Its interface changes with every release of JAX. Before 0.11 it has no interpreter for a CPU.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxlib.mlir import ir
-from jaxlib.mlir.dialects import llvm, vector
 
-from kernels import _exponentials
 from kernels._target import Target
 from kernels._tiles import is_split, stored_parts
 
@@ -93,36 +87,3 @@ def split_in_kernel(x: jax.Array, dtype: jax.typing.DTypeLike, count: int) -> tu
 def orders(count: int) -> list[tuple[int, int]]:
     """Return which parts of two operands are multiplied, the smallest first: three of two parts, six of three."""
     return [(i, order - i) for order in reversed(range(count)) for i in range(order + 1)]
-
-
-def mixed_exp2(x: jax.Array, every: int) -> jax.Array:
-    """Return inside a compiled kernel 2 to the power of float32 sums of products `x`, at most 127.
-
-    For one number in `every` of a thread this is a polynomial, for all others the instruction for exponentials.
-    """
-    layout = plgpu.Layout.WGMMA
-    result = plgpu.ShapeDtypeStruct(x.shape, x.dtype, layout=layout)
-
-    @plgpu.inline_mgpu(arg_types=(layout,), return_type=result)
-    def powers(_: Any, numbers: Any) -> Any:
-        texts = _texts(every)
-        return numbers._pointwise(lambda register: _each_number(register, texts))
-
-    return powers(x)
-
-
-def _texts(every: int) -> Iterator[str]:
-    """Yield the instructions for one number of a thread after the other."""
-    while True:
-        yield _exponentials.instructions(1)
-        yield from ["ex2.approx.ftz.f32 $0, $1;"] * (every - 1)
-
-
-def _each_number(register: Any, texts: Iterator[str]) -> Any:
-    """Return a vector of what the next of the instructions make of its numbers."""
-    for i in range(ir.VectorType(register.type).shape[0]):
-        place = {"dynamic_position": [], "static_position": ir.DenseI64ArrayAttr.get([i])}
-        number = vector.extract(register, **place)
-        result = llvm.inline_asm(ir.F32Type.get(), [number], next(texts), "=f,f")
-        register = vector.insert(result, register, **place)
-    return register

@@ -56,17 +56,13 @@ class PairTiles:
     """How the kernel of all gradients is launched.
 
     Points are split so that about `programs` programs run; `stages` tiles of latents and `slots` of points have places.
-    Where another kernel can run, this one does for heads of at least `fewest` pairs. With `polynomial_every` one
-    exponential of so many is a polynomial (`kernels/_exponentials.py`) where one serves both softmaxes, for heads of at
-    least `polynomial_latents` latents.
+    Where another kernel can run, this one does for heads of at least `fewest` pairs.
     """
 
     programs: int = 264
     stages: int = 2
     slots: int = 2
     fewest: int = 0
-    polynomial_every: int = 0
-    polynomial_latents: int = 0
 
     def bytes_for(self, latents: int, width: int) -> int:
         """Return how many bytes of shared memory a program has, for so many latents of a padded width."""

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
-from kernels._exponentials import one_in
-from kernels._mosaic import mixed_exp2, plgpu
+from kernels._mosaic import plgpu
 from kernels._tiles import LOG2_E
 from kernels.flare_mixer.mosaic_launch import SIDE, across_columns, across_rows, multiply, zeros
 
@@ -47,15 +46,10 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """The products of tiles of keys and values `width` wide; logits are multiplied by `scale`.
-
-    `polynomial_every` is that of the launch, and `compiled` whether the kernel is.
-    """
+    """The products of tiles of keys and values `width` wide; logits are multiplied by `scale`."""
 
     scale: float
     width: int
-    polynomial_every: int
-    compiled: bool
 
     def near(
         self, rows: list[Rows], columns: Columns, slopes: list[Any], weights: list[Any], sums: Sums
@@ -69,7 +63,7 @@ class Pair:
                 plgpu.wgmma(mean, tile.gradients, columns.latents.transpose((1, 0)))
             for i, tile in enumerate(rows):
                 # Five products follow either tile's logits, and three its slopes.
-                weight = self._weights(plgpu.wgmma_accumulator_load(logits[i], wait_n=5), tile, columns, shared=True)
+                weight = self._weights(plgpu.wgmma_accumulator_load(logits[i], wait_n=5), tile, columns)
                 mean = plgpu.wgmma_accumulator_load(means[i], wait_n=3)
                 mean = mean - across_rows(tile.mean, mean.shape) - across_columns(columns.mean, mean.shape)
                 slope = weight * mean
@@ -91,14 +85,12 @@ class Pair:
         )
         return Sums(*(a + b for a, b in zip(sums, found, strict=True))), queries
 
-    def _weights(self, logits: jax.Array, tile: Rows, columns: Columns, shared: bool = False) -> jax.Array:
-        """Return the scatter's weights without their masses, or those that both softmaxes share."""
+    def _weights(self, logits: jax.Array, tile: Rows, columns: Columns) -> jax.Array:
+        """Return the scatter's weights without their masses, or those of both softmaxes."""
         logits = logits * (self.scale * LOG2_E) - across_rows(tile.maximum, logits.shape)
         if columns.hidden is not None:
             logits = logits + across_columns(columns.hidden, logits.shape)
-        if not (shared and self.polynomial_every):
-            return jnp.exp2(logits)
-        return (mixed_exp2 if self.compiled else one_in)(logits, self.polynomial_every)
+        return jnp.exp2(logits)
 
     def _left(self, weight: jax.Array, slope: jax.Array, kept: Any, places: list[Any], finished: bool) -> list[Any]:
         """Return weights and slopes as left factors of products; `kept` has the slopes in shared memory as well.

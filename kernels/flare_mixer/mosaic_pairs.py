@@ -99,9 +99,7 @@ class _Kernel:
     @property
     def pair(self) -> Pair:
         """The products of two tiles."""
-        many = self.shape.latents >= self.blocks.polynomial_latents
-        every = self.blocks.polynomial_every if many else 0
-        return Pair(self.scale, self.shape.width, every, self.target.compiled)
+        return Pair(self.scale, self.shape.width)
 
     def _memory(self) -> _Memory:
         shape, stages, slots = self.shape, self.blocks.stages, self.blocks.slots
