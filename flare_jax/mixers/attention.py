@@ -69,14 +69,14 @@ def check_fused(q: Float[Array, "B N H D"]) -> None:
     _refuse(_obstacle(q, None, False))
 
 
-def check_attention(implementation: str | None, dtype: DTypeLike) -> str | None:
-    """Return the implementation; raises ValueError if it is unknown or has no kernel for `dtype`."""
+def check_attention(implementation: str | None, dtype: DTypeLike, option: str = "implementation") -> str | None:
+    """Return the implementation; raises ValueError naming `option` if it is unknown or has no kernel for `dtype`."""
     if implementation is None:
         return None
-    check_choice("implementation", implementation, IMPLEMENTATIONS)
+    check_choice(option, implementation, IMPLEMENTATIONS)
     name = jnp.dtype(dtype).name
     if implementation == "cudnn" and name not in _HALF:
-        raise ValueError(f"implementation 'cudnn' takes {' or '.join(_HALF)}, not {name}; use 'xla' or another dtype")
+        raise ValueError(f"{option} 'cudnn' takes {' or '.join(_HALF)}, not {name}; use 'xla' or another dtype")
     return implementation
 
 

@@ -57,7 +57,7 @@ class CausalAttention(nnx.Module):
         channels = config.channel_dim
         linear = partial(Linear, channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
         norm = partial(RMSNorm, config.head_dim, epsilon=config.norm_epsilon, dtype=dtype)
-        check_attention(config.decode_implementation, dtype)
+        check_attention(config.decode_implementation, dtype, "decode_implementation")
         self.config, self.dtype = config, jnp.dtype(dtype)
         self.q_proj, self.k_proj, self.v_proj = linear(), linear(), linear()
         names = ("q", "k", "v")
