@@ -1,5 +1,6 @@
 """Smaller programs of Pallas' interpreter, whose bookkeeping is most of what is compiled of an interpreted kernel."""
 
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -30,8 +31,8 @@ def interpret_briefly() -> None:
     hlo_interpreter.kernel_to_hlo_jaxpr = _keeping_what_is_read(hlo_interpreter.kernel_to_hlo_jaxpr, slicing)
 
 
-class _Blocks:
-    """The blocks that a program of the grid sees, while the loop over the programs is traced."""
+class _Blocks(threading.local):
+    """The blocks that a program of the grid sees, while the loop over the programs is traced: in one thread."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[Any, Any]] = []  # array and block
@@ -121,18 +122,20 @@ def _keeping_what_is_read(make: Callable[..., Any], slicing: Any) -> Callable[..
     """Return the function that makes operations of a kernel, so that they give what they only read as it was."""
     from jax._src.state.types import AccumEffect, WriteEffect
 
-    wrapping = slicing._dynamic_slice_indices
+    wrapping, thread = slicing._dynamic_slice_indices, threading.local()
 
-    def without_wrapping(operand: Any, start: Any, allow_negative_indices: Any) -> Any:
-        del allow_negative_indices
-        return wrapping(operand, start, False)
+    def of_this_thread(operand: Any, start: Any, allow_negative_indices: Any) -> Any:
+        in_a_kernel = getattr(thread, "in_a_kernel", False)
+        return wrapping(operand, start, False if in_a_kernel else allow_negative_indices)
+
+    slicing._dynamic_slice_indices = of_this_thread
 
     def operations(jaxpr: Any, consts: Any, grid_mapping: Any) -> Any:
-        slicing._dynamic_slice_indices = without_wrapping
+        thread.in_a_kernel = True
         try:
             made, consts, scratch = make(jaxpr, consts, grid_mapping)
         finally:
-            slicing._dynamic_slice_indices = wrapping
+            thread.in_a_kernel = False
         written = {x.input for x in jaxpr.effects if isinstance(x, WriteEffect | AccumEffect)}
         assert written <= {*jaxpr.invars}
         kept = [
