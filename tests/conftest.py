@@ -14,7 +14,6 @@ import pytest
 
 from tests.compilation import compile_fast, share_contexts
 from tests.forking import collect_rarely
-from tests.interpreting import interpret_briefly
 from tests.moving import move_on_host
 from tests.program_server import programs_forked, start_server
 
@@ -32,7 +31,6 @@ def _prepare() -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     share_contexts()
     move_on_host()
-    interpret_briefly()
 
 
 @pytest.fixture(scope="session", autouse=True)
