@@ -1,7 +1,7 @@
 """Reading and checking of data files; every problem becomes one DataError sentence."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,24 @@ def finite(array: np.ndarray, where: str) -> np.ndarray:
 
 def matching(folder: Path, pattern: str) -> list[Path]:
     """Return, sorted, what fits a pattern below a folder; not hidden files (`._a.txt`), which archives leave there."""
-    return sorted(
-        path for path in folder.glob(pattern) if not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+    return _shown(folder, folder.glob(pattern))
+
+
+def chosen_files(folder: Path, pattern: str, nested: bool = False) -> list[Path]:
+    """Return as `matching` does what fits `data.files`, anything where it is empty; `nested` in subfolders, too.
+
+    Raises DataError for what is no pattern.
+    """
+    try:
+        return _shown(folder, (folder.rglob if nested else folder.glob)(pattern or "*"))
+    except (ValueError, NotImplementedError) as error:
+        raise DataError(
+            f"data.files={pattern!r} is no pattern of names below a folder ({error}); write one such as *.vtu or *.txt"
+        ) from error
+
+
+def _shown(folder: Path, found: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
 def read_source(folder: Path) -> dict | None:

@@ -17,7 +17,7 @@ from data_pipeline.custom.series import (
     steps_within,
 )
 from data_pipeline.errors import DataError
-from data_pipeline.files import matching
+from data_pipeline.files import chosen_files, matching
 from data_pipeline.mesh_steps import is_temporal
 
 # Files that name their parts are read so far to find them.
@@ -102,12 +102,7 @@ def _in_case(folder: Path, pattern: str, in_time: bool) -> list[Reference]:
 def _sample_files(folder: Path, pattern: str) -> list[Path]:
     """Return the files of a folder that may be samples, without those that others are made of."""
     known = (*SUFFIXES, *SERIES_SUFFIXES)
-    try:
-        found = matching(folder, pattern or "*")
-    except (ValueError, NotImplementedError) as error:
-        raise DataError(
-            f"data.files={pattern!r} is no pattern of names below a folder ({error}); write one such as *.vtu"
-        ) from error
+    found = chosen_files(folder, pattern)
     files = [path for path in found if (path.suffix.lower() in known or is_described(path)) and path.is_file()]
     parts = {name for path in files for name in _parts(path)}
     return sorted((path for path in files if path.name not in parts), key=lambda path: natural_key(path.name))

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import chosen_files
 
 SPLITS = ("train", "val", "test")
 
@@ -31,13 +32,8 @@ def read_documents(path: Path, pattern: str) -> list[Document]:
         raise DataError(f"data.path={path} does not exist; name a text file or a folder of them")
     if path.is_file():
         return [_read(path, path.name)]
-    try:
-        found = [file.relative_to(path) for file in path.rglob(pattern or "*") if file.is_file()]
-    except (NotImplementedError, ValueError) as error:
-        raise DataError(
-            f"data.files={pattern!r} is no pattern of names within data.path ({error}); change it"
-        ) from error
-    names = sorted(str(name) for name in found if not any(part.startswith(".") for part in name.parts))
+    found = chosen_files(path, pattern, nested=True)
+    names = sorted(str(file.relative_to(path)) for file in found if file.is_file())
     if not names:
         raise DataError(f"data.path={path} holds no file that fits data.files={pattern!r}; change the pattern")
     return [_read(path / name, name) for name in names]

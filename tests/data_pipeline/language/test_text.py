@@ -171,7 +171,7 @@ def test_a_tokenizer_that_is_none_is_said_to_be_that(tmp_path):
     [
         ({"path": "absent"}, "absent does not exist; name a text file or a folder"),
         ({"files": "*.tex"}, "holds no file that fits data.files='\\*.tex'"),
-        ({"files": "/somewhere/*.txt"}, "data.files='/somewhere/\\*.txt' is no pattern of names within data.path"),
+        ({"files": "/somewhere/*.txt"}, "data.files='/somewhere/\\*.txt' is no pattern of names below a folder"),
         ({"test": "nobody*"}, "data.test has 'nobody\\*', which fits no document"),
         ({"test": "*"}, r"the train split of the text is empty .*; change data.val and data.test$"),
         ({"test": ""}, r"the test split of the text is empty .*; change data.test$"),
