@@ -106,6 +106,18 @@ def take_points(case: str, arguments: dict[str, jax.Array], index: np.ndarray) -
     }
 
 
+def place_points(case: str, arguments: dict[str, jax.Array], mask: np.ndarray) -> dict[str, jax.Array]:
+    """Return the inputs with their points where `mask` [B, N] is true, in their order, and large numbers elsewhere."""
+
+    def placed(value: jax.Array) -> jax.Array:
+        whole = np.random.default_rng(4).normal(scale=100.0, size=(*mask.shape, value.shape[-1])).astype(value.dtype)
+        whole[mask] = np.asarray(value).reshape(-1, value.shape[-1])
+        return jnp.asarray(whole)
+
+    per_point = {"x", *CASES[case].point_inputs}
+    return {name: placed(value) if name in per_point else value for name, value in arguments.items()}
+
+
 def poison_points(case: str, arguments: dict[str, jax.Array], mask: np.ndarray) -> dict[str, jax.Array]:
     """Return the inputs with NaN at all points that `mask` [B, N] marks as padding."""
     per_point = {"x", *CASES[case].point_inputs}
