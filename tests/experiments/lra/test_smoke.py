@@ -12,6 +12,9 @@ from tests.experiments.lra.programs import run_here, tiny
 
 pytestmark = pytest.mark.slow
 
+# A puzzle of Sudoku is one of a single solution, found by trial.
+SLOW = {"sudoku": 5, "maze": 10, "pathfinder32": 10, "pathfinder128": 10}
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -29,7 +32,7 @@ def _check(summary):
 def few(task):
     """Return the changes for a run of two steps on few samples, fewer where it takes long to generate one."""
     changes = {"train__steps": 2, "train__batch_size": 2, "eval__every": 2, "eval__batch_size": 2}
-    return changes | {"data__num_generate": 10 if task in ("sudoku", "maze", "pathfinder32", "pathfinder128") else 24}
+    return changes | {"data__num_generate": SLOW.get(task, 24)}
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
 
@@ -10,7 +9,7 @@ import pytest
 
 from experiments.training.records import read_log
 from tests.experiments.programs import ROOT, environment, write_elasticity
-from tests.program_server import run_program
+from tests.program_server import Forked, run_program
 
 STUDY = """
 from experiments.sweep.figures import Curves
@@ -20,10 +19,19 @@ from studies.common import ELASTICITY, tiny
 CONFIG = f"{ELASTICITY}:smoke"
 
 def get_study(variant):
-    options = {**tiny(CONFIG), "train.epochs": 40, "checkpoint.every": 4, "eval.every": 40}
+    options = {**tiny(CONFIG), "train.epochs": 40, "checkpoint.every": 8, "eval.every": 40}
     part = Part(config=CONFIG, options=options, axes=(axis("optimizer.learning_rate", 1e-3, 2e-3),))
     return Study(name="rates", title="Rates", columns=("learning_rate",), parts=(part,),
                  figures={"rates": Curves(x="learning_rate")})
+"""
+
+# The sweep, with runs that are programs of their own, as for a user: what ends them when it is killed is inherited.
+STARTING_PROGRAMS = """
+import runpy, subprocess
+from experiments.sweep import jobs
+
+jobs.subprocess = subprocess
+runpy.run_module("experiments.sweep", run_name="__main__", alter_sys=True)
 """
 
 
@@ -50,9 +58,9 @@ def _wait(condition, seconds=120):
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_where_it_was(study, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "experiments.sweep", *_arguments(study, out)]
+    command = [sys.executable, "-c", STARTING_PROGRAMS, *_arguments(study, out)]
     with (tmp_path / "output").open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=output)
+        process = Forked(command, cwd=ROOT, env=environment(), stdout=output, stderr=output)
         _wait(lambda: list(out.glob("runs/*/checkpoints/[1-9]*/_CHECKPOINT_METADATA")))
         process.send_signal(signal.SIGKILL)
         process.wait()

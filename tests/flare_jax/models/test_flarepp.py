@@ -299,8 +299,8 @@ def test_initial_distributions():
 
 
 def test_initial_state_of_the_published_model():
-    """The first gather starts as an average over all points."""
-    options = {"num_blocks": 8, "num_latents": 64, "channel_dim": 128, "num_heads": 8}
+    """The first gather starts as an average over all points, in the first two of the eight blocks."""
+    options = {"num_blocks": 2, "num_latents": 64, "channel_dim": 128, "num_heads": 8}
     model = build_model("backbone_flarepp", 2, 1, options, rngs=ParameterKeys(0))
     x = jax.random.uniform(jax.random.key(0), (1, 972, 2))
     graphdef, params = split(model)
