@@ -1,9 +1,11 @@
 """The shape checks of the suite find what they are for."""
 
+import ast
 import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +17,7 @@ import flare_jax.layers
 import kernels
 from tests import shape_checks
 from tests.shape_checks import WITHOUT
+from tests.test_layout import PACKAGES, imported_packages
 
 _MODULE = '''
 from dataclasses import dataclass
@@ -128,6 +131,14 @@ def test_a_package_that_is_imported_already_is_an_error(monkeypatch: pytest.Monk
     monkeypatch.delenv(WITHOUT, raising=False)
     with pytest.raises(RuntimeError, match=r"^kernels is imported before its shape checks"):
         shape_checks.install(["kernels"])
+
+
+def test_files_that_pytest_reads_first_import_nothing_with_checks() -> None:
+    """A test named by its path has the `conftest.py` beside it read before the checks are installed."""
+    tests = Path(__file__).parent
+    for path in tests.glob("*/**/conftest.py"):
+        found = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert not imported_packages("\n".join(map(ast.unparse, found))) & {"tests", *PACKAGES}, path
 
 
 @pytest.mark.skipif(bool(os.environ.get(WITHOUT)), reason=f"{WITHOUT} is set")

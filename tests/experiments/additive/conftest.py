@@ -1,9 +1,9 @@
-"""Data and runs that the tests of printed parts share: each is made once for all of them in a process."""
+"""Data and runs that the tests of printed parts share: each is made once for all of them in a process.
+
+What the tests share with this file is imported in the fixtures, after the shape checks were installed.
+"""
 
 import pytest
-
-from tests.experiments.additive import parts
-from tests.experiments.programs import pdebench
 
 _TINY = (
     "--config.model.channel_dim=8", "--config.model.num_blocks=1", "--config.data.n_train=4", "--config.data.n_test=2",
@@ -14,6 +14,8 @@ _TINY = (
 @pytest.fixture(scope="session")
 def final_data(tmp_path_factory):
     """Return the data root of parts in their final state."""
+    from tests.experiments.additive import parts
+
     folder = tmp_path_factory.mktemp("final")
     parts.write_final(folder)
     return folder
@@ -22,6 +24,8 @@ def final_data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def final_run(final_data, tmp_path_factory):
     """Return the folder of a small graph network trained on displacement and stress together."""
+    from tests.experiments.programs import pdebench
+
     folder = tmp_path_factory.mktemp("final_run")
     result = pdebench(
         "--config=configs/am_final.py:model=mesh_graph_net,smoke", *_TINY, "--config.data.source=files",
@@ -35,6 +39,8 @@ def final_run(final_data, tmp_path_factory):
 @pytest.fixture(scope="session")
 def series_data(tmp_path_factory):
     """Return the data root of series of parts."""
+    from tests.experiments.additive import parts
+
     folder = tmp_path_factory.mktemp("series")
     parts.write_series(folder / "LPBF_FLARE" / "series")
     return folder
@@ -43,6 +49,8 @@ def series_data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def series_run(series_data, tmp_path_factory):
     """Return the folder of a small graph network trained on two of the three fields: each is drawn three times."""
+    from tests.experiments.programs import pdebench
+
     folder = tmp_path_factory.mktemp("series_run")
     result = pdebench(
         "--config=configs/am_series.py:model=mesh_graph_net,smoke", *_TINY, "--config.task.fill_new_layer=True",
