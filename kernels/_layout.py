@@ -30,7 +30,9 @@ class Blocks:
     `bounded` a forward kernel takes a bound of the logits for their maximum where one is given and close
     (`kernels/_bounds.py`). With `polynomial_every` one exponential of so many, 2, 4 or 8, of a forward kernel or of the
     latents' gradient is a polynomial (`kernels/_exponentials.py`), in bfloat16 only, for heads of at least
-    `polynomial_latents` latents.
+    `polynomial_latents` latents. With `joined` the two parts of float32 lie side by side in one tile, so that a product
+    is two instructions that wait for each other in the place of three (`Products`). With `held` the forward kernels
+    take a number known early for the running maximum (`kernels/_held.py`).
     """
 
     points: int
@@ -43,6 +45,8 @@ class Blocks:
     bounded: bool = False
     polynomial_every: int = 0
     polynomial_latents: int = 0
+    joined: bool = False
+    held: bool = False
 
     def shared_bytes(self, width: int, item: int) -> int:
         """Return about how many bytes of shared memory a program has: staged operands and weights, of `item` bytes."""
@@ -90,14 +94,28 @@ class Tiling:
     def ragged_latents(self) -> bool:
         return self.latents % self.block_latents != 0
 
-    def fold_tiles(self, split: jax.Array, body: Callable[[Any, Any, bool], Any], carry: Any) -> Any:
-        """Fold `carry = body(tile, carry, checked)` over a split; unchecked tiles hold only real points."""
+    def fold_tiles(
+        self,
+        split: jax.Array,
+        body: Callable[[Any, Any, bool], Any],
+        carry: Any,
+        first: Callable[[Any, Any, bool], Any] | None = None,
+    ) -> Any:
+        """Fold `carry = body(tile, carry, checked)` over a split; unchecked tiles hold only real points.
+
+        With `first` that is the body of the first tile of splits whose tiles are not all checked.
+        """
         last = self.splits - 1
         if self.masked:
             tiles = pl.cdiv(self.points, self.block_points) - last * self.tiles_per_split
             return _fold(0, self._in_split(split, tiles), lambda i, c: body(i, c, True), carry)
         whole = self._in_split(split, self.points // self.block_points - last * self.tiles_per_split)
-        carry = _fold(0, whole, lambda i, c: body(i, c, False), carry)
+        begun = 0
+        if first is not None:
+            # The only tile of the last split may be ragged.
+            begun = min(whole, 1) if isinstance(whole, int) else jnp.minimum(whole, 1)
+            carry = _fold(0, begun, lambda i, c: first(i, c, False), carry)
+        carry = _fold(begun, whole, lambda i, c: body(i, c, False), carry)
         if self.points % self.block_points == 0:
             return carry
         # The ragged tile is a second loop of at most one turn, so that the checks cost the whole tiles nothing.
@@ -157,6 +175,7 @@ class Layout:
     all_latents: bool
     target: Target
     coarse: bool = False
+    split: bool = False
 
     @classmethod
     def create(
@@ -179,14 +198,15 @@ class Layout:
             )
         rows = batch * heads * target.copies
         tiling = Tiling.create(blocks, points, q.shape[-2], rows, mask is not None, all_latents)
-        return cls(blocks, tiling, batch, heads, all_latents, target, coarse)
+        return cls(blocks, tiling, batch, heads, all_latents, target, coarse, is_split(k.dtype))
 
     @property
     def products(self) -> Products:
         """Products of tiles on the target."""
         many = self.tiling.latents >= self.blocks.polynomial_latents
         every = self.blocks.polynomial_every if many else 0
-        return Products(self.target.compiled, self.target.platform == "cuda", self.coarse, every)
+        joined = self.blocks.joined and self.split
+        return Products(self.target.compiled, self.target.platform == "cuda", self.coarse, every, joined)
 
     def launch_by_bound(
         self, kernel: Callable[..., None], name: str, inputs: Any, outputs: Any, bound: jax.Array | None
@@ -200,6 +220,21 @@ class Layout:
         inputs = self.head_numbers(bound), inputs
         results = self.launch(functools.partial(kernel, bounded=True), name, inputs, outputs)
         return self.launch(functools.partial(kernel, bounded=False), name, inputs, outputs, results)
+
+    def launch_held(
+        self,
+        kernel: Callable[..., None],
+        name: str,
+        inputs: Any,
+        outputs: Any,
+        bound: jax.Array | None,
+        close: Callable[[Any], jax.Array],
+    ) -> Any:
+        """Run `kernel((bound, inputs), outputs, bounded=...)`, and again for heads whose results are not `close`."""
+        given = None if bound is None else self.head_numbers(bound)
+        results = self.launch(functools.partial(kernel, bounded=True), name, (given, inputs), outputs)
+        again = self.head_numbers(jnp.where(close(results), 0.0, jnp.inf))
+        return self.launch(functools.partial(kernel, bounded=False), name, (again, inputs), outputs, results)
 
     def launch(
         self, kernel: Callable[[Any, Any], None], name: str, inputs: Any, outputs: Any, earlier: Any = None

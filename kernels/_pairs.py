@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels._layout import Layout
-from kernels._tiles import load_block, padded_width, store_block, store_rows
+from kernels._tiles import Products, load_block, padded_width, store_block, store_rows
 
 Number = jax.Array | float
 
@@ -80,16 +80,18 @@ class Walk:
         checked: bool,
     ) -> list[jax.Array]:
         """Walk over all latents for one tile of points; return the sums of the queries that are in registers."""
-        tiling, rows = self.layout.tiling, self.layout.tiling.group_points
+        tiling, products, rows = self.layout.tiling, self.layout.products, self.layout.tiling.group_points
         starts = [index * tiling.block_points + i * rows for i in range(tiling.group)]
         valid = [tiling.valid_points(start, split, mask_ref) if checked else None for start in starts]
         group = [self.load_points(*pair) for pair in zip(starts, valid, strict=True)]
-        sums = [(_zeros(rows, self.widths), *_zeros(rows, (self.value_width,))) for _ in group]
+        zeros = functools.partial(_zeros, rows, self.layout.products)
+        sums = [(zeros(self.widths), *zeros((self.value_width,))) for _ in group]
         first = index == 0
         carry = sums, queries if only is not None else self._load_sums(outputs, 0, first)
         sums, queries = tiling.fold_latents(functools.partial(self._pair, group, first, only, outputs), carry)
         for start, points, (keys, values) in zip(starts, group, sums, strict=True):
             existing = tiling.valid_points(start, split) if checked else None
+            values, keys = products.folded(values), [products.folded(x) for x in keys]
             share = getattr(points, "share", None)
             values = self.value_factor * (values if share is None else share[:, None] * values)
             keys = [factor * key for factor, key in zip(self.key_factors, keys, strict=True)]
@@ -100,7 +102,7 @@ class Walk:
             for ref, key, width in zip(outputs.keys, keys, self.widths, strict=True):
                 store_rows(ref, start, key, width, existing)
         if only is None:
-            self.layout.products.barrier()
+            products.barrier()
             return []
         return queries
 
@@ -165,5 +167,5 @@ class Walk:
         return width, left
 
 
-def _zeros(rows: int, widths: tuple[int, ...]) -> list[jax.Array]:
-    return [jnp.zeros((rows, padded_width(width)), jnp.float32) for width in widths]
+def _zeros(rows: int, products: Products, widths: tuple[int, ...]) -> list[jax.Array]:
+    return [jnp.zeros((rows, products.columns(width)), jnp.float32) for width in widths]

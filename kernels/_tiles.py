@@ -104,11 +104,15 @@ def is_split(dtype: jax.typing.DTypeLike) -> bool:
     return jnp.dtype(dtype) == jnp.float32
 
 
-def stored_parts(x: jax.Array, read_once: bool, coarse: bool = False) -> jax.Array:
+def stored_parts(x: jax.Array, read_once: bool, coarse: bool = False, joined: bool = False) -> jax.Array:
     """Return an operand `[parts, ...]` for tiles that a kernel loads; those that it reads once are split there.
 
-    `coarse` is as in `Products`.
+    `coarse` and `joined` are as in `Products`.
     """
+    if joined and not read_once and is_split(x.dtype):
+        width = x.shape[-1]
+        wide = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, padded_width(width) - width)])
+        return join(*reversed(_split_in_xla(wide)))[None]
     if coarse and not read_once and is_split(x.dtype):
         return _split_in_xla(x)[0][None]
     return x[None] if read_once or not is_split(x.dtype) else jnp.stack(_split_in_xla(x))
@@ -123,6 +127,17 @@ def _split(x: jax.Array, rounded: jax.Array) -> Parts:
     return rounded.astype(jnp.float16), (x - rounded).astype(jnp.float16)
 
 
+def join(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return two tiles side by side."""
+    *rows, width = a.shape
+    shape = (*rows, 2, width)
+    both = jnp.broadcast_to(a[..., None, :], shape)
+    if a is not b:
+        first = jax.lax.broadcasted_iota(jnp.int32, shape, len(rows)) == 0
+        both = jnp.where(first, both, jnp.broadcast_to(b[..., None, :], shape))
+    return both.reshape(*rows, 2 * width)
+
+
 @dataclass(frozen=True)
 class Products:
     """Products of tiles with float32 sums, in compiled kernels or in interpreted ones.
@@ -133,6 +148,12 @@ class Products:
     TF32 products (`dot`), which need no scales, take as many steps of the tensor cores and more conversions. With
     `coarse` float32 tiles have their first part alone, of as many bits as TF32 takes of them. With `polynomial_every`
     one exponential of so many is a polynomial (`weights_of`).
+
+    Every product waits for the one before it. With `joined` both parts of a right factor are one tile (`right`), which
+    meets each part of the left one in one product. Where the sum is over its columns the left factor's parts are
+    repeated (`left`), with zeros for the product of the smallest; else the result has twice the columns, whose halves `folded`
+    adds. The smaller part is the first, so that logits are summed from the smallest product to the largest whichever
+    factor is the left one: then all kernels have the same.
     """
 
     logistic_factor: ClassVar[float] = -LOG2_E
@@ -142,6 +163,7 @@ class Products:
     cuda: bool = False
     coarse: bool = False
     polynomial_every: int = 0
+    joined: bool = False
 
     def exp2(self, x: jax.Array) -> jax.Array:
         """Return 2 to the power of float32 `x`; on an NVIDIA GPU results below 2⁻¹²⁶ are zero.
@@ -239,10 +261,31 @@ class Products:
 
     def weights(self, weights: jax.Array, values: Parts) -> Parts:
         """Return float32 weights as the left factor of a product with `values`: split like them, or rounded."""
-        return self.split(weights.astype(jnp.float32 if len(values) > 1 else values[0].dtype))
+        return self.split(weights.astype(jnp.float32 if self.joined or len(values) > 1 else values[0].dtype))
+
+    def left(self, parts: Parts) -> Parts:
+        """Return the parts of a tile as the left factor of products with the rows of right ones."""
+        if not self.joined or len(parts) == 1:
+            return parts
+        high, low = parts
+        return join(high, high), join(jnp.zeros_like(low), low)
+
+    def right(self, parts: Parts) -> Parts:
+        """Return the parts of a tile as a right factor."""
+        return (join(*reversed(parts)),) if self.joined and len(parts) == 2 else parts
+
+    def columns(self, width: int) -> int:
+        """Return how many columns a sum of products with `width` columns has until it is `folded`."""
+        return padded_width(width) * (2 if self.joined else 1)
+
+    def folded(self, total: jax.Array) -> jax.Array:
+        """Return a sum of products of left and right factors, `[rows, columns(width)]`, with padded columns."""
+        return jnp.sum(total.reshape(total.shape[0], 2, -1), axis=1) if self.joined else total
 
     def load_parts(self, ref: Any, start: Any, rows: int, width: int, valid: jax.Array | None) -> Parts:
         """Load the parts of a tile from `[parts, rows, width]`, or split it here if it is stored as one."""
+        if self.joined and ref.dtype == jnp.float16:
+            return (load_rows(ref, start, rows, 2 * padded_width(width), valid, (jnp.int32(0),)),)
         tiles = tuple(load_rows(ref, start, rows, width, valid, (jnp.int32(part),)) for part in range(ref.shape[0]))
         return self.split(*tiles) if len(tiles) == 1 else tiles
 
@@ -252,10 +295,26 @@ class Products:
         The tensor cores cut off what a sum cannot hold instead of rounding it, which over thousands of steps becomes a
         bias. So the products of parts are summed by themselves, and their sum is added to `start` with rounding.
         """
+        if len(b) == 1:  # of 16 bits, or joined
+            if self.joined and contract == (1, 1) and not self.compiled:
+                return self._in_order(a, b[0], start)
+            total = self.dot(a[-1], b[0], contract)
+            for part in reversed(a[:-1]):
+                total = total + self.dot(part, b[0], contract)
+            return total if start is None else start + total
         total = None
         for order in reversed(range(len(a))):  # the smallest products first
             for i in range(order + 1):
                 product = self.dot(a[i], b[order - i], contract)
+                total = product if total is None else total + product
+        return total if start is None else start + total
+
+    def _in_order(self, a: Parts, b: jax.Array, start: jax.Array | None) -> jax.Array:
+        """Return a product of joined rows in the order of the tensor cores, the fewest columns at a time."""
+        total = None
+        for part in reversed(a):
+            for i in range(0, b.shape[1], SMALLEST_SIDE):
+                product = self.dot(part[:, i : i + SMALLEST_SIDE], b[:, i : i + SMALLEST_SIDE], (1, 1))
                 total = product if total is None else total + product
         return total if start is None else start + total
 

@@ -35,7 +35,11 @@ class PallasBackend(Backend):
     def forward(self, operands: Operands, *, scale: float) -> tuple[jax.Array, Statistics, PointStatistics]:
         if compact.serves(operands, self.blocks, self.target):
             return compact.forward(operands, scale, self.blocks, self.target)
-        return super().forward(operands, scale=scale)
+        if operands.separate:
+            return super().forward(operands, scale=scale)
+        statistics = self.gather(operands, scale=scale)
+        y, points = self._scatter(operands, statistics.latents, statistics.maximum, scale)
+        return y, statistics, points
 
     def backward(
         self,
@@ -57,8 +61,13 @@ class PallasBackend(Backend):
         return jnp.exp2(x)
 
     def scatter(self, operands: Operands, latents: jax.Array, *, scale: float) -> tuple[jax.Array, PointStatistics]:
+        return self._scatter(operands, latents, None, scale)
+
+    def _scatter(
+        self, operands: Operands, latents: jax.Array, largest: jax.Array | None, scale: float
+    ) -> tuple[jax.Array, PointStatistics]:
         latents, exponents = latents.astype(operands.v.dtype), operand_exponents(operands)
-        y, *statistics = scatter(operands, latents, exponents, scale, self.blocks.scatter, self.target)
+        y, *statistics = scatter(operands, latents, exponents, scale, self.blocks.scatter, self.target, largest)
         return y, tuple(statistics)
 
     def latent_gradient(

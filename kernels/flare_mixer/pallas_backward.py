@@ -24,7 +24,7 @@ from kernels._scales import (
 )
 from kernels._statistics import Statistics
 from kernels._target import Target
-from kernels._tiles import LOG2_E, Parts, is_split, load_rows, load_vector, padded_width, store_rows, stored_parts
+from kernels._tiles import LOG2_E, Parts, is_split, join, load_rows, load_vector, store_rows, stored_parts
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.one_exponential import one_exponential
 from kernels.flare_mixer.operands import Operands
@@ -69,6 +69,7 @@ def latent_gradient_split(
     factor, key_scale, value_scale, unscale = numbers
     k_ref, dy_ref, maximum_ref, mass_ref, mask_ref = points
     tiling, products, (width, channels) = layout.tiling, layout.products, widths
+    q = products.left(q)
 
     def tile(index: jax.Array, dz: jax.Array, checked: bool) -> jax.Array:
         start = index * tiling.block_points
@@ -76,13 +77,13 @@ def latent_gradient_split(
         k = load_rows(k_ref, start, tiling.block_points, width, valid)
         maximum = load_vector(maximum_ref, start, tiling.block_points, valid, jnp.inf)
         dy = over_mass(dy_ref, mass_ref, start, tiling.block_points, channels, valid)
-        raw = products.multiply(q, products.split(k, key_scale), (1, 1))
+        raw = products.multiply(q, products.right(products.split(k, key_scale)), (1, 1))
         weights = products.weights_of(products.multiply_add(raw, factor, (exponent - maximum)[None, :]))
-        values = products.split(dy, value_scale)
+        values = products.right(products.split(dy, value_scale))
         return products.multiply(products.weights(weights, values), values, (1, 0), start=dz)
 
-    dz = jnp.zeros((tiling.block_latents, padded_width(channels)), jnp.float32)
-    store_rows(dz_ref, 0, tiling.fold_tiles(split, tile, dz) * unscale, channels, valid_latents)
+    dz = jnp.zeros((tiling.block_latents, products.columns(channels)), jnp.float32)
+    store_rows(dz_ref, 0, products.folded(tiling.fold_tiles(split, tile, dz)) * unscale, channels, valid_latents)
 
 
 def over_mass(dy_ref: Any, mass_ref: Any, start: Any, rows: int, channels: int, valid: jax.Array | None) -> jax.Array:
@@ -165,18 +166,42 @@ def operand_gradients(
     layout = Layout.create(blocks, operands.q, operands.k, operands.mask, target, all_latents=True)
     shared = blocks.one_exponential and not operands.separate
     side = _latent_side(statistics, dz, point_statistics[0] if shared else None, dtype)
+    if shared and blocks.held:
+        # The scatter had the same reference, so that the points need no factors.
+        same = point_statistics[0] == side.reference
+        if operands.mask is not None:
+            same |= ~operands.mask[:, None]
+        same = jnp.all(same, axis=-1, keepdims=True) & (side.reference < jnp.inf)
+        whole = _latent_side(statistics, dz, None, dtype)
+        side = _Slopes(
+            side.latents,
+            jnp.where(same[..., None], side.gradients, whole.gradients),
+            jnp.where(same[..., None], side.mean, whole.mean),
+            jnp.where(same, side.reference, jnp.inf),
+            side.exponent,
+        )
     latents, gradients = latent_exponent(side.latents), latent_exponent(side.gradients)
     values = point_exponent(dy, operands.mask, point_statistics[1])
     # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
     gather = jnp.minimum(exponents.v, latents) if is_split(dtype) else 0
     # Weights of the gather are at most 1 without the latents' factors, whatever makes them.
     slope = slope_exponent(y.shape[-1], gather + side.exponent, values + latents)
+    if shared and blocks.held and is_split(dtype):
+        # Both products of value rows are summed as one.
+        common = jnp.minimum(exponents.v + gradients, values + latents)
+        near = side.reference[..., 0] < jnp.inf
+        exponents = exponents._replace(v=jnp.where(near, common - gradients, exponents.v))
+        latents = jnp.where(near, common - values, latents)
     numbers = numbers_of(exponents, (latents, gradients), values, slope, weight, scale)
     constants, numbers = numbers_operand(head_numbers(*numbers), layout)
 
     def parts(x: jax.Array, exponent: Exponent) -> Operand:
-        return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1))
+        return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1, joined=blocks.joined))
 
+    slopes = None
+    if shared and blocks.held:
+        both = scaled(side.gradients, gradients), scaled(side.latents, latents)
+        slopes = layout.latents(join(*(stored_parts(x, False, joined=True)[0] for x in both))[None])
     pairs = [(operands.q, exponents.q, operands.k), (operands.q_decode, exponents.q_decode, operands.k_decode)]
     pairs = pairs[: 1 + operands.separate]
     inputs = Inputs(
@@ -188,6 +213,7 @@ def operand_gradients(
             layout.latent_statistics(statistics.maximum - weight),
             layout.latent_statistics(scaled(side.mean, slope - weight)[..., 0]),
             [parts(q, exponent) for q, exponent, _ in pairs],
+            slopes,
         ),
         PointSide(
             *map(layout.points, (operands.v, y, dy)),

@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from kernels._layout import Layout
 from kernels._pairs import Gradients, Number, Walk
 from kernels._scales import read_numbers, weight_exponent
-from kernels._tiles import Parts, Products, is_split, load_rows, load_vector
+from kernels._tiles import Parts, Products, is_split, join, load_rows, load_vector
 
 
 class Numbers(NamedTuple):
@@ -59,6 +59,7 @@ class LatentSide(NamedTuple):
     maximum: Any
     mean: Any
     keys: list[Any]
+    slopes: Any = None
 
 
 class PointSide(NamedTuple):
@@ -100,21 +101,32 @@ class Tile(NamedTuple):
     mean: jax.Array
     valid: jax.Array | None
     share: jax.Array | None = None
+    factors: list[Parts] | None = None
+    slopes: Parts | None = None
 
 
-def _load_latents(refs: LatentSide, index: Any, valid: jax.Array | None, settings: Settings, layout: Layout) -> Tile:
+def _load_latents(
+    refs: LatentSide, index: Any, valid: jax.Array | None, settings: Settings, layout: Layout, joint: bool
+) -> Tile:
     """Read a tile of latents."""
     products, rows = layout.products, layout.tiling.block_latents
     start = index * rows
+    decode_value, slopes = None, None
+    if joint:
+        slopes = (load_rows(refs.slopes, start, rows, refs.slopes.shape[-1], valid, (jnp.int32(0),)),)
+    else:
+        decode_value = products.right(products.load_parts(refs.latents, start, rows, settings.values, valid))
     return Tile(
         keys=[
-            products.load_parts(ref, start, rows, w, valid) for ref, w in zip(refs.keys, settings.logits, strict=True)
+            products.right(products.load_parts(ref, start, rows, w, valid))
+            for ref, w in zip(refs.keys, settings.logits, strict=True)
         ],
-        value=products.load_parts(refs.gradients, start, rows, settings.values, valid),
-        decode_value=products.load_parts(refs.latents, start, rows, settings.values, valid),
+        value=products.right(products.load_parts(refs.gradients, start, rows, settings.values, valid)),
+        decode_value=decode_value,
         maximum=load_vector(refs.maximum, start, rows, valid, jnp.inf),
         mean=load_vector(refs.mean, start, rows, valid, 0.0),
         valid=valid,
+        slopes=slopes,
     )
 
 
@@ -138,17 +150,24 @@ def load_points(
     maximum, share = load_vector(refs.maximum, start, rows, valid, jnp.inf), None
     mean = jnp.sum(dy_over_mass * y, axis=1) * numbers.mean
     if reference is not None:
-        share = products.exp2(maximum - reference)
-        if valid is not None:
-            share = jnp.where(valid, share, 0.0)
+        if not layout.blocks.held:
+            share = products.exp2(maximum - reference)
+            if valid is not None:
+                share = jnp.where(valid, share, 0.0)
         weight = weight_exponent(dy.dtype)
         maximum, mean = maximum - weight, mean * 2.0**-weight
-        if not is_split(value.dtype):
+        if share is not None and not is_split(value.dtype):
             value = (value.astype(jnp.float32) * share[:, None]).astype(value.dtype)
+    parts = [products.split(key, scale) for key, scale in zip(keys, (numbers.key, numbers.decode_key), strict=False)]
+    factors, slopes = (products.split(value, numbers.value), products.split(dy_over_mass.astype(dy.dtype), numbers.decode_value)), None
+    if reference is not None and layout.blocks.held:
+        slopes = tuple(map(join, *map(products.left, factors)))
     return Tile(
-        keys=[products.split(key, scale) for key, scale in zip(keys, (numbers.key, numbers.decode_key), strict=False)],
-        value=products.split(value, numbers.value),
-        decode_value=products.split(dy_over_mass.astype(dy.dtype), numbers.decode_value),
+        keys=parts,
+        factors=[products.left(key) for key in parts],
+        value=products.left(factors[0]),
+        decode_value=products.left(factors[1]),
+        slopes=slopes,
         maximum=maximum,
         mean=mean,
         valid=valid,
@@ -164,12 +183,16 @@ def pair_gradients(
     The weights are not normalised: the masses have been divided out of `value`, `decode_value` and `mean`. With one
     exponential they are the scatter's, without the factors that make them the gather's.
     """
-    raw = [products.multiply(k, q, (1, 1)) for k, q in zip(points.keys, latents.keys, strict=True)]
+    raw = [products.multiply(k, q, (1, 1)) for k, q in zip(points.factors, latents.keys, strict=True)]
     if points.valid is not None:
         raw = [jnp.where(points.valid[:, None], x, -jnp.inf) for x in raw]
     if latents.valid is not None:
         raw = [jnp.where(latents.valid[None, :], x, -jnp.inf) for x in raw]
     decode_weights = products.exp2(products.multiply_add(raw[-1], numbers.decode_factor, -points.maximum[:, None]))
+    if points.slopes is not None:
+        slope = products.multiply(points.slopes, latents.slopes, (1, 1))
+        slope = products.multiply_add(slope, numbers.slope, -points.mean[:, None]) - latents.mean[None, :]
+        return decode_weights, [decode_weights * slope]
     decode_slope = products.multiply(points.decode_value, latents.decode_value, (1, 1))
     if points.share is not None:
         slope = _shared_slope(numbers, products, points, latents, decode_slope)
@@ -205,7 +228,8 @@ def operand_gradient_kernel(inputs: Inputs, outputs: Gradients, *, layout: Layou
     numbers = Numbers(*read_numbers(settings.constants, inputs.numbers))
 
     def run(reference: jax.Array | None) -> None:
-        latents = functools.partial(_load_latents, inputs.latents, settings=settings, layout=layout)
+        joint = reference is not None and layout.blocks.held
+        latents = functools.partial(_load_latents, inputs.latents, settings=settings, layout=layout, joint=joint)
         pair_walk(latents, inputs.points, numbers, layout, settings, reference).run(split, inputs.mask, outputs)
 
     if settings.one_exponential is None:

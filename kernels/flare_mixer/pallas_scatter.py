@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
+from kernels._held import is_close
 from kernels._layout import Blocks, Layout
 from kernels._scales import head_numbers, latent_exponent, numbers_operand, read_numbers, scaled, weight_exponent
 from kernels._target import Target
@@ -36,7 +37,8 @@ def _scatter_kernel(
     def load_latents(index: Any, valid: jax.Array | None) -> tuple[Parts, Parts]:
         start = index * tiling.block_latents
         q = products.load_parts(q_ref, start, tiling.block_latents, width, valid)
-        return q, products.load_parts(z_ref, start, tiling.block_latents, channels, valid)
+        z = products.load_parts(z_ref, start, tiling.block_latents, channels, valid)
+        return products.right(q), products.right(z)
 
     def run(step: Step, bound: jax.Array | None) -> None:
         scatter_split(numbers, load_latents, (k_ref, mask_ref), outputs, split, layout, widths, exponent, step, bound)
@@ -69,7 +71,7 @@ def scatter_split(
     def tile(index: jax.Array, carry: None, checked: bool) -> None:
         start = index * tiling.block_points
         valid = tiling.valid_points(start, split, mask_ref) if checked else None
-        k = products.split(load_rows(k_ref, start, tiling.block_points, width, valid), key_scale)
+        k = products.left(products.split(load_rows(k_ref, start, tiling.block_points, width, valid), key_scale))
 
         def latents(index: jax.Array, carry: tuple, valid_latents: jax.Array | None) -> tuple:
             q, z = resident or load_latents(index, valid_latents)
@@ -78,13 +80,14 @@ def scatter_split(
                 raw = jnp.where(valid_latents[None, :], raw, -jnp.inf)
             return step(raw, z, carry, factor, exponent, products)
 
-        maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels, bound))
-        y = y * (unscale / mass)[:, None]
+        maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels, products, bound))
+        y = products.folded(y) * (unscale / mass)[:, None]
         existing = None
         if checked:
             # A point without part gets output 0, and an infinite maximum makes its weights 0 in the backward.
             y = jnp.where(valid[:, None], y, 0.0)
             maximum = jnp.where(valid, maximum, jnp.inf)
+            mass = jnp.where(valid, mass, 2.0**exponent)
             existing = tiling.valid_points(start, split)
         store_rows(y_ref, start, y, channels, existing)
         store_vector(maximum_ref, start, maximum, existing)
@@ -94,9 +97,18 @@ def scatter_split(
 
 
 def scatter(
-    operands: Operands, latents: jax.Array, exponents: Exponents, scale: float, blocks: Blocks, target: Target
+    operands: Operands,
+    latents: jax.Array,
+    exponents: Exponents,
+    scale: float,
+    blocks: Blocks,
+    target: Target,
+    largest: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents."""
+    """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents.
+
+    `largest` `[B, H, M]` are about the latents' largest logits, for a launch with `held`.
+    """
     (q, k), mask = operands.scatter_pair, operands.mask
     layout = Layout.create(blocks, q, k, mask, target, all_latents=True)
     given = blocks.bounded and operands.largest_key is not None and not operands.separate
@@ -111,8 +123,15 @@ def scatter(
         _scatter_kernel, widths=(width, channels), constants=constants, exponent=weight_exponent(latents.dtype)
     )
     factors = scaled(q, exponents.q_decode), scaled(latents, latents_exponent)
-    q, latents = (layout.latents(stored_parts(x, read_once=layout.tiling.latent_tiles == 1)) for x in factors)
+    q, latents = (layout.latents(stored_parts(x, layout.tiling.latent_tiles == 1, joined=blocks.joined)) for x in factors)
     statistics = layout.point_statistics_output()
     outputs = (layout.points_output(channels, k.dtype), statistics, statistics)
     inputs = (numbers, q, latents, layout.points(k), layout.mask(mask))
+    if blocks.held and largest is not None:
+        head = jnp.max(largest, axis=-1, keepdims=True)
+
+        def close(results: tuple[jax.Array, ...]) -> jax.Array:
+            return is_close(results[2], k.dtype) & (head < jnp.inf)
+
+        return layout.launch_held(kernel, "flare_scatter", inputs, outputs, head, close)
     return layout.launch_by_bound(kernel, "flare_scatter", inputs, outputs, bound)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
+from kernels._held import is_close
 from kernels._layout import Blocks, Layout
 from kernels._scales import (
     Exponent,
@@ -29,8 +30,8 @@ from kernels._tiles import (
     LOWEST,
     Parts,
     Products,
+    is_split,
     load_rows,
-    padded_width,
     store_rows,
     store_vector,
     stored_parts,
@@ -63,12 +64,14 @@ def softmax_step(
     return new, mass, total
 
 
-def softmax_start(rows: int, channels: int, bound: jax.Array | None = None) -> tuple[jax.Array, ...]:
+def softmax_start(
+    rows: int, channels: int, products: Products, bound: jax.Array | None = None
+) -> tuple[jax.Array, ...]:
     """Return the (maximum, mass, total) of no tile at all; a bound is the maximum from the start."""
     return (
         jnp.full((rows,), LOWEST if bound is None else bound, jnp.float32),
         jnp.zeros((rows,), jnp.float32),
-        jnp.zeros((rows, padded_width(channels)), jnp.float32),
+        jnp.zeros((rows, products.columns(channels)), jnp.float32),
     )
 
 
@@ -79,11 +82,12 @@ def bounded_step(
     factor: jax.Array | float,
     exponent: int,
     products: Products,
-    bound: jax.Array,
+    bound: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
-    """Fold one tile as `softmax_step` does, with a bound of the logits in the place of their maximum."""
+    """Fold one tile as `softmax_step` does, with a bound of the logits, or what the carry has, for their maximum."""
     maximum, mass, total = carry
-    weights = products.weights_of(products.multiply_add(raw, factor, exponent - bound))
+    term = (exponent - maximum)[:, None] if bound is None else exponent - bound
+    weights = products.weights_of(products.multiply_add(raw, factor, term))
     total = products.multiply(products.weights(weights, values), values, (1, 0), start=total)
     return maximum, mass + jnp.sum(weights, axis=1), total
 
@@ -92,6 +96,9 @@ def for_heads(bound_ref: Any, bounded: bool | None, run: Callable[[Step, jax.Arr
     """Call `run(step, bound)` if this launch serves the program's head; see `Layout.launch_by_bound`."""
     if bounded is None:
         run(softmax_step, None)
+        return
+    if bound_ref is None:
+        run(bounded_step, None)
         return
     bound = bound_ref[0]
     if bounded:
@@ -145,24 +152,30 @@ def gather_split(
     factor, key_scale, value_scale, unscale = numbers
     k_ref, v_ref, mask_ref = points
     tiling, products, (width, channels) = layout.tiling, layout.products, widths
+    q = products.left(q)
 
-    def tile(index: jax.Array, carry: tuple, checked: bool) -> tuple:
+    def tile(index: jax.Array, carry: tuple, checked: bool, step: Step = step) -> tuple:
         start = index * tiling.block_points
         valid = tiling.valid_points(start, split, mask_ref) if checked else None
         k = load_rows(k_ref, start, tiling.block_points, width, valid)
         v = k if v_ref is None else load_rows(v_ref, start, tiling.block_points, channels, valid)
-        raw = products.multiply(q, products.split(k, key_scale), (1, 1))
+        raw = products.multiply(q, products.right(products.split(k, key_scale)), (1, 1))
         if checked:
             raw = jnp.where(valid[None, :], raw, -jnp.inf)
-        return step(raw, products.split(v, value_scale), carry, factor, exponent, products)
+        return step(raw, products.right(products.split(v, value_scale)), carry, factor, exponent, products)
 
-    start = softmax_start(tiling.block_latents, channels, bound)
-    maximum, mass, total = tiling.fold_tiles(split, tile, start)
+    start = softmax_start(tiling.block_latents, channels, products, bound)
+    first = functools.partial(tile, step=softmax_step) if step is bounded_step else None
+    maximum, mass, total = tiling.fold_tiles(split, tile, start, first)
     # Where no point takes part the latents are zero.
-    latents = total * (unscale / jnp.where(mass > 0, mass, 1.0))[:, None]
+    latents = products.folded(total) * (unscale / jnp.where(mass > 0, mass, 1.0))[:, None]
     store_vector(outputs.maximum, 0, maximum, valid_latents)
     store_vector(outputs.mass, 0, mass * 2.0**-exponent, valid_latents)
     store_rows(outputs.latents, 0, latents, channels, valid_latents)
+
+
+def _close(partial: Statistics, dtype: jax.typing.DTypeLike) -> jax.Array:
+    return is_close(partial.mass, dtype)
 
 
 class Exponents(NamedTuple):
@@ -202,6 +215,9 @@ def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Targ
     inputs = (numbers, layout.latents(q), layout.points(k), layout.points(v), layout.mask(mask))
     statistics = layout.partial_statistics()
     outputs = Statistics(layout.partial_latents(channels), statistics, statistics)
+    if blocks.held and mask is None and not is_split(k.dtype):
+        close = functools.partial(_close, dtype=k.dtype)
+        return merge_splits(layout.launch_held(kernel, "gather", inputs, outputs, None, close))
     given = blocks.bounded and operands.largest_key is not None
     bound = logit_bound(operands.q, operands.largest_key, scale) if given else None
     return merge_splits(layout.launch_by_bound(kernel, "gather", inputs, outputs, bound))
