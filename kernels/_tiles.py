@@ -151,8 +151,8 @@ class Products:
 
     Every product waits for the one before it. With `joined` both parts of a right factor are one tile (`right`), which
     meets each part of the left one in one product. Where the sum is over its columns the left factor's parts are
-    repeated (`left`), with zeros for the product of the smallest; else the result has twice the columns, whose halves `folded`
-    adds. The smaller part is the first, so that logits are summed from the smallest product to the largest whichever
+    repeated (`left`), with zeros for the product of the smallest; else the result has twice the columns, whose halves
+    `folded` adds. The smaller part is the first, so that logits are summed from the smallest product to the largest whichever
     factor is the left one: then all kernels have the same.
     """
 

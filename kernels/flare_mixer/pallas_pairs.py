@@ -159,7 +159,10 @@ def load_points(
         if share is not None and not is_split(value.dtype):
             value = (value.astype(jnp.float32) * share[:, None]).astype(value.dtype)
     parts = [products.split(key, scale) for key, scale in zip(keys, (numbers.key, numbers.decode_key), strict=False)]
-    factors, slopes = (products.split(value, numbers.value), products.split(dy_over_mass.astype(dy.dtype), numbers.decode_value)), None
+    factors, slopes = (
+        (products.split(value, numbers.value), products.split(dy_over_mass.astype(dy.dtype), numbers.decode_value)),
+        None,
+    )
     if reference is not None and layout.blocks.held:
         slopes = tuple(map(join, *map(products.left, factors)))
     return Tile(

@@ -123,7 +123,9 @@ def scatter(
         _scatter_kernel, widths=(width, channels), constants=constants, exponent=weight_exponent(latents.dtype)
     )
     factors = scaled(q, exponents.q_decode), scaled(latents, latents_exponent)
-    q, latents = (layout.latents(stored_parts(x, layout.tiling.latent_tiles == 1, joined=blocks.joined)) for x in factors)
+    q, latents = (
+        layout.latents(stored_parts(x, layout.tiling.latent_tiles == 1, joined=blocks.joined)) for x in factors
+    )
     statistics = layout.point_statistics_output()
     outputs = (layout.points_output(channels, k.dtype), statistics, statistics)
     inputs = (numbers, q, latents, layout.points(k), layout.mask(mask))
