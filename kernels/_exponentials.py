@@ -19,14 +19,15 @@ _TO_INTEGER = 1.5 * 2.0**23
 
 
 def polynomial_exp2(x: jax.Array) -> jax.Array:
-    """Return 2 to the power of float32 `x`, at most 127, as the instructions below do; that of NaN is zero."""
+    """Return 2 to the power of float32 `x`, at most 127, as the instructions below do; of NaN the largest number."""
+    unknown = jnp.isnan(x)
     x = jnp.where(x > _LOWEST, x, _LOWEST)
     power = jnp.round(x)
     rest, result = x - power, jnp.full_like(x, COEFFICIENTS[-1])
     for coefficient in (*COEFFICIENTS[-2::-1], 1.0):
         result = result * rest + coefficient
     bits = jax.lax.bitcast_convert_type(result, jnp.int32) + (power.astype(jnp.int32) << 23)
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+    return jnp.where(unknown, jnp.finfo(jnp.float32).max, jax.lax.bitcast_convert_type(bits, jnp.float32))
 
 
 def one_in(x: jax.Array, every: int) -> jax.Array:
@@ -40,7 +41,8 @@ def instructions(every: int) -> str:
     lines = [
         ".reg .f32 x, n, p;",
         ".reg .b32 i, j;",
-        f"max.f32 x, ${every}, {_literal(_LOWEST)};",
+        # The bits of NaN, 0x7fffffff, and those shifted by 23 are in sum those of the largest number.
+        f"max.NaN.f32 x, ${every}, {_literal(_LOWEST)};",
         f"add.f32 n, x, {_literal(_TO_INTEGER)};",
         "mov.b32 i, n;",
         f"sub.f32 n, n, {_literal(_TO_INTEGER)};",

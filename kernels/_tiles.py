@@ -152,8 +152,8 @@ class Products:
     Every product waits for the one before it. With `joined` both parts of a right factor are one tile (`right`), which
     meets each part of the left one in one product. Where the sum is over its columns the left factor's parts are
     repeated (`left`), with zeros for the product of the smallest; else the result has twice the columns, whose halves
-    `folded` adds. The smaller part is the first, so that logits are summed from the smallest product to the largest whichever
-    factor is the left one: then all kernels have the same.
+    `folded` adds. The smaller part is the first, so that logits are summed from the smallest product to the largest
+    whichever factor is the left one: then all kernels have the same.
     """
 
     logistic_factor: ClassVar[float] = -LOG2_E
@@ -177,7 +177,7 @@ class Products:
         """Return 2 to the power of a tile of float32 logits, at most 127, for weights of the accuracy of bfloat16.
 
         This is `exp2`, or with `polynomial_every` for one of so many a polynomial (`kernels/_exponentials.py`), which
-        alone makes zero of NaN: of a softmax NaN goes on through the maximum.
+        makes the largest number of NaN: of a softmax NaN goes on through the maximum, or through a mass out of range.
         """
         every = self.polynomial_every
         if every and not self.compiled:

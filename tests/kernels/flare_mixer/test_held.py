@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kernels import flare_mixer
 from kernels._held import is_close
 from kernels._layout import Blocks
 from kernels.flare_mixer import table
@@ -58,3 +59,16 @@ def test_masses_out_of_range_are_not_close():
     mass = jnp.ones((1, 4, 3)).at[0, 1, 2].set(2.0**-9).at[0, 2, 0].set(jnp.inf).at[0, 3, 1].set(jnp.nan)
     np.testing.assert_array_equal(is_close(mass, jnp.float32)[0, :, 0], [True, False, False, False])
     np.testing.assert_array_equal(is_close(mass, jnp.bfloat16)[0, :, 0], [True, True, False, False])
+
+
+@pytest.mark.parametrize(("name", "at"), [("q", 17), ("q", 16), ("k", 16), ("k", 37)])
+def test_nan_goes_on(name, at, monkeypatch):
+    """Of the latents 16 and of the points 16 an exponential is a polynomial."""
+    forward = replace(_BLOCKS, held=True, polynomial_every=4)
+    blocks = table.KernelBlocks(forward, forward, replace(forward, held=False), replace(_BLOCKS, one_exponential=True))
+    monkeypatch.setattr(table, "OPERATION", table.OPERATION.with_launch(blocks))
+    arguments = inputs(Case(batch=1, points=40, latents=20, dtype="bfloat16"))
+    arguments[name] = arguments[name].at[:, at].set(jnp.nan)
+    values = flare_mixer(**arguments, implementation="pallas")
+    # A latent without a value, or all of them, reach every point.
+    assert np.isnan(np.asarray(values, np.float32)).all()
