@@ -18,10 +18,10 @@ from benchmarks.search_launches import rebuild, replace_kernel
 from benchmarks.search_limits import fits
 from kernels import flare_mixer, platform
 from kernels._implementation import Request
-from kernels._layout import Blocks
 from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels._tiles import padded_width
+from kernels._tiling import Blocks
 from kernels.flare_mixer import compact
 from kernels.flare_mixer.api import SelectedBackends
 from kernels.flare_mixer.mixing import Backend, mix

@@ -11,7 +11,8 @@ for which the bound is too wide take the running maximum.
 import jax
 import jax.numpy as jnp
 
-from kernels._tiles import LOG2_E, is_split
+from kernels._tile_products import is_split
+from kernels._tiles import LOG2_E
 
 # Powers of two that weights may span. Parts of float16 hold 2⁻³⁸ of the largest weight, and 2⁻²⁴ are wanted.
 WIDEST_RANGE, WIDEST_RANGE_OF_PARTS = 60.0, 12.0

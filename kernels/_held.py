@@ -14,7 +14,7 @@ held for them.
 import jax
 import jax.numpy as jnp
 
-from kernels._tiles import is_split
+from kernels._tile_products import is_split
 
 # What the mass of a softmax may be, in powers of two.
 _LEAST, _LEAST_OF_PARTS, _MOST = -60, -8, 60

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels._target import Target
-from kernels._tiles import is_split, stored_parts
+from kernels._tile_products import is_split, stored_parts
 
 try:
     from jax.experimental.pallas import mosaic_gpu as plgpu

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from kernels._layout import Layout
-from kernels._tiles import Products, load_block, padded_width, store_block, store_rows
+from kernels._tile_products import Products
+from kernels._tiles import load_block, padded_width, store_block, store_rows
 
 Number = jax.Array | float
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from kernels._layout import Layout
 from kernels._pallas import Operand
-from kernels._tiles import is_split
+from kernels._tile_products import is_split
 
 Exponent = jax.Array | int
 # Float16 ends at 2¹⁶; two bits are left for what rounding takes beyond the bounds of slopes.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels._target import Target
-from kernels._tiles import Products
+from kernels._tile_products import Products
 from kernels.causal_flare import tile
 from kernels.causal_flare.operands import Operands, State, empty_state
 from kernels.causal_flare.scheme import Backend, Reading, ReadStatistics

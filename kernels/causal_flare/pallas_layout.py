@@ -15,7 +15,8 @@ from jax.experimental import pallas as pl
 
 from kernels._pallas import Operand, Output, pallas_call
 from kernels._target import Target
-from kernels._tiles import LOG2_E, Products, padded_width
+from kernels._tile_products import Products
+from kernels._tiles import LOG2_E, padded_width
 from kernels.causal_flare.operands import Operands
 from kernels.causal_flare.table import Blocks
 from kernels.causal_flare.tile import Dot, Latents, Tokens

@@ -11,7 +11,8 @@ from jax.experimental import pallas as pl
 
 from kernels._pallas import Operand, Output, pallas_call
 from kernels._target import Target
-from kernels._tiles import LOG2_E, Products, load_rows, load_vector, padded_width, store_rows, store_vector
+from kernels._tile_products import Products
+from kernels._tiles import LOG2_E, load_rows, load_vector, padded_width, store_rows, store_vector
 from kernels.causal_linear_attention import gated_tile as tile
 from kernels.causal_linear_attention.gated_scheme import Backend, states_between
 from kernels.causal_linear_attention.gated_tile import Arithmetic, Span

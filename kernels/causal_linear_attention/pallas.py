@@ -15,7 +15,8 @@ from jax.experimental import pallas as pl
 
 from kernels._pallas import Operand, Output, pallas_call
 from kernels._target import Target
-from kernels._tiles import Products, load_rows, padded_width, store_rows
+from kernels._tile_products import Products
+from kernels._tiles import load_rows, padded_width, store_rows
 from kernels.causal_linear_attention.recurrence import Backend
 from kernels.causal_linear_attention.table import KernelBlocks
 from kernels.causal_linear_attention.walk import Walk, existing, point_rows, split_states

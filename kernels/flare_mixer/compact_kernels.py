@@ -11,7 +11,8 @@ from kernels._layout import Layout
 from kernels._pairs import Gradients
 from kernels._scales import logit_factor, number, slope_exponent, weight_exponent
 from kernels._statistics import Statistics
-from kernels._tiles import LOG2_E, is_split, load_rows, load_vector, store_rows, store_vector
+from kernels._tile_products import is_split
+from kernels._tiles import LOG2_E, load_rows, load_vector, store_rows, store_vector
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.pallas_backward import latent_gradient_split, numbers_of, over_mass
 from kernels.flare_mixer.pallas_pairs import Numbers, PointSide, Settings, Tile, pair_walk

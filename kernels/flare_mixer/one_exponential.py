@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels._bounds import WIDEST_RANGE_OF_PARTS
-from kernels._tiles import is_split
+from kernels._tile_products import is_split
 
 # Powers of two that the factors may span: a weight that is lost then is below 2⁻⁶⁶.
 WIDEST_RANGE = 60.0

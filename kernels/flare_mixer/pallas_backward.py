@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from kernels._layout import Blocks, Layout
+from kernels._layout import Layout
 from kernels._pairs import Gradients
 from kernels._pallas import Operand
 from kernels._scales import (
@@ -24,7 +24,9 @@ from kernels._scales import (
 )
 from kernels._statistics import Statistics
 from kernels._target import Target
-from kernels._tiles import LOG2_E, Parts, is_split, join, load_rows, load_vector, store_rows, stored_parts
+from kernels._tile_products import Parts, is_split, join, stored_parts
+from kernels._tiles import LOG2_E, load_rows, load_vector, store_rows
+from kernels._tiling import Blocks
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.one_exponential import one_exponential
 from kernels.flare_mixer.operands import Operands

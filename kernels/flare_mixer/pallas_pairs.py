@@ -14,7 +14,8 @@ from jax.experimental import pallas as pl
 from kernels._layout import Layout
 from kernels._pairs import Gradients, Number, Walk
 from kernels._scales import read_numbers, weight_exponent
-from kernels._tiles import Parts, Products, is_split, join, load_rows, load_vector
+from kernels._tile_products import Parts, Products, is_split, join
+from kernels._tiles import load_rows, load_vector
 
 
 class Numbers(NamedTuple):

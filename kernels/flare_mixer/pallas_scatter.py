@@ -10,10 +10,12 @@ from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
 from kernels._held import is_close
-from kernels._layout import Blocks, Layout
+from kernels._layout import Layout
 from kernels._scales import head_numbers, latent_exponent, numbers_operand, read_numbers, scaled, weight_exponent
 from kernels._target import Target
-from kernels._tiles import LOG2_E, Parts, load_rows, store_rows, store_vector, stored_parts
+from kernels._tile_products import Parts, stored_parts
+from kernels._tiles import LOG2_E, load_rows, store_rows, store_vector
+from kernels._tiling import Blocks
 from kernels.flare_mixer.exponents import Exponents
 from kernels.flare_mixer.operands import Operands
 from kernels.gather.pallas_forward import Step, for_heads, softmax_start, softmax_step

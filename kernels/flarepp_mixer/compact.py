@@ -11,9 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels._layout import Blocks, Layout
+from kernels._layout import Layout
 from kernels._pairs import Gradients
 from kernels._statistics import Statistics
+from kernels._tiling import Blocks
 from kernels.flare_mixer import compact as flare_mixer
 from kernels.flare_mixer.pallas import PallasBackend as Routing
 from kernels.flarepp_mixer.compact_kernels import (

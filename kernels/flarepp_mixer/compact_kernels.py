@@ -10,7 +10,8 @@ from kernels._layout import Layout
 from kernels._pairs import Gradients
 from kernels._scales import number, slope_exponent, tile_exponent, weight_exponent
 from kernels._statistics import Statistics
-from kernels._tiles import is_split, load_rows, load_vector, store_rows, store_vector
+from kernels._tile_products import is_split
+from kernels._tiles import load_rows, load_vector, store_rows, store_vector
 from kernels.flarepp_mixer.operands import Operands
 from kernels.gather.compact import LatentTile, gather_tile, merge, point_exponents, rows_of, sum_split_columns
 from kernels.gather.pallas import GradientNumbers, LatentSide, gradient_numbers, gradient_walk

@@ -13,21 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from kernels._layout import Blocks, Layout, Tiling
+from kernels._layout import Layout
 from kernels._scales import logit_factor, number, tile_exponent, weight_exponent
 from kernels._statistics import Statistics
 from kernels._target import Target
-from kernels._tiles import (
-    LOG2_E,
-    LOWEST,
-    Parts,
-    Products,
-    inside,
-    is_split,
-    load_masked,
-    load_rows,
-    padded_width,
-)
+from kernels._tile_products import Parts, Products, is_split
+from kernels._tiles import LOG2_E, LOWEST, inside, load_masked, load_rows, padded_width
+from kernels._tiling import Blocks, Tiling
 from kernels.gather.operands import Operands
 from kernels.gather.pallas_forward import gather_split
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from kernels._layout import Blocks, Layout
+from kernels._layout import Layout
 from kernels._pairs import Gradients, Walk
 from kernels._pallas import Output
 from kernels._scales import (
@@ -25,14 +25,9 @@ from kernels._scales import (
 )
 from kernels._statistics import Statistics
 from kernels._target import Target
-from kernels._tiles import (
-    LOG2_E,
-    Parts,
-    is_split,
-    load_rows,
-    load_vector,
-    stored_parts,
-)
+from kernels._tile_products import Parts, is_split, stored_parts
+from kernels._tiles import LOG2_E, load_rows, load_vector
+from kernels._tiling import Blocks
 from kernels.gather.backend import Backend
 from kernels.gather.operands import Operands
 from kernels.gather.pallas_forward import Exponents, gather_points

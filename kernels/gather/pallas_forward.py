@@ -10,7 +10,7 @@ from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
 from kernels._held import is_close
-from kernels._layout import Blocks, Layout
+from kernels._layout import Layout
 from kernels._scales import (
     Exponent,
     head_numbers,
@@ -25,17 +25,9 @@ from kernels._scales import (
 )
 from kernels._statistics import Statistics, merge_splits
 from kernels._target import Target
-from kernels._tiles import (
-    LOG2_E,
-    LOWEST,
-    Parts,
-    Products,
-    is_split,
-    load_rows,
-    store_rows,
-    store_vector,
-    stored_parts,
-)
+from kernels._tile_products import Parts, Products, is_split, stored_parts
+from kernels._tiles import LOG2_E, LOWEST, load_rows, store_rows, store_vector
+from kernels._tiling import Blocks
 from kernels.gather.operands import Operands
 
 # Folds a tile of raw logits and its values into the (maximum, mass, total) of each row.

@@ -6,8 +6,8 @@
 from dataclasses import dataclass, replace
 
 from kernels._implementation import Implementation
-from kernels._layout import Blocks
 from kernels._operation import H100, H200, Choice, Launch, Operation
+from kernels._tiling import Blocks
 
 WIDEST_HEAD = 128
 _KERNEL_DTYPES = ("float32", "bfloat16")

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jax import Array, lax
 
-from kernels._tiles import Products
+from kernels._tile_products import Products
 from kernels.residual_mlp.activations import value_and_slope
 from kernels.residual_mlp.operands import Branch, HeadNorm, Layer
 from kernels.residual_mlp.plan import Section

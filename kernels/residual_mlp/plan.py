@@ -7,7 +7,7 @@ from itertools import count
 import jax
 from jax import lax
 
-from kernels._tiles import Products
+from kernels._tile_products import Products
 from kernels.residual_mlp.mosaic_launch import MosaicTiling
 from kernels.residual_mlp.operands import Branch, Operands, Structure, without_rows
 from kernels.residual_mlp.tiles import padded

@@ -13,7 +13,8 @@ from jax import lax
 from kernels._implementation import Implementation, Request
 from kernels._operation import H100, H200, Choice, Launch, Operation, Served
 from kernels._target import Target
-from kernels._tiles import SMALLEST_SIDE, Products
+from kernels._tile_products import Products
+from kernels._tiles import SMALLEST_SIDE
 from kernels.residual_mlp.mosaic import serves
 from kernels.residual_mlp.mosaic_launch import MosaicTiling
 from kernels.residual_mlp.operands import Operands, Structure

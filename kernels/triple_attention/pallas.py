@@ -15,7 +15,8 @@ from jax.experimental import pallas as pl
 
 from kernels._pallas import Operand, Output, pallas_call
 from kernels._target import Target
-from kernels._tiles import Products, load_block, store_block
+from kernels._tile_products import Products
+from kernels._tiles import load_block, store_block
 from kernels.triple_attention.table import Blocks, KernelBlocks
 from kernels.triple_attention.tiling import Tiling
 

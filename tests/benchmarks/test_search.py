@@ -15,7 +15,7 @@ from benchmarks.search_jax import SPACES, handle
 from benchmarks.search_kernel import Search, SearchCase, describe
 from benchmarks.search_launches import with_gradients
 from benchmarks.search_limits import SHARED_BYTES, fits
-from kernels._layout import Blocks
+from kernels._tiling import Blocks
 from kernels.flare_mixer.shapes import MixerShape
 from tests.kernels.operations import OPERATIONS
 

@@ -9,8 +9,8 @@ import pytest
 
 from kernels import flare_mixer, gather
 from kernels._bounds import WIDEST_RANGE, WIDEST_RANGE_OF_PARTS, logit_bound
-from kernels._layout import Blocks
 from kernels._tiles import LOG2_E
+from kernels._tiling import Blocks
 from kernels.flare_mixer import table as mixer_table
 from kernels.gather import table as gather_table
 from tests.numerics import assert_close

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kernels import _exponentials, _target, flare_mixer
-from kernels._layout import Blocks, Layout
+from kernels._layout import Layout
 from kernels._target import Target
-from kernels._tiles import Products
+from kernels._tile_products import Products
+from kernels._tiling import Blocks
 from kernels.flare_mixer import table
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas import PallasBackend

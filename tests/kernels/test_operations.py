@@ -7,9 +7,9 @@ import pytest
 
 from kernels import platform
 from kernels._implementation import Implementation, Request
-from kernels._layout import Blocks
 from kernels._operation import Choice, Launch, Operation
 from kernels._target import Target
+from kernels._tiling import Blocks
 from tests.kernels.operations import OPERATIONS
 
 H100, CPU = Target("cuda", (9, 0)), Target("cpu")

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 from kernels import causal_flare, gated_linear_attention
-from kernels._layout import Blocks
 from kernels._statistics import Statistics
 from kernels._target import Target
+from kernels._tiling import Blocks
 from kernels.flare_mixer.operands import Operands
 from kernels.flare_mixer.pallas import PallasBackend
 from kernels.flare_mixer.table import KernelBlocks

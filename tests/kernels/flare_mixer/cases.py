@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import _chunked, flare_mixer
-from kernels._layout import Blocks
+from kernels._tiling import Blocks
 from kernels.flare_mixer import table
 from tests.numerics import assert_close, cotangent, round_to_bfloat16
 

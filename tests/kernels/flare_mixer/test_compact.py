@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from kernels import flare_mixer
-from kernels._layout import Blocks
+from kernels._tiling import Blocks
 from kernels.flare_mixer import table
 from tests.kernels.flare_mixer.cases import Case, assert_agrees
 

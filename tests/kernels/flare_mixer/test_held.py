@@ -8,7 +8,7 @@ import pytest
 
 from kernels import flare_mixer
 from kernels._held import is_close
-from kernels._layout import Blocks
+from kernels._tiling import Blocks
 from kernels.flare_mixer import table
 from tests.kernels.flare_mixer.cases import Case, inputs, outputs_and_gradients
 from tests.numerics import assert_close

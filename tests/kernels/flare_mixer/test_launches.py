@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from kernels import flare_mixer
-from kernels._layout import Blocks, Tiling
+from kernels._tiling import Blocks, Tiling
 
 
 @pytest.mark.parametrize(("points", "programs"), [(1, 1), (100, 7), (1000, 1000), (4097, 33)])

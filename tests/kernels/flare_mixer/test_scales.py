@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kernels import _scales, flare_mixer
-from kernels._tiles import Products
+from kernels._tile_products import Products
 from kernels.flare_mixer import table
 from tests.kernels.flare_mixer.cases import Case, inputs
 from tests.numerics import assert_close, cotangent

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import flare_mixer, flarepp_mixer
-from kernels._layout import Blocks
+from kernels._tiling import Blocks
 from kernels.flare_mixer import table as flare_mixer_table
 from kernels.gather import table as gather_table
 from tests.numerics import cotangent, round_to_bfloat16

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import _chunked, gather
-from kernels._layout import Blocks
+from kernels._tiling import Blocks
 from kernels.gather import table
 from tests.numerics import assert_close
 

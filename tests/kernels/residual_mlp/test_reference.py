@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels._tiles import Products
+from kernels._tile_products import Products
 from kernels.residual_mlp.activations import value_and_slope
 from tests.kernels.residual_mlp.cases import BLOCK, Case, apply, inputs
 from tests.numerics import assert_close
