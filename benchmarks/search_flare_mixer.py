@@ -137,7 +137,6 @@ class Step(NamedTuple):
 
     operands: Operands
     statistics: Statistics
-    latents: jax.Array
     y: jax.Array
     maximum: jax.Array
     mass: jax.Array
@@ -151,7 +150,7 @@ def run_kernel(kernel: str, backend: Backend, step: Step) -> Any:
         case "gather":
             return backend.gather(operands, scale=SCALE)
         case "scatter":
-            return backend.scatter(operands, step.latents, scale=SCALE)
+            return backend.scatter(operands, step.statistics, scale=SCALE)
         case "latent_gradient":
             return backend.latent_gradient(operands, operands.v, statistics, scale=SCALE)
     return backend.operand_gradients(operands, step.statistics, statistics, step.y, operands.v, step.dz, scale=SCALE)
@@ -207,7 +206,6 @@ def _make_step(operands: Operands, *, blocks: KernelBlocks) -> Step:
     """Run everything once."""
     backend = PallasBackend(blocks, Target.of(platform()))
     statistics = backend.gather(operands, scale=SCALE)
-    latents = statistics.latents
-    y, (maximum, mass) = backend.scatter(operands, latents, scale=SCALE)
+    y, (maximum, mass) = backend.scatter(operands, statistics, scale=SCALE)
     dz = backend.latent_gradient(operands, operands.v, (maximum, mass), scale=SCALE)
-    return Step(operands, statistics, latents, y, maximum, mass, dz)
+    return Step(operands, statistics, y, maximum, mass, dz)

@@ -14,14 +14,19 @@ import numpy as np
 COEFFICIENTS = (0.6932829, 0.24221096, 0.05500893)
 # What is less counts as this, whose power has no bits left: it is zero.
 _LOWEST = -127.0
+_HIGHEST = 127.0
 # A number with this added has its nearest integer in its lowest bits.
 _TO_INTEGER = 1.5 * 2.0**23
 
 
-def polynomial_exp2(x: jax.Array) -> jax.Array:
-    """Return 2 to the power of float32 `x`, at most 127, as the instructions below do; of NaN the largest number."""
+def polynomial_exp2(x: jax.Array, limited: bool = False) -> jax.Array:
+    """Return 2 to the power of float32 `x` as the instructions below do; of NaN the largest number.
+
+    `x` is at most 127; what is more counts as 127 where it is `limited`, else it gives any number.
+    """
     unknown = jnp.isnan(x)
     x = jnp.where(x > _LOWEST, x, _LOWEST)
+    x = jnp.minimum(x, _HIGHEST) if limited else x
     power = jnp.round(x)
     rest, result = x - power, jnp.full_like(x, COEFFICIENTS[-1])
     for coefficient in (*COEFFICIENTS[-2::-1], 1.0):
@@ -30,19 +35,20 @@ def polynomial_exp2(x: jax.Array) -> jax.Array:
     return jnp.where(unknown, jnp.finfo(jnp.float32).max, jax.lax.bitcast_convert_type(bits, jnp.float32))
 
 
-def one_in(x: jax.Array, every: int) -> jax.Array:
+def one_in(x: jax.Array, every: int, limited: bool = False) -> jax.Array:
     """Return 2 to the power of a tile `[rows, columns]`, that of one column in `every` by the polynomial."""
     column = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
-    return jnp.where(column % every == 0, polynomial_exp2(x), jnp.exp2(x))
+    return jnp.where(column % every == 0, polynomial_exp2(x, limited), jnp.exp2(x))
 
 
-def instructions(every: int) -> str:
+def instructions(every: int, limited: bool = False) -> str:
     """Return PTX that takes registers `every` to 2 · `every` - 1 to powers of two, the first by the polynomial."""
     lines = [
         ".reg .f32 x, n, p;",
         ".reg .b32 i, j;",
         # The bits of NaN, 0x7fffffff, and those shifted by 23 are in sum those of the largest number.
         f"max.NaN.f32 x, ${every}, {_literal(_LOWEST)};",
+        *([f"min.NaN.f32 x, x, {_literal(_HIGHEST)};"] if limited else []),
         f"add.f32 n, x, {_literal(_TO_INTEGER)};",
         "mov.b32 i, n;",
         f"sub.f32 n, n, {_literal(_TO_INTEGER)};",

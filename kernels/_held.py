@@ -3,17 +3,19 @@
 Any number can be the reference point of a softmax: with r in the place of the maximum L all weights are exp(L - r)
 times as large, and so is their mass. A forward kernel needs neither the largest logit of every tile, nor what has been
 summed up brought to a new maximum, where the reference is held: in the gather the maximum of the first tile of each
-split's points, in the scatter the largest logit of the head, which the gather knows. Whether that was close enough is
-read off the masses afterwards, per head; heads where it was not are run once more with the running maximum.
+split's points, if none are masked, in the scatter the largest logit of the head, which the gather knows where both have
+common logits. Whether that was close enough is read off the masses afterwards, per head; heads where it was not, of
+which NaN and infinity are some, are run once more with the running maximum.
 
 In bfloat16, whose weights have the range of float32, the mass may be far from 1. Parts of float32 hold 2⁻³⁸ of the
 reference, so that the scatter's masses may not be much smaller, and the gather's reference, which is no bound, is not
-held for them.
+held for them. The gradients divide by the scatter's masses before they split: those are brought near 1 first.
 """
 
 import jax
 import jax.numpy as jnp
 
+from kernels._scales import power_of_two
 from kernels._tile_products import is_split
 
 # What the mass of a softmax may be, in powers of two.
@@ -26,3 +28,12 @@ def is_close(mass: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     axes = tuple(range(2, mass.ndim))
     within = (jnp.min(mass, axis=axes) >= 2.0**least) & (jnp.max(mass, axis=axes) <= 2.0**_MOST)
     return within[..., None]
+
+
+def brought_near_one(maximum: jax.Array, mass: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the statistics of the same softmaxes with masses of at least 1 and below 2, inside of a kernel.
+
+    What is divided by masses that span as many powers of two as the maxima loses those bits in parts of one scale.
+    """
+    exponent = (jax.lax.bitcast_convert_type(mass, jnp.int32) >> 23) - 127
+    return maximum + exponent.astype(jnp.float32), mass * power_of_two(-exponent)

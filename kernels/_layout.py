@@ -24,7 +24,7 @@ from kernels._tiling import Blocks, Tiling
 class Layout:
     """Block specifications for programs that own one tile of latents, or `all_latents` of a head.
 
-    `coarse` is that of the `products`.
+    `coarse` is that of the `products`, `split` whether their operands are in parts.
     """
 
     blocks: Blocks
@@ -64,7 +64,7 @@ class Layout:
         """Products of tiles on the target."""
         many = self.tiling.latents >= self.blocks.polynomial_latents
         every = self.blocks.polynomial_every if many else 0
-        joined = self.blocks.joined and self.split
+        joined = self.blocks.joined and self.split and not self.coarse
         return Products(self.target.compiled, self.target.platform == "cuda", self.coarse, every, joined)
 
     def launch_by_bound(
@@ -89,7 +89,10 @@ class Layout:
         bound: jax.Array | None,
         close: Callable[[Any], jax.Array],
     ) -> Any:
-        """Run `kernel((bound, inputs), outputs, bounded=...)`, and again for heads whose results are not `close`."""
+        """Run `kernel((bound, inputs), outputs, bounded=...)`, and again for heads whose results are not `close`.
+
+        `bound` is the reference that is held, None where the kernel finds it (`kernels/_held.py`).
+        """
         given = None if bound is None else self.head_numbers(bound)
         results = self.launch(functools.partial(kernel, bounded=True), name, (given, inputs), outputs)
         again = self.head_numbers(jnp.where(close(results), 0.0, jnp.inf))

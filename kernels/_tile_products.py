@@ -89,19 +89,20 @@ class Products:
         """
         return jnp.exp2(x) if not self.cuda else self._instruction("ex2.approx.ftz.f32", x)
 
-    def weights_of(self, logits: jax.Array) -> jax.Array:
-        """Return 2 to the power of a tile of float32 logits, at most 127, for weights of the accuracy of bfloat16.
+    def weights_of(self, logits: jax.Array, limited: bool = False) -> jax.Array:
+        """Return 2 to the power of a tile of float32 logits, for weights of the accuracy of bfloat16.
 
         This is `exp2`, or with `polynomial_every` for one of so many a polynomial (`kernels/_exponentials.py`), which
         makes the largest number of NaN: of a softmax NaN goes on through the maximum, or through a mass out of range.
+        Logits are at most 127; those beyond are to be `limited`, so that their weights are no less.
         """
         every = self.polynomial_every
         if every and not self.compiled:
-            return _exponentials.one_in(logits, every)
+            return _exponentials.one_in(logits, every, limited)
         if not (every and self.cuda):
             return self.exp2(logits)
         constraints = ",".join(["=f"] * every + ["f"] * every)
-        return self._assembly(_exponentials.instructions(every), constraints, logits, pack=every)
+        return self._assembly(_exponentials.instructions(every, limited), constraints, logits, pack=every)
 
     def reciprocal(self, x: jax.Array) -> jax.Array:
         """Return 1 / float32 `x` to a bit; on an NVIDIA GPU what is below 2⁻¹²⁶ counts as zero."""
@@ -213,6 +214,7 @@ class Products:
         """
         if len(b) == 1:  # of 16 bits, or joined
             if self.joined and contract == (1, 1) and not self.compiled:
+                # Logits are the same as those of products that are not joined.
                 return self._in_order(a, b[0], start)
             total = self.dot(a[-1], b[0], contract)
             for part in reversed(a[:-1]):

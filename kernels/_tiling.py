@@ -24,8 +24,8 @@ class Blocks:
     (`kernels/_bounds.py`). With `polynomial_every` one exponential of so many, 2, 4 or 8, of a forward kernel or of the
     latents' gradient is a polynomial (`kernels/_exponentials.py`), in bfloat16 only, for heads of at least
     `polynomial_latents` latents. With `joined` the two parts of float32 lie side by side in one tile, so that a product
-    is two instructions that wait for each other in the place of three (`Products`). With `held` the forward kernels
-    take a number known early for the running maximum (`kernels/_held.py`).
+    is two instructions that wait for each other in the place of three (`Products`). With `held` gather and scatter
+    take a number known early for the running maximum where they are given no bound (`kernels/_held.py`).
     """
 
     points: int

@@ -110,10 +110,10 @@ class ChunkedBackend(Backend):
     def exponential(self, x: jax.Array) -> jax.Array:
         return jnp.exp(x)
 
-    def scatter(self, operands: Operands, latents: jax.Array, *, scale: float) -> tuple[jax.Array, PointStatistics]:
+    def scatter(self, operands: Operands, statistics: Statistics, *, scale: float) -> tuple[jax.Array, PointStatistics]:
         batch, points, heads, _ = operands.k.shape
         unused = jnp.zeros((batch, heads, points if self.keeps else 0), jnp.float32)
-        return _scatter(operands, latents, scale, Pairs(self.target)), (unused, unused)
+        return _scatter(operands, statistics.latents, scale, Pairs(self.target)), (unused, unused)
 
     def latent_gradient(
         self, operands: Operands, dy: jax.Array, statistics: PointStatistics, *, scale: float

@@ -27,8 +27,11 @@ class Backend(abc.ABC):
         """Return the function whose inverse its maxima are counted in."""
 
     @abc.abstractmethod
-    def scatter(self, operands: Operands, latents: jax.Array, *, scale: float) -> tuple[jax.Array, PointStatistics]:
-        """Return the mixed points, in the dtype of v, and the statistics of their softmax over the latents."""
+    def scatter(self, operands: Operands, statistics: Statistics, *, scale: float) -> tuple[jax.Array, PointStatistics]:
+        """Return the mixed points, in the dtype of v, and the statistics of their softmax over the latents.
+
+        `statistics` are those of the gather, of the points of all devices.
+        """
 
     @abc.abstractmethod
     def latent_gradient(
@@ -53,7 +56,7 @@ class Backend(abc.ABC):
     def forward(self, operands: Operands, *, scale: float) -> tuple[jax.Array, Statistics, PointStatistics]:
         """Return what gather and scatter do where all points are on one device."""
         statistics = self.gather(operands, scale=scale)
-        y, point_statistics = self.scatter(operands, statistics.latents, scale=scale)
+        y, point_statistics = self.scatter(operands, statistics, scale=scale)
         return y, statistics, point_statistics
 
     def backward(
@@ -87,7 +90,7 @@ def _forward(operands: Operands, backends: Backends, scale: float, axis_name: st
         return (y, statistics.latents), (operands, statistics, point_statistics, y)
     local = backends.run(Backend.gather, operands, scale=scale)
     statistics = merge_devices(local, axis_name, functools.partial(backends.run, Backend.exponential))
-    y, point_statistics = backends.run(Backend.scatter, operands, statistics.latents, scale=scale)
+    y, point_statistics = backends.run(Backend.scatter, operands, statistics, scale=scale)
     return (y, statistics.latents), (operands, statistics, point_statistics, y)
 
 

@@ -46,8 +46,8 @@ class MosaicBackend(Backend):
     def exponential(self, x: jax.Array) -> jax.Array:
         return jnp.exp2(x)
 
-    def scatter(self, operands: Operands, latents: jax.Array, *, scale: float) -> tuple[jax.Array, PointStatistics]:
-        (q, k), mask, latents = operands.scatter_pair, operands.mask, latents.astype(operands.v.dtype)
+    def scatter(self, operands: Operands, statistics: Statistics, *, scale: float) -> tuple[jax.Array, PointStatistics]:
+        (q, k), mask, latents = operands.scatter_pair, operands.mask, statistics.latents.astype(operands.v.dtype)
         found = read(
             hide_masked(k, mask),
             _rows(q, k),

@@ -35,11 +35,7 @@ class PallasBackend(Backend):
     def forward(self, operands: Operands, *, scale: float) -> tuple[jax.Array, Statistics, PointStatistics]:
         if compact.serves(operands, self.blocks, self.target):
             return compact.forward(operands, scale, self.blocks, self.target)
-        if operands.separate:
-            return super().forward(operands, scale=scale)
-        statistics = self.gather(operands, scale=scale)
-        y, points = self._scatter(operands, statistics.latents, statistics.maximum, scale)
-        return y, statistics, points
+        return super().forward(operands, scale=scale)
 
     def backward(
         self,
@@ -60,15 +56,10 @@ class PallasBackend(Backend):
     def exponential(self, x: jax.Array) -> jax.Array:
         return jnp.exp2(x)
 
-    def scatter(self, operands: Operands, latents: jax.Array, *, scale: float) -> tuple[jax.Array, PointStatistics]:
-        return self._scatter(operands, latents, None, scale)
-
-    def _scatter(
-        self, operands: Operands, latents: jax.Array, largest: jax.Array | None, scale: float
-    ) -> tuple[jax.Array, PointStatistics]:
-        latents, exponents = latents.astype(operands.v.dtype), operand_exponents(operands)
-        y, *statistics = scatter(operands, latents, exponents, scale, self.blocks.scatter, self.target, largest)
-        return y, tuple(statistics)
+    def scatter(self, operands: Operands, statistics: Statistics, *, scale: float) -> tuple[jax.Array, PointStatistics]:
+        exponents = operand_exponents(operands)
+        y, *points = scatter(operands, statistics, exponents, scale, self.blocks.scatter, self.target)
+        return y, tuple(points)
 
     def latent_gradient(
         self, operands: Operands, dy: jax.Array, statistics: PointStatistics, *, scale: float

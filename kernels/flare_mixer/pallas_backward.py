@@ -24,7 +24,7 @@ from kernels._scales import (
 )
 from kernels._statistics import Statistics
 from kernels._target import Target
-from kernels._tile_products import Parts, is_split, join, stored_parts
+from kernels._tile_products import Parts, is_split, stored_parts
 from kernels._tiles import LOG2_E, load_rows, load_vector, store_rows
 from kernels._tiling import Blocks
 from kernels.flare_mixer.exponents import Exponents
@@ -168,42 +168,18 @@ def operand_gradients(
     layout = Layout.create(blocks, operands.q, operands.k, operands.mask, target, all_latents=True)
     shared = blocks.one_exponential and not operands.separate
     side = _latent_side(statistics, dz, point_statistics[0] if shared else None, dtype)
-    if shared and blocks.held:
-        # The scatter had the same reference, so that the points need no factors.
-        same = point_statistics[0] == side.reference
-        if operands.mask is not None:
-            same |= ~operands.mask[:, None]
-        same = jnp.all(same, axis=-1, keepdims=True) & (side.reference < jnp.inf)
-        whole = _latent_side(statistics, dz, None, dtype)
-        side = _Slopes(
-            side.latents,
-            jnp.where(same[..., None], side.gradients, whole.gradients),
-            jnp.where(same[..., None], side.mean, whole.mean),
-            jnp.where(same, side.reference, jnp.inf),
-            side.exponent,
-        )
     latents, gradients = latent_exponent(side.latents), latent_exponent(side.gradients)
     values = point_exponent(dy, operands.mask, point_statistics[1])
     # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
     gather = jnp.minimum(exponents.v, latents) if is_split(dtype) else 0
     # Weights of the gather are at most 1 without the latents' factors, whatever makes them.
     slope = slope_exponent(y.shape[-1], gather + side.exponent, values + latents)
-    if shared and blocks.held and is_split(dtype):
-        # Both products of value rows are summed as one.
-        common = jnp.minimum(exponents.v + gradients, values + latents)
-        near = side.reference[..., 0] < jnp.inf
-        exponents = exponents._replace(v=jnp.where(near, common - gradients, exponents.v))
-        latents = jnp.where(near, common - values, latents)
     numbers = numbers_of(exponents, (latents, gradients), values, slope, weight, scale)
     constants, numbers = numbers_operand(head_numbers(*numbers), layout)
 
     def parts(x: jax.Array, exponent: Exponent) -> Operand:
         return layout.latents(stored_parts(scaled(x, exponent), layout.tiling.latent_tiles == 1, joined=blocks.joined))
 
-    slopes = None
-    if shared and blocks.held:
-        both = scaled(side.gradients, gradients), scaled(side.latents, latents)
-        slopes = layout.latents(join(*(stored_parts(x, False, joined=True)[0] for x in both))[None])
     pairs = [(operands.q, exponents.q, operands.k), (operands.q_decode, exponents.q_decode, operands.k_decode)]
     pairs = pairs[: 1 + operands.separate]
     inputs = Inputs(
@@ -215,7 +191,6 @@ def operand_gradients(
             layout.latent_statistics(statistics.maximum - weight),
             layout.latent_statistics(scaled(side.mean, slope - weight)[..., 0]),
             [parts(q, exponent) for q, exponent, _ in pairs],
-            slopes,
         ),
         PointSide(
             *map(layout.points, (operands.v, y, dy)),

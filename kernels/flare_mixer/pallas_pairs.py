@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from kernels._layout import Layout
 from kernels._pairs import Gradients, Number, Walk
 from kernels._scales import read_numbers, weight_exponent
-from kernels._tile_products import Parts, Products, is_split, join
+from kernels._tile_products import Parts, Products, is_split
 from kernels._tiles import load_rows, load_vector
 
 
@@ -60,7 +60,6 @@ class LatentSide(NamedTuple):
     maximum: Any
     mean: Any
     keys: list[Any]
-    slopes: Any = None
 
 
 class PointSide(NamedTuple):
@@ -92,7 +91,7 @@ class Tile(NamedTuple):
     these are v and dy / mass, for latents dz / mass and z. `maximum` and `mean` belong to the softmax that each row of
     this tile is normalised by. With one exponential `share` is the points' factor, which `value` has in it too where it
     is one part, and the latents' factor is in their `value` and `mean`; parts of weights are scaled, and so the points'
-    `maximum` and `mean` are too.
+    `maximum` and `mean` are too. `factors` are a point's keys as left factors of the logits.
     """
 
     keys: list[Parts]
@@ -103,31 +102,23 @@ class Tile(NamedTuple):
     valid: jax.Array | None
     share: jax.Array | None = None
     factors: list[Parts] | None = None
-    slopes: Parts | None = None
 
 
-def _load_latents(
-    refs: LatentSide, index: Any, valid: jax.Array | None, settings: Settings, layout: Layout, joint: bool
-) -> Tile:
+def _load_latents(refs: LatentSide, index: Any, valid: jax.Array | None, settings: Settings, layout: Layout) -> Tile:
     """Read a tile of latents."""
     products, rows = layout.products, layout.tiling.block_latents
     start = index * rows
-    decode_value, slopes = None, None
-    if joint:
-        slopes = (load_rows(refs.slopes, start, rows, refs.slopes.shape[-1], valid, (jnp.int32(0),)),)
-    else:
-        decode_value = products.right(products.load_parts(refs.latents, start, rows, settings.values, valid))
+
+    def load(ref: Any, width: int) -> Parts:
+        return products.right(products.load_parts(ref, start, rows, width, valid))
+
     return Tile(
-        keys=[
-            products.right(products.load_parts(ref, start, rows, w, valid))
-            for ref, w in zip(refs.keys, settings.logits, strict=True)
-        ],
-        value=products.right(products.load_parts(refs.gradients, start, rows, settings.values, valid)),
-        decode_value=decode_value,
+        keys=[load(ref, width) for ref, width in zip(refs.keys, settings.logits, strict=True)],
+        value=load(refs.gradients, settings.values),
+        decode_value=load(refs.latents, settings.values),
         maximum=load_vector(refs.maximum, start, rows, valid, jnp.inf),
         mean=load_vector(refs.mean, start, rows, valid, 0.0),
         valid=valid,
-        slopes=slopes,
     )
 
 
@@ -151,27 +142,19 @@ def load_points(
     maximum, share = load_vector(refs.maximum, start, rows, valid, jnp.inf), None
     mean = jnp.sum(dy_over_mass * y, axis=1) * numbers.mean
     if reference is not None:
-        if not layout.blocks.held:
-            share = products.exp2(maximum - reference)
-            if valid is not None:
-                share = jnp.where(valid, share, 0.0)
+        share = products.exp2(maximum - reference)
+        if valid is not None:
+            share = jnp.where(valid, share, 0.0)
+        if not is_split(value.dtype):
+            value = (value.astype(jnp.float32) * share[:, None]).astype(value.dtype)
         weight = weight_exponent(dy.dtype)
         maximum, mean = maximum - weight, mean * 2.0**-weight
-        if share is not None and not is_split(value.dtype):
-            value = (value.astype(jnp.float32) * share[:, None]).astype(value.dtype)
-    parts = [products.split(key, scale) for key, scale in zip(keys, (numbers.key, numbers.decode_key), strict=False)]
-    factors, slopes = (
-        (products.split(value, numbers.value), products.split(dy_over_mass.astype(dy.dtype), numbers.decode_value)),
-        None,
-    )
-    if reference is not None and layout.blocks.held:
-        slopes = tuple(map(join, *map(products.left, factors)))
+    keys = [products.split(key, scale) for key, scale in zip(keys, (numbers.key, numbers.decode_key), strict=False)]
     return Tile(
-        keys=parts,
-        factors=[products.left(key) for key in parts],
-        value=products.left(factors[0]),
-        decode_value=products.left(factors[1]),
-        slopes=slopes,
+        keys=keys,
+        factors=[products.left(key) for key in keys],
+        value=products.left(products.split(value, numbers.value)),
+        decode_value=products.left(products.split(dy_over_mass.astype(dy.dtype), numbers.decode_value)),
         maximum=maximum,
         mean=mean,
         valid=valid,
@@ -193,10 +176,6 @@ def pair_gradients(
     if latents.valid is not None:
         raw = [jnp.where(latents.valid[None, :], x, -jnp.inf) for x in raw]
     decode_weights = products.exp2(products.multiply_add(raw[-1], numbers.decode_factor, -points.maximum[:, None]))
-    if points.slopes is not None:
-        slope = products.multiply(points.slopes, latents.slopes, (1, 1))
-        slope = products.multiply_add(slope, numbers.slope, -points.mean[:, None]) - latents.mean[None, :]
-        return decode_weights, [decode_weights * slope]
     decode_slope = products.multiply(points.decode_value, latents.decode_value, (1, 1))
     if points.share is not None:
         slope = _shared_slope(numbers, products, points, latents, decode_slope)
@@ -232,8 +211,7 @@ def operand_gradient_kernel(inputs: Inputs, outputs: Gradients, *, layout: Layou
     numbers = Numbers(*read_numbers(settings.constants, inputs.numbers))
 
     def run(reference: jax.Array | None) -> None:
-        joint = reference is not None and layout.blocks.held
-        latents = functools.partial(_load_latents, inputs.latents, settings=settings, layout=layout, joint=joint)
+        latents = functools.partial(_load_latents, inputs.latents, settings=settings, layout=layout)
         pair_walk(latents, inputs.points, numbers, layout, settings, reference).run(split, inputs.mask, outputs)
 
     if settings.one_exponential is None:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
-from kernels._held import is_close
+from kernels._held import brought_near_one, is_close
 from kernels._layout import Layout
 from kernels._scales import head_numbers, latent_exponent, numbers_operand, read_numbers, scaled, weight_exponent
+from kernels._statistics import Statistics
 from kernels._target import Target
 from kernels._tile_products import Parts, stored_parts
 from kernels._tiles import LOG2_E, load_rows, store_rows, store_vector
@@ -84,34 +85,33 @@ def scatter_split(
 
         maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels, products, bound))
         y = products.folded(y) * (unscale / mass)[:, None]
+        mass = mass * 2.0**-exponent
+        if bound is not None:
+            maximum, mass = brought_near_one(maximum, mass)
         existing = None
         if checked:
             # A point without part gets output 0, and an infinite maximum makes its weights 0 in the backward.
             y = jnp.where(valid[:, None], y, 0.0)
             maximum = jnp.where(valid, maximum, jnp.inf)
-            mass = jnp.where(valid, mass, 2.0**exponent)
+            mass = jnp.where(valid, mass, 1.0)
             existing = tiling.valid_points(start, split)
         store_rows(y_ref, start, y, channels, existing)
         store_vector(maximum_ref, start, maximum, existing)
-        store_vector(mass_ref, start, mass * 2.0**-exponent, existing)
+        store_vector(mass_ref, start, mass, existing)
 
     tiling.fold_tiles(split, tile, None)
 
 
 def scatter(
     operands: Operands,
-    latents: jax.Array,
+    statistics: Statistics,
     exponents: Exponents,
     scale: float,
     blocks: Blocks,
     target: Target,
-    largest: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents.
-
-    `largest` `[B, H, M]` are about the latents' largest logits, for a launch with `held`.
-    """
-    (q, k), mask = operands.scatter_pair, operands.mask
+    """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents."""
+    (q, k), mask, latents = operands.scatter_pair, operands.mask, statistics.latents.astype(operands.v.dtype)
     layout = Layout.create(blocks, q, k, mask, target, all_latents=True)
     given = blocks.bounded and operands.largest_key is not None and not operands.separate
     bound = logit_bound(q, operands.largest_key, scale) if given else None
@@ -128,14 +128,17 @@ def scatter(
     q, latents = (
         layout.latents(stored_parts(x, layout.tiling.latent_tiles == 1, joined=blocks.joined)) for x in factors
     )
-    statistics = layout.point_statistics_output()
-    outputs = (layout.points_output(channels, k.dtype), statistics, statistics)
+    of_points = layout.point_statistics_output()
+    outputs = (layout.points_output(channels, k.dtype), of_points, of_points)
     inputs = (numbers, q, latents, layout.points(k), layout.mask(mask))
-    if blocks.held and largest is not None:
-        head = jnp.max(largest, axis=-1, keepdims=True)
+    if blocks.held and bound is None and not operands.separate:
+        reference = jnp.max(statistics.maximum, axis=-1, keepdims=True)
 
         def close(results: tuple[jax.Array, ...]) -> jax.Array:
-            return is_close(results[2], k.dtype) & (head < jnp.inf)
+            _, maximum, mass = results
+            # Masked points have an infinite maximum.
+            mass = jnp.where(maximum == jnp.inf, 1.0, mass * jnp.exp2(maximum - reference))
+            return is_close(mass, k.dtype) & (reference < jnp.inf)
 
-        return layout.launch_held(kernel, "flare_scatter", inputs, outputs, head, close)
+        return layout.launch_held(kernel, "flare_scatter", inputs, outputs, reference, close)
     return layout.launch_by_bound(kernel, "flare_scatter", inputs, outputs, bound)

@@ -76,10 +76,13 @@ def bounded_step(
     products: Products,
     bound: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
-    """Fold one tile as `softmax_step` does, with a bound of the logits, or what the carry has, for their maximum."""
+    """Fold one tile as `softmax_step` does, with a bound of the logits, or what the carry has, for their maximum.
+
+    What the carry has is the maximum of earlier tiles, which logits may be far beyond.
+    """
     maximum, mass, total = carry
     term = (exponent - maximum)[:, None] if bound is None else exponent - bound
-    weights = products.weights_of(products.multiply_add(raw, factor, term))
+    weights = products.weights_of(products.multiply_add(raw, factor, term), limited=bound is None)
     total = products.multiply(products.weights(weights, values), values, (1, 0), start=total)
     return maximum, mass + jnp.sum(weights, axis=1), total
 
@@ -157,6 +160,7 @@ def gather_split(
         return step(raw, products.right(products.split(v, value_scale)), carry, factor, exponent, products)
 
     start = softmax_start(tiling.block_latents, channels, products, bound)
+    # What stands for the maximum of all tiles, where nothing else does.
     first = functools.partial(tile, step=softmax_step) if step is bounded_step else None
     maximum, mass, total = tiling.fold_tiles(split, tile, start, first)
     # Where no point takes part the latents are zero.
@@ -164,10 +168,6 @@ def gather_split(
     store_vector(outputs.maximum, 0, maximum, valid_latents)
     store_vector(outputs.mass, 0, mass * 2.0**-exponent, valid_latents)
     store_rows(outputs.latents, 0, latents, channels, valid_latents)
-
-
-def _close(partial: Statistics, dtype: jax.typing.DTypeLike) -> jax.Array:
-    return is_close(partial.mass, dtype)
 
 
 class Exponents(NamedTuple):
@@ -193,6 +193,11 @@ class Exponents(NamedTuple):
 def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Target, coarse: bool = False) -> Statistics:
     """Return the latents and the statistics of their softmax over the points, maxima in powers of two."""
     q, k, v, mask, _ = operands
+    if blocks.held and is_split(k.dtype):
+        raise ValueError(
+            f"a gather with held=True has keys of {k.dtype}; give it held=False, for beyond the reference, which is no "
+            "bound, parts of float32 overflow"
+        )
     exponents = Exponents.of(operands)
     layout = Layout.create(blocks, q, k, mask, target, all_latents=False, coarse=coarse)
     width, channels = k.shape[-1], operands.values.shape[-1]
@@ -207,9 +212,13 @@ def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Targ
     inputs = (numbers, layout.latents(q), layout.points(k), layout.points(v), layout.mask(mask))
     statistics = layout.partial_statistics()
     outputs = Statistics(layout.partial_latents(channels), statistics, statistics)
-    if blocks.held and mask is None and not is_split(k.dtype):
-        close = functools.partial(_close, dtype=k.dtype)
-        return merge_splits(layout.launch_held(kernel, "gather", inputs, outputs, None, close))
     given = blocks.bounded and operands.largest_key is not None
     bound = logit_bound(operands.q, operands.largest_key, scale) if given else None
+    # Of masked points the first tile may have none that takes part, and so no maximum.
+    if blocks.held and bound is None and mask is None:
+
+        def close(partial: Statistics) -> jax.Array:
+            return is_close(partial.mass, k.dtype)
+
+        return merge_splits(layout.launch_held(kernel, "gather", inputs, outputs, None, close))
     return merge_splits(layout.launch_by_bound(kernel, "gather", inputs, outputs, bound))

@@ -22,6 +22,13 @@ class KernelBlocks:
     gradients: Blocks
     coarse_gradients: Blocks | None = None
 
+    def __post_init__(self) -> None:
+        if any(x is not None and (x.held or x.joined) for x in (self.gradients, self.coarse_gradients)):
+            raise ValueError(
+                f"the launches of the gradients are {self.gradients} and {self.coarse_gradients}; give them held=False "
+                "and joined=False, which the mixer's gradients alone know"
+            )
+
 
 _MANY = KernelBlocks(Blocks(64, 128, 2112, 4, stages=3), Blocks(32, 64, 1056, 2, stages=3, group=3))
 

@@ -162,7 +162,7 @@ def test_a_gpu_takes_the_instructions(polynomials):
 
     def forward(q: jax.Array, k: jax.Array) -> tuple:
         operands = Operands(q, k, k)
-        y, statistics = backend.scatter(operands, backend.gather(operands, scale=1.0).latents, scale=1.0)
+        y, statistics = backend.scatter(operands, backend.gather(operands, scale=1.0), scale=1.0)
         return y, backend.latent_gradient(operands, y, statistics, scale=1.0)
 
     with _target._outside_mesh(target):

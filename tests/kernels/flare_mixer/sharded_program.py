@@ -9,7 +9,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from kernels import flare_mixer
+from kernels.flare_mixer import table
 from tests.kernels.flare_mixer.cases import Case, expected, inputs
+from tests.kernels.flare_mixer.test_held import launches
 from tests.numerics import assert_close, cotangent, round_to_bfloat16
 
 CASE = Case(batch=2, points=48, latents=5, masked=True)
@@ -101,6 +103,8 @@ def main() -> None:
     for implementation in ("reference", "xla"):
         check(f"automatic {implementation}", evaluate(functools.partial(unsharded, implementation), placed))
     check_empty_device(mesh, placed)
+    table.OPERATION = table.OPERATION.with_launch(launches("float32"))
+    check("shard_map with held references", evaluate(under_shard_map(mesh, "pallas", True), placed))
     print("all shardings agree")
 
 

@@ -140,6 +140,7 @@ def test_nothing_stands_between_the_kernels(latents, points, between):
         Case(points=972, heads=8, latents=64),
         Case(points=1531, heads=4, latents=40, masked=True, values=True, logits=20.0),
         Case(points=5001, heads=4, latents=100, width=16, channels=16),
+        Case(points=66_001, heads=2, latents=40, width=16, channels=16),
     ],
     ids=str,
 )
