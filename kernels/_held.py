@@ -9,13 +9,12 @@ which NaN and infinity are some, are run once more with the running maximum.
 
 In bfloat16, whose weights have the range of float32, the mass may be far from 1. Parts of float32 hold 2⁻³⁸ of the
 reference, so that the scatter's masses may not be much smaller, and the gather's reference, which is no bound, is not
-held for them. The gradients divide by the scatter's masses before they split: those are brought near 1 first.
+held for them.
 """
 
 import jax
 import jax.numpy as jnp
 
-from kernels._scales import power_of_two
 from kernels._tile_products import is_split
 
 # What the mass of a softmax may be, in powers of two.
@@ -28,12 +27,3 @@ def is_close(mass: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     axes = tuple(range(2, mass.ndim))
     within = (jnp.min(mass, axis=axes) >= 2.0**least) & (jnp.max(mass, axis=axes) <= 2.0**_MOST)
     return within[..., None]
-
-
-def brought_near_one(maximum: jax.Array, mass: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the statistics of the same softmaxes with masses of at least 1 and below 2, inside of a kernel.
-
-    What is divided by masses that span as many powers of two as the maxima loses those bits in parts of one scale.
-    """
-    exponent = (jax.lax.bitcast_convert_type(mass, jnp.int32) >> 23) - 127
-    return maximum + exponent.astype(jnp.float32), mass * power_of_two(-exponent)

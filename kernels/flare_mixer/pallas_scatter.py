@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
-from kernels._held import brought_near_one, is_close
+from kernels._held import is_close
 from kernels._layout import Layout
 from kernels._scales import head_numbers, latent_exponent, numbers_operand, read_numbers, scaled, weight_exponent
 from kernels._statistics import Statistics
@@ -85,19 +85,16 @@ def scatter_split(
 
         maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels, products, bound))
         y = products.folded(y) * (unscale / mass)[:, None]
-        mass = mass * 2.0**-exponent
-        if bound is not None:
-            maximum, mass = brought_near_one(maximum, mass)
         existing = None
         if checked:
             # A point without part gets output 0, and an infinite maximum makes its weights 0 in the backward.
             y = jnp.where(valid[:, None], y, 0.0)
             maximum = jnp.where(valid, maximum, jnp.inf)
-            mass = jnp.where(valid, mass, 1.0)
+            mass = jnp.where(valid, mass, 2.0**exponent)
             existing = tiling.valid_points(start, split)
         store_rows(y_ref, start, y, channels, existing)
         store_vector(maximum_ref, start, maximum, existing)
-        store_vector(mass_ref, start, mass, existing)
+        store_vector(mass_ref, start, mass * 2.0**-exponent, existing)
 
     tiling.fold_tiles(split, tile, None)
 
@@ -135,10 +132,7 @@ def scatter(
         reference = jnp.max(statistics.maximum, axis=-1, keepdims=True)
 
         def close(results: tuple[jax.Array, ...]) -> jax.Array:
-            _, maximum, mass = results
-            # Masked points have an infinite maximum.
-            mass = jnp.where(maximum == jnp.inf, 1.0, mass * jnp.exp2(maximum - reference))
-            return is_close(mass, k.dtype) & (reference < jnp.inf)
+            return is_close(results[2], k.dtype) & (reference < jnp.inf)
 
         return layout.launch_held(kernel, "flare_scatter", inputs, outputs, reference, close)
     return layout.launch_by_bound(kernel, "flare_scatter", inputs, outputs, bound)
