@@ -112,7 +112,8 @@ class ChunkedBackend(Backend):
 
     def scatter(self, operands: Operands, statistics: Statistics, *, scale: float) -> tuple[jax.Array, PointStatistics]:
         batch, points, heads, _ = operands.k.shape
-        unused = jnp.zeros((batch, heads, points if self.keeps else 0), jnp.float32)
+        # Not of size 0: XLA of jaxlib 0.11 ends the process where such an array is one of a shard_map's.
+        unused = jnp.zeros((batch, heads, points if self.keeps else 1), jnp.float32)
         return _scatter(operands, statistics.latents, scale, Pairs(self.target)), (unused, unused)
 
     def latent_gradient(
