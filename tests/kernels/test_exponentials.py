@@ -70,6 +70,8 @@ def run_ptx(text: str, x: np.ndarray) -> list[np.ndarray]:
             match name:
                 case "max.NaN.f32":
                     result = np.maximum(*arguments)
+                case "min.NaN.f32":
+                    result = np.minimum(*arguments)
                 case "add.f32":
                     result = arguments[0] + arguments[1]
                 case "sub.f32":
@@ -94,12 +96,19 @@ def run_ptx(text: str, x: np.ndarray) -> list[np.ndarray]:
     return values["$0"]
 
 
-def test_the_instructions_compute_what_the_plain_form_does():
-    x = np.concatenate([np.linspace(-130.0, 14.0, 100_001), [-np.inf, np.nan, -1e30, 0.0, -126.5, -0.5, 0.5, 1.5]])
-    plain = np.asarray(jax.jit(_exponentials.polynomial_exp2)(x.astype(np.float32)))
-    found = run_ptx(_exponentials.instructions(4), x)
+@pytest.mark.parametrize("limited", [False, True])
+def test_the_instructions_compute_what_the_plain_form_does(limited):
+    x = np.concatenate(
+        [np.linspace(-130.0, 14.0, 100_001), [-np.inf, np.nan, -1e30, 0.0, -126.5, -0.5, 0.5, 1.5, 127.0]]
+    )
+    beyond = np.array([127.5, 128.0, 512.0, 1e30, np.inf])
+    x = np.concatenate([x, beyond]) if limited else x
+    plain = np.asarray(jax.jit(_exponentials.polynomial_exp2, static_argnums=1)(x.astype(np.float32), limited))
+    found = run_ptx(_exponentials.instructions(4, limited), x)
     np.testing.assert_allclose(found, plain, rtol=3e-7, atol=2.0**-126)
     np.testing.assert_array_equal(found[plain == 0.0], 0.0)
+    if limited:
+        np.testing.assert_array_equal(found[-len(beyond) :], np.float32(2.0**127))
 
 
 @pytest.mark.parametrize("every", [2, 4, 8])
