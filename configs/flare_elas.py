@@ -24,7 +24,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.name = "flare_elas_smoke"
         update(config.data, {"dir": "data/smoke", "source": "auto", "num_generate": 240, "n_train": 200, "n_test": 40})
         update(config.model, {"channel_dim": 32, "num_blocks": 4, "num_heads": 4, "num_latents": 32})
-        config.train.epochs = 50
+        config.train.epochs = 35
         # In as many steps Muon reaches less than half the error of AdamW here.
         config.optimizer.name = "muon"
     return config
