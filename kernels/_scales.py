@@ -17,7 +17,8 @@ from kernels._pallas import Operand
 from kernels._tile_products import is_split
 
 Exponent = jax.Array | int
-# Float16 ends at 2¹⁶; two bits are left for what rounding takes beyond the bounds of slopes.
+# Float16 ends at 2¹⁶; of two bits one is left for weights of the scatter that were held, which are below 2 instead of 1
+# (`kernels/_held.py`), and with them slopes, and one for what rounding takes beyond the bounds of slopes.
 LARGEST_EXPONENT = 14
 # Operands all of whose entries are smaller than 2⁻⁸⁶, or larger than 2¹¹⁴, are not brought all the way.
 _MOST = 100
@@ -34,6 +35,17 @@ def latent_exponent(x: jax.Array) -> Exponent:
     if not is_split(x.dtype):
         return 0
     return jnp.atleast_2d(_exponent(jnp.max(jnp.abs(x), axis=(-2, -1))))
+
+
+def row_exponent(x: jax.Array, exponent: Exponent) -> Exponent:
+    """Return the exponent of the longest row of `[B, H, M, D]`, whose entries have `exponent`.
+
+    Lengths are those of rows that are scaled, for squares may leave the range of float32.
+    """
+    if isinstance(exponent, int):
+        return 0
+    longest = jnp.sqrt(jnp.max(jnp.sum(jnp.square(scaled(x, exponent)), axis=-1), axis=-1))
+    return exponent + jnp.minimum(_exponent(longest), 0)
 
 
 def point_exponent(x: jax.Array, mask: jax.Array | None, mass: jax.Array | None = None) -> Exponent:
@@ -80,15 +92,19 @@ def number(constant: float, exponent: Exponent) -> jax.Array | float:
     return constant * (2.0**exponent if isinstance(exponent, int) else power_of_two(exponent))
 
 
-def slope_exponent(channels: int, gather: Exponent, scatter: Exponent) -> Exponent:
+def slope_exponent(channels: int, gather: Exponent, scatter: Exponent, of_rows: bool = False) -> Exponent:
     """Return the exponent of the logits' gradients, which are split as well.
 
     `gather` and `scatter` are those of the two products of value rows, `channels` long, that make up the slopes. Each
-    slope is a difference of two such products, and a gradient the sum of two slopes times weights of at most 1.
+    slope is a difference of two such products, and a gradient the sum of two slopes times weights of at most 1, or 2. With
+    `of_rows` the exponent of one factor of each is that of its longest row, and by Cauchy and Schwarz a product is at
+    most the square root of `channels` as large as that row times the largest entry of the other factor: a bound closer
+    by two bits or so, which the smallest of the gradients keep.
     """
     if isinstance(gather, int):
         return 0
-    growth = 2 + (channels - 1).bit_length() + 2 * LARGEST_EXPONENT
+    terms = (channels - 1).bit_length()
+    growth = 2 + ((terms + 1) // 2 if of_rows else terms) + 2 * LARGEST_EXPONENT
     return jnp.clip(LARGEST_EXPONENT - growth + jnp.minimum(gather, scatter), -_MOST, _MOST)
 
 

@@ -18,6 +18,7 @@ from kernels._scales import (
     numbers_operand,
     point_exponent,
     read_numbers,
+    row_exponent,
     scaled,
     slope_exponent,
     weight_exponent,
@@ -138,14 +139,14 @@ class _Slopes(NamedTuple):
     """What the slopes need of the latents, `[B, H, M, C]`: z, dz / mass and, `[B, H, M, 1]`, their mean slopes.
 
     Where the heads share exponentials, their factors are in the last two, and `reference` is `[B, H, 1]`; else it is
-    None. `exponent` is that of dz / mass without factors.
+    None. `longest` is the exponent of the longest row of dz / mass without factors.
     """
 
     latents: jax.Array
     gradients: jax.Array
     mean: jax.Array
     reference: jax.Array | None
-    exponent: Exponent
+    longest: Exponent
 
 
 def operand_gradients(
@@ -173,7 +174,8 @@ def operand_gradients(
     # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
     gather = jnp.minimum(exponents.v, latents) if is_split(dtype) else 0
     # Weights of the gather are at most 1 without the latents' factors, whatever makes them.
-    slope = slope_exponent(y.shape[-1], gather + side.exponent, values + latents)
+    scatter = values + row_exponent(side.latents, latents)
+    slope = slope_exponent(y.shape[-1], gather + side.longest, scatter, of_rows=True)
     numbers = numbers_of(exponents, (latents, gradients), values, slope, weight, scale)
     constants, numbers = numbers_operand(head_numbers(*numbers), layout)
 
@@ -221,13 +223,14 @@ def operand_gradients(
 def _latent_side(statistics: Statistics, dz: jax.Array, point_maximum: jax.Array | None, dtype: jnp.dtype) -> _Slopes:
     """Return the latents' side; with the points' maxima `[B, H, N]`, for one exponential."""
     gradients = dz / statistics.divisor[..., None]
-    exponent = latent_exponent(gradients.astype(dtype))
+    entries = gradients.astype(dtype)
+    longest = row_exponent(entries, latent_exponent(entries))
     mean = jnp.sum(gradients * statistics.latents, axis=-1, keepdims=True)
     reference = None
     if point_maximum is not None:
         reference, share = one_exponential(statistics.maximum, point_maximum, dtype)
         gradients, mean = gradients * share[..., None], mean * share[..., None]
-    return _Slopes(statistics.latents.astype(dtype), gradients.astype(dtype), mean, reference, exponent)
+    return _Slopes(statistics.latents.astype(dtype), gradients.astype(dtype), mean, reference, longest)
 
 
 def _assemble(operands: Operands, results: Gradients, exponents: Exponents, slope: Exponent, scale: float) -> Operands:

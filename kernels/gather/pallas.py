@@ -19,6 +19,7 @@ from kernels._scales import (
     logit_factor,
     numbers_operand,
     read_numbers,
+    row_exponent,
     scaled,
     slope_exponent,
     weight_exponent,
@@ -153,7 +154,8 @@ def gather_gradients(
     gradient = latent_exponent(gradients)
     # Mean slopes hold z in the place of v, which on one of several devices may be smaller.
     values = jnp.minimum(exponents.v, latent_exponent(statistics.latents)) if is_split(dtype) else 0
-    slope = slope_exponent(dz.shape[-1], values + gradient, values + gradient)
+    product = values + row_exponent(gradients, gradient)
+    slope = slope_exponent(dz.shape[-1], product, product, of_rows=True)
     numbers = gradient_numbers(scale, *exponents, gradient, slope, weight)
     constants, numbers = numbers_operand(head_numbers(*numbers), layout)
 
