@@ -96,10 +96,10 @@ def slope_exponent(channels: int, gather: Exponent, scatter: Exponent, of_rows: 
     """Return the exponent of the logits' gradients, which are split as well.
 
     `gather` and `scatter` are those of the two products of value rows, `channels` long, that make up the slopes. Each
-    slope is a difference of two such products, and a gradient the sum of two slopes times weights of at most 1, or 2. With
-    `of_rows` the exponent of one factor of each is that of its longest row, and by Cauchy and Schwarz a product is at
-    most the square root of `channels` as large as that row times the largest entry of the other factor: a bound closer
-    by two bits or so, which the smallest of the gradients keep.
+    slope is a difference of two such products, and a gradient the sum of two slopes times weights of at most 1, or 2.
+    With `of_rows` the exponent of one factor of each is that of its longest row, and by Cauchy and Schwarz a product is
+    at most the square root of `channels` as large as that row times the largest entry of the other factor: a bound
+    closer by two bits or so, which the smallest of the gradients keep.
     """
     if isinstance(gather, int):
         return 0
