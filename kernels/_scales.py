@@ -17,8 +17,7 @@ from kernels._pallas import Operand
 from kernels._tile_products import is_split
 
 Exponent = jax.Array | int
-# Float16 ends at 2¹⁶; of two bits one is left for weights of the scatter that were held, which are below 2 instead of 1
-# (`kernels/_held.py`), and with them slopes, and one for what rounding takes beyond the bounds of slopes.
+# Float16 ends at 2¹⁶; two bits are left for what rounding takes beyond the bounds of slopes.
 LARGEST_EXPONENT = 14
 # Operands all of whose entries are smaller than 2⁻⁸⁶, or larger than 2¹¹⁴, are not brought all the way.
 _MOST = 100
@@ -96,10 +95,10 @@ def slope_exponent(channels: int, gather: Exponent, scatter: Exponent, of_rows: 
     """Return the exponent of the logits' gradients, which are split as well.
 
     `gather` and `scatter` are those of the two products of value rows, `channels` long, that make up the slopes. Each
-    slope is a difference of two such products, and a gradient the sum of two slopes times weights of at most 1, or 2.
-    With `of_rows` the exponent of one factor of each is that of its longest row, and by Cauchy and Schwarz a product is
-    at most the square root of `channels` as large as that row times the largest entry of the other factor: a bound
-    closer by two bits or so, which the smallest of the gradients keep.
+    slope is a difference of two such products, and a gradient the sum of two slopes times weights of at most 1. With
+    `of_rows` the exponent of one factor of each is that of its longest row, and by Cauchy and Schwarz a product is at
+    most the square root of `channels` as large as that row times the largest entry of the other factor: a bound closer
+    by two bits or so, which the smallest of the gradients keep.
     """
     if isinstance(gather, int):
         return 0

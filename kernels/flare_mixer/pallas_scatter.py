@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
-from kernels._held import is_close, mass_from, normalised, whole_reference
+from kernels._held import is_close
 from kernels._layout import Layout
 from kernels._scales import head_numbers, latent_exponent, numbers_operand, read_numbers, scaled, weight_exponent
 from kernels._statistics import Statistics
 from kernels._target import Target
-from kernels._tile_products import Parts, is_split, stored_parts
+from kernels._tile_products import Parts, stored_parts
 from kernels._tiles import LOG2_E, load_rows, store_rows, store_vector
 from kernels._tiling import Blocks
 from kernels.flare_mixer.exponents import Exponents
@@ -31,7 +31,6 @@ def _scatter_kernel(
     widths: tuple[int, int],
     constants: Any,
     exponent: int,
-    whole: bool,
 ) -> None:
     """Softmax over all latents for the points of one split."""
     bound_ref, (numbers_ref, q_ref, z_ref, k_ref, mask_ref) = inputs
@@ -45,8 +44,7 @@ def _scatter_kernel(
         return products.right(q), products.right(z)
 
     def run(step: Step, bound: jax.Array | None) -> None:
-        points, of_whole = (k_ref, mask_ref), whole and bound is not None
-        scatter_split(numbers, load_latents, points, outputs, split, layout, widths, exponent, step, bound, of_whole)
+        scatter_split(numbers, load_latents, (k_ref, mask_ref), outputs, split, layout, widths, exponent, step, bound)
 
     for_heads(bound_ref, bounded, run)
 
@@ -62,12 +60,11 @@ def scatter_split(
     exponent: int,
     step: Step = softmax_step,
     bound: jax.Array | None = None,
-    whole: bool = False,
 ) -> None:
     """Write y, maxima and masses of the points of one split, given by references to k and the mask.
 
     `load_latents(tile, valid)` returns the parts of q and z; `numbers` are the factor of the logits, the scale of keys
-    and what undoes that of z. With `whole` the bound is a whole number, and so are the maxima that are written.
+    and what undoes that of z.
     """
     factor, key_scale, unscale = numbers
     (k_ref, mask_ref), (y_ref, maximum_ref, mass_ref) = points, outputs
@@ -88,8 +85,6 @@ def scatter_split(
 
         maximum, mass, y = tiling.fold_latents(latents, softmax_start(tiling.block_points, channels, products, bound))
         y = products.folded(y) * (unscale / mass)[:, None]
-        if whole:
-            maximum, mass = normalised(maximum, mass, exponent)
         existing = None
         if checked:
             # A point without part gets output 0, and an infinite maximum makes its weights 0 in the backward.
@@ -123,14 +118,8 @@ def scatter(
         head_numbers((scale * LOG2_E, exponents.scatter_factor), (1.0, exponents.k_decode), (1.0, -latents_exponent)),
         layout,
     )
-    held = blocks.held and bound is None and not operands.separate
-    whole = held and is_split(k.dtype)
     kernel = functools.partial(
-        _scatter_kernel,
-        widths=(width, channels),
-        constants=constants,
-        exponent=weight_exponent(latents.dtype),
-        whole=whole,
+        _scatter_kernel, widths=(width, channels), constants=constants, exponent=weight_exponent(latents.dtype)
     )
     factors = scaled(q, exponents.q_decode), scaled(latents, latents_exponent)
     q, latents = (
@@ -139,14 +128,11 @@ def scatter(
     of_points = layout.point_statistics_output()
     outputs = (layout.points_output(channels, k.dtype), of_points, of_points)
     inputs = (numbers, q, latents, layout.points(k), layout.mask(mask))
-    if held:
+    if blocks.held and bound is None and not operands.separate:
         reference = jnp.max(statistics.maximum, axis=-1, keepdims=True)
-        reference = whole_reference(reference) if whole else reference
 
         def close(results: tuple[jax.Array, ...]) -> jax.Array:
-            _, maximum, mass = results
-            mass = mass_from(reference, maximum, mass) if whole else mass
-            return is_close(mass, k.dtype) & (reference < jnp.inf)
+            return is_close(results[2], k.dtype) & (reference < jnp.inf)
 
         return layout.launch_held(kernel, "flare_scatter", inputs, outputs, reference, close)
     return layout.launch_by_bound(kernel, "flare_scatter", inputs, outputs, bound)

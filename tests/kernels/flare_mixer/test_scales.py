@@ -147,3 +147,23 @@ def test_parts_hold_22_bits_of_the_largest():
 )
 def test_powers_of_two_are_exact(exponent, value):
     assert float(_scales.power_of_two(jnp.int32(exponent))) == value
+
+
+@pytest.mark.parametrize("channels", [3, 16, 100])
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+def test_slopes_keep_all_bits_that_their_bound_leaves(channels, size):
+    def exponents(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return those of the slopes by rows of the latents' side, and by entries; points are as large as latents."""
+        entries = _scales.latent_exponent(rows)
+        of_rows = entries + _scales.row_exponent(rows, entries)
+        by_entries = _scales.slope_exponent(channels, 2 * entries, 2 * entries)
+        return _scales.slope_exponent(channels, of_rows, of_rows, of_rows=True), by_entries
+
+    # A gradient is two differences of two products of value rows, which are longest where all entries are largest.
+    equal, _ = exponents(jnp.full((1, 1, 5, channels), size))
+    scaled = 4 * channels * float(size) ** 2 * 2.0 ** float(equal[0, 0])
+    assert 2.0 ** (_scales.LARGEST_EXPONENT - 4) < scaled <= 2.0**_scales.LARGEST_EXPONENT
+
+    # Of rows with one large entry each the products are smaller.
+    found, by_entries = exponents(size * jnp.eye(channels)[None, None])
+    assert found[0, 0] - by_entries[0, 0] == (channels - 1).bit_length() // 2
