@@ -7,9 +7,9 @@ split's points, if none are masked, in the scatter the largest logit of the head
 common logits. Whether that was close enough is read off the masses afterwards, per head; heads where it was not, of
 which NaN and infinity are some, are run once more with the running maximum.
 
-In bfloat16, whose weights have the range of float32, the mass may be far from 1. Parts of float32 hold 2⁻³⁸ of the
-reference, so that the scatter's masses may not be much smaller, and the gather's reference, which is no bound, is not
-held for them.
+That is for bfloat16, whose weights have the range of float32, so that a mass may be far from 1. Parts of float32
+overflow beyond the reference and hold 2⁻³⁸ of it: with common logits each head has points far below that, and all would
+run twice.
 """
 
 import jax
@@ -18,12 +18,20 @@ import jax.numpy as jnp
 from kernels._tile_products import is_split
 
 # What the mass of a softmax may be, in powers of two.
-_LEAST, _LEAST_OF_PARTS, _MOST = -60, -8, 60
+_LEAST, _MOST = -60, 60
 
 
-def is_close(mass: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+def check_held(held: bool, operation: str, dtype: jax.typing.DTypeLike) -> None:
+    """Raise ValueError where the reference is `held` for keys that are multiplied in parts."""
+    if held and is_split(dtype):
+        raise ValueError(
+            f"a {operation} with held=True has keys of {jnp.dtype(dtype)}; give it held=False, for parts of float32 "
+            "have not the range for it"
+        )
+
+
+def is_close(mass: jax.Array) -> jax.Array:
     """Return for which heads, `[B, H, 1]` bool, all of the masses `[B, H, ...]` are within range; NaN is not."""
-    least = _LEAST_OF_PARTS if is_split(dtype) else _LEAST
     axes = tuple(range(2, mass.ndim))
-    within = (jnp.min(mass, axis=axes) >= 2.0**least) & (jnp.max(mass, axis=axes) <= 2.0**_MOST)
+    within = (jnp.min(mass, axis=axes) >= 2.0**_LEAST) & (jnp.max(mass, axis=axes) <= 2.0**_MOST)
     return within[..., None]

@@ -17,15 +17,15 @@ class Blocks:
     """How one kernel is launched.
 
     `points` and `latents` are the sides of a tile; the points are split so that about `programs` programs run in all;
-    `warps` and `stages` are Triton's. In the kernel of the operands' gradients `group` tiles of points share a
-    pass over the latents, whose gradients travel between memory and registers once per pass, and with `one_exponential`
-    both softmaxes share one where the range of the logits allows it, with common logits only. With
-    `bounded` a forward kernel takes a bound of the logits for their maximum where one is given and close
-    (`kernels/_bounds.py`). With `polynomial_every` one exponential of so many, 2, 4 or 8, of a forward kernel or of the
-    latents' gradient is a polynomial (`kernels/_exponentials.py`), in bfloat16 only, for heads of at least
-    `polynomial_latents` latents. With `joined` the two parts of float32 lie side by side in one tile, so that a product
-    is two instructions that wait for each other in the place of three (`Products`). With `held` gather and scatter
-    take a number known early for the running maximum where they are given no bound (`kernels/_held.py`).
+    `warps` and `stages` are Triton's. In the kernel of the operands' gradients `group` tiles of points share a pass
+    over the latents, whose gradients travel between memory and registers once per pass, and with `one_exponential` both
+    softmaxes share one where the range of the logits allows it, with common logits only. With `bounded` a forward
+    kernel takes a bound of the logits for their maximum where one is given and close (`kernels/_bounds.py`). With
+    `polynomial_every` one exponential of so many, 2, 4 or 8, of a forward kernel or of the latents' gradient is a
+    polynomial (`kernels/_exponentials.py`), in bfloat16 only, for heads of at least `polynomial_latents` latents. With
+    `joined` the two parts of float32 lie side by side in one tile, so that a product is two instructions that wait for
+    each other in the place of three (`Products`). With `held`, in bfloat16 only, gather and scatter take a number known
+    early for the running maximum where they are given no bound (`kernels/_held.py`).
     """
 
     points: int

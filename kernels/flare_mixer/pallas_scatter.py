@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
-from kernels._held import is_close
+from kernels._held import check_held, is_close
 from kernels._layout import Layout
 from kernels._scales import head_numbers, latent_exponent, numbers_operand, read_numbers, scaled, weight_exponent
 from kernels._statistics import Statistics
@@ -108,6 +108,7 @@ def scatter(
     target: Target,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the mixed points and the maxima and masses `[B, H, N]` of their softmaxes over the latents."""
+    check_held(blocks.held, "scatter", operands.v.dtype)
     (q, k), mask, latents = operands.scatter_pair, operands.mask, statistics.latents.astype(operands.v.dtype)
     layout = Layout.create(blocks, q, k, mask, target, all_latents=True)
     given = blocks.bounded and operands.largest_key is not None and not operands.separate
@@ -132,7 +133,7 @@ def scatter(
         reference = jnp.max(statistics.maximum, axis=-1, keepdims=True)
 
         def close(results: tuple[jax.Array, ...]) -> jax.Array:
-            return is_close(results[2], k.dtype) & (reference < jnp.inf)
+            return is_close(results[2]) & (reference < jnp.inf)
 
         return layout.launch_held(kernel, "flare_scatter", inputs, outputs, reference, close)
     return layout.launch_by_bound(kernel, "flare_scatter", inputs, outputs, bound)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from kernels._bounds import logit_bound
-from kernels._held import is_close
+from kernels._held import check_held, is_close
 from kernels._layout import Layout
 from kernels._scales import (
     Exponent,
@@ -25,7 +25,7 @@ from kernels._scales import (
 )
 from kernels._statistics import Statistics, merge_splits
 from kernels._target import Target
-from kernels._tile_products import Parts, Products, is_split, stored_parts
+from kernels._tile_products import Parts, Products, stored_parts
 from kernels._tiles import LOG2_E, LOWEST, load_rows, store_rows, store_vector
 from kernels._tiling import Blocks
 from kernels.gather.operands import Operands
@@ -193,11 +193,7 @@ class Exponents(NamedTuple):
 def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Target, coarse: bool = False) -> Statistics:
     """Return the latents and the statistics of their softmax over the points, maxima in powers of two."""
     q, k, v, mask, _ = operands
-    if blocks.held and is_split(k.dtype):
-        raise ValueError(
-            f"a gather with held=True has keys of {k.dtype}; give it held=False, for beyond the reference, which is no "
-            "bound, parts of float32 overflow"
-        )
+    check_held(blocks.held, "gather", k.dtype)
     exponents = Exponents.of(operands)
     layout = Layout.create(blocks, q, k, mask, target, all_latents=False, coarse=coarse)
     width, channels = k.shape[-1], operands.values.shape[-1]
@@ -218,7 +214,7 @@ def gather_points(operands: Operands, scale: float, blocks: Blocks, target: Targ
     if blocks.held and bound is None and mask is None:
 
         def close(partial: Statistics) -> jax.Array:
-            return is_close(partial.mass, k.dtype)
+            return is_close(partial.mass)
 
         return merge_splits(layout.launch_held(kernel, "gather", inputs, outputs, None, close))
     return merge_splits(layout.launch_by_bound(kernel, "gather", inputs, outputs, bound))
