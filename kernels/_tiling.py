@@ -96,7 +96,8 @@ class Tiling:
     ) -> Any:
         """Fold `carry = body(tile, carry, checked)` over a split; unchecked tiles hold only real points.
 
-        With `first` that is the body of the first tile of splits whose tiles are not all checked.
+        With `first`, where no tile is masked, that is the body of each split's first tile and of the ragged one, which
+        may be the first one of its split.
         """
         last = self.splits - 1
         if self.masked:
@@ -113,7 +114,7 @@ class Tiling:
             return carry
         # The ragged tile is a second loop of at most one turn, so that the checks cost the whole tiles nothing.
         stop = whole + 1 if self.splits == 1 else whole + (split == last).astype(jnp.int32)
-        return _fold(whole, stop, lambda i, c: body(i, c, True), carry)
+        return _fold(whole, stop, lambda i, c: (first or body)(i, c, True), carry)
 
     def _in_split(self, split: jax.Array, tiles_of_last: int) -> jax.Array | int:
         if self.splits == 1 or tiles_of_last == self.tiles_per_split:

@@ -63,8 +63,8 @@ def test_bfloat16_agrees_with_float32(case, monkeypatch):
     compare_with_definition(inputs(replace(case, dtype="bfloat16")), RATIO["bfloat16"])
 
 
-def test_heads_out_of_range_are_run_again_beside_heads_within(monkeypatch):
-    take(monkeypatch, "bfloat16")
+def record_heads_within(monkeypatch) -> list[np.ndarray]:
+    """Return the list to which each kernel that holds a reference will add which heads were within range."""
     found = []
 
     def recorded(mass):
@@ -73,11 +73,27 @@ def test_heads_out_of_range_are_run_again_beside_heads_within(monkeypatch):
 
     for module in (pallas_scatter, pallas_forward):
         monkeypatch.setattr(module, "is_close", recorded)
+    return found
+
+
+def test_heads_out_of_range_are_run_again_beside_heads_within(monkeypatch):
+    take(monkeypatch, "bfloat16")
+    found = record_heads_within(monkeypatch)
     # Sizes of no other test, so that nothing that is traced already is taken.
     arguments = inputs(Case(batch=1, points=51, latents=20, dtype="bfloat16", logits=4.0))
     arguments["q"] = arguments["q"] * jnp.array([1.0, 120.0], jnp.bfloat16)[:, None, None]
     compare_with_definition(arguments, 1e-1)
     assert [x.tolist() for x in found] == [[[True, False]]] * 2  # of the gather and of the scatter
+
+
+@pytest.mark.parametrize("points", [34, 49])
+def test_a_ragged_tile_alone_in_its_split_is_within_range(points, monkeypatch):
+    """The last split has that tile only, after others or as the first one with a whole tile."""
+    take(monkeypatch, "bfloat16")
+    found = record_heads_within(monkeypatch)
+    case = Case(batch=1, points=points, latents=20, dtype="bfloat16", logits=4.0)
+    compare_with_definition(inputs(case), RATIO["bfloat16"])
+    assert [x.tolist() for x in found] == [[[True, True]]] * 2
 
 
 def test_a_polynomial_far_beyond_the_reference_is_out_of_range(monkeypatch):
