@@ -3,6 +3,8 @@
 import importlib.util
 from dataclasses import dataclass
 
+import jax
+
 from kernels import _mosaic
 from kernels._checks import DTYPES
 from kernels._target import Target
@@ -95,6 +97,11 @@ class Implementation:
             raise ValueError(
                 f"implementation {self.name!r} needs an NVIDIA GPU of compute capability {_mosaic.CAPABILITY}, and "
                 f"this is an {target}; use implementation {fallback!r}."
+            )
+        if self.pallas_triton and not target.compiled and jax.config.jax_enable_x64:
+            raise ValueError(
+                f"implementation {self.name!r} is interpreted by JAX on a {target.platform}, which cannot while "
+                f"jax_enable_x64 is set; use implementation {fallback!r}, or unset it."
             )
         if missing := self.missing():
             raise ValueError(

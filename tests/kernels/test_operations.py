@@ -55,6 +55,17 @@ def test_residual_mlp_follows_the_measurements(target, arithmetic, width, rows, 
     assert chosen("residual_mlp", target, arithmetic, width, rows) == implementation
 
 
+@pytest.mark.parametrize("operation", HEADS)
+def test_kernels_are_not_interpreted_in_64_bits(operation):
+    request = Request("float32", 16, 1000)
+    with jax.enable_x64(True):
+        assert OPERATIONS[operation].resolve("pallas", request).on(H100).implementation == "pallas"
+        with pytest.raises(
+            ValueError, match=r"'pallas' is interpreted by JAX on a cpu, which cannot .* use implementation 'xla'"
+        ):
+            OPERATIONS[operation].resolve("pallas", request).on(CPU)
+
+
 def test_triton_is_chosen_where_it_is_installed_and_faster(monkeypatch):
     monkeypatch.setattr(Implementation, "missing", lambda self: [])
     for dtype, width, implementation in (("bfloat16", 32, "triton"), ("bfloat16", 128, "pallas")):
