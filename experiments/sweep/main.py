@@ -13,7 +13,7 @@ from experiments import figures
 from experiments.errors import UserError
 from experiments.sweep import jobs, rows
 from experiments.sweep.board import Board, name_of
-from experiments.sweep.runs import Run, plan_runs, read_value
+from experiments.sweep.runs import Run, TrainingRun, plan_runs, read_value
 from experiments.sweep.schedule import Schedule, failure_of, forget_failures
 from experiments.sweep.study import Study, load_study
 
@@ -37,7 +37,7 @@ def define_flags() -> None:
         "Folder of compiled programs, which jobs on GPUs share; by default OUT/cache, empty for none.",
     )
     flags.DEFINE_list("seeds", None, "Seeds of every run; by default those of the study.")
-    flags.DEFINE_integer("parallel_seeds", 0, "Seeds of a run that are trained in one program; 0: all.")
+    flags.DEFINE_integer("parallel_seeds", 0, "Seeds of a run that are trained in one program; 0: all.", lower_bound=0)
     flags.DEFINE_multi_string("set", [], "OPTION=VALUE for all trainings, such as train.epochs=20; may be repeated.")
     flags.DEFINE_multi_string("where", [], "COLUMN=VALUE|VALUE...: only these runs; may be repeated.")
     flags.DEFINE_bool("list", False, "List the runs and how far they are; run nothing.")
@@ -70,6 +70,7 @@ def main() -> None:
     )
     if not runs:
         raise UserError(f"study {study.name} has no run with --where={' --where='.join(FLAGS.where)}; choose others")
+    _check_taken(runs)
     if FLAGS.list:
         list_runs(runs)
     if FLAGS.dry_run:
@@ -161,11 +162,34 @@ def _given_seeds() -> tuple[int, ...] | None:
     return tuple(map(int, FLAGS.seeds))
 
 
+def _check_taken(runs: Sequence[Run]) -> None:
+    """Raise UserError for a flag that no run takes: a measurement has no options, and one seed nothing beside it."""
+    trainings = [run for run in runs if isinstance(run, TrainingRun)]
+    given = [
+        name for name in ("set", "seeds", "data_dir", "parallel_seeds") if FLAGS[name].value != FLAGS[name].default
+    ]
+    if given and not trainings:
+        value = FLAGS[given[0]].value
+        text = ",".join(value) if isinstance(value, list) else value
+        raise UserError(f"--{given[0]}={text} has no effect on measurements, and no training is chosen; leave it out")
+    together = FLAGS.parallel_seeds
+    if together > 1 and all(run.config.train.parallel_seeds == 1 for run in trainings):
+        raise UserError(
+            f"--parallel_seeds={together} has no effect, for the runs have one seed or train one after the other; "
+            "leave it out, or give several --seeds"
+        )
+
+
 def _pairs(flag: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (name, value) of every NAME=VALUE; raises UserError for anything else."""
+    """Return (name, value) of every NAME=VALUE; raises UserError for anything else, and for a name given twice."""
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             example = "train.epochs=20" if flag == "set" else "num_blocks=4|8"
             raise UserError(f"--{flag}={text} is not understood; write such as --{flag}={example}")
-    return [(text.partition("=")[0], text.partition("=")[2]) for text in texts]
+        if name in found:
+            remedy = f'write --{flag}="{name}={found[name]}|{value}"' if flag == "where" else "leave one of them out"
+            raise UserError(f"--{flag}={name} is given twice, as {found[name]} and as {value}; {remedy}")
+        found[name] = value
+    return list(found.items())

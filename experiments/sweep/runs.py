@@ -18,6 +18,7 @@ from experiments.lm.options import check_lm_options
 from experiments.lra.options import check_lra_options
 from experiments.model_options import program_of
 from experiments.options import check_options
+from experiments.sweep.points import check_changes, choose_points
 from experiments.sweep.study import Labels, Measurement, Metrics, Part, Study
 from experiments.training.records import read_log
 from runtime.json_files import read_object, write_json
@@ -131,12 +132,9 @@ class TrainingRun:
 class MeasuringRun:
     """A run of another program."""
 
+    labels: Labels
     folder: Path
     part: Measurement
-
-    @property
-    def labels(self) -> Labels:
-        return self.part.labels or {"program": self.part.module}
 
     def command(self) -> Command | None:
         """Return the program until it has ended well."""
@@ -176,32 +174,21 @@ def plan_runs(
 
     `seeds` replace those of the study and its parts, and `together` of them (0: all) are trained in one program where a
     config can; `changes` are options for all training runs. Equal runs, also those of other studies, have the same
-    folder. Raises UserError for options that a config has not or that cannot be.
+    folder. Raises UserError for options that a config has not, that cannot be, or that would make labels false.
     """
-    _check_where(study, where)
+    points = choose_points(study, where)
+    check_changes(study, where, changes)
     runs: list[Run] = []
-    for part in study.parts:
+    for point in points:
+        part = point.part
         if isinstance(part, Measurement):
             name = f"{part.module.rpartition('.')[2]}-{_hash([part.module, *part.arguments])}"
-            runs.append(MeasuringRun(out / "runs" / name, part))
+            runs.append(MeasuringRun(point.labels, out / "runs" / name, part))
             continue
-        for labels, options in part.points():
-            if all(str(labels.get(column)) in values for column, values in where.items()):
-                given = {"train.seeds": study.seeds, **options, **({"train.seeds": seeds} if seeds else {}), **changes}
-                runs.append(_training_run(study, part, labels, given, out / "runs", data_dir, together))
+        own = {"train.seeds": study.seeds, **point.options}
+        given = {**own, **({"train.seeds": seeds} if seeds else {}), **changes}
+        runs.append(_training_run(study, part, point.labels, given, out / "runs", data_dir, together))
     return runs
-
-
-def _check_where(study: Study, where: Mapping[str, Sequence[str]]) -> None:
-    points = [labels for part in study.parts if isinstance(part, Part) for labels, _ in part.points()]
-    for column, values in where.items():
-        known = {str(labels[column]) for labels in points if column in labels}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            choices = ", ".join(sorted(known)) if known else f"the columns {', '.join(study.columns)}"
-            raise UserError(
-                f"--where={column}={unknown[0]} chooses no run of study {study.name}; choose from {choices}"
-            )
 
 
 def _training_run(

@@ -97,6 +97,13 @@ def test_a_study_is_listed_and_nothing_is_run(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_measurements_are_planned_without_the_flags_of_trainings(tmp_path):
+    arguments = ["--study=studies/time_memory.py:smoke", f"--out={tmp_path}", "--dry_run"]
+    result = run_program("experiments.sweep", arguments, env=environment())
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("python -m benchmarks.scaling ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -122,6 +129,26 @@ def test_a_study_is_listed_and_nothing_is_run(tmp_path):
         ("--study=studies/num_blocks.py --set=train.epochs=-1", "train.epochs is -1"),
         ("--study=studies/num_blocks.py --where=num_latents=17", "--where=num_latents=17 chooses no run"),
         ("--study=studies/num_blocks.py --where=color=red", "choose from the columns data, num_latents, num_blocks"),
+        (
+            "--study=studies/comparison.py:smoke --where=model=FLARE --where=model=flare_ablations",
+            "--where=model is given twice, as FLARE and as flare_ablations; "
+            'write --where="model=FLARE|flare_ablations"',
+        ),
+        (
+            "--study=studies/mixers.py:smoke --set=train.epochs=2 --set=train.epochs=3",
+            "--set=train.epochs is given twice, as 2 and as 3; leave one of them out",
+        ),
+        (
+            "--study=studies/routing.py --set=optimizer.name=muon",
+            "--set=optimizer.name=muon would make the label optimizer=adamw false, for study routing varies "
+            'optimizer.name; leave it out and choose runs with --where="optimizer=muon"',
+        ),
+        ("--study=studies/time_memory.py --set=model.nope=1", "--set=model.nope=1 has no effect on measurements"),
+        ("--study=studies/time_memory.py --seeds=0,1", "--seeds=0,1 has no effect on measurements"),
+        ("--study=studies/time_memory.py --data_dir=data", "--data_dir=data has no effect on measurements"),
+        ("--study=studies/time_memory.py --parallel_seeds=1", "--parallel_seeds=1 has no effect on measurements"),
+        ("--study=studies/mixers.py:smoke --parallel_seeds=2", "--parallel_seeds=2 has no effect, for the runs have"),
+        ("--study=studies/mixers.py:smoke --parallel_seeds=-1", "--parallel_seeds=-1"),
     ],
 )
 def test_command_lines_that_cannot_be_followed(tmp_path, arguments, words):
