@@ -67,8 +67,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         if help.wanted(sys.argv[1:]):
             path = _config_path(sys.argv[1:])
-            program = f"experiments.{Path(sys.argv[0]).parent.name}"
-            print(help.text(program, FLAGS, None if path is None else load_config(path)))
+            print(help.text(FLAGS, None if path is None else load_config(path)))
             return
         _parse(sys.argv)
         main()

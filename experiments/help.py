@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -15,22 +16,33 @@ def wanted(arguments: list[str]) -> bool:
     return any(re.fullmatch(r"--?(help|helpfull|helpshort|h)", text) for text in arguments)
 
 
-def text(program: str, values: flags.FlagValues, config: ConfigDict | None) -> str:
-    """Return the help of a program; `config` is that of its command line, if any."""
+def text(values: flags.FlagValues, config: ConfigDict | None) -> str:
+    """Return the help of the program that runs; `config` is that of its command line, if any."""
     own = [
         flag
         for module, defined in values.flags_by_module_dict().items()
         if not module.startswith(("absl.", "orbax."))
         for flag in defined
     ]
-    about = (getattr(sys.modules["__main__"], "__doc__", None) or "").strip()
-    lines = [f"python -m {program} --FLAG=VALUE ...", "", *([about, ""] if about else []), "Flags:"]
+    main = sys.modules["__main__"]
+    about = (getattr(main, "__doc__", None) or "").strip()
+    lines = [
+        f"python {_program(getattr(main, '__spec__', None))} --FLAG=VALUE ...",
+        "",
+        *([about, ""] if about else []),
+        "Flags:",
+    ]
     lines += [f"  --{flag.name}  {flag.help}{_default(flag)}" for flag in sorted(own, key=lambda flag: flag.name)]
     if config is None:
         lines += ["", "The options of a config are listed with --config=FILE --help."] if "config" in values else []
     else:
         lines += ["", "Options of the config, with their values there:", *option_lines(config)]
     return "\n".join(lines)
+
+
+def _program(spec: ModuleSpec | None) -> str:
+    """Return what stands behind `python`: the module, which for a package is its `__main__`, or the file."""
+    return sys.argv[0] if spec is None else f"-m {spec.name.removesuffix('.__main__')}"
 
 
 def _default(flag: flags.Flag) -> str:

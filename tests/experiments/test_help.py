@@ -13,7 +13,7 @@ from experiments.schema import options_of_config
 from flare_jax.models import MODELS
 from flare_jax.models.sequence import BACKENDS
 from runtime.options import options_of
-from tests.experiments.programs import environment
+from tests.experiments.programs import ROOT, environment
 from tests.program_server import run_program
 
 SECTIONS = {
@@ -77,6 +77,28 @@ def test_a_program_prints_help_and_runs_nothing(tmp_path):
     assert re.search(r"--mode  <train.*>: train: .* \(default: train\)", result.stdout)
     assert "--config.model.num_blocks=8" in result.stdout
     assert not (tmp_path / "run").exists()
+
+
+def programs():
+    """Yield all modules with flags that run by `python -m`; the others are started by them, or take none."""
+    for package in ("benchmarks", "data_pipeline", "experiments", "flare_jax"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            text = path.read_text()
+            if (
+                '__name__ == "__main__"' in text
+                and path.name != "worker.py"
+                and ("cli.run" in text or "Parser(" in text)
+            ):
+                yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+
+
+@pytest.mark.parametrize("program", list(programs()))
+def test_every_program_calls_itself_by_its_own_name(program):
+    result = run_program(program, ["--help"], env=environment())
+    assert result.returncode == 0, result.stderr
+    named = re.search(r"python -m ([\w.]+)", result.stdout)
+    assert named is not None, result.stdout
+    assert named[1] == program
 
 
 @pytest.mark.parametrize("program", ["experiments.predict", "experiments.export", "data_pipeline.download"])
