@@ -85,6 +85,7 @@ def check_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 def check_points(x: jax.Array | np.ndarray, mask: jax.Array | np.ndarray | None, in_dim: int) -> None:
     """Raise unless `x` is a float array [B, N, in_dim] of one point or more and `mask`, if any, a bool array [B, N]."""
+    _check_array("x", x, f"[B, N, {in_dim}]")
     if x.ndim != 3 or x.shape[-1] != in_dim:
         raise ValueError(
             f"x has shape {x.shape} but must be [B, N, {in_dim}]; "
@@ -96,6 +97,7 @@ def check_points(x: jax.Array | np.ndarray, mask: jax.Array | np.ndarray | None,
         raise ValueError(f"x has dtype {x.dtype} but must be floating point; convert it to float32")
     if mask is None:
         return
+    _check_array("mask", mask, "[B, N]")
     if mask.shape != x.shape[:2]:
         raise ValueError(f"mask has shape {mask.shape} but x has {x.shape}; the mask must be [B, N] = {x.shape[:2]}")
     if mask.dtype != jnp.bool_:
@@ -108,6 +110,7 @@ def check_function_features(fx: jax.Array | None, shape: tuple[int, ...], fun_di
         raise ValueError(f"fx is None but fun_dim is {fun_dim}; pass function features [B, N, {fun_dim}]")
     if fx is None:
         return
+    _check_array("fx", fx, f"[B, N, {fun_dim}]")
     if not fun_dim:
         raise ValueError(f"fx has shape {fx.shape} but fun_dim is 0; build the model with fun_dim={fx.shape[-1]}")
     wanted = (*shape[:2], fun_dim)
@@ -134,3 +137,10 @@ def check_uniforms(
                 f"uniforms[{i}] has shape {values.shape} but must be [B, H, N, M] = {wanted}; "
                 "draw one number for each head, point and slice"
             )
+
+
+def _check_array(name: str, value: object, shape: str) -> None:
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        raise ValueError(
+            f"{name} is a {type(value).__name__} but must be an array {shape}; convert it with numpy.asarray"
+        )

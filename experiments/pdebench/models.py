@@ -16,7 +16,9 @@ from data_pipeline.dataset import PDEDataset
 from experiments.errors import UserError
 from experiments.model_options import option_values
 from experiments.training.initial import differing_names
+from experiments.training.tasks.regression import check_model_takes
 from flare_jax import params as model_params
+from flare_jax.models.pieces import why_no_pieces
 from flare_jax.models.registry import MODELS, build_model
 from flare_jax.parameter_keys import ParameterKeys
 
@@ -47,7 +49,13 @@ def nominal_facts(section: ConfigDict) -> DataFacts:
 
 
 def check_model(config: ConfigDict) -> None:
-    """Trace the model on a small imagined data set, so that bad options are reported before any data is read."""
+    """Trace the model on a small imagined data set, so that bad options are reported before any data is read.
+
+    Raises UserError and ValueError for these, also for those of the task that the model cannot follow.
+    """
+    task = config.get("task", {})
+    pieces = task.get("points_per_piece", 0)
+    check_model_takes(pieces, task.get("diagnostics", 0), call_inputs(config.model.type))
     facts = nominal_facts(config.model)
     options = model_options(config.model, facts)
     points = math.prod(options.get("grid_shape") or (facts.max_length,))
@@ -67,6 +75,12 @@ def check_model(config: ConfigDict) -> None:
         return model_params.apply_fn(graphdef)(params, **inputs)
 
     jax.eval_shape(forward)
+    # Whether the mixers have pieces is up to the options of the model, which its call does not show.
+    reason = why_no_pieces(nnx.eval_shape(lambda: build(config, options, c_in, 1, 0))) if pieces else ""
+    if reason:
+        raise UserError(
+            f"task.points_per_piece={pieces}, but {reason}; set it to 0 or take a model of FLARE or FLARE++"
+        )
 
 
 def data_facts(dataset: PDEDataset, points_multiple: int = 1) -> DataFacts:

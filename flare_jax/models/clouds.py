@@ -5,11 +5,12 @@
     y = cloud.decode(encoded, other_points)     # fields there; the points are no part of the cloud
     y = cloud(points)                           # the prediction of the model itself, up to rounding
 
-The device holds one piece of the cloud at a time.
+The device works on one piece of the cloud at a time, and what it holds does not grow with the cloud, unless points are
+kept there.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -49,48 +50,80 @@ class CloudModel:
         check_choice("keep", keep, KEEP)
         self.size = check_integer("points_per_piece", points_per_piece)
         self.keep = keep
-        if not hasattr(model, "applications"):
-            raise ValueError(f"clouds need a FLARE or FLARE++ model, not {type(model).__name__}; predict all at once")
+        steps.check_pieces(model)
         self.in_dim = model.in_dim
+        self.latent_shapes = [_latent_shape(block.att) for block in model.applications()]
         self.embedding, self.head = nnx.split(model.in_proj), nnx.split(model.out_proj)
         self.blocks = [nnx.split(_only_routing(block)) for block in model.applications()]
 
     def encode(self, points: Cloud, mask: Mask | None = None) -> EncodedCloud:
-        """Return what the model knows of the cloud; points where `mask` is False are no part of it."""
+        """Return what the model knows of the cloud; points where `mask` is False are no part of it.
+
+        Raises ValueError if `points` are not [B, N, C_in] or `mask` not a bool array [B, N].
+        """
+        check_points(points, mask, self.in_dim)
         encoded: list[BlockLatents] = []
-        stream = [_embed(*self.embedding, x, real) for x, real in self._pieces(points, mask)]
-        stream = [self._stored(x) for x in stream] if self.keep != "recompute" else []
+        stream: list[np.ndarray | Array] = []
+        if self.keep != "recompute":
+            stream = [self._stored(_embed(*self.embedding, x, real)) for x, real in self._pieces(points, mask)]
         for number, block in enumerate(self.blocks):
             latents = self._gather(block, points, mask, stream, encoded)
             encoded.append(latents)
-            if stream and number + 1 < len(self.blocks):
-                stream = [self._stored(_read(*block, latents, x)) for x in stream]
+            if number + 1 < len(self.blocks):
+                # In place: each piece after the block takes the room of the one before it.
+                for place, x in enumerate(stream):
+                    stream[place] = self._stored(_read(*block, latents, x))
         return EncodedCloud(tuple(encoded))
 
     def decode(self, encoded: EncodedCloud, points: Cloud) -> Float[np.ndarray, "B N C_out"]:
-        """Return the fields at any points, float32 on the host."""
+        """Return the fields at any points, float32 on the host.
+
+        An encoding of one sample serves any number of samples of points, one of B samples as many. Raises ValueError
+        if `points` are not [B, N, C_in], and for encodings whose shapes are not those of this model: what another model
+        of the same shapes has encoded cannot be told from its own.
+        """
+        check_points(points, None, self.in_dim)
+        blocks = self._latents_for(encoded, points.shape[0])
         parts = []
         for x, real in self._pieces(points, None):
-            y = self._advance(_embed(*self.embedding, x, real), encoded.blocks)
+            y = self._advance(_embed(*self.embedding, x, real), blocks)
             parts.append(np.asarray(_finish(*self.head, y)))
         return np.concatenate(parts, axis=1)[:, : points.shape[1]]
 
     def __call__(self, points: Cloud, mask: Mask | None = None) -> Float[np.ndarray, "B N C_out"]:
-        """Return the prediction of the model for a cloud at its own points; at masked points it is meaningless."""
+        """Return the prediction of the model for a cloud at its own points; at masked points it is meaningless.
+
+        Raises ValueError if `points` are not [B, N, C_in] or `mask` not a bool array [B, N].
+        """
+        check_points(points, mask, self.in_dim)
         points = points if mask is None else np.where(np.asarray(mask)[..., None], points, 0)
         return self.decode(self.encode(points, mask), points)
+
+    def _latents_for(self, encoded: EncodedCloud, batch: int) -> tuple[BlockLatents, ...]:
+        """Return the latents of an encoding for so many samples; raise ValueError where they do not fit."""
+        samples = {array.shape[0] for latents in encoded.blocks for array in latents}
+        shapes = [tuple(latents.q.shape[1:]) for latents in encoded.blocks]
+        if shapes != self.latent_shapes:
+            raise ValueError(
+                f"the encoding has blocks of latents {_described(shapes)}, but this model has "
+                f"{_described(self.latent_shapes)}; decode with the model that encoded the cloud"
+            )
+        if not samples <= {1, batch}:
+            raise ValueError(
+                f"the encoding has {max(samples)} samples, but the points have {batch}; give points of as many, or an "
+                "encoding of one"
+            )
+        # An encoding of one sample is that of all samples of points.
+        return tuple(BlockLatents(*(jnp.broadcast_to(a, (batch, *a.shape[1:])) for a in one)) for one in encoded.blocks)
 
     def _gather(
         self, block: Any, points: Cloud, mask: Mask | None, stream: list[np.ndarray | Array], before: list[BlockLatents]
     ) -> BlockLatents:
-        """Return the latents of a block, from one or two passes over all points."""
-        synthesis = None
-        for x, real in self._points_before(points, mask, stream, before):
-            synthesis = _merge(synthesis, _synthesis(*block, x, real))
+        """Return the latents of a block, from one pass over all points, of FLARE++ from two."""
+        pieces = functools.partial(self._points_before, points, mask, stream, before)
+        synthesis = _add_up(pieces(), functools.partial(_synthesis, *block))
         q = _queries(*block, synthesis, points.shape[0])
-        sums = None
-        for x, real in self._points_before(points, mask, stream, before):
-            sums = _merge(sums, _gathered(*block, q, x, real))
+        sums = _add_up(pieces(), functools.partial(_gathered, *block, q))
         return BlockLatents(q, sums.mean)
 
     def _points_before(
@@ -105,13 +138,12 @@ class CloudModel:
             )
 
     def _advance(self, x: Array, latents: tuple[BlockLatents, ...]) -> Array:
-        for block, held in zip(self.blocks, latents, strict=False):
+        for block, held in zip(self.blocks, latents, strict=False):  # those that the points have passed so far
             x = _read(*block, held, x)
         return x
 
     def _pieces(self, points: Cloud, mask: Mask | None) -> Iterator[tuple[Array, Array]]:
         """Yield pieces [B, n, C_in] of one size, the last one filled up, and masks of their real points."""
-        check_points(points, mask, self.in_dim)
         size = min(self.size, points.shape[1])
         for start in range(0, points.shape[1], size):
             x = points[:, start : start + size]
@@ -130,9 +162,17 @@ class _Routing(nnx.Module):
         self.norm1, self.att, self.norm2, self.mlp = norm1, att, norm2, mlp
 
 
+def _latent_shape(att: Any) -> tuple[int, int, int]:
+    return att.num_heads, att.num_latents, att.head_dim
+
+
 def _only_routing(block: Any) -> _Routing:
-    steps.check_routing(block)
     return _Routing(block.norm1, block.att, block.norm2, block.mlp)
+
+
+def _described(shapes: list[tuple[int, ...]]) -> str:
+    """Return how many blocks have which latents [H, M, D]."""
+    return ", ".join(f"{shapes.count(shape)} × {list(shape)}" for shape in dict.fromkeys(shapes)) or "none"
 
 
 _program = functools.partial(jax.jit, static_argnums=0)
@@ -173,5 +213,14 @@ def _merged(a: Any, b: Any) -> Any:
     return merge_sums(a, b)
 
 
-def _merge(a: Any, b: Any) -> Any:
-    return b if a is None else _merged(a, b)
+def _add_up(pieces: Iterator[tuple[Array, Array]], sums_of: Callable[[Array, Array], Any]) -> Any:
+    """Return the sums over all pieces, None where the first has none: the queries of FLARE are parameters."""
+    total = None
+    for x, real in pieces:
+        before, sums = total, sums_of(x, real)
+        if sums is None:
+            break
+        total = sums if before is None else _merged(before, sums)
+        # Calls return before they have run: without waiting, pieces would queue up on the device.
+        jax.block_until_ready(before)
+    return total

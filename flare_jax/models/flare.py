@@ -16,7 +16,7 @@ from flare_jax.layers.rotary import RotaryEmbedding
 from flare_jax.mixers.flare_attention import FlareAttention, FlareAttentionConfig, TiedKeyValueConfig
 from flare_jax.mixers.routing_latents import RoutingLatents
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
-from flare_jax.models.pieces import predict_in_pieces
+from flare_jax.models.pieces import check_alone, predict_in_pieces
 from flare_jax.models.stack import ProjectedStack, ProjectedStackConfig
 from flare_jax.option_groups import blocks, depth, ratio
 from flare_jax.options import Config
@@ -154,9 +154,10 @@ class FLAREStack(ProjectedStack):
         Padded points (`mask` False) influence no real point, whatever they hold; their own outputs are meaningless.
         `key` is for dropout (None: evaluation). With `points_per_piece` blocks work on so many points at a time, for
         the same prediction in less memory, without dropout. Raises ValueError if `x` is not [B, N, in_dim] or `mask`
-        not a bool array [B, N], and for pieces of models without.
+        not a bool array [B, N], for pieces of models without, and for pieces with `return_scores`.
         """
-        if points_per_piece is not None and not return_scores:
+        if points_per_piece is not None:
+            check_alone(points_per_piece, return_scores=return_scores)
             check_points(x, mask, self.in_dim)
             return predict_in_pieces(self, x, mask, points_per_piece)
         observe = (lambda block, x, *_: block.scores(x)) if return_scores else None

@@ -17,7 +17,7 @@ from flare_jax.mixers.flare_attention import FlareAttention
 from flare_jax.mixers.routing_latents import RoutingLatents, prepare_together
 from flare_jax.mixers.synthesized_routing import SynthesizedRouting
 from flare_jax.models.flare import FLAREBlock
-from flare_jax.models.pieces import predict_in_pieces
+from flare_jax.models.pieces import check_alone, predict_in_pieces
 from flare_jax.models.stack import ProjectedStack, StackConfig
 from flare_jax.option_groups import MixerConfig, depth, ratio, width
 
@@ -104,10 +104,11 @@ class MixerStack(ProjectedStack):
 
         Padded points (`mask` False) influence no real point, whatever they hold; their own outputs are meaningless.
         With `points_per_piece` blocks work on so many points at a time, for the same prediction in less memory. Raises
-        ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N], and for pieces of other mixers than
-        those of FLARE and FLARE++.
+        ValueError if `x` is not [B, N, in_dim] or `mask` not a bool array [B, N], for pieces of other mixers than
+        those of FLARE and FLARE++, and for pieces with `return_statistics`.
         """
-        if points_per_piece is not None and not return_statistics:
+        if points_per_piece is not None:
+            check_alone(points_per_piece, return_statistics=return_statistics)
             check_points(x, mask, self.in_dim)
             return predict_in_pieces(self, x, mask, points_per_piece)
         return self.apply(x, mask, None, None, return_statistics)

@@ -29,17 +29,31 @@ class BlockLatents(NamedTuple):
     z: Float[Array, "B H M D"]
 
 
-def check_routing(block: nnx.Module) -> None:
-    """Raise ValueError unless points of a block meet in its latents alone."""
-    att = block.att
-    if not isinstance(att, FlareAttention | SynthesizedRouting):
+def why_no_pieces(model: nnx.Module) -> str:
+    """Return why a model has no points in pieces, "" where its points meet in the latents of its blocks alone."""
+    if not all(hasattr(model, part) for part in ("in_proj", "applications", "out_proj")):
+        return f"points in pieces need a model of FLARE or FLARE++, and this is {type(model).__name__}"
+    for block in model.applications():
+        att = getattr(block, "att", block)
+        if not isinstance(att, FlareAttention | SynthesizedRouting):
+            return f"points in pieces need a mixer of FLARE or FLARE++, and this model has {type(att).__name__}"
+        if isinstance(att, FlareAttention) and (att.latent_blocks or att.g_proj is not None):
+            return "points in pieces have no form of FLARE's latent blocks and gates"
+    return ""
+
+
+def check_pieces(model: nnx.Module) -> None:
+    """Raise ValueError for a model without points in pieces."""
+    if reason := why_no_pieces(model):
+        raise ValueError(f"{reason}; predict for all points at once")
+
+
+def check_alone(points_per_piece: int, **asked: bool) -> None:
+    """Raise ValueError if something else than the prediction is asked for that pieces do not give."""
+    for name in (name for name, value in asked.items() if value):
         raise ValueError(
-            f"points in pieces need a mixer of FLARE or FLARE++, and this model has {type(att).__name__}; "
-            "predict for all points at once"
-        )
-    if isinstance(att, FlareAttention) and (att.latent_blocks or att.g_proj is not None):
-        raise ValueError(
-            "points in pieces have no form of FLARE's latent blocks and gates; predict for all points at once"
+            f"points_per_piece={points_per_piece} gives predictions alone, and {name} is of all points at once; leave "
+            "one of them out"
         )
 
 
@@ -99,13 +113,13 @@ def predict_in_pieces(
     Beside the points themselves [B, N, C] nothing of their number is held. Raises ValueError for other models.
     """
     check_integer("points_per_piece", points_per_piece)
+    check_pieces(model)
     points = x.shape[1]
     size = min(points_per_piece, points)
     real = jnp.ones(x.shape[:2], bool) if mask is None else mask
     pieces, masks = (_cut(a, size) for a in (jnp.where(real[..., None], x, 0), real))
     stream = jax.lax.map(model.in_proj, pieces)
     for block in model.applications():
-        check_routing(block)
         latents = gather_block(block, stream, masks)
         stream = jax.lax.map(lambda x, block=block, latents=latents: read_block(block, latents, x), stream)
     y = jax.lax.map(model.out_proj, stream)

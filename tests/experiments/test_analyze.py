@@ -38,7 +38,9 @@ def _train(data_dir, folder, *more):
 
 @pytest.fixture(scope="module")
 def run(data_dir, tmp_path_factory):
-    return _train(data_dir, tmp_path_factory.mktemp("run"), "--config.model.num_blocks=2")
+    # Evaluated in pieces, which an analysis has not.
+    options = ("--config.model.num_blocks=2", "--config.task.points_per_piece=500")
+    return _train(data_dir, tmp_path_factory.mktemp("run"), *options)
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,13 @@ def test_bad_options(tmp_path, data_dir, argument, words):
     assert words in _fails(tmp_path, data_dir, *argument.split())
 
 
+def test_a_model_without_pieces_leaves_no_folder(tmp_path):
+    config = "--config=configs/pde.py:model=backbone_mha,data=elasticity,smoke"
+    result = pdebench(config, "--config.task.points_per_piece=50", f"--workdir={tmp_path / 'run'}")
+    assert "task.points_per_piece=50, but points in pieces need a mixer of FLARE or FLARE++, and" in _sentence(result)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,6 +1,7 @@
 """Options of a run's model: as text, from the data set, and checked before any data is read."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -115,6 +116,26 @@ def test_models_that_take_options_from_the_data_are_checked_without_it(argument)
     models.check_model(config)
     config.model.mlp_ratio = -1.0
     with pytest.raises(ValueError, match="mlp_ratio"):
+        models.check_model(config)
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "words"),
+    [
+        (
+            "backbone_mha",
+            {"points_per_piece": 50},
+            "task.points_per_piece=50, but points in pieces need a mixer",
+        ),
+        ("gnot", {"points_per_piece": 50}, "task.points_per_piece=50, but this model type predicts all points at once"),
+        ("flare", {"diagnostics": 10}, "task.diagnostics=10, but the mixers of this model type say nothing"),
+        ("flarepp", {"points_per_piece": 50, "diagnostics": 10}, ""),
+    ],
+)
+def test_what_a_task_wants_of_the_model_is_checked_with_it(model, task, words):
+    config = pde.get_config(f"model={model},data=elasticity,smoke")
+    config.task.update(task)
+    with pytest.raises(UserError, match=words) if words else nullcontext():
         models.check_model(config)
 
 

@@ -50,8 +50,7 @@ def regression_task(
     """
     _check_inputs(dataset, call_inputs)
     _check_options(dataset, gradient_weight, points_per_step)
-    _check_pieces(points_per_piece, call_inputs)
-    _check_diagnostics(diagnostics, call_inputs)
+    check_model_takes(points_per_piece, diagnostics, call_inputs)
     mask = dataset.train.mask
     # Samples of at least so many points give parts without padding.
     all_real = mask is None or int(np.min(mask.sum(axis=1))) >= points_per_step
@@ -138,7 +137,8 @@ def some_points(
     return jax.lax.top_k(ranks, min(count, points))[1]
 
 
-def _check_pieces(points_per_piece: int, call_inputs: Collection[str]) -> None:
+def check_model_takes(points_per_piece: int, diagnostics: int, call_inputs: Collection[str]) -> None:
+    """Raise UserError if models whose call takes `call_inputs` have no pieces or statistics, and these are wanted."""
     if points_per_piece < 0:
         raise UserError(f"task.points_per_piece={points_per_piece} must not be negative; 0 predicts all points at once")
     if points_per_piece and "points_per_piece" not in call_inputs:
@@ -146,9 +146,6 @@ def _check_pieces(points_per_piece: int, call_inputs: Collection[str]) -> None:
             f"task.points_per_piece={points_per_piece}, but this model type predicts all points at once; set it to 0 "
             "or take a model of FLARE or FLARE++"
         )
-
-
-def _check_diagnostics(diagnostics: int, call_inputs: Collection[str]) -> None:
     if diagnostics and "return_statistics" not in call_inputs:
         raise UserError(
             f"task.diagnostics={diagnostics}, but the mixers of this model type say nothing of themselves; set it to "

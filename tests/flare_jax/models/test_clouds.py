@@ -9,11 +9,13 @@ import pytest
 from flax import nnx
 
 from flare_jax.mixers.softmax_sums import merge_sums, no_sums, sum_points
-from flare_jax.models.clouds import KEEP, CloudModel
+from flare_jax.models import clouds
+from flare_jax.models.clouds import KEEP, CloudModel, EncodedCloud
 from flare_jax.models.pieces import predict_in_pieces
 from flare_jax.params import apply_fn, merge
 from tests.flare_jax.models.cases import CASES, build, build_perturbed
 from tests.numerics import assert_close
+from tests.shape_checks import paused
 
 MODELS = ("flare", "flarepp_identity", "backbone_simplifiedflarepp", "flare_pp")
 POINTS = 37
@@ -58,6 +60,48 @@ def test_where_points_are_kept_does_not_matter():
             assert_close("latents", a, b, 1e-6)
 
 
+@pytest.mark.parametrize("keep", KEEP)
+def test_what_the_device_holds_does_not_grow_with_the_cloud(keep, monkeypatch):
+    model, *_ = example("flare_pp")
+    x = np.random.default_rng(2).standard_normal((1, 64, CASES["flare_pp"].in_dim)).astype(np.float32)
+    cloud, width = CloudModel(model, points_per_piece=4, keep=keep), model.config.channel_dim
+    most = 0
+
+    def counting(program):
+        def counted(*inputs):
+            nonlocal most
+            result = program(*inputs)
+            most = max(most, sum(array.shape == (1, 4, width) for array in jax.live_arrays()))
+            return result
+
+        return counted
+
+    stored = CloudModel._stored
+    # On the CPU the host's arrays are views of the device's, which would keep these.
+    copied = {"host": lambda self, x: stored(self, x).copy()}.get(keep, stored)
+    monkeypatch.setattr(CloudModel, "_stored", copied)
+    for name in ("_embed", "_synthesis", "_gathered", "_read", "_finish"):
+        monkeypatch.setattr(clouds, name, counting(getattr(clouds, name)))
+    found = []
+    for points in (16, 64):
+        most = 0
+        cloud.decode(cloud.encode(x[:, :points]), x[:, :points])
+        found.append(most)
+    # The piece that is worked on, before and after a block, and the one before it; and those that are kept there.
+    assert found[0] <= 4 + (4 if keep == "device" else 0)
+    assert found[1] - found[0] == (12 if keep == "device" else 0)
+
+
+@pytest.mark.parametrize(("case", "passes"), [("flare", 1), ("flare_pp", 2)])
+def test_nothing_is_embedded_for_no_use(case, passes, monkeypatch):
+    model, x, mask, _ = example(case)
+    embed, calls = clouds._embed, []
+    monkeypatch.setattr(clouds, "_embed", lambda *inputs: calls.append(1) or embed(*inputs))
+    CloudModel(model, points_per_piece=1 + POINTS // 4, keep="recompute").encode(x, mask)
+    unneeded = 2 if case == "flare" else 0  # the first piece tells that a block has but one pass
+    assert len(calls) == 4 * 2 * passes + unneeded
+
+
 def test_any_points_are_decoded_from_one_encoding():
     model, x, mask, y = example("flarepp_identity")
     cloud = CloudModel(model, points_per_piece=16)
@@ -69,6 +113,50 @@ def test_any_points_are_decoded_from_one_encoding():
     other = np.random.default_rng(0).standard_normal((2, 50, 3)).astype(np.float32)
     alone = np.concatenate([cloud.decode(encoded, other[:, i : i + 1]) for i in (0, 49)], axis=1)
     assert_close("other points", cloud.decode(encoded, other)[:, [0, 49]], alone, 1e-6)
+
+
+def test_an_encoding_of_one_sample_serves_many():
+    model, x, _, _ = example("flarepp_identity")
+    cloud = CloudModel(model, points_per_piece=16)
+    one, others = cloud.encode(x[:1]), np.nan_to_num(x[:, :20])
+    alone = [cloud.decode(one, others[i : i + 1]) for i in (0, 1)]
+    assert_close("both", cloud.decode(one, others), np.concatenate(alone), 1e-6)
+
+
+def test_encodings_that_do_not_fit():
+    model, x, _, _ = example("flare")
+    cloud, x = CloudModel(model, points_per_piece=16), np.nan_to_num(x)
+    encoded = cloud.encode(x)
+    third = np.concatenate([x, x[:1]])
+    for points, samples in ((x[:1], 1), (third, 3)):
+        with pytest.raises(ValueError, match=f"the encoding has 2 samples, but the points have {samples}; give"):
+            cloud.decode(encoded, points)
+    fewer = EncodedCloud(encoded.blocks[:1])
+    other = EncodedCloud(tuple(block._replace(q=block.q[:, :, :2], z=block.z[:, :, :2]) for block in encoded.blocks))
+    for wrong in (fewer, other, EncodedCloud(())):
+        with pytest.raises(ValueError, match=r"latents .*, but this model has 2 × \[.*; decode with the model"):
+            cloud.decode(wrong, x)
+
+
+def test_points_and_masks_are_checked_first():
+    model, x, mask, _ = example("flare")
+    cloud = CloudModel(model)
+    with paused():
+        for call in (cloud, cloud.encode):
+            with pytest.raises(ValueError, match=r"mask has shape \(2, 36\) but x has"):
+                call(x, mask[:, 1:])
+        for call in (cloud, cloud.encode, lambda x: cloud.decode(EncodedCloud(()), x), model):
+            with pytest.raises(ValueError, match=r"x is a list but must be an array \[B, N, 3\]; convert it"):
+                call(x.tolist())
+        with pytest.raises(ValueError, match=r"mask is a list but must be an array \[B, N\]; convert it"):
+            cloud(x, mask.tolist())
+
+
+@pytest.mark.parametrize(("case", "option"), [("flare", "return_scores"), ("flare_pp", "return_statistics")])
+def test_pieces_give_predictions_alone(case, option):
+    model, x, _, _ = example(case)
+    with pytest.raises(ValueError, match=f"points_per_piece=10 gives predictions alone, and {option} is of all points"):
+        model(jnp.asarray(x), points_per_piece=10, **{option: True})
 
 
 def test_empty_pieces_add_nothing():
@@ -86,6 +174,7 @@ def test_empty_pieces_add_nothing():
     [
         ("transformer", "need a mixer of FLARE or FLARE.., and this model has SelfAttention"),
         ("luna", "need a mixer of FLARE or FLARE.., and this model has PackedAttention"),
+        ("gnot", "need a model of FLARE or FLARE.., and this is GNOT"),
         ("flare_ablations_latent_blocks", "no form of FLARE's latent blocks"),
     ],
 )
