@@ -34,7 +34,8 @@ class Option:
     `default` is `dataclasses.MISSING` where the option has to be given. `minimum` and `maximum` belong to the range,
     `above` and `below` do not; they hold for numbers and for the entries of tuples, `choices` for text. The option has
     an effect only where the option `needs` is switched on, or, as a pair (name, value), has that value or one of a
-    tuple of values, and where `unless`, a pair (name, value), does not hold.
+    tuple of values, and where `unless`, a pair (name, value), does not hold. `needed` is the option that `needs` names,
+    without whose own effect it has none either.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Option:
     choices: tuple[Any, ...] | None = None
     needs: str | tuple[str, Any] | None = None
     unless: tuple[str, Any] | None = None
+    needed: "Option | None" = None
 
     @property
     def required(self) -> bool:
@@ -200,11 +202,20 @@ def options_of(config: type[Config]) -> Mapping[str, Option]:
         for field in dataclasses.fields(config)
     }
     for known in options.values():
-        for condition in (known.needs, known.unless):
-            other = condition[0] if isinstance(condition, tuple) else condition
+        for other in (_option_of(known.needs), _option_of(known.unless)):
             if other is not None and other not in options:
                 raise TypeError(f"{config.__name__}.{known.name} depends on {other!r}, which is no option of it")
-    return types.MappingProxyType(options)
+    return types.MappingProxyType({name: _with_needed(known, options) for name, known in options.items()})
+
+
+def _option_of(condition: str | tuple[str, Any] | None) -> str | None:
+    return condition[0] if isinstance(condition, tuple) else condition
+
+
+def _with_needed(known: Option, options: Mapping[str, Option]) -> Option:
+    if known.needs is None:
+        return known
+    return dataclasses.replace(known, needed=_with_needed(options[_option_of(known.needs)], options))
 
 
 def declare(**fields: Any) -> Mapping[str, Option]:
@@ -234,6 +245,8 @@ def unused_because(known: Option, values: Any, prefix: str = "") -> str | None:
 
     `values` has the options as attributes; one that it does not have decides nothing. `prefix` goes before names.
     """
+    if known.needed is not None and (reason := unused_because(known.needed, values, prefix)):
+        return reason
     if known.needs is not None:
         name, wanted = known.needs if isinstance(known.needs, tuple) else (known.needs, None)
         value = getattr(values, name, _ABSENT)

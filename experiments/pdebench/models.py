@@ -58,6 +58,7 @@ def check_model(config: ConfigDict) -> None:
     check_model_takes(pieces, task.get("diagnostics", 0), call_inputs(config.model.type))
     facts = nominal_facts(config.model)
     options = model_options(config.model, facts)
+    _check_points_per_step(config, options)
     points = math.prod(options.get("grid_shape") or (facts.max_length,))
     # Without a space_dim all channels are coordinates.
     c_in = len(options.get("coord_min") or facts.low) if not options.get("space_dim") else len(facts.low)
@@ -80,6 +81,17 @@ def check_model(config: ConfigDict) -> None:
     if reason:
         raise UserError(
             f"task.points_per_piece={pieces}, but {reason}; set it to 0 or take a model of FLARE or FLARE++"
+        )
+
+
+def _check_points_per_step(config: ConfigDict, options: Mapping[str, Any]) -> None:
+    """Raise UserError where a step is to see random points and the model has weights for each place in their order."""
+    count = config.get("data", {}).get("points_per_step", 0)
+    bound = next((name for name in ("seq_len", "grid_shape") if options.get(name)), None)
+    if count and bound is not None:
+        raise UserError(
+            f"data.points_per_step={count} takes random points of each sample, but model type {config.model.type!r} "
+            f"has weights for each place in their order (model.{bound}); set it to 0, or take another model type"
         )
 
 

@@ -120,8 +120,11 @@ def softmax_attention(
     mask: Bool[Array, "B N"] | None = None,
     drop_rate: float = 0.0,
     key: Key | None = None,
+    out_dtype: DTypeLike | None = None,
 ) -> Float[Array, "B M H D"]:
     """Return `softmax_N(scale · q kᵀ) v` per head, over the keys that `mask` marks as real; stores all weights.
+
+    The result has the dtype of v, or `out_dtype`.
 
     A sample without a real key gives zeros. Values at masked keys, NaN included, affect neither result nor gradients.
     With a random `key` a share `drop_rate` of the softmax weights is dropped.
@@ -136,4 +139,4 @@ def softmax_attention(
     weights = jnp.exp(logits - jnp.where(jnp.isfinite(peak), peak, 0))
     total = weights.sum(-1, keepdims=True)
     weights = dropout(weights / jnp.where(total == 0, 1, total), drop_rate, key).astype(v.dtype)
-    return jnp.einsum("bhmn,bnhd->bmhd", weights, v, preferred_element_type=jnp.float32).astype(v.dtype)
+    return jnp.einsum("bhmn,bnhd->bmhd", weights, v, preferred_element_type=jnp.float32).astype(out_dtype or v.dtype)

@@ -96,7 +96,9 @@ class FlareppAblationsConfig(RoutingConfig):
     v0_elementwise_affine: bool = option(False, help="the norm of v0 has parameters", needs="v0_norm")
     q_elementwise_affine: bool = option(False, help="the norm of the queries has parameters", needs="q_norm")
     k_elementwise_affine: bool = option(False, help="the norm of the keys has parameters", needs="k_norm")
-    q_fixed_elementwise_affine: bool = option(False, help="the norm of the fixed part has parameters", needs="use_gate")
+    q_fixed_elementwise_affine: bool = option(
+        False, help="the norm of the fixed part has parameters", needs="q_fixed_norm"
+    )
     k0_use_bias: bool = option(False, help="the map to k0 has a bias")
     v0_use_bias: bool = option(False, help="the map to v0 has a bias", unless=("share_k0_v0", True))
     k_use_bias: bool = option(False, help="the map to keys has a bias")

@@ -259,7 +259,10 @@ def mix_with_stored_weights(
     k0, v0, k, v, (q0, combination, _) = operands
     options = {"scale": scale, "drop_rate": drop_rate}
     q0 = jnp.broadcast_to(q0.astype(k0.dtype).swapaxes(0, 1), (k0.shape[0], q0.shape[1], *k0.shape[2:]))
-    gathered = softmax_attention(q0, k0, k0 if v0 is None else v0, mask=mask, key=keys[0], **options)
+    # Unrounded, as the kernels give them, until the queries are whole.
+    gathered = softmax_attention(
+        q0, k0, k0 if v0 is None else v0, mask=mask, key=keys[0], out_dtype=jnp.float32, **options
+    )
     queries = combination(gathered.swapaxes(1, 2)).swapaxes(1, 2).astype(k.dtype)
     z = softmax_attention(queries, k, v, mask=mask, key=keys[1], **options)
     y = softmax_attention(k, queries, z, key=keys[2], **options)

@@ -139,6 +139,18 @@ def test_what_a_task_wants_of_the_model_is_checked_with_it(model, task, words):
         models.check_model(config)
 
 
+@pytest.mark.parametrize(
+    ("argument", "option"),
+    [("model=linformer,data=elasticity", "seq_len"), ("model=lamo,data=pipe,conv2d", "grid_shape")],
+)
+def test_random_points_are_refused_by_models_that_are_bound_to_their_order(argument, option):
+    config = pde.get_config(f"{argument},smoke")
+    config.data.points_per_step = 100
+    words = f"data.points_per_step=100 takes random points of each sample, but model type '{config.model.type}' has"
+    with pytest.raises(UserError, match=rf"{words} weights for each place in their order \(model.{option}\)"):
+        models.check_model(config)
+
+
 def test_inputs_beside_the_points_are_checked_with_their_data():
     with pytest.raises(DataError, match="features fx"):
         Split(np.zeros((2, 3, 1), np.float32), np.zeros((2, 3, 1), np.float32), fx=np.zeros((2, 4, 1), np.float32))

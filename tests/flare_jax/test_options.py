@@ -35,6 +35,8 @@ class ModelConfig(GateConfig):
     drop: float = option(0.0, help="rate of dropout", minimum=0, below=1)
     pos_embed: str = option("sin", help="positions", choices=("sin", "rope"))
     rope_mode: str = option("true", help="mode of rope", choices=("true", "old"), needs=("pos_embed", "rope"))
+    scaled: bool = option(True, help="the rotation is scaled", needs=("rope_mode", ("true",)))
+    scale: float = option(1.0, help="by so much", needs="scaled")
 
     def check_together(self) -> None:
         if self.num_heads is not None and self.num_latents < self.num_heads:
@@ -81,6 +83,9 @@ def test_a_configuration_has_its_values_and_defaults_and_is_frozen_and_hashable(
         ({"num_layers_gate": 2}, "num_layers_gate is 2 but has no effect with gating=False; leave num_layers_gate out"),
         ({"gating": True, "num_layers_gate": -1, "gate_ratio": 2.0}, "has no effect with num_layers_gate=-1"),
         ({"rope_mode": "old"}, "rope_mode is 'old' but has no effect with pos_embed=sin"),
+        # Of what has no effect itself.
+        ({"scale": 2.0}, "scale is 2.0 but has no effect with pos_embed=sin"),
+        ({"pos_embed": "rope", "rope_mode": "old", "scale": 2.0}, "scale is 2.0 but has no effect with rope_mode=old"),
         ({"num_heads": 16}, "fewer latents than heads"),
     ],
 )

@@ -112,8 +112,11 @@ def regression_task(
         given = {"features": there.get("fx"), "time": there.get("time"), "key": key}
         return call.statistics(params, there["x"], there.get("mask"), **given)
 
+    arrays = task_arrays(dataset, points_multiple)
+    if points_per_step:
+        arrays["points_per_sample"] = min(points_per_step, arrays["points_per_sample"])
     return Task(
-        **task_arrays(dataset, points_multiple),
+        **arrays,
         predict=predict,
         loss=Loss.per_sample(values, None if dataset.spread_fields else relative_counts(dataset)),
         metrics=metrics,

@@ -280,6 +280,7 @@ def test_training_on_some_points_of_each_batch():
     batch = batch_of(task)
     assert losses_of(task, {}, batch, KEY).shape == (6,)
     assert task.predict({}, batch, None).shape == (6, 10, 1)
+    assert (task.points_per_sample, regression_task(dataset, shapes).points_per_sample) == (4, 10)
     everything = regression_task(dataset, shapes, points_per_step=10)
     want = losses_of(regression_task(dataset, shapes), {}, batch)
     np.testing.assert_allclose(losses_of(everything, {}, batch, KEY), want, rtol=1e-5)

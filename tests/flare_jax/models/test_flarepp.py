@@ -20,7 +20,7 @@ from flare_jax.mixers.backbone_mixers import make_mixer
 from flare_jax.mixers.flarepp import FlareppAblationsConfig, FlareppConfig
 from flare_jax.mixers.gather_points import gather_points
 from flare_jax.mixers.heads import merge_heads
-from flare_jax.mixers.routing_latents import LatentParameters, prepare_together
+from flare_jax.mixers.routing_latents import Combination, LatentParameters, prepare_together
 from flare_jax.mixers.synthesized_routing import mix_in_kernels, mix_with_stored_weights
 from flare_jax.models import MODELS, build_model
 from flare_jax.parameter_keys import ParameterKeys
@@ -222,6 +222,21 @@ def test_dropout_of_nothing_is_no_dropout(mixer):
         return stored, mix_in_kernels(operands, mask, scale=built.scale)
 
     assert_close("stored weights", *mixed(operands, np.arange(23) < np.array([[23], [9]])), 1e-5)
+
+
+def test_gathered_queries_are_not_rounded_before_they_are_combined(mixer, monkeypatch):
+    built, _, operands, _ = mixer
+    seen, combine = [], Combination.__call__
+
+    def recorded(combination, gathered):
+        seen.append(gathered.dtype)
+        return combine(combination, gathered)
+
+    monkeypatch.setattr(Combination, "__call__", recorded)
+    mix = functools.partial(mix_with_stored_weights, scale=built.scale, drop_rate=0.1, key=jax.random.key(0))
+    points = jax.tree.map(lambda x: x.astype(jnp.bfloat16), operands._replace(latents=None))
+    assert jax.eval_shape(mix, points._replace(latents=operands.latents), None).dtype == jnp.bfloat16
+    assert seen == [jnp.float32]
 
 
 def test_transolver3_is_transolver():

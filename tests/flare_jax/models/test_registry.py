@@ -121,6 +121,19 @@ def test_the_cases_leave_no_option_at_its_default(constructor):
         ({"num_blocks": 10**5}, "num_blocks is 100000 but must be an integer .* at most 1024"),
         ({"num_layers_k_proj": -1, "k_proj_mlp_ratio": 2.0}, "k_proj_mlp_ratio is 2.0 but has no effect with num_lay"),
         (
+            {
+                "model_type": "backbone_flarepp_ablations",
+                "use_gate": True,
+                "q_fixed_norm": False,
+                "q_fixed_elementwise_affine": True,
+            },
+            "q_fixed_elementwise_affine is True but has no effect with q_fixed_norm=False",
+        ),
+        (
+            {"model_type": "backbone_flarepp_ablations", "q_fixed_elementwise_affine": True},
+            "q_fixed_elementwise_affine is True but has no effect with use_gate=False",
+        ),
+        (
             {"model_type": "flare_ablations", "shared_latents": True, "num_latent_blocks": 1},
             "num_latent_blocks is 1 but shared_latents needs 0",
         ),
