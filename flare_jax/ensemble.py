@@ -45,6 +45,10 @@ class Ensemble:
         """That of the surrogates."""
         return next(iter(self.members.values())).edge_rows
 
+    def check_pieces(self, points_per_piece: int | None) -> None:
+        """Raise ValueError as the surrogates do."""
+        next(iter(self.members.values())).check_pieces(points_per_piece)
+
     def predict(self, points: ArrayLike, inputs: Inputs | None = None, **options: Any) -> tuple[Fields, Fields]:
         """Return mean and sample standard deviation over the seeds of the fields of one cloud of points [N, D].
 

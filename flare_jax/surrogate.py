@@ -11,14 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from flare_jax import params as model_params
+from flare_jax.checks import check_integer
 from flare_jax.convert.trained import TrainedModel, read_trained, write_trained
 from flare_jax.field_codec import FieldCodec, Fields, Inputs
 from flare_jax.graph_inputs import Edges, check_edges, pad_edges
 from flare_jax.layers.segment import edge_features
+from flare_jax.models.pieces import why_no_pieces
 
 # A name is kept for the cloud of a single call; those of several have their number.
 _CLOUD = "the cloud"
@@ -86,6 +89,7 @@ class Surrogate:
         edges: ArrayLike | Sequence[ArrayLike] | None = None,
         batch_size: int = 8,
         pad: bool = True,
+        points_per_piece: int | None = None,
         name: str = _CLOUD,
     ) -> Fields | list[Fields]:
         """Return the predicted fields, {name: float64 [N, C]}, of one cloud of points [N, D] or of several.
@@ -97,14 +101,18 @@ class Surrogate:
 
         Clouds are padded to few different sizes, so that few programs are compiled, and predicted `batch_size` at a
         time. Without `pad` a program is compiled for every size, which saves up to a quarter of the time of a large
-        cloud. `name` stands for a single cloud in errors. Raises ValueError for points or inputs that the model does
-        not take, before anything is compiled.
+        cloud. With `points_per_piece` models of FLARE and FLARE++ work on so many points at a time, for the same fields
+        in less memory; None is what the run was evaluated with, 0 all points at once. `name` stands for a single cloud
+        in errors. Raises ValueError for points or inputs that the model does not take, and for pieces of models
+        without, before anything is compiled.
         """
+        pieces = self._pieces(points_per_piece)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r} must be an integer of at least 1; choose a smaller or larger")
         if _is_one_cloud(points):
             encoded = self._encode(points, inputs, name)
-            return self._predict_all([encoded], [check_edges(edges, self.edge_rows, len(encoded), name)], 1, pad)[0]
+            graph = check_edges(edges, self.edge_rows, len(encoded), name)
+            return self._predict_all([encoded], [graph], 1, pad, pieces)[0]
         clouds = list(points)
         given = _per_cloud(inputs, len(clouds))
         encoded = [
@@ -115,7 +123,11 @@ class Surrogate:
             check_edges(one, self.edge_rows, len(cloud), f"cloud {number}")
             for number, (one, cloud) in enumerate(zip(_edges_per_cloud(edges, len(clouds)), encoded, strict=True))
         ]
-        return self._predict_all(encoded, graphs, batch_size, pad)
+        return self._predict_all(encoded, graphs, batch_size, pad, pieces)
+
+    def check_pieces(self, points_per_piece: int | None) -> None:
+        """Raise ValueError if `predict` would refuse to work on so many points at a time."""
+        self._pieces(points_per_piece)
 
     def sharing(self, trained: TrainedModel) -> "Surrogate":
         """Return the surrogate of another training of the same model, with the compiled programs of this one."""
@@ -148,8 +160,21 @@ class Surrogate:
             )
         return encoded
 
+    def _pieces(self, asked: int | None) -> dict[str, int]:
+        """Return the argument of the model's call for the pieces that are asked for, none for all points at once."""
+        size = check_integer("points_per_piece", self._trained.points_per_piece if asked is None else asked, minimum=0)
+        reason = why_no_pieces(self._abstract) if size else ""
+        if reason:
+            raise ValueError(f"points_per_piece={size}, but {reason}; predict with 0, which is all points at once")
+        return {"points_per_piece": size} if size else {}
+
     def _predict_all(
-        self, clouds: Sequence[np.ndarray], graphs: Sequence[Edges | None], batch_size: int, pad: bool
+        self,
+        clouds: Sequence[np.ndarray],
+        graphs: Sequence[Edges | None],
+        batch_size: int,
+        pad: bool,
+        pieces: Mapping[str, int],
     ) -> list[Fields]:
         pads = pad and self.num_points is None
         sizes = [padded_length(len(cloud)) if pads else len(cloud) for cloud in clouds]
@@ -165,21 +190,24 @@ class Surrogate:
             if self.edge_rows:
                 most = max(1, *(graphs[row].shape[1] for row in filled))
                 graph = (pad_edges([graphs[row] for row in filled], padded_length(most) if pads else most),)
-            outputs = np.asarray(self._apply(x, mask, *graph), np.float32)
+            outputs = np.asarray(self._apply(x, mask, *graph, **pieces), np.float32)
             for row, output in zip(rows, outputs, strict=False):
                 results[row] = self._codec.decode(output[: len(clouds[row])])
         return [results[row] for row in range(len(clouds))]
 
     def _apply(
-        self, x: Float[np.ndarray, "B N C"], mask: Bool[np.ndarray, "B N"] | None, *edges: np.ndarray
+        self, x: Float[np.ndarray, "B N C"], mask: Bool[np.ndarray, "B N"] | None, *edges: np.ndarray, **pieces: int
     ) -> Float[Array, "B N C_out"]:
         with jax.default_matmul_precision(self._precision):
-            return self._compiled(self._params, x, mask, *edges)
+            return self._compiled(self._params, x, mask, *edges, **pieces)
+
+    @cached_property
+    def _abstract(self) -> nnx.Module:
+        return self._trained.model.abstract(self._trained.dtype)
 
     @cached_property
     def _function(self) -> Any:
-        trained = self._trained
-        graphdef, _ = model_params.split(trained.model.abstract(trained.dtype))
+        graphdef, _ = model_params.split(self._abstract)
         apply, space_dim = model_params.apply_fn(graphdef), len(self._codec.axes)
         if not self.edge_rows:
             return apply
@@ -192,7 +220,7 @@ class Surrogate:
 
     @cached_property
     def _compiled(self) -> Any:
-        return jax.jit(self._function)
+        return jax.jit(self._function, static_argnames="points_per_piece")
 
     @cached_property
     def _params(self) -> dict[str, Array]:

@@ -22,6 +22,12 @@ if __name__ == "__main__":
     flags.DEFINE_integer("step", None, "Checkpoint to use; by default the newest.")
     flags.DEFINE_integer("seed", None, "Which of several seeds; by default mean and standard deviation over all.")
     flags.DEFINE_enum("weights", None, ("ema", "raw"), "Which weights; by default those that the run reports.")
+    flags.DEFINE_integer(
+        "points_per_piece",
+        None,
+        "Points that a model of FLARE or FLARE++ works on at a time, for large clouds; by default those of the run's "
+        "task.points_per_piece, 0: all at once.",
+    )
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     from experiments.predict.main import main
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,13 @@ def main() -> None:
     folder, source, target = (_path(name) for name in ("workdir", "input", "output"))
     if FLAGS.figure is not None and Path(FLAGS.figure).suffix.lower() not in (".png", ".gif"):
         raise UserError(f"--figure={FLAGS.figure} must end in .png, or for a series in .gif; rename it")
+    pieces = _pieces()
     if is_of_series(folder):
+        if pieces:
+            raise UserError(
+                f"--points_per_piece={pieces}, but a run on printed parts layer by layer predicts all points at once; "
+                "leave it out"
+            )
         say_which_seed(folder, FLAGS.seed)
         march_parts(folder, source, target, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
         return
@@ -73,8 +80,10 @@ def main() -> None:
     if ROLLOUT in known:
         say_which_seed(folder, FLAGS.seed)
         surrogate = load(folder, step=FLAGS.step, seed=FLAGS.seed, weights=FLAGS.weights)
+        surrogate.check_pieces(pieces)
         figure = None if FLAGS.figure is None else Path(FLAGS.figure)
-        predict_series(surrogate, known, source, target, _pattern(folder), figure)
+        predict = partial(surrogate.predict, pad=False, points_per_piece=pieces)
+        predict_series(predict, known, source, target, _pattern(folder), figure)
         return
     signature = Signature.from_json(known)
     trained_on = TrainingRange.from_json(known["training_range"]) if "training_range" in known else None
@@ -124,6 +133,13 @@ def _path(name: str) -> Path:
     return Path(FLAGS[name].value)
 
 
+def _pieces() -> int | None:
+    pieces = FLAGS.points_per_piece
+    if pieces is not None and pieces < 0:
+        raise UserError(f"--points_per_piece={pieces} must not be negative; 0 predicts all points at once")
+    return pieces
+
+
 def _pattern(folder: Path) -> str:
     """Return the pattern that names of sample files fitted in training; a saved surrogate does not know it."""
     known = (folder / workdir.CONFIG_FILE).is_file()
@@ -161,7 +177,9 @@ def _predicted(
             _note(error, reference, failures, only=len(references) == 1)
             continue
         # The model is read when a sample is known to be readable: it takes longer, and its errors are those of all.
-        surrogate = surrogate or load_seeds(folder, FLAGS.step, FLAGS.seed, FLAGS.weights)
+        if surrogate is None:
+            surrogate = load_seeds(folder, FLAGS.step, FLAGS.seed, FLAGS.weights)
+            surrogate.check_pieces(FLAGS.points_per_piece)
         try:
             case.prediction, case.deviation = _predict(case, surrogate, pads=len(references) > 1)
             output.write(reference, case.contents, case.points, case.sample.cells, _written(case))
@@ -204,8 +222,9 @@ def _read(reference: Reference, signature: Signature, output: Output) -> Case:
 def _predict(case: Case, surrogate: Surrogate | Ensemble, pads: bool) -> tuple[Predicted, Predicted]:
     """Return the predicted fields and, of several seeds, their standard deviations."""
     sample, where = case.sample, str(case.reference)
+    options = {"pad": pads, "points_per_piece": FLAGS.points_per_piece, "name": where}
     edges = edges_of(case.contents, sample.cells, sample.points, surrogate.edge_rows, where)
-    prediction = surrogate.predict(sample.points, sample.inputs, edges=edges, pad=pads, name=where)
+    prediction = surrogate.predict(sample.points, sample.inputs, edges=edges, **options)
     prediction, deviation = prediction if isinstance(surrogate, Ensemble) else (prediction, {})
     for name, values in prediction.items():
         if not np.isfinite(values).all():

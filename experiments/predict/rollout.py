@@ -5,7 +5,7 @@ field under the name `FIELD before`, and gives the increments of the fields to t
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,10 @@ from experiments.predict.errors import describe_errors, field_errors, mean_error
 from experiments.predict.reports import report_integrals, report_range
 from experiments.predict.signature import Signature, fields_to_json
 from experiments.predict.training_range import Judgement, TrainingRange
-from flare_jax import Surrogate
 from flare_jax.field_codec import FieldCodec, fitting
 from runtime.json_files import write_json
 
+Predict = Callable[..., dict[str, np.ndarray]]
 ROLLOUT = "rollout"
 _BEFORE = "{} before"
 
@@ -80,7 +80,7 @@ def refuse_other_rollouts(folder: Path) -> None:
 class _Run:
     """What a run on series does: its model of one step, what it reads, how long it goes."""
 
-    surrogate: Surrogate
+    predict: Predict
     signature: Signature
     steps: int
     time_step: float
@@ -97,14 +97,14 @@ class _Run:
 
 
 def predict_series(
-    surrogate: Surrogate, prediction: Mapping[str, Any], source: Path, target: Path, pattern: str, figure: Path | None
+    predict: Predict, prediction: Mapping[str, Any], source: Path, target: Path, pattern: str, figure: Path | None
 ) -> None:
     """Roll out every series in `source` into folder `target`, with a .pvd each for meshes; write errors and a GIF.
 
-    A series that has one step alone goes on for as many as those of the training. Raises UserError where series could
-    not be predicted.
+    `predict` is that of the run's surrogate, which gives the change in a step. A series that has one step alone goes on
+    for as many as those of the training. Raises UserError where series could not be predicted.
     """
-    run = _Run(surrogate, Signature.from_json(prediction), **prediction[ROLLOUT])
+    run = _Run(predict, Signature.from_json(prediction), **prediction[ROLLOUT])
     trained_on = TrainingRange.from_json(prediction["training_range"]) if "training_range" in prediction else None
     if figure is not None and figure.suffix.lower() != ".gif":
         raise UserError(f"--figure={figure} is an animation for a run on series; choose a name that ends in .gif")
@@ -191,7 +191,7 @@ def _rolled_out(case: Series, truth: Mapping[str, np.ndarray], run: _Run) -> dic
     now = {name: values[:, 0] for name, values in truth.items()}
     frames = [now]
     for step in range(1, count):
-        increments = run.surrogate.predict(points, {**inputs, **_before(now)}, pad=False, name=case.name)
+        increments = run.predict(points, {**inputs, **_before(now)}, name=case.name)
         now = {
             name: np.where(case.free[:, None], values + increments[name], truth[name][:, min(step, known - 1)])
             for name, values in now.items()

@@ -23,7 +23,7 @@ class TrainedModel:
     """A model of steady fields: how to build it, its parameters by name, and what it takes and gives.
 
     `prediction` is what `flare_jax.field_codec.FieldCodec` reads; it may hold more. `dtype` and `matmul_precision` are
-    those of the computation in training.
+    those of the computation in training, `points_per_piece` is that of its evaluation (0: all points at once).
     """
 
     model: ModelDescription
@@ -31,6 +31,7 @@ class TrainedModel:
     prediction: Mapping[str, Any]
     dtype: str = "float32"
     matmul_precision: str = "default"
+    points_per_piece: int = 0
 
 
 def read_prediction(folder: Path | str) -> dict[str, Any]:
@@ -72,7 +73,9 @@ def read_trained(
         computed = saved
     else:
         content = _read_config(folder)
-        computed = content["config"]["train"]
+        # Sequences and layers have a task without pieces, converted models none.
+        pieces = (content["config"].get("task") or {}).get("points_per_piece", 0)
+        computed = {**content["config"]["train"], "points_per_piece": pieces}
         folder = _seed_folder(folder, content["config"]["train"]["seeds"], seed)
     run = read_run(folder, step)
     params = run.weights[run.choose(weights, folder)]
@@ -86,6 +89,7 @@ def read_trained(
         prediction,
         computed.get("dtype", "float32"),
         computed.get("matmul_precision", "default"),
+        computed.get("points_per_piece", 0),
     )
     _check_fits(trained, folder)
     return trained
@@ -97,6 +101,7 @@ def write_trained(folder: Path | str, trained: TrainedModel) -> None:
         "prediction": dict(trained.prediction),
         "dtype": trained.dtype,
         "matmul_precision": trained.matmul_precision,
+        "points_per_piece": trained.points_per_piece,
     }
     write_converted(folder, ConvertedModel(trained.model, {"raw": trained.params}, surrogate=kept))
 

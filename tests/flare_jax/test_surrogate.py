@@ -64,6 +64,36 @@ def test_clouds_of_different_sizes(surrogate):
     assert surrogate._compiled._cache_size() <= 6
 
 
+def test_pieces_do_not_show(trained, surrogate, tmp_path):
+    clouds, angles = [cloud(9), cloud(21)], [{"angle": 1.0}, {"angle": 2.0}]
+    whole = surrogate.predict(clouds, angles)
+    asked = []
+    for one, size in ((surrogate, 4), (Surrogate(replace(trained, points_per_piece=4)), None)):
+        call = one._function
+        one.__dict__["_function"] = lambda *inputs, call=call, **given: asked.append(given) or call(*inputs, **given)
+        one.__dict__.pop("_compiled", None)
+        for fields, expected in zip(one.predict(clouds, angles, points_per_piece=size), whole, strict=True):
+            for name, values in expected.items():
+                np.testing.assert_allclose(fields[name], values, rtol=1e-5, atol=1e-5)
+        one.__dict__["_function"] = call
+        one.__dict__.pop("_compiled")
+    assert asked == [{"points_per_piece": 4}] * 4
+    # A saved model keeps the size, and 0 is all points at once.
+    Surrogate(replace(trained, points_per_piece=4)).save(tmp_path / "saved")
+    back = flare_jax.load(tmp_path / "saved")
+    assert (back._pieces(None), back._pieces(0)) == ({"points_per_piece": 4}, {})
+
+
+def test_models_without_pieces(surrogate):
+    model = ModelDescription("transformer", 3, 3, {"channel_dim": 8, "num_blocks": 1, "num_heads": 2})
+    _, params = model_params.split(model.build(seed=0))
+    trained = TrainedModel(model, {name: np.asarray(v) for name, v in params.items()}, CODEC.to_json())
+    with pytest.raises(ValueError, match=r"points_per_piece=4, but points in pieces need .*; predict with 0, which is"):
+        Surrogate(trained).predict(cloud(5), {"angle": 1.0}, points_per_piece=4)
+    with pytest.raises(ValueError, match="points_per_piece is -1 but must be an integer of at least 0"):
+        surrogate.predict(cloud(5), {"angle": 1.0}, points_per_piece=-1)
+
+
 def test_saved_and_loaded(surrogate, tmp_path):
     surrogate.save(tmp_path / "saved")
     back = flare_jax.load(tmp_path / "saved")

@@ -130,6 +130,28 @@ def test_integrals_of_truth_and_prediction(data, run, tmp_path):
 
 
 @pytest.mark.slow
+def test_pieces_do_not_show(data, run, tmp_path):
+    source, made = data / "test" / "ellipse_0011.npz", {}
+    for size in (0, 100):
+        target = tmp_path / f"{size}.npz"
+        result = predict(f"--workdir={run}", f"--input={source}", f"--output={target}", f"--points_per_piece={size}")
+        assert result.returncode == 0, result.stderr
+        made[size] = np.load(target)["pressure_predicted"]
+    np.testing.assert_allclose(made[100], made[0], rtol=1e-4, atol=1e-5)
+    assert (made[100] != made[0]).any(), "other programs round in another way"
+    copy = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((copy / "config.json").read_text())
+    config["config"]["task"]["points_per_piece"] = 100
+    (copy / "config.json").write_text(json.dumps(config))
+    given = np.load(source)
+    fields = flare_jax.load(copy).predict(given["points"], {"angle": given["angle"]}, pad=False)
+    np.testing.assert_array_equal(fields["pressure"][:, 0], made[100], "those of the evaluation are the default")
+    result = predict(f"--workdir={run}", f"--input={source}", f"--output={target}", "--points_per_piece=-1")
+    assert result.returncode == 2
+    assert "error: --points_per_piece=-1 must not be negative; 0 predicts all points at once" in result.stderr
+
+
+@pytest.mark.slow
 def test_weights_are_those_of_the_report_unless_others_are_chosen(data, run, tmp_path):
     source, made = data / "test" / "ellipse_0011.npz", {}
     for kind in ("default", "ema", "raw"):
