@@ -212,9 +212,9 @@ class Surrogate:
         if not self.edge_rows:
             return apply
 
-        def with_messages(params: Any, x: Array, mask: Array | None, edges: Array) -> Array:
+        def with_messages(params: Any, x: Array, mask: Array | None, edges: Array, **options: Any) -> Array:
             x, edges = jnp.asarray(x), jnp.asarray(edges)
-            return apply(params, x, mask, edges=edges, edge_attr=edge_features(x, edges, space_dim, mask))
+            return apply(params, x, mask, edges=edges, edge_attr=edge_features(x, edges, space_dim, mask), **options)
 
         return with_messages
 

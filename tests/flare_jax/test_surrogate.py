@@ -84,12 +84,20 @@ def test_pieces_do_not_show(trained, surrogate, tmp_path):
     assert (back._pieces(None), back._pieces(0)) == ({"points_per_piece": 4}, {})
 
 
-def test_models_without_pieces(surrogate):
-    model = ModelDescription("transformer", 3, 3, {"channel_dim": 8, "num_blocks": 1, "num_heads": 2})
+@pytest.mark.parametrize(
+    ("model", "options", "edges"),
+    [("transformer", {"num_heads": 2}, None), ("mesh_graph_net", {"edge_dim": 2}, np.array([[0, 1], [1, 0]]))],
+)
+def test_models_without_pieces_predict_at_once(model, options, edges):
+    model = ModelDescription(model, 3, 3, {"channel_dim": 8, "num_blocks": 1, **options})
     _, params = model_params.split(model.build(seed=0))
-    trained = TrainedModel(model, {name: np.asarray(v) for name, v in params.items()}, CODEC.to_json())
+    one = Surrogate(TrainedModel(model, {name: np.asarray(v) for name, v in params.items()}, CODEC.to_json()))
+    assert one.predict(cloud(5), {"angle": 1.0}, edges=edges)["p"].shape == (5, 1)
     with pytest.raises(ValueError, match=r"points_per_piece=4, but points in pieces need .*; predict with 0, which is"):
-        Surrogate(trained).predict(cloud(5), {"angle": 1.0}, points_per_piece=4)
+        one.predict(cloud(5), {"angle": 1.0}, edges=edges, points_per_piece=4)
+
+
+def test_pieces_of_no_size(surrogate):
     with pytest.raises(ValueError, match="points_per_piece is -1 but must be an integer of at least 0"):
         surrogate.predict(cloud(5), {"angle": 1.0}, points_per_piece=-1)
 

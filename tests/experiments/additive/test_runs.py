@@ -148,6 +148,10 @@ def test_meshes_surfaces_and_published_files(final_run, final_data, cube, tmp_pa
     result = predict(f"--workdir={final_run}", f"--input={tmp_path / 'cloud.vtp'}", f"--output={tmp_path / 'd.vtp'}")
     assert result.returncode == 2
     assert "has no hexahedra, to whose surface" in result.stderr
+    output = f"--output={tmp_path / 'e.vtu'}"
+    result = predict(f"--workdir={final_run}", f"--input={part}", output, "--points_per_piece=9")
+    assert result.returncode == 2
+    assert "error: points_per_piece=9, but points in pieces need a model of FLARE or FLARE++, and this" in result.stderr
 
 
 def test_series_are_marched(series_run, series_data, cube, tmp_path):
@@ -169,3 +173,7 @@ def test_series_are_marched(series_run, series_data, cube, tmp_path):
         result = predict(f"--workdir={series_run}", f"--input={source}", f"--output={tmp_path / 'no.pvd'}")
         assert result.returncode == 2
         assert message in result.stderr
+    output = f"--output={tmp_path / 'no.pvd'}"
+    result = predict(f"--workdir={series_run}", f"--input={part}", output, "--points_per_piece=9")
+    assert result.returncode == 2
+    assert "error: --points_per_piece=9, but a run on printed parts layer by layer predicts all points" in result.stderr
