@@ -12,6 +12,7 @@ from jaxtyping import Float
 from data_pipeline.custom.integrals import Integral, Weights
 from data_pipeline.custom.regions import Regions
 from data_pipeline.custom.sample import Fields
+from data_pipeline.custom.surface import Surface
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_source
 from data_pipeline.normalizer import Normalizer
@@ -104,8 +105,9 @@ class PDEDataset:
     mean: errors are then in these units too.
 
     `bucket_sizes` are numbers of points, ascending, to which training clouds of different sizes may be cut. `channels`
-    names the fields and `sample_names` the samples of each split, where they have names. `mesh_of(split, case)` reads
-    the nodes [N, 3] and hexahedra [M, 8] of a printed part from its file.
+    names the fields and `sample_names` the samples of each split, where they have names. `surface` says which fields
+    are pressure and shear stress on the surface of a body. `mesh_of(split, case)` reads the nodes [N, 3] and hexahedra
+    [M, 8] of a printed part from its file.
     """
 
     name: str
@@ -127,6 +129,7 @@ class PDEDataset:
     offset: Float[np.ndarray, " C"] | None = None
     spread_fields: Mapping[str, int] = field(default_factory=dict)
     integrals: Integrals | None = None
+    surface: Surface | None = None
     mesh_of: Callable[[str, int], tuple[np.ndarray, np.ndarray]] | None = None
 
     def __post_init__(self) -> None:

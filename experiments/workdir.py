@@ -47,7 +47,15 @@ _ADDED = {
 _ADDED_TO_MODELS = {"remat": (False, ("transolver", "transolver++", "lamo", "mesh_graph_net"))}
 # Options that have changed their section: (from, to, name).
 _MOVED = (("task", "data", "points_per_step"),)
-_ADDED_TO_OWN_DATA = {"split": "", "n_val": 0, "time": "", "prescribed": "", "integrals": "", "reference": ""}
+_ADDED_TO_OWN_DATA = {
+    "split": "",
+    "n_val": 0,
+    "time": "",
+    "prescribed": "",
+    "integrals": "",
+    "reference": "",
+    "surface": "",
+}
 _SECTIONS = ("data", "model", "train", "optimizer", "schedule", "eval", "checkpoint", "mesh")
 _MINIMUM_FREE_BYTES = 64 * 2**20
 

@@ -16,13 +16,7 @@ import numpy as np
 from data_pipeline.clouds import choose_buckets
 from data_pipeline.custom.folder import EXAMPLE, find_samples
 from data_pipeline.custom.in_memory import SamplesInMemory
-from data_pipeline.custom.integrals import (
-    Integral,
-    Weights,
-    check_channels,
-    parse_integrals,
-    parse_reference,
-)
+from data_pipeline.custom.integrals import Integral, Weights, check_channels, parse_integrals, parse_reference
 from data_pipeline.custom.options import OPTIONS, check_options
 from data_pipeline.custom.readers import TIME, Reference, list_arrays, read_contents, read_sample
 from data_pipeline.custom.regions import regions_of
@@ -31,6 +25,7 @@ from data_pipeline.custom.sample import Fields, Sample, make_sample, parse_field
 from data_pipeline.custom.sanity import constant_notes, duplicate_notes, extent_notes, without_zero_samples
 from data_pipeline.custom.scaling import input_normalizer, target_normalizer, target_scales, varying
 from data_pipeline.custom.splitting import split_samples, split_series
+from data_pipeline.custom.surface import check_surface, parse_surface
 from data_pipeline.dataset import Channels, Integrals, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
@@ -73,6 +68,7 @@ def load(
     prescribed: str = "",
     integrals: str = "",
     reference: str = "",
+    surface: str = "",
     grid: str = "",
     split: str = "",
     split_seed: int = 0,
@@ -86,7 +82,7 @@ def load(
 
     Raises DataError for missing and bad files and for samples that do not go together.
     """
-    check_options(path, time, prescribed, integrals, reference)
+    check_options(path, time, prescribed, integrals, reference, surface)
     wanted = parse_integrals(integrals)
     divide = split_series if time else split_samples
     found = find_samples(Path(path), files, in_time=bool(time))
@@ -108,6 +104,7 @@ def load(
     fields = parse_fields(points, inputs, targets, list_arrays(references[0], cell_data), cell_data)
     sizes = [path.stat().st_size for path in {reference.path for reference in references}]
     layout = read_sample(references[0], fields).layout()
+    check_surface(parse_surface(surface), layout["targets"])
     read = _reader(references, fields, layout)
     streams = stream == "always" or (stream == "auto" and sum(sizes) > memory_gib * 2**30)
     if streams:
@@ -123,6 +120,7 @@ def load(
     notes += constant_notes(arrays, rows, layout["targets"])
     names = {name: [references[row].name for row in rows[name]] for name in splits}
     dataset = _assemble(arrays, rows, layout, _grid_shape(grid), buckets, Path(path), names, fields, notes)
+    dataset = replace(dataset, surface=parse_surface(surface))
     if not wanted:
         return dataset
     check_channels(wanted, layout["targets"], dataset.space_dim)

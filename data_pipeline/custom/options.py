@@ -3,6 +3,7 @@
 from data_pipeline.custom.folder import EXAMPLE
 from data_pipeline.custom.integrals import parse_integrals, parse_reference
 from data_pipeline.custom.sample import CELL_DATA
+from data_pipeline.custom.surface import parse_surface
 from data_pipeline.errors import DataError
 from data_pipeline.options import MOST, buckets, seed
 from runtime.options import declare, option
@@ -26,6 +27,7 @@ OPTIONS = declare(
     prescribed=option("", help="in a rollout the field that is not 0 at points whose state is given at all times"),
     integrals=option("", help="to report: force:pressure,shear@wall; flux:velocity@outlet; mean:temperature@chip"),
     reference=option("", help="of force coefficients: density=1.2,speed=40,area=2.1"),
+    surface=option("", help="pressure and wall shear stress on a surface, PRESSURE,SHEAR, whose errors to report"),
     grid=option(
         "",
         help="sizes of a structured grid, such as 64,64, stored with the last axis fastest; empty: a cloud of points",
@@ -51,12 +53,14 @@ OPTIONS = declare(
 )
 
 
-def check_options(path: str, time: str, prescribed: str, integrals: str, reference: str) -> None:
+def check_options(path: str, time: str, prescribed: str, integrals: str, reference: str, surface: str) -> None:
     """Raise DataError for options that are missing, not understood, or do not go with each other."""
     if not path:
         raise DataError(f"data.path='' names no data; set it to a folder of samples, or write example ones: {EXAMPLE}")
     if prescribed and time != "rollout":
         raise DataError(f"data.prescribed={prescribed!r} marks points of a rollout; set data.time=rollout")
+    if parse_surface(surface) and time == "rollout":
+        raise DataError(f"data.surface={surface!r} is of steady fields; leave it out with data.time=rollout")
     wanted = parse_integrals(integrals)
     parse_reference(reference)
     if reference and not any(one.kind == "force" for one in wanted):

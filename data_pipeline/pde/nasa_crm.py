@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from data_pipeline.custom.sample import Field, Fields
 from data_pipeline.custom.scaling import target_normalizer, target_scales
+from data_pipeline.custom.surface import Surface
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples
@@ -67,6 +68,7 @@ def load(data_dir: Path, n_train: int, n_test: int) -> PDEDataset:
         sample_names={"train": names, "test": test_names},
         offset=moments.mean / scales,
         spread_fields=_FIELDS,
+        surface=Surface(*_FIELDS),
     )
 
 

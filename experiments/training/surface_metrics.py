@@ -1,8 +1,9 @@
 """Errors of pressure and wall shear stress over the whole surface of a body, one number per run.
 
 Fields are [N, 4]: pressure, then the three components of the shear stress, normalised by `mean` and `std` [4]. All sums
-are float64. The error of all channels together is dominated by the pressure, and that of the shear magnitude is blind
-to its direction: `wall_shear_vector_rel_l2` is not.
+are float64; what runs report is computed by `experiments.training.tasks.surface_errors`, which is compared with this.
+The error of all channels together is dominated by the pressure, and that of the shear magnitude is blind to its
+direction: `wall_shear_vector_rel_l2` is not.
 """
 
 from collections.abc import Mapping, Sequence

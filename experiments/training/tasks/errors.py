@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from data_pipeline.dataset import PDEDataset
 from experiments.training import losses
@@ -33,18 +33,19 @@ def field_errors(dataset: PDEDataset) -> dict[str, Error]:
     Of several fields each has its own, `rel_l2/NAME`, and `rel_spread/NAME` where errors are in units of the spread;
     `rel_l2` over all then divides each field by its root mean square over the training points.
     """
-    columns = _columns(dataset)
+    columns = columns_of(dataset)
     several = columns if len(columns) > 1 else {}
     errors: dict[str, Error] = {RELATIVE: partial(losses.relative_l2, offset=dataset.metric_offset)}
     if dataset.spread_fields:
         weighted = partial(_weighted, weights=_size_weights(dataset, columns), offset=dataset.offset)
         errors = {SPREAD: partial(losses.relative_to_spread, fields=len(columns)), RELATIVE: weighted}
         errors |= {
-            f"{SPREAD}/{name}": _of(c, partial(losses.relative_to_spread, fields=1)) for name, c in several.items()
+            f"{SPREAD}/{name}": of_channels(c, partial(losses.relative_to_spread, fields=1))
+            for name, c in several.items()
         }
     for name, channels in several.items():
         offset = None if dataset.metric_offset is None else dataset.metric_offset[channels]
-        errors[f"{RELATIVE}/{name}"] = _of(channels, partial(losses.relative_l2, offset=offset))
+        errors[f"{RELATIVE}/{name}"] = of_channels(channels, partial(losses.relative_l2, offset=offset))
     return errors
 
 
@@ -56,7 +57,7 @@ def with_units(
     That is the root mean square error over the points of the sample, in the unit of the field; of vectors that of their
     length. Data sets whose errors are not in units of a spread get none.
     """
-    columns = _columns(dataset) if dataset.spread_fields else {}
+    columns = columns_of(dataset) if dataset.spread_fields else {}
     name_of = {name: f"{SPREAD}/{name}" if len(columns) > 1 else SPREAD for name in columns}
 
     def add(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -69,14 +70,15 @@ def with_units(
     return {split: {kind: add(found) for kind, found in sets.items()} for split, sets in results.items()}
 
 
-def _columns(dataset: PDEDataset) -> dict[str, slice]:
+def columns_of(dataset: PDEDataset) -> dict[str, slice]:
     """Return the channels of every field by name."""
     widths = dataset.spread_fields or ({} if dataset.channels is None else dataset.channels.targets)
     ends = np.cumsum(list(widths.values()), dtype=int).tolist()
     return {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
 
 
-def _of(channels: slice, error: Error) -> Error:
+def of_channels(channels: slice | Int[np.ndarray, " C"], error: Error) -> Error:
+    """Return an error of some channels alone."""
     return lambda prediction, target, mask: error(prediction[..., channels], target[..., channels], mask)
 
 

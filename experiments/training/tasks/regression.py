@@ -16,6 +16,7 @@ from experiments.training.task import Batch, Loss, Task
 from experiments.training.tasks.errors import field_errors, headline_of, relative_counts
 from experiments.training.tasks.inputs import ModelCall, task_arrays
 from experiments.training.tasks.part_metrics import part_metrics
+from experiments.training.tasks.surface_errors import surface_errors
 from experiments.training.tasks.symmetries import random_symmetries, turned
 
 # Statistics of the original's three random numbers with seed 0, by which it decodes LPBF's fields.
@@ -46,7 +47,7 @@ def regression_task(
     random in every step; every `diagnostics` steps (0: never) the mixers of the model say how they are;
     `original_metric` adds the original's expression on LPBF to the metrics. Raises UserError if the data have an input
     that is not taken, no grid for the gradient, or too few points, and if the model has no pieces or nothing to say. Of
-    several fields each has errors among the metrics; printed parts have further ones.
+    several fields each has errors among the metrics; surfaces and printed parts have further ones.
     """
     _check_inputs(dataset, call_inputs)
     _check_options(dataset, gradient_weight, points_per_step)
@@ -64,7 +65,7 @@ def regression_task(
     def metric(function: Callable[..., Array]) -> Callable[[Array, Batch], Array]:
         return lambda prediction, batch: function(prediction, batch["y"], batch.get("mask"))
 
-    headline, errors = headline_of(dataset), field_errors(dataset)
+    headline, errors = headline_of(dataset), field_errors(dataset) | surface_errors(dataset)
     metrics = {name: metric(function) for name, function in errors.items()}
     metrics |= {"mse": metric(losses.mean_squared_error), "r2": metric(losses.r_squared)}
 
