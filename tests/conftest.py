@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from tests.moving import move_on_host
 from tests.program_server import programs_forked, start_server
 
 compile_fast()
+# What runs in the background of a shell ignores Ctrl-C, and so would every program that tests start and end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _prepare() -> None:
