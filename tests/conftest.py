@@ -5,7 +5,6 @@ import gc
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,12 +15,10 @@ import pytest
 from tests.compilation import compile_fast, share_contexts
 from tests.forking import collect_rarely
 from tests.moving import move_on_host
-from tests.program_server import programs_forked, start_server
+from tests.program_server import accept_interrupts, programs_forked, start_server
 
 compile_fast()
-# What runs in the background of a shell ignores Ctrl-C, and so would every program that tests start and end by it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+accept_interrupts()
 
 
 def _prepare() -> None:

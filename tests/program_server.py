@@ -30,6 +30,12 @@ _STARTING = ("benchmarks.worker", "data_pipeline.generate.chunks", "experiments.
 _STREAMS = ("stdin", "stdout", "stderr")
 
 
+def accept_interrupts() -> None:
+    """Take Ctrl-C; what runs in the background of a shell ignores it, and so would what it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start_server(folder: Path) -> None:
     """Start the server, with its socket in `folder`, unless there is one; it ends with this process."""
     if _ADDRESS in os.environ:

@@ -31,6 +31,7 @@ from experiments.training.records import read_log
 from flare_jax.convert.checkpoints import checkpoint_steps, read_record
 from tests.compilation import compile_fast
 from tests.experiments.programs import ROOT, environment
+from tests.program_server import accept_interrupts
 
 SMALL_RUN = (
     "--config=configs/flare_elas.py:smoke",
@@ -262,12 +263,6 @@ def experiment(options: argparse.Namespace) -> list[End]:
             for job in [pool.submit(work) for _ in range(options.parallel)]:
                 job.result()
     return ends
-
-
-def accept_interrupts() -> None:
-    """Take Ctrl-C; what runs in the background of a shell ignores it, and so would what it starts."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def main() -> None:

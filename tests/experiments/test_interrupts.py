@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.experiments.interrupts import accept_interrupts, end_at, results
+from tests.experiments.interrupts import end_at, results
 from tests.experiments.programs import TINY, pdebench, write_elasticity
 from tests.program_server import Forked
 
@@ -22,7 +22,6 @@ ENDS = (
 
 @pytest.mark.slow
 def test_a_run_that_is_ended_at_any_moment_ends_in_order_and_loses_nothing(tmp_path):
-    accept_interrupts()
     data = tmp_path / "data"
     write_elasticity(data)
 
