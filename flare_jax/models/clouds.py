@@ -6,11 +6,11 @@
     y = cloud(points)                           # the prediction of the model itself, up to rounding
 
 The device works on one piece of the cloud at a time, and what it holds does not grow with the cloud, unless points are
-kept there.
+kept there. A block of FLARE takes one pass over the points, which are written back on the way, one of FLARE++ a second.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -24,12 +24,12 @@ from flare_jax.layers.padding import zero_padding
 from flare_jax.mixers.softmax_sums import merge_sums
 from flare_jax.models import pieces as steps
 from flare_jax.models.pieces import BlockLatents
+from flare_jax.models.waiting_points import KEEP, WaitingPoints
 
 Cloud = Float[np.ndarray | Array, "B N C_in"]
 Mask = Bool[np.ndarray | Array, "B N"]
 
 POINTS_PER_PIECE = 2**15
-KEEP = ("host", "device", "recompute")
 
 
 class EncodedCloud(NamedTuple):
@@ -55,6 +55,7 @@ class CloudModel:
         self.latent_shapes = [_latent_shape(block.att) for block in model.applications()]
         self.embedding, self.head = nnx.split(model.in_proj), nnx.split(model.out_proj)
         self.blocks = [nnx.split(_only_routing(block)) for block in model.applications()]
+        self.synthesizes = [steps.makes_queries(block) for block in model.applications()]
 
     def encode(self, points: Cloud, mask: Mask | None = None) -> EncodedCloud:
         """Return what the model knows of the cloud; points where `mask` is False are no part of it.
@@ -62,18 +63,7 @@ class CloudModel:
         Raises ValueError if `points` are not [B, N, C_in] or `mask` not a bool array [B, N].
         """
         check_points(points, mask, self.in_dim)
-        encoded: list[BlockLatents] = []
-        stream: list[np.ndarray | Array] = []
-        if self.keep != "recompute":
-            stream = [self._stored(_embed(*self.embedding, x, real)) for x, real in self._pieces(points, mask)]
-        for number, block in enumerate(self.blocks):
-            latents = self._gather(block, points, mask, stream, encoded)
-            encoded.append(latents)
-            if number + 1 < len(self.blocks):
-                # In place: each piece after the block takes the room of the one before it.
-                for place, x in enumerate(stream):
-                    stream[place] = self._stored(_read(*block, latents, x))
-        return EncodedCloud(tuple(encoded))
+        return self._encode(points, mask)[0]
 
     def decode(self, encoded: EncodedCloud, points: Cloud) -> Float[np.ndarray, "B N C_out"]:
         """Return the fields at any points, float32 on the host.
@@ -84,11 +74,8 @@ class CloudModel:
         """
         check_points(points, None, self.in_dim)
         blocks = self._latents_for(encoded, points.shape[0])
-        parts = []
-        for x, real in self._pieces(points, None):
-            y = self._advance(_embed(*self.embedding, x, real), blocks)
-            parts.append(np.asarray(_finish(*self.head, y)))
-        return np.concatenate(parts, axis=1)[:, : points.shape[1]]
+        embedded = (_embed(*self.embedding, x, real) for x, real in self._pieces(points, None))
+        return self._finished((self._advance(x, blocks) for x in embedded), points.shape[1])
 
     def __call__(self, points: Cloud, mask: Mask | None = None) -> Float[np.ndarray, "B N C_out"]:
         """Return the prediction of the model for a cloud at its own points; at masked points it is meaningless.
@@ -96,8 +83,31 @@ class CloudModel:
         Raises ValueError if `points` are not [B, N, C_in] or `mask` not a bool array [B, N].
         """
         check_points(points, mask, self.in_dim)
-        points = points if mask is None else np.where(np.asarray(mask)[..., None], points, 0)
-        return self.decode(self.encode(points, mask), points)
+        encoded, waiting = self._encode(points, mask)
+        if waiting is None:
+            return self.decode(encoded, points if mask is None else np.where(np.asarray(mask)[..., None], points, 0))
+        return self._finished((_read(*self.blocks[-1], encoded.blocks[-1], x) for x in waiting), points.shape[1])
+
+    def _encode(self, points: Cloud, mask: Mask | None) -> tuple[EncodedCloud, WaitingPoints | None]:
+        """Return the encoding, and the points as they enter the last block, if they are kept."""
+        waiting = None if self.keep == "recompute" else WaitingPoints(self.keep, points.shape[1])
+        encoded: tuple[BlockLatents, ...] = ()
+        for block, synthesizes in zip(self.blocks, self.synthesizes, strict=True):
+            entering = functools.partial(self._entering, points, mask, encoded, waiting)
+            synthesis = _add_up(entering(), functools.partial(_synthesis, *block)) if synthesizes else None
+            q = _queries(*block, synthesis, points.shape[0])
+            sums = _add_up(entering(again=synthesizes), functools.partial(_gathered, *block, q))
+            encoded = (*encoded, BlockLatents(q, sums.mean))
+        return EncodedCloud(encoded), waiting
+
+    def _finished(self, pieces: Iterable[Array], points: int) -> Float[np.ndarray, "B N C_out"]:
+        """Return the fields of pieces that have passed all blocks; the device works on one while one is copied."""
+        parts, ahead = [], None
+        for x in pieces:
+            done, ahead = ahead, _finish(*self.head, x)
+            if done is not None:
+                parts.append(np.asarray(done))
+        return np.concatenate([*parts, np.asarray(ahead)], axis=1)[:, :points]
 
     def _latents_for(self, encoded: EncodedCloud, batch: int) -> tuple[BlockLatents, ...]:
         """Return the latents of an encoding for so many samples; raise ValueError where they do not fit."""
@@ -116,26 +126,30 @@ class CloudModel:
         # An encoding of one sample is that of all samples of points.
         return tuple(BlockLatents(*(jnp.broadcast_to(a, (batch, *a.shape[1:])) for a in one)) for one in encoded.blocks)
 
-    def _gather(
-        self, block: Any, points: Cloud, mask: Mask | None, stream: list[np.ndarray | Array], before: list[BlockLatents]
-    ) -> BlockLatents:
-        """Return the latents of a block, from one pass over all points, of FLARE++ from two."""
-        pieces = functools.partial(self._points_before, points, mask, stream, before)
-        synthesis = _add_up(pieces(), functools.partial(_synthesis, *block))
-        q = _queries(*block, synthesis, points.shape[0])
-        sums = _add_up(pieces(), functools.partial(_gathered, *block, q))
-        return BlockLatents(q, sums.mean)
-
-    def _points_before(
-        self, points: Cloud, mask: Mask | None, stream: list[np.ndarray | Array], before: list[BlockLatents]
+    def _entering(
+        self,
+        points: Cloud,
+        mask: Mask | None,
+        before: tuple[BlockLatents, ...],
+        waiting: WaitingPoints | None,
+        again: bool = False,
     ) -> Iterator[tuple[Array, Array]]:
-        """Yield the pieces as they enter the block after those `before`, and which of their points are real."""
+        """Yield the pieces as they enter the block after those `before`, and which of their points are real.
+
+        Where points wait, the first pass takes them there, and another one (`again`) finds them.
+        """
         for number, (x, real) in enumerate(self._pieces(points, mask)):
-            yield (
-                (jnp.asarray(stream[number]), real)
-                if stream
-                else (self._advance(_embed(*self.embedding, x, real), tuple(before)), real)
-            )
+            if waiting is None:
+                y = self._advance(_embed(*self.embedding, x, real), before)
+            elif again:
+                y = waiting[number]
+            else:
+                y = waiting[number] = (
+                    _read(*self.blocks[len(before) - 1], before[-1], waiting[number])
+                    if before
+                    else _embed(*self.embedding, x, real)
+                )
+            yield y, real
 
     def _advance(self, x: Array, latents: tuple[BlockLatents, ...]) -> Array:
         for block, held in zip(self.blocks, latents, strict=False):  # those that the points have passed so far
@@ -150,9 +164,6 @@ class CloudModel:
             real = np.ones(x.shape[:2], bool) if mask is None else np.asarray(mask[:, start : start + size])
             ends = ((0, 0), (0, size - x.shape[1]))
             yield jnp.asarray(np.pad(np.asarray(x), (*ends, (0, 0)))), jnp.asarray(np.pad(real, ends))
-
-    def _stored(self, x: Array) -> Array | np.ndarray:
-        return np.asarray(x) if self.keep == "host" else x
 
 
 class _Routing(nnx.Module):
@@ -214,12 +225,10 @@ def _merged(a: Any, b: Any) -> Any:
 
 
 def _add_up(pieces: Iterator[tuple[Array, Array]], sums_of: Callable[[Array, Array], Any]) -> Any:
-    """Return the sums over all pieces, None where the first has none: the queries of FLARE are parameters."""
+    """Return the sums over all pieces."""
     total = None
     for x, real in pieces:
         before, sums = total, sums_of(x, real)
-        if sums is None:
-            break
         total = sums if before is None else _merged(before, sums)
         # Calls return before they have run: without waiting, pieces would queue up on the device.
         jax.block_until_ready(before)

@@ -4,6 +4,7 @@ Both gathers are softmaxes over all points, so that the result is that of the wh
 approximation, and not the prediction for each piece alone.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,17 +58,20 @@ def check_alone(points_per_piece: int, **asked: bool) -> None:
         )
 
 
-def synthesis_sums(block: nnx.Module, x: Points, mask: Mask) -> SoftmaxSums | None:
-    """Return what the first gather of FLARE++ adds up over a piece, None for FLARE, whose queries are parameters."""
-    if not isinstance(block.att, SynthesizedRouting):
-        return None
+def makes_queries(block: nnx.Module) -> bool:
+    """Return whether a block makes its queries from the points, as FLARE++ does; those of FLARE are parameters."""
+    return isinstance(block.att, SynthesizedRouting)
+
+
+def synthesis_sums(block: nnx.Module, x: Points, mask: Mask) -> SoftmaxSums:
+    """Return what the first gather of a block that makes its queries adds up over a piece."""
     k0, v0 = block.att.synthesis_points(x, block.norm1)
     q0 = _per_sample(block.att.latents().q0, k0)
     return sum_points(q0, k0, k0 if v0 is None else v0, mask, scale=block.att.scale)
 
 
 def routing_queries(block: nnx.Module, sums: SoftmaxSums | None, batch: int) -> Float[Array, "B H M D"]:
-    """Return the queries of the routing from the first gather over all points."""
+    """Return the queries of the routing from the first gather over all points, None where they are parameters."""
     if sums is not None:
         return block.att.latents().combination(sums.mean)
     q = block.att.queries()
@@ -98,9 +102,7 @@ def gather_block(block: nnx.Module, pieces: Float[Array, "P B N C"], masks: Bool
 
         return jax.lax.scan(add, no_sums(shape, block.att.head_dim), (pieces, masks))[0]
 
-    synthesis = None
-    if isinstance(block.att, SynthesizedRouting):
-        synthesis = add_up(lambda x, mask: synthesis_sums(block, x, mask))
+    synthesis = add_up(lambda x, mask: synthesis_sums(block, x, mask)) if makes_queries(block) else None
     q = routing_queries(block, synthesis, batch)
     return BlockLatents(q, add_up(lambda x, mask: gather_sums(block, q, x, mask)).mean)
 
@@ -121,9 +123,14 @@ def predict_in_pieces(
     stream = jax.lax.map(model.in_proj, pieces)
     for block in model.applications():
         latents = gather_block(block, stream, masks)
-        stream = jax.lax.map(lambda x, block=block, latents=latents: read_block(block, latents, x), stream)
+        stream = _in_place(functools.partial(read_block, block, latents), stream)
     y = jax.lax.map(model.out_proj, stream)
     return jnp.moveaxis(y, 0, 1).reshape(x.shape[0], -1, y.shape[-1])[:, :points].astype(jnp.float32)
+
+
+def _in_place(step: Callable[[Points], Points], stream: Float[Array, "P B N C"]) -> Float[Array, "P B N C"]:
+    """Return all pieces after `step`, each in the room of the one before it; each `map` would take room of its own."""
+    return jax.lax.fori_loop(0, len(stream), lambda i, pieces: pieces.at[i].set(step(pieces[i])), stream)
 
 
 def _per_sample(q: Float[Array, "H M D"], points: Float[Array, "B N H D"]) -> Float[Array, "B H M D"]:

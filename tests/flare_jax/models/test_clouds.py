@@ -10,8 +10,9 @@ from flax import nnx
 
 from flare_jax.mixers.softmax_sums import merge_sums, no_sums, sum_points
 from flare_jax.models import clouds
-from flare_jax.models.clouds import KEEP, CloudModel, EncodedCloud
+from flare_jax.models.clouds import CloudModel, EncodedCloud
 from flare_jax.models.pieces import predict_in_pieces
+from flare_jax.models.waiting_points import KEEP, WaitingPoints
 from flare_jax.params import apply_fn, merge
 from tests.flare_jax.models.cases import CASES, build, build_perturbed
 from tests.numerics import assert_close
@@ -45,6 +46,17 @@ def test_pieces_in_one_program_do_not_show(case):
         assert_close(f"{size} points", run(params, size)[mask], y[mask], 1e-6)
 
 
+def test_blocks_of_one_program_share_the_room_of_the_points():
+    def temporaries(num_blocks, points=4096):
+        graphdef, params = nnx.split(build("flarepp_identity", num_blocks=num_blocks))
+        x = jax.ShapeDtypeStruct((1, points, 3), jnp.float32)
+        run = jax.jit(lambda params, x: predict_in_pieces(nnx.merge(graphdef, params), x, None, 64))
+        return run.lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+    room = 4096 * build("flarepp_identity").config.channel_dim * 4
+    assert temporaries(num_blocks=4) < temporaries(num_blocks=1) + room / 2
+
+
 @pytest.mark.parametrize("case", MODELS)
 def test_encoding_and_decoding_is_the_prediction(case):
     model, x, mask, y = example(case)
@@ -52,54 +64,96 @@ def test_encoding_and_decoding_is_the_prediction(case):
     assert_close("cloud", cloud(x, mask)[mask], y[mask], 1e-6)
 
 
-def test_where_points_are_kept_does_not_matter():
-    model, x, mask, _ = example("flare_pp")
-    first, *rest = (CloudModel(model, points_per_piece=16, keep=keep).encode(x, mask) for keep in KEEP)
-    for other in rest:
-        for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True):
+PLACES = (*KEEP, "pages")
+
+
+def cloud_model(model, place, monkeypatch, **options):
+    """Return a model of clouds that keeps points at `place`: "pages" is the host's memory that is not page-locked."""
+    if place == "pages":
+        monkeypatch.setenv("XLA_PJRT_GPU_HOST_MEMORY_LIMIT_GB", "0")
+    return CloudModel(model, keep="host" if place == "pages" else place, **options)
+
+
+def test_where_points_are_kept_does_not_matter(monkeypatch):
+    model, x, mask, y = example("flare_pp")
+    found = []
+    for place in PLACES:
+        cloud = cloud_model(model, place, monkeypatch, points_per_piece=16)
+        assert_close(place, cloud(x, mask)[mask], y[mask], 1e-6)
+        found.append(jax.tree.leaves(cloud.encode(x, mask)))
+    for others in found[1:]:
+        for a, b in zip(found[0], others, strict=True):
             assert_close("latents", a, b, 1e-6)
 
 
-@pytest.mark.parametrize("keep", KEEP)
-def test_what_the_device_holds_does_not_grow_with_the_cloud(keep, monkeypatch):
+@pytest.mark.parametrize("place", PLACES)
+def test_what_the_device_holds_does_not_grow_with_the_cloud(place, monkeypatch):
     model, *_ = example("flare_pp")
     x = np.random.default_rng(2).standard_normal((1, 64, CASES["flare_pp"].in_dim)).astype(np.float32)
-    cloud, width = CloudModel(model, points_per_piece=4, keep=keep), model.config.channel_dim
+    cloud, width = cloud_model(model, place, monkeypatch, points_per_piece=4), model.config.channel_dim
     most = 0
 
     def counting(program):
         def counted(*inputs):
             nonlocal most
             result = program(*inputs)
-            most = max(most, sum(array.shape == (1, 4, width) for array in jax.live_arrays()))
+            held = [array for array in jax.live_arrays() if array.shape == (1, 4, width)]
+            most = max(most, sum(array.sharding.memory_kind == "device" for array in held))
             return result
 
         return counted
 
-    stored = CloudModel._stored
-    # On the CPU the host's arrays are views of the device's, which would keep these.
-    copied = {"host": lambda self, x: stored(self, x).copy()}.get(keep, stored)
-    monkeypatch.setattr(CloudModel, "_stored", copied)
+    keep = WaitingPoints.__setitem__
+
+    def copied(waiting, number, x):
+        keep(waiting, number, x)
+        if isinstance(waiting._pieces[number], np.ndarray):
+            # On the CPU arrays of the host are views of the device's, which would keep these.
+            waiting._pieces[number] = waiting._pieces[number].copy()
+
+    monkeypatch.setattr(WaitingPoints, "__setitem__", copied)
     for name in ("_embed", "_synthesis", "_gathered", "_read", "_finish"):
         monkeypatch.setattr(clouds, name, counting(getattr(clouds, name)))
     found = []
     for points in (16, 64):
         most = 0
-        cloud.decode(cloud.encode(x[:, :points]), x[:, :points])
+        cloud(x[:, :points])
         found.append(most)
     # The piece that is worked on, before and after a block, and the one before it; and those that are kept there.
-    assert found[0] <= 4 + (4 if keep == "device" else 0)
-    assert found[1] - found[0] == (12 if keep == "device" else 0)
+    assert found[0] <= 4 + (4 if place == "device" else 0)
+    assert found[1] - found[0] == (12 if place == "device" else 0)
+
+
+def test_host_memory_is_page_locked_up_to_half_of_the_pool(monkeypatch):
+    x = jnp.ones((1, 4, 8))
+    waiting = WaitingPoints("host", points=1000)  # 32 000 bytes
+    for pool, memory in (("7e-5", "pinned_host"), ("6e-5", None)):
+        monkeypatch.setenv("XLA_PJRT_GPU_HOST_MEMORY_LIMIT_GB", pool)
+        waiting[0] = x
+        kept = waiting._pieces[0]
+        assert isinstance(kept, np.ndarray if memory is None else jax.Array)
+        assert memory is None or kept.sharding.memory_kind == memory
+        assert waiting[0].sharding.memory_kind == "device"
+        np.testing.assert_array_equal(waiting[0], x)
 
 
 @pytest.mark.parametrize(("case", "passes"), [("flare", 1), ("flare_pp", 2)])
-def test_nothing_is_embedded_for_no_use(case, passes, monkeypatch):
+def test_nothing_is_embedded_or_read_for_no_use(case, passes, monkeypatch):
     model, x, mask, _ = example(case)
-    embed, calls = clouds._embed, []
-    monkeypatch.setattr(clouds, "_embed", lambda *inputs: calls.append(1) or embed(*inputs))
-    CloudModel(model, points_per_piece=1 + POINTS // 4, keep="recompute").encode(x, mask)
-    unneeded = 2 if case == "flare" else 0  # the first piece tells that a block has but one pass
-    assert len(calls) == 4 * 2 * passes + unneeded
+    calls = {"_embed": 0, "_read": 0}
+
+    def counted(name, program, *inputs):
+        calls[name] += 1
+        return program(*inputs)
+
+    for name in calls:
+        monkeypatch.setattr(clouds, name, functools.partial(counted, name, getattr(clouds, name)))
+    options = {"points_per_piece": 1 + POINTS // 4}
+    CloudModel(model, keep="recompute", **options).encode(x, mask)
+    assert calls == {"_embed": 4 * 2 * passes, "_read": 4 * passes}
+    calls.update(_embed=0, _read=0)
+    CloudModel(model, **options)(x, mask)
+    assert calls == {"_embed": 4, "_read": 4 * 2}
 
 
 def test_any_points_are_decoded_from_one_encoding():
