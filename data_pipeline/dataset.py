@@ -12,12 +12,12 @@ from jaxtyping import Float
 from data_pipeline.custom.integrals import Integral, Weights
 from data_pipeline.custom.regions import Regions
 from data_pipeline.custom.sample import Fields
-from data_pipeline.custom.surface import Surface
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_source
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.offset import as_float32, large_offset, without_offset
 from data_pipeline.split import Split
+from data_pipeline.surface import Surface
 
 # What a data set asks for: one field per sample; the next frame from the last ones; the frame at a given time; the next
 # velocity on the nodes of a mesh, some of which have prescribed values; the next state of a part that grows in layers.

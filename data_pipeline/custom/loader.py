@@ -25,7 +25,6 @@ from data_pipeline.custom.sample import Fields, Sample, make_sample, parse_field
 from data_pipeline.custom.sanity import constant_notes, duplicate_notes, extent_notes, without_zero_samples
 from data_pipeline.custom.scaling import input_normalizer, target_normalizer, target_scales, varying
 from data_pipeline.custom.splitting import split_samples, split_series
-from data_pipeline.custom.surface import check_surface, parse_surface
 from data_pipeline.dataset import Channels, Integrals, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.generate.progress import show_progress
@@ -34,6 +33,7 @@ from data_pipeline.options import noise
 from data_pipeline.record import DatasetRecord
 from data_pipeline.streaming.cache import FORMAT, Cache, build_cache, open_cache
 from data_pipeline.streaming.rows import StoredMask, StoredRows, stored_fingerprint
+from data_pipeline.surface import check_surface, parse_surface
 from runtime.options import declare
 
 

@@ -3,9 +3,9 @@
 from data_pipeline.custom.folder import EXAMPLE
 from data_pipeline.custom.integrals import parse_integrals, parse_reference
 from data_pipeline.custom.sample import CELL_DATA
-from data_pipeline.custom.surface import parse_surface
 from data_pipeline.errors import DataError
 from data_pipeline.options import MOST, buckets, seed
+from data_pipeline.surface import parse_surface
 from runtime.options import declare, option
 
 OPTIONS = declare(

@@ -16,7 +16,6 @@ from jaxtyping import Float
 
 from data_pipeline.custom.sample import Field, Fields
 from data_pipeline.custom.scaling import target_normalizer, target_scales
-from data_pipeline.custom.surface import Surface
 from data_pipeline.dataset import Channels, PDEDataset, Source, Split
 from data_pipeline.errors import DataError
 from data_pipeline.files import first_samples
@@ -24,6 +23,7 @@ from data_pipeline.hdf5 import arrays, groups, open_hdf5, read_array
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import MANY_SUPERNODES, DatasetRecord
 from data_pipeline.streaming.moments import Moments
+from data_pipeline.surface import Surface
 
 FOLDER = Path("NASA-CRM")
 TRAIN, TEST = "trainingData_NASA-CRM.h5", "testData_NASA-CRM.h5"

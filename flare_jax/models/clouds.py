@@ -74,7 +74,7 @@ class CloudModel:
         """
         check_points(points, None, self.in_dim)
         blocks = self._latents_for(encoded, points.shape[0])
-        embedded = (_embed(*self.embedding, x, real) for x, real in self._pieces(points, None))
+        embedded = (self._embedded(x, real) for x, real in self._pieces(points, None))
         return self._finished((self._advance(x, blocks) for x in embedded), points.shape[1])
 
     def __call__(self, points: Cloud, mask: Mask | None = None) -> Float[np.ndarray, "B N C_out"]:
@@ -140,16 +140,22 @@ class CloudModel:
         """
         for number, (x, real) in enumerate(self._pieces(points, mask)):
             if waiting is None:
-                y = self._advance(_embed(*self.embedding, x, real), before)
+                y = self._advance(self._embedded(x, real), before)
             elif again:
                 y = waiting[number]
             else:
                 y = waiting[number] = (
                     _read(*self.blocks[len(before) - 1], before[-1], waiting[number])
                     if before
-                    else _embed(*self.embedding, x, real)
+                    else self._embedded(x, real)
                 )
             yield y, real
+
+    def _embedded(self, x: Array, real: Array) -> Array:
+        """Return a piece as it enters the first block, bound to its device: so are pieces that have waited elsewhere,
+        and programs are compiled again for arrays that are not."""
+        y = _embed(*self.embedding, x, real)
+        return jax.device_put(y, y.sharding)
 
     def _advance(self, x: Array, latents: tuple[BlockLatents, ...]) -> Array:
         for block, held in zip(self.blocks, latents, strict=False):  # those that the points have passed so far

@@ -4,14 +4,13 @@ import os
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 Piece = Float[Array, "B n C"]
 
 KEEP = ("host", "device", "recompute")
-_PAGE_LOCKED, _DEVICE = "pinned_host", "device"
+_PAGE_LOCKED = "pinned_host"
 # XLA's pool of page-locked memory, in GB, and the variable that changes it.
 _POOL, _POOL_VARIABLE = 64, "XLA_PJRT_GPU_HOST_MEMORY_LIMIT_GB"
 
@@ -27,9 +26,11 @@ class WaitingPoints:
     def __init__(self, keep: str, points: int):
         self.keep, self.points = keep, points
         self._pieces: dict[int, Array | np.ndarray] = {}
+        self._sharding: jax.sharding.Sharding | None = None
 
     def __setitem__(self, number: int, x: Piece) -> None:
         """Keep a piece, in the room of the one that had its number."""
+        self._sharding = x.sharding
         if self.keep == "device":
             self._pieces[number] = x
         elif self._locks_pages(x):
@@ -39,10 +40,7 @@ class WaitingPoints:
 
     def __getitem__(self, number: int) -> Piece:
         """Return a piece on the device."""
-        x = self._pieces[number]
-        if isinstance(x, np.ndarray):
-            return jnp.asarray(x)
-        return jax.device_put(x, x.sharding.with_memory_kind(_DEVICE))
+        return jax.device_put(self._pieces[number], self._sharding)
 
     def __iter__(self) -> Iterator[Piece]:
         return (self[number] for number in range(len(self._pieces)))

@@ -124,6 +124,18 @@ def test_what_the_device_holds_does_not_grow_with_the_cloud(place, monkeypatch):
     assert found[1] - found[0] == (12 if place == "device" else 0)
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_every_program_is_compiled_once(place, monkeypatch):
+    model, x, mask, _ = example("flare_pp")
+    programs = {}
+    for name in ("_embed", "_synthesis", "_queries", "_gathered", "_read", "_finish"):
+        program = functools.partial(getattr(clouds, name).__wrapped__)  # a function of its own has a cache of its own
+        programs[name] = jax.jit(program, static_argnums=(0, 3) if name == "_queries" else 0)
+        monkeypatch.setattr(clouds, name, programs[name])
+    cloud_model(model, place, monkeypatch, points_per_piece=16)(x, mask)
+    assert {name: program._cache_size() for name, program in programs.items()} == dict.fromkeys(programs, 1)
+
+
 def test_host_memory_is_page_locked_up_to_half_of_the_pool(monkeypatch):
     x = jnp.ones((1, 4, 8))
     waiting = WaitingPoints("host", points=1000)  # 32 000 bytes
