@@ -1,5 +1,6 @@
 """What every `python -m experiments.*` program shares: flags, one-sentence errors, exit status."""
 
+import contextlib
 import difflib
 import logging
 import re
@@ -7,7 +8,7 @@ import runpy
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,20 @@ _MODES = {
 
 def define_flags(modes: tuple[str, ...] = ("train", "time", "eval")) -> None:
     """Define the flags of an experiment program, and have --help show them."""
+    with shown_in_help():
+        _define_flags(modes)
+
+
+@contextlib.contextmanager
+def shown_in_help() -> Iterator[None]:
+    """Have --help show the flags that are defined meanwhile, else it shows those of the program's own file alone."""
     before = set(FLAGS)
+    yield
+    for name in sorted(set(FLAGS) - before):
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
+
+
+def _define_flags(modes: tuple[str, ...]) -> None:
     about = "Config file, with :variant if wanted; --config.SECTION.OPTION=VALUE changes what is in it."
     config_flags.DEFINE_config_file("config", None, about, lock_config=True)
     flags.DEFINE_string("workdir", None, "Folder of the run; by default out/<name of the config>.")
@@ -53,9 +67,6 @@ def define_flags(modes: tuple[str, ...] = ("train", "time", "eval")) -> None:
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, for training on several hosts.")
     flags.DEFINE_integer("num_processes", None, "Number of processes, with --coordinator_address.")
     flags.DEFINE_integer("process_id", None, "Number of this process from 0, with --coordinator_address.")
-    # --help shows what the program's own file defines, or declares as its own.
-    for name in sorted(set(FLAGS) - before):
-        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
 
 def run(main: Callable[[], None]) -> None:

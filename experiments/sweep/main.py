@@ -9,13 +9,13 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures
+from experiments import cli, figures
 from experiments.errors import UserError
-from experiments.sweep import jobs, rows
+from experiments.sweep import jobs, rows, selection
 from experiments.sweep.board import Board, name_of
-from experiments.sweep.runs import Run, TrainingRun, plan_runs, read_value
+from experiments.sweep.runs import Run, TrainingRun
 from experiments.sweep.schedule import Schedule, failure_of, forget_failures
-from experiments.sweep.study import Study, load_study
+from experiments.sweep.study import Study
 
 FLAGS = flags.FLAGS
 _FAILED = 1
@@ -23,8 +23,12 @@ _FAILED = 1
 
 def define_flags() -> None:
     """Define the flags of the program, and have --help show them."""
-    before = set(FLAGS)
-    flags.DEFINE_string("study", None, "Study file, with :smoke for its small variant; those of the project: studies/.")
+    with cli.shown_in_help():
+        _define_flags()
+
+
+def _define_flags() -> None:
+    selection.define_selection()
     flags.DEFINE_string("out", "out/studies", "Folder of the runs, which studies share, and of the tables and figures.")
     flags.DEFINE_string("data_dir", None, "Folder of the data sets; replaces config.data.dir.")
     flags.DEFINE_integer("jobs", 1, "Processes per GPU; on a machine without one, processes.")
@@ -38,38 +42,29 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("seeds", None, "Seeds of every run; by default those of the study.")
     flags.DEFINE_integer("parallel_seeds", 0, "Seeds of a run that are trained in one program; 0: all.", lower_bound=0)
-    flags.DEFINE_multi_string("set", [], "OPTION=VALUE for all trainings, such as train.epochs=20; may be repeated.")
-    flags.DEFINE_multi_string("where", [], "COLUMN=VALUE|VALUE...: only these runs; may be repeated.")
     flags.DEFINE_bool("list", False, "List the runs and how far they are; run nothing.")
     flags.DEFINE_bool("dry_run", False, "Print the commands of the runs that are missing; run nothing.")
     flags.DEFINE_bool("collect", False, "Write the tables of what is done; run nothing.")
     flags.DEFINE_bool("plot", False, "Draw the figures of what is done; run nothing.")
     flags.DEFINE_bool("retry_failed", False, "Begin runs again that failed before.")
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
-    for name in sorted(set(FLAGS) - before):
-        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
 
 def main() -> None:
     """Do what the flags ask for; exits with status 1 where a run failed."""
-    if FLAGS.study is None:
-        raise UserError("--study=FILE is missing; for example --study=studies/num_blocks.py")
+    chosen = selection.read_selection()
     jobs.check_jobs(FLAGS.jobs)
     looks = [f"--{name}" for name in ("list", "dry_run", "collect", "plot") if FLAGS[name].value]
     if looks and (FLAGS.retry_failed or FLAGS.minutes is not None):
         name = "retry_failed" if FLAGS.retry_failed else "minutes"
         raise UserError(f"--{name} has no effect with {looks[0]}, which runs nothing; leave one of them out")
-    study = load_study(FLAGS.study)
-    changes = {name: read_value(value) for name, value in _pairs("set", FLAGS.set)}
-    for name in {"train.seeds", "train.parallel_seeds"} & changes.keys():
+    for name in {"train.seeds", "train.parallel_seeds"} & chosen.changes.keys():
         flag = name.removeprefix("train.")
-        raise UserError(f"--set={name} would replace what the study has of seeds; write --{flag}={changes[name]}")
-    where = {column: tuple(values.split("|")) for column, values in _pairs("where", FLAGS.where)}
-    runs = plan_runs(
-        study, Path(FLAGS.out), _given_seeds(), changes, where, data_dir=FLAGS.data_dir, together=FLAGS.parallel_seeds
-    )
-    if not runs:
-        raise UserError(f"study {study.name} has no run with --where={' --where='.join(FLAGS.where)}; choose others")
+        raise UserError(
+            f"--set={name} would replace what the study has of seeds; write --{flag}={chosen.changes[name]}"
+        )
+    study, out = chosen.study, Path(FLAGS.out)
+    runs = chosen.plan(out, _given_seeds(), data_dir=FLAGS.data_dir, together=FLAGS.parallel_seeds)
     _check_taken(runs)
     if FLAGS.list:
         list_runs(runs)
@@ -77,13 +72,13 @@ def main() -> None:
         print("\n".join(command_lines(runs)))
     failed = False
     if not looks:
-        slots = jobs.make_slots(FLAGS.jobs, cache=jobs.cache_folder(FLAGS.compilation_cache, Path(FLAGS.out)))
+        slots = jobs.make_slots(FLAGS.jobs, cache=jobs.cache_folder(FLAGS.compilation_cache, out))
         if FLAGS.retry_failed:
             forget_failures(runs)
         seconds = math.inf if FLAGS.minutes is None else 60 * FLAGS.minutes
         failed = not execute(study, runs, slots, jobs.launch, seconds)
     if not looks or FLAGS.collect or FLAGS.plot:
-        report(study, runs, Path(FLAGS.out), tables=not looks or FLAGS.collect, draw=not looks or FLAGS.plot)
+        report(study, runs, out, tables=not looks or FLAGS.collect, draw=not looks or FLAGS.plot)
     if failed:
         sys.exit(_FAILED)
 
@@ -178,18 +173,3 @@ def _check_taken(runs: Sequence[Run]) -> None:
             f"--parallel_seeds={together} has no effect, for the runs have one seed or train one after the other; "
             "leave it out, or give several --seeds"
         )
-
-
-def _pairs(flag: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (name, value) of every NAME=VALUE; raises UserError for anything else, and for a name given twice."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            example = "train.epochs=20" if flag == "set" else "num_blocks=4|8"
-            raise UserError(f"--{flag}={text} is not understood; write such as --{flag}={example}")
-        if name in found:
-            remedy = f'write --{flag}="{name}={found[name]}|{value}"' if flag == "where" else "leave one of them out"
-            raise UserError(f"--{flag}={name} is given twice, as {found[name]} and as {value}; {remedy}")
-        found[name] = value
-    return list(found.items())

@@ -26,11 +26,13 @@ def test_those_for_a_gpu_are_found():
 @pytest.mark.parametrize("name", FOR_A_GPU)
 def test_a_cpu_is_refused_at_once(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = ["--config=configs/flare_elas.py"] if "cli.define_flags()" in (FOLDER / f"{name}.py").read_text() else []
+    source = (FOLDER / f"{name}.py").read_text()
+    config = ["--config=configs/flare_elas.py"] if "cli.define_flags()" in source else []
+    config += ["--study=studies/mixers.py"] if "define_selection()" in source else []
     trial = TRIALS.get(name, "--any_device")
     remedy = "run it on a GPU" + (f", or a trial of small sizes with {trial}" if trial else "")
     sentence = f"this times programs of an NVIDIA GPU, but the device is a cpu; {remedy}"
-    if (FOLDER / f"{name}.py").read_text().count("exit_status(main)"):
+    if "exit_status(main)" in source:
         with pytest.raises(UserError, match=sentence):
             importlib.import_module(f"benchmarks.{name}").main([])
         assert not list(tmp_path.iterdir())
