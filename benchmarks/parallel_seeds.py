@@ -13,7 +13,7 @@ from absl import flags
 
 from benchmarks.options import check_device, checked_config, define_any_device, define_counts
 from benchmarks.timing import device_line, print_table, write_results
-from benchmarks.train_step import random_dataset, setup_of
+from benchmarks.train_step import dataset_of_steps, setup_of
 from data_pipeline.dataset import PDEDataset
 from experiments import cli, program
 from experiments.errors import UserError
@@ -56,7 +56,7 @@ def main() -> None:
     config = checked_config("configs/flare_elas.py")
     counts = _counts(FLAGS.seeds)
     check_device()
-    dataset = random_dataset(config.data.name, max(config.train.batch_size * FLAGS.steps, 8))
+    dataset = dataset_of_steps(config, FLAGS.steps)
     rows = []
     with program.matmul_precision(config):
         for seeds in counts:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -25,7 +24,7 @@ from data_pipeline.custom.loader import load
 from data_pipeline.dataset import PDEDataset, Split
 from data_pipeline.generate import generate
 from data_pipeline.registry import find_record
-from experiments import cli
+from experiments import cli, program
 from experiments.training.costs import allocator_peak
 from experiments.training.device_source import DeviceSource
 from experiments.training.disk_source import DiskSource
@@ -126,8 +125,7 @@ def main() -> None:
     name = config.data.name
     dataset, build_seconds = make_set(name, Path(FLAGS.folder), FLAGS.runs)
     config.train.epochs, config.train.steps = 2 * FLAGS.epochs, 0
-    precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
-    with jax.default_matmul_precision(precision):
+    with program.matmul_precision(config):
         device_seconds = on_the_device(config, dataset, FLAGS.device_samples, repeats=3)
         epochs, compile_seconds = streamed(config, dataset, FLAGS.epochs)
     speed = read_speed(dataset, min(4, len(dataset.train)))

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
 
 from benchmarks.command import check_output
 from benchmarks.options import check_device, define_any_device, define_counts
 from benchmarks.timing import device_line, print_table, write_results
-from benchmarks.train_step import data_shape, random_dataset, setup_of, time_steps
-from experiments import cli
+from benchmarks.train_step import data_shape, dataset_of_steps, setup_of, time_steps
+from data_pipeline.registry import find_record
+from experiments import cli, program
 from experiments.errors import UserError
 from experiments.model_options import program_of
 from experiments.sweep.board import name_of
@@ -32,13 +32,11 @@ FLAGS = flags.FLAGS
 
 def measure(config: Any, steps: int, repeats: int) -> dict[str, float]:
     """Return parameters, the median milliseconds of a step, and the seconds of all steps of the training."""
-    precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
-    dataset = random_dataset(config.data.name, max(config.train.batch_size * steps, 8))
-    with jax.default_matmul_precision(precision):
-        setup = setup_of(config, dataset)
+    with program.matmul_precision(config):
+        setup = setup_of(config, dataset_of_steps(config, steps))
         parameters = count_parameters(setup.template.params)
         runner, seconds, _ = time_steps(setup, config, steps, repeats)
-    count = make_plan(config, config.data.n_train).steps
+    count = _steps_of(config)
     return {
         "parameters": parameters,
         "step_ms": 1e3 * seconds,
@@ -48,14 +46,26 @@ def measure(config: Any, steps: int, repeats: int) -> dict[str, float]:
     }
 
 
+def _steps_of(config: Any) -> int:
+    return make_plan(config, config.data.n_train).steps
+
+
 def checked_trainings(runs: Sequence[Run]) -> list[TrainingRun]:
-    """Return the runs; raises UserError for one whose step is not timed on random data."""
+    """Return the runs; raises UserError for one whose step is not timed on random data, or that cannot be."""
     for run in runs:
         if not isinstance(run, TrainingRun) or program_of(run.config) != "pdebench":
             raise UserError(
                 f"{name_of(run)} trains no fields, and no random data stand for its own; choose others with --where"
             )
-        data_shape(run.config.data.name)
+        data = run.config.data
+        data_shape(data.name)
+        for name, option in find_record(data.name).options.items():
+            if data[name] != option.default:
+                raise UserError(
+                    f"{name_of(run)} has data.{name}={data[name]}, but random data are those of {option.default}; "
+                    "leave it out or choose others with --where"
+                )
+        _steps_of(run.config)
     return list(runs)
 
 
@@ -69,14 +79,15 @@ def main() -> None:
     found = []
     for training in trainings:
         found.append({**training.labels, **measure(training.config, FLAGS.steps, FLAGS.repeats)})
-        print(f"{name_of(training)}: {found[-1]['step_ms']:.3f} ms", flush=True)  # of a program that may be ended
+        # Of a program that may be ended before it is through.
+        print(f"{name_of(training)}: {found[-1]['step_ms']:.3f} ms", flush=True)
+        write_results(FLAGS.output, {"study": FLAGS.study, "device": device_line(), "runs": found})
     print(f"{selection.study.title}, {device_line()}, medians of {FLAGS.repeats} x {FLAGS.steps} steps")
     rows = [
         (name_of(run), f"{row['parameters']:,}", f"{row['step_ms']:.3f}", row["steps"], f"{row['train_s']:.4g}")
         for run, row in zip(trainings, found, strict=True)
     ]
-    print_table(("run", "parameters", "ms/step (median)", "steps", "GPU-seconds"), rows)
-    write_results(FLAGS.output, {"study": FLAGS.study, "device": device_line(), "runs": found})
+    print_table(("run", "parameters", "ms/step (median)", "steps", "seconds of all steps"), rows)
 
 
 def define_flags() -> None:

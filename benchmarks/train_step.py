@@ -11,7 +11,6 @@ quote.
 import statistics
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -21,7 +20,7 @@ from data_pipeline.dataset import PDEDataset, Source, Split
 from data_pipeline.normalizer import Normalizer
 from data_pipeline.record import DatasetRecord
 from data_pipeline.registry import find_record
-from experiments import cli
+from experiments import cli, program
 from experiments.errors import UserError
 from experiments.pdebench import models
 from experiments.training.costs import allocator_peak
@@ -69,6 +68,12 @@ def random_dataset(name: str, samples: int, points: int | None = None) -> PDEDat
     )  # fmt: skip
 
 
+def dataset_of_steps(config: Any, steps: int) -> PDEDataset:
+    """Return random data of the config's data set, with samples for so many optimizer steps."""
+    train = config.train
+    return random_dataset(config.data.name, max(train.batch_size * train.accumulation * steps, 8))
+
+
 def _random_frames(record: DatasetRecord, rng: np.random.Generator, samples: int) -> PDEDataset:
     history, steps = (record.options[name].default for name in ("history", "steps"))
     x = rng.random((samples, record.points, record.c_in - history), np.float32)
@@ -114,7 +119,7 @@ def time_steps(
 
 def time_jax(config: Any, steps: int, repeats: int) -> tuple[float, float | None, float]:
     """Return (median seconds per step, peak GiB, compile seconds) of the config's training step."""
-    setup = setup_of(config, random_dataset(config.data.name, max(config.train.batch_size * steps, 8)))
+    setup = setup_of(config, dataset_of_steps(config, steps))
     runner, seconds, _ = time_steps(setup, config, steps, repeats)
     peak = allocator_peak()
     return seconds, None if peak is None else peak / 2**30, runner.compile_seconds
@@ -129,8 +134,7 @@ def main() -> None:
             f"PyTorch's step is that of steady fields, and data set {config.data.name} has none; add --notorch"
         )
     check_device()
-    precision = None if config.train.matmul_precision == "default" else config.train.matmul_precision
-    with jax.default_matmul_precision(precision):
+    with program.matmul_precision(config):
         seconds, peak, compile_seconds = time_jax(config, FLAGS.steps, FLAGS.repeats)
     rows = [("flare_jax", seconds, peak)]
     results = {"config": config.name, **shape, "flare_jax_ms": 1e3 * seconds, "compile_s": compile_seconds}

@@ -19,7 +19,7 @@ from absl import flags
 
 from benchmarks.options import checked_config, define_counts
 from benchmarks.timing import device_line, print_table, write_results
-from benchmarks.train_step import TORCH_SIZES, data_shape, random_dataset, setup_of
+from benchmarks.train_step import TORCH_SIZES, data_shape, dataset_of_steps, setup_of
 from experiments import cli
 from experiments.errors import UserError
 from experiments.training.device_source import DeviceSource
@@ -72,7 +72,7 @@ def main() -> None:
         )
     steps, repeats = FLAGS.steps, FLAGS.repeats
     shape = {"batch": config.train.batch_size, **data_shape(config.data.name)}
-    setup = setup_of(config, random_dataset(config.data.name, max(config.train.batch_size * steps, 8)))
+    setup = setup_of(config, dataset_of_steps(config, steps))
     source, state = DeviceSource(setup, config), setup.template
 
     def run_jax() -> None:

@@ -58,11 +58,6 @@ def main() -> None:
     if looks and (FLAGS.retry_failed or FLAGS.minutes is not None):
         name = "retry_failed" if FLAGS.retry_failed else "minutes"
         raise UserError(f"--{name} has no effect with {looks[0]}, which runs nothing; leave one of them out")
-    for name in {"train.seeds", "train.parallel_seeds"} & chosen.changes.keys():
-        flag = name.removeprefix("train.")
-        raise UserError(
-            f"--set={name} would replace what the study has of seeds; write --{flag}={chosen.changes[name]}"
-        )
     study, out = chosen.study, Path(FLAGS.out)
     runs = chosen.plan(out, _given_seeds(), data_dir=FLAGS.data_dir, together=FLAGS.parallel_seeds)
     _check_taken(runs)

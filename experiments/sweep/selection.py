@@ -42,6 +42,10 @@ def read_selection() -> Selection:
         raise UserError("--study=FILE is missing; for example --study=studies/num_blocks.py")
     study = load_study(FLAGS.study)
     changes = {name: read_value(value) for name, value in _pairs("set", FLAGS.set)}
+    for name in {"train.seeds", "train.parallel_seeds"} & changes.keys():
+        flag = name.removeprefix("train.")
+        remedy = f"write --{flag}={changes[name]}" if flag in FLAGS else "leave it out"
+        raise UserError(f"--set={name} would replace what the study has of seeds; {remedy}")
     return Selection(
         study, changes, {column: tuple(values.split("|")) for column, values in _pairs("where", FLAGS.where)}
     )

@@ -63,7 +63,8 @@ class CloudModel:
         Raises ValueError if `points` are not [B, N, C_in] or `mask` not a bool array [B, N].
         """
         check_points(points, mask, self.in_dim)
-        return self._encode(points, mask)[0]
+        encoded, _ = self._encode(points, mask, predicts=False)
+        return encoded
 
     def decode(self, encoded: EncodedCloud, points: Cloud) -> Float[np.ndarray, "B N C_out"]:
         """Return the fields at any points, float32 on the host.
@@ -73,9 +74,7 @@ class CloudModel:
         of the same shapes has encoded cannot be told from its own.
         """
         check_points(points, None, self.in_dim)
-        blocks = self._latents_for(encoded, points.shape[0])
-        embedded = (self._embedded(x, real) for x, real in self._pieces(points, None))
-        return self._finished((self._advance(x, blocks) for x in embedded), points.shape[1])
+        return self._decoded(self._latents_for(encoded, points.shape[0]), points)
 
     def __call__(self, points: Cloud, mask: Mask | None = None) -> Float[np.ndarray, "B N C_out"]:
         """Return the prediction of the model for a cloud at its own points; at masked points it is meaningless.
@@ -83,22 +82,29 @@ class CloudModel:
         Raises ValueError if `points` are not [B, N, C_in] or `mask` not a bool array [B, N].
         """
         check_points(points, mask, self.in_dim)
-        encoded, waiting = self._encode(points, mask)
+        encoded, waiting = self._encode(points, mask, predicts=True)
         if waiting is None:
-            return self.decode(encoded, points if mask is None else np.where(np.asarray(mask)[..., None], points, 0))
+            points = points if mask is None else np.where(np.asarray(mask)[..., None], points, 0)
+            return self._decoded(encoded.blocks, points)
         return self._finished((_read(*self.blocks[-1], encoded.blocks[-1], x) for x in waiting), points.shape[1])
 
-    def _encode(self, points: Cloud, mask: Mask | None) -> tuple[EncodedCloud, WaitingPoints | None]:
-        """Return the encoding, and the points as they enter the last block, if they are kept."""
+    def _encode(self, points: Cloud, mask: Mask | None, predicts: bool) -> tuple[EncodedCloud, WaitingPoints | None]:
+        """Return the encoding and, if they are kept, the points, before the last block where the call `predicts`."""
         waiting = None if self.keep == "recompute" else WaitingPoints(self.keep, points.shape[1])
         encoded: tuple[BlockLatents, ...] = ()
         for block, synthesizes in zip(self.blocks, self.synthesizes, strict=True):
+            wanted = predicts or synthesizes or len(encoded) + 1 < len(self.blocks)
             entering = functools.partial(self._entering, points, mask, encoded, waiting)
-            synthesis = _add_up(entering(), functools.partial(_synthesis, *block)) if synthesizes else None
+            synthesis = _add_up(entering(kept=True), functools.partial(_synthesis, *block)) if synthesizes else None
             q = _queries(*block, synthesis, points.shape[0])
-            sums = _add_up(entering(again=synthesizes), functools.partial(_gathered, *block, q))
+            pieces = entering(again=True) if synthesizes else entering(kept=wanted)
+            sums = _add_up(pieces, functools.partial(_gathered, *block, q))
             encoded = (*encoded, BlockLatents(q, sums.mean))
         return EncodedCloud(encoded), waiting
+
+    def _decoded(self, blocks: tuple[BlockLatents, ...], points: Cloud) -> Float[np.ndarray, "B N C_out"]:
+        embedded = (self._embedded(x, real) for x, real in self._pieces(points, None))
+        return self._finished((self._advance(x, blocks) for x in embedded), points.shape[1])
 
     def _finished(self, pieces: Iterable[Array], points: int) -> Float[np.ndarray, "B N C_out"]:
         """Return the fields of pieces that have passed all blocks; the device works on one while one is copied."""
@@ -123,8 +129,12 @@ class CloudModel:
                 f"the encoding has {max(samples)} samples, but the points have {batch}; give points of as many, or an "
                 "encoding of one"
             )
-        # An encoding of one sample is that of all samples of points.
-        return tuple(BlockLatents(*(jnp.broadcast_to(a, (batch, *a.shape[1:])) for a in one)) for one in encoded.blocks)
+
+        def of_samples(a: Array) -> Array:
+            # An encoding of one sample is that of all, and one that another device has made serves on this one.
+            return jnp.asarray(np.broadcast_to(np.asarray(a), (batch, *a.shape[1:])))
+
+        return tuple(BlockLatents(*map(of_samples, block)) for block in encoded.blocks)
 
     def _entering(
         self,
@@ -132,23 +142,22 @@ class CloudModel:
         mask: Mask | None,
         before: tuple[BlockLatents, ...],
         waiting: WaitingPoints | None,
+        kept: bool = False,
         again: bool = False,
     ) -> Iterator[tuple[Array, Array]]:
         """Yield the pieces as they enter the block after those `before`, and which of their points are real.
 
-        Where points wait, the first pass takes them there, and another one (`again`) finds them.
+        Where points wait, the first pass takes them on from the block before and keeps them if they are still wanted
+        (`kept`), and another one (`again`) finds them as they are.
         """
+        found = iter(waiting) if waiting is not None and (before or again) else None
         for number, (x, real) in enumerate(self._pieces(points, mask)):
-            if waiting is None:
+            if found is None:
                 y = self._advance(self._embedded(x, real), before)
-            elif again:
-                y = waiting[number]
             else:
-                y = waiting[number] = (
-                    _read(*self.blocks[len(before) - 1], before[-1], waiting[number])
-                    if before
-                    else self._embedded(x, real)
-                )
+                y = next(found) if again else _read(*self.blocks[len(before) - 1], before[-1], next(found))
+            if kept and waiting is not None:
+                waiting[number] = y
             yield y, real
 
     def _embedded(self, x: Array, real: Array) -> Array:

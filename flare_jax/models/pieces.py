@@ -71,7 +71,7 @@ def synthesis_sums(block: nnx.Module, x: Points, mask: Mask) -> SoftmaxSums:
 
 
 def routing_queries(block: nnx.Module, sums: SoftmaxSums | None, batch: int) -> Float[Array, "B H M D"]:
-    """Return the queries of the routing from the first gather over all points, None where they are parameters."""
+    """Return the queries of the routing; `sums` are those of the first gather, None where queries are parameters."""
     if sums is not None:
         return block.att.latents().combination(sums.mean)
     q = block.att.queries()

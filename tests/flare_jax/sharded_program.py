@@ -15,7 +15,9 @@ from jax.sharding import PartitionSpec as P
 
 from flare_jax import params as model_params
 from flare_jax.mixers.triple_attention import TripleAttention, TripleConfig
+from flare_jax.models.clouds import CloudModel
 from flare_jax.models.registry import build_model
+from flare_jax.models.waiting_points import WaitingPoints
 from flare_jax.parameter_keys import ParameterKeys
 from tests.numerics import assert_close
 
@@ -135,6 +137,26 @@ def check_triple_attention(mesh: jax.sharding.Mesh) -> None:
     assert_close("triple attention", np.asarray(actual), np.asarray(expected), 1e-5)
 
 
+def check_clouds(mesh: jax.sharding.Mesh) -> None:
+    """What one device has encoded others decode; page-locked memory is counted for the copies of all devices."""
+    model = Case(implementations=PLAIN).model(PLAIN)
+    x = np.random.default_rng(0).standard_normal((1, 24, 2)).astype(np.float32)
+    cloud = CloudModel(model, points_per_piece=8)
+    encoded, expected = cloud.encode(x), cloud(x)
+    graphdef, params = nnx.split(model)
+    for place in (jax.devices()[1], NamedSharding(mesh, P())):
+        moved = CloudModel(nnx.merge(graphdef, jax.device_put(params, place)), points_per_piece=8)
+        assert_close(f"decoded on {place}", moved.decode(encoded, x), expected, 1e-6)
+        assert_close(f"predicted on {place}", moved(x), expected, 1e-6)
+    with jax.default_device(jax.devices()[1]):
+        assert_close("decoded on the default device", cloud.decode(encoded, x), expected, 1e-6)
+    piece = jnp.ones((1, 4, 8))
+    for place, locked in ((jax.devices()[1], True), (NamedSharding(mesh, P()), False)):
+        waiting = WaitingPoints("host", points=2**28)  # 8 GiB of 32 that may be locked, 64 as copies
+        waiting[0] = jax.device_put(piece, place)
+        assert isinstance(waiting.pieces[0], jax.Array) == locked
+
+
 def main() -> None:
     """Check every case."""
     assert jax.device_count() == 8
@@ -143,6 +165,7 @@ def main() -> None:
         check(case, mesh)
     check_cudnn(mesh)
     check_triple_attention(mesh)
+    check_clouds(mesh)
     print("all shardings agree")
 
 
